@@ -1,0 +1,1 @@
+"""Earth-observation applications on Dask: STAC in, Cloud-Optimized GeoTIFF and STAC out."""

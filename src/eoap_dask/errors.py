@@ -1,0 +1,132 @@
+"""Every fault a user can act on: one class each, with its exit code.
+
+A message has three parts, each a sentence: what happened (with the value), what was expected, what to try.
+"""
+
+from __future__ import annotations
+
+
+class EoapError(Exception):
+    """Base of all faults that are shown as one message, without a traceback.
+
+    Parameters
+    ----------
+    what
+        What happened, with the offending value, as a full sentence.
+    expected
+        What was expected instead, as a full sentence; may be empty.
+    hint
+        What to try, as a full sentence; may be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, expected: str = "", hint: str = "") -> None:
+        super().__init__(what, expected, hint)
+        self.what = what
+        self.expected = expected
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what, self.expected, self.hint) if part)
+
+
+class UsageError(EoapError):
+    """The request itself is wrong; nothing was contacted or written."""
+
+    exit_code = 2
+
+
+class AoiError(UsageError):
+    """The area of interest can't be read, or isn't an area on Earth."""
+
+
+class DateError(UsageError):
+    """A date is malformed, or the range of dates makes no sense."""
+
+
+class GridError(UsageError):
+    """CRS and resolution don't give a usable grid over the area."""
+
+
+class BandError(UsageError):
+    """A band isn't offered by the collection."""
+
+
+class CollectionError(UsageError):
+    """The catalogue doesn't have the collection."""
+
+
+class OutputError(UsageError):
+    """The output directory can't be used."""
+
+
+class NothingFoundError(EoapError):
+    """The search found no item in any period."""
+
+    exit_code = 3
+
+
+class SearchError(EoapError):
+    """The catalogue couldn't be searched, or what it answered can't be used."""
+
+    exit_code = 4
+
+
+class ItemError(SearchError):
+    """An item lacks what is needed to place or read its pixels."""
+
+
+class HrefError(SearchError):
+    """An href in an item points where a catalogue may not send us."""
+
+
+class SigningError(SearchError):
+    """A signature for an asset couldn't be had."""
+
+
+class ClusterError(EoapError):
+    """The Dask cluster couldn't be started, or went away."""
+
+    exit_code = 5
+
+
+class AssetError(EoapError):
+    """An asset couldn't be read, after all retries; fails its unit.
+
+    Parameters
+    ----------
+    what, expected, hint
+        As in `EoapError`.
+    item_id, asset
+        The item and the asset key.
+    href
+        The unsigned href.
+    attempts
+        How often it was tried.
+    """
+
+    exit_code = 6
+
+    def __init__(
+        self,
+        what: str,
+        expected: str = "",
+        hint: str = "",
+        item_id: str = "",
+        asset: str = "",
+        href: str = "",
+        attempts: int = 1,
+    ) -> None:
+        super().__init__(what, expected, hint)
+        self.args = (what, expected, hint, item_id, asset, href, attempts)  # what pickle gives back to __init__
+        self.item_id = item_id
+        self.asset = asset
+        self.href = href
+        self.attempts = attempts
+
+
+class UnitsFailedError(EoapError):
+    """More units of work failed than were allowed."""
+
+    exit_code = 6
