@@ -1,0 +1,566 @@
+"""The area of interest: whatever the user gave, as one shape on Earth."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry import MultiPolygon, Polygon, box, shape
+from shapely.geometry.base import BaseGeometry
+
+from eoap_dask.errors import AoiError
+
+_EXAMPLE = "Try 12.1,41.8,12.6,42.1 (west,south,east,north in degrees)."
+_WKT = re.compile(
+    r"^\s*(SRID\s*=\s*(?P<srid>\d+)\s*;)?\s*(POINT|LINESTRING|POLYGON|MULTI\w+|GEOMETRYCOLLECTION|LINEARRING)\b",
+    re.I,
+)
+_LONLAT_NAMES = ("CRS84", "EPSG:4326", "EPSG::4326")
+# 1e-10 degrees are a hundredth of a millimetre: hides what adding and subtracting 360 did to a number
+_DECIMALS = 10
+# Search APIs refuse or choke on bodies with tens of thousands of vertices.
+_SEARCH_VERTICES = 500
+
+
+@dataclass(frozen=True)
+class Aoi:
+    """An area on Earth, in degrees of longitude and latitude."""
+
+    geometry: BaseGeometry
+    """Polygon or MultiPolygon in EPSG:4326. Across the antimeridian, longitudes continue past 180."""
+    is_box: bool
+    """Whether it is a bounding box, so that nothing needs to be cut."""
+    source: str
+    """What the user gave, shortened, for messages and provenance."""
+
+    @property
+    def crosses_antimeridian(self) -> bool:
+        """Whether the area lies on both sides of the 180th meridian."""
+        return bool(self.geometry.bounds[2] > 180)
+
+    @property
+    def bbox(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in degrees within ±180; west > east where it crosses the antimeridian."""
+        west, south, east, north = self.geometry.bounds
+        if east > 180:
+            east = round(east - 360, _DECIMALS)
+        return (float(west), float(south), float(east), float(north))
+
+    @cached_property
+    def geojson(self) -> dict[str, Any]:
+        """GeoJSON geometry as RFC 7946 wants it: counter-clockwise, split at the antimeridian."""
+        return _as_geojson(_split(self.geometry) if self.crosses_antimeridian else self.geometry)
+
+    def boxed(self) -> Aoi:
+        """Return the bounding box of the area as an area of its own.
+
+        Returns
+        -------
+        Aoi
+            A box that holds the whole area; the same object where it is a box already.
+        """
+        return self if self.is_box else Aoi(box(*self.geometry.bounds), is_box=True, source=self.source)
+
+    def simplified_for_search(self) -> dict[str, Any]:
+        """Return a GeoJSON geometry with few vertices that covers the area, for the body of a search.
+
+        Returns
+        -------
+        dict
+            The geometry itself where it is simple, else a slightly larger one: a search misses nothing.
+        """
+        geometry = self.geometry
+        tolerance = 1e-4
+        while shapely.get_num_coordinates(geometry) > _SEARCH_VERTICES:
+            # simplify moves a line by up to the tolerance; the buffer makes good for it
+            geometry = shapely.simplify(self.geometry, tolerance).buffer(tolerance * 1.1, quad_segs=4)
+            tolerance *= 2
+        if geometry is self.geometry:
+            return self.geojson
+        east = 540 if self.crosses_antimeridian else 180
+        geometry = geometry.intersection(box(-180, -90, east, 90))
+        return _as_geojson(_split(geometry) if geometry.bounds[2] > 180 else geometry)
+
+    def intersects(self, geometry: BaseGeometry) -> bool:
+        """Tell whether the area and a shape with longitudes within ±180 (or past them) touch.
+
+        Parameters
+        ----------
+        geometry
+            Any shapely geometry in degrees, such as the footprint of an item.
+
+        Returns
+        -------
+        bool
+        """
+        return any(self.geometry.intersects(_shifted(geometry, by)) for by in (0, 360, -360))
+
+    def __repr__(self) -> str:
+        west, south, east, north = self.bbox
+        kind = "box" if self.is_box else self.geometry.geom_type
+        return f"<Aoi {kind} {west:.6g},{south:.6g},{east:.6g},{north:.6g}>"
+
+
+def parse_aoi(value: object) -> Aoi:
+    """Read an area of interest in whatever form it is given.
+
+    Parameters
+    ----------
+    value
+        One of: text `west,south,east,north` in degrees (west > east crosses the antimeridian); four numbers;
+        GeoJSON as text or mapping (Polygon, MultiPolygon, GeometryCollection, Feature, FeatureCollection:
+        their union); WKT; the path of a GeoJSON file or any vector file; a shapely geometry; a GeoDataFrame;
+        an `Aoi`.
+
+    Returns
+    -------
+    Aoi
+        Valid, with an area greater than zero, in EPSG:4326.
+
+    Raises
+    ------
+    AoiError
+        When it can't be read, or isn't an area on Earth.
+    """
+    if isinstance(value, Aoi):
+        return value
+    if isinstance(value, Path):
+        return _from_file(value)
+    if isinstance(value, str):
+        return _from_text(value)
+    if isinstance(value, Mapping):
+        return _from_mapping(value, str(value.get("type", "mapping")))
+    if isinstance(value, BaseGeometry):
+        return _from_geometry(value, value.geom_type)
+    if hasattr(value, "to_crs") and hasattr(value, "__geo_interface__"):  # GeoDataFrame, GeoSeries
+        frame: Any = value if getattr(value, "crs", None) is None else value.to_crs(4326)
+        return _from_mapping(frame.__geo_interface__, type(value).__name__)
+    if hasattr(value, "__geo_interface__"):
+        return _from_mapping(value.__geo_interface__, type(value).__name__)
+    if isinstance(value, (Sequence, np.ndarray)):
+        return _from_numbers([str(part) for part in value], ",".join(str(part) for part in value))
+    raise AoiError(
+        f"An area of interest can't be read from {type(value).__name__}.",
+        "A bounding box, GeoJSON, WKT or the path of a vector file is needed.",
+        _EXAMPLE,
+    )
+
+
+def _from_text(text: str) -> Aoi:
+    stripped = text.strip()
+    if not stripped:
+        raise AoiError(
+            "The area of interest is empty.", "A bounding box, GeoJSON, WKT or a path is needed.", _EXAMPLE
+        )
+    if stripped[0] in "{[":
+        return _from_json(stripped, "GeoJSON text")
+    if match := _WKT.match(stripped):
+        return _from_wkt(stripped, match.group("srid"))
+    if path := _existing(stripped):
+        return _from_file(path)
+    if "://" in stripped:
+        raise AoiError(
+            f"{_shorten(stripped.split('?')[0])!r} is a URL.",
+            "The area of interest is read from this machine only.",
+            "Download the file and give its path.",
+        )
+    parts = [part for part in re.split(r"[,;\s]+", stripped.strip("()")) if part]
+    numeric = [_is_number(part) for part in parts]
+    if all(numeric) or ("," in stripped and "/" not in stripped and any(numeric)):
+        return _from_numbers(parts, stripped)
+    raise AoiError(
+        f"There is no file {_shorten(stripped)!r}, and it isn't a bounding box, GeoJSON or WKT either.",
+        "A path must exist on this machine.",
+        f"Check the path, or give a bounding box. {_EXAMPLE}",
+    )
+
+
+def _existing(text: str) -> Path | None:
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, an unknown ~user
+        return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_numbers(parts: Sequence[str], source: str) -> Aoi:
+    shown = _shorten(source)
+    numbers = []
+    for part in parts:
+        if not _is_number(part):
+            raise AoiError(
+                f"{_shorten(part)!r} in the bounding box {shown!r} isn't a number.",
+                "A bounding box is west,south,east,north in degrees.",
+                _EXAMPLE,
+            )
+        numbers.append(float(part))
+    if len(numbers) != 4:
+        raise AoiError(
+            f"The bounding box {shown!r} has {len(numbers)} {'number' if len(numbers) == 1 else 'numbers'}.",
+            "A bounding box has four: west,south,east,north in degrees.",
+            "Leave the two heights away." if len(numbers) == 6 else _EXAMPLE,
+        )
+    if not all(math.isfinite(number) for number in numbers):
+        raise AoiError(
+            f"The bounding box {shown!r} holds a number that isn't finite.",
+            "A bounding box is west,south,east,north in degrees.",
+            _EXAMPLE,
+        )
+    west, south, east, north = _checked_bbox(*numbers, shown=shown)
+    if west > east:
+        if east + 360 - west > 180:
+            raise AoiError(
+                f"In the bounding box {shown!r} west is greater than east, "
+                f"which across the antimeridian would be {east + 360 - west:g}° wide.",
+                "A box across the antimeridian may be 180° wide.",
+                f"If it isn't meant to cross the antimeridian, try {_csv(east, south, west, north)}.",
+            )
+        east += 360
+    return Aoi(box(west, south, east, north), is_box=True, source=shown)
+
+
+def _checked_bbox(
+    west: float, south: float, east: float, north: float, *, shown: str
+) -> tuple[float, float, float, float]:
+    """Return the box with ±180 written so that it doesn't cross for nothing, or raise."""
+    if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 180:
+        raise _outside((west, south, east, north), f"The bounding box {shown!r}", was_box=True)
+    if south > north:
+        raise AoiError(
+            f"The bounding box {shown!r} has its south {south:g} above its north {north:g}.",
+            "A bounding box is west,south,east,north in degrees.",
+            f"Try {_csv(west, north, east, south)}.",
+        )
+    if south == north or west == east or (west == 180 and east == -180):
+        raise AoiError(
+            f"The bounding box {shown!r} has no area.",
+            "West and east, and south and north, must differ.",
+            _EXAMPLE,
+        )
+    if west == 180:
+        west = -180.0
+    if east == -180:
+        east = 180.0
+    return west, south, east, north
+
+
+def _outside(bounds: tuple[float, float, float, float], subject: str, *, was_box: bool) -> AoiError:
+    """Return the fault of coordinates that aren't on Earth, with the likeliest cause."""
+    west, south, east, north = bounds
+    expected = "Longitudes lie within ±180 and latitudes within ±90 degrees."
+    swapped = (south, west, north, east)
+    if max(abs(swapped[0]), abs(swapped[2])) <= 180 and max(abs(swapped[1]), abs(swapped[3])) <= 90:
+        if was_box:
+            return AoiError(f"{subject} looks like lat/lon order.", expected, f"Try {_csv(*swapped)}.")
+        return AoiError(
+            f"{subject} looks like lat/lon order.", expected, "Swap each pair to longitude,latitude."
+        )
+    if max(abs(west), abs(south), abs(east), abs(north)) > 360:
+        hint = "These look like metres or feet: reproject to EPSG:4326, or give a file that names its CRS."
+    elif max(abs(south), abs(north)) > 90:
+        hint = _EXAMPLE
+    elif was_box:
+        west, east = _wrapped(west), _wrapped(east)
+        hint = f"Across the antimeridian west is greater than east: try {_csv(west, south, east, north)}."
+    else:
+        hint = "Split the shape at the antimeridian, as RFC 7946 says."
+    where = "" if was_box else f" (its bounds are {_csv(*bounds)})"
+    return AoiError(f"{subject} isn't on Earth{where}.", expected, hint)
+
+
+def _wrapped(longitude: float) -> float:
+    return round((longitude + 180) % 360 - 180, _DECIMALS)
+
+
+def _from_json(text: str, source: str) -> Aoi:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        raise AoiError(
+            f"The area of interest ({source}) isn't JSON: {_shorten(str(fault))}.",
+            "GeoJSON is needed.",
+            "Check for a missing bracket or quote.",
+        ) from None
+    if isinstance(value, list):
+        return _from_numbers([str(part) for part in value], text)
+    if not isinstance(value, dict):
+        raise _not_geojson(source, "it isn't an object")
+    return _from_mapping(value, source)
+
+
+def _from_wkt(text: str, srid: str | None) -> Aoi:
+    try:
+        geometry = shapely.from_wkt(text[text.index(";") + 1 :] if srid else text)
+    except (shapely.errors.GEOSException, ValueError) as fault:
+        raise AoiError(
+            f"The WKT {_shorten(text)!r} can't be read: {_shorten(str(fault))}.",
+            "A POLYGON or MULTIPOLYGON is needed.",
+            "Try POLYGON ((12.1 41.8, 12.6 41.8, 12.6 42.1, 12.1 41.8)).",
+        ) from None
+    if srid and srid != "4326":
+        geometry = _to_lonlat(geometry, f"EPSG:{srid}", "WKT")
+    return _from_geometry(geometry, _shorten(text))
+
+
+def _from_mapping(value: Mapping[str, Any], source: str) -> Aoi:
+    try:
+        found = list(_geometries(value, source))
+    except RecursionError:
+        raise _not_geojson(source, "it is nested too deeply") from None
+    geometries = []
+    for one in found:
+        try:
+            geometries.append(shape(one))
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+            shapely.errors.ShapelyError,
+        ) as fault:
+            raise _not_geojson(source, f"its coordinates can't be read, {_shorten(str(fault))}") from None
+    if not geometries:
+        raise AoiError(
+            f"The area of interest ({source}) holds no geometry.", "At least one polygon is needed.", _EXAMPLE
+        )
+    merged = shapely.GeometryCollection(geometries) if len(geometries) > 1 else geometries[0]
+    crs = value.get("crs")  # left out of RFC 7946, still written by many
+    if isinstance(crs, Mapping):
+        properties = crs.get("properties")
+        name = str(properties.get("name", "")) if isinstance(properties, Mapping) else ""
+        if name and not name.upper().endswith(_LONLAT_NAMES):
+            merged = _to_lonlat(merged, name, source)
+    return _from_geometry(merged, source)
+
+
+def _geometries(value: object, source: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the plain geometries in any GeoJSON object."""
+    if not isinstance(value, Mapping):
+        raise _not_geojson(source, f"{_shorten(repr(value))} stands where an object should be")
+    kind = value.get("type")
+    if kind == "FeatureCollection":
+        yield from _members(value, "features", source)
+    elif kind == "GeometryCollection":
+        yield from _members(value, "geometries", source)
+    elif kind == "Feature":
+        if value.get("geometry") is not None:
+            yield from _geometries(value["geometry"], source)
+    elif kind in ("Polygon", "MultiPolygon", "Point", "MultiPoint", "LineString", "MultiLineString"):
+        yield value
+    else:
+        raise _not_geojson(source, f"its type is {_shorten(repr(kind))}")
+
+
+def _members(value: Mapping[str, Any], key: str, source: str) -> Iterator[Mapping[str, Any]]:
+    members = value.get(key)
+    if not isinstance(members, (list, tuple)):
+        raise _not_geojson(source, f"it has no list of {key}")
+    for member in members:
+        yield from _geometries(member, source)
+
+
+def _not_geojson(source: str, why: str) -> AoiError:
+    return AoiError(
+        f"The area of interest ({source}) isn't GeoJSON: {why}.",
+        "A Polygon, MultiPolygon, Feature or FeatureCollection is needed.",
+        "See https://geojson.io for an example.",
+    )
+
+
+def _from_file(path: Path) -> Aoi:
+    shown = _shorten(str(path))
+    path = path.expanduser()
+    if not path.exists():
+        raise AoiError(
+            f"There is no file {shown!r}.", "A path must exist on this machine.", "Check the path."
+        )
+    if path.is_file():
+        try:
+            if path.stat().st_size == 0:
+                raise AoiError(
+                    f"The file {shown!r} is empty.", "GeoJSON or another vector file is needed.", _EXAMPLE
+                )
+            if path.suffix.lower() in (".json", ".geojson"):
+                return _from_json(path.read_text(encoding="utf-8-sig"), path.name)
+            if path.suffix.lower() in (".wkt", ".txt"):
+                return _from_text(path.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError:
+            raise AoiError(
+                f"The file {shown!r} isn't text.", "GeoJSON is UTF-8 text.", "Check the file."
+            ) from None
+        except OSError as fault:
+            raise AoiError(
+                f"The file {shown!r} can't be read: {fault.strerror}.",
+                "It must be readable.",
+                "Check its permissions.",
+            ) from None
+    return _from_vector_file(path, shown)
+
+
+def _from_vector_file(path: Path, shown: str) -> Aoi:
+    import pyogrio
+    import pyogrio.raw
+    from pyogrio.errors import DataSourceError
+
+    try:
+        meta, _, wkb, _ = pyogrio.raw.read(path, columns=[], force_2d=True)
+    except (DataSourceError, ValueError, RuntimeError, OSError) as fault:
+        raise AoiError(
+            f"The file {shown!r} can't be read as vector data: {_shorten(str(fault), 120)}.",
+            "GeoJSON, GeoPackage, Shapefile, FlatGeobuf or another format of GDAL is needed.",
+            "Check the file with ogrinfo.",
+        ) from None
+    geometries = [one for one in shapely.from_wkb(wkb if wkb is not None else []) if one is not None]
+    if not geometries:
+        raise AoiError(
+            f"The file {shown!r} holds no geometry.", "At least one polygon is needed.", "Check the file."
+        )
+    geometry = shapely.GeometryCollection(geometries)
+    if meta.get("crs"):
+        geometry = _to_lonlat(geometry, meta["crs"], path.name)
+    return _from_geometry(geometry, path.name)
+
+
+def _to_lonlat(geometry: BaseGeometry, crs: str, source: str) -> BaseGeometry:
+    from pyproj import CRS, Transformer
+    from pyproj.exceptions import ProjError
+
+    try:
+        source_crs = CRS.from_user_input(crs)
+        if source_crs.to_epsg() == 4326 or source_crs.to_authority() == ("OGC", "CRS84"):
+            return geometry
+        transform = Transformer.from_crs(source_crs, "EPSG:4326", always_xy=True).transform
+    except ProjError:
+        raise AoiError(
+            f"The CRS {_shorten(crs)!r} of the area of interest ({source}) can't be used.",
+            "A CRS that PROJ knows is needed.",
+            "Reproject the shape to EPSG:4326.",
+        ) from None
+    # edges that are straight in the source CRS bend in degrees: more vertices keep them where they were
+    longest = max(geometry.bounds[2] - geometry.bounds[0], geometry.bounds[3] - geometry.bounds[1])
+    if math.isfinite(longest) and longest > 0 and not source_crs.is_geographic:
+        geometry = shapely.segmentize(geometry, longest / 64)
+
+    def move(coordinates: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.column_stack(transform(coordinates[:, 0], coordinates[:, 1]))
+
+    return shapely.transform(shapely.force_2d(geometry), move)
+
+
+def _from_geometry(geometry: BaseGeometry, source: str) -> Aoi:
+    subject = f"The area of interest ({source})"
+    geometry = shapely.force_2d(geometry)
+    coordinates = shapely.get_coordinates(geometry)
+    if not len(coordinates):
+        raise AoiError(f"{subject} is empty.", "At least one polygon is needed.", _EXAMPLE)
+    if not np.isfinite(coordinates).all():
+        raise AoiError(
+            f"{subject} has a coordinate that isn't finite.", "Degrees are needed.", "Check the shape."
+        )
+    polygons = _polygons(geometry)
+    if not polygons:
+        raise AoiError(
+            f"{subject} holds no polygon, only {_kinds(geometry)}.",
+            "An area is needed: Polygon or MultiPolygon.",
+            "Draw a polygon around it, or buffer it.",
+        )
+    west, south, east, north = shapely.total_bounds(polygons)
+    if max(abs(south), abs(north)) > 90 + 1e-9 or max(abs(west), abs(east)) > 180 + 1e-9:
+        raise _outside((float(west), float(south), float(east), float(north)), subject, was_box=False)
+    merged = shapely.union_all([part for one in polygons for part in _polygons(shapely.make_valid(one))])
+    merged = (
+        merged.intersection(box(-180, -90, 180, 90))
+        if max(abs(west), abs(east)) > 180 or north > 90
+        else merged
+    )
+    parts = _polygons(merged)
+    if not parts or not sum(part.area for part in parts) > 0:
+        raise AoiError(
+            f"{subject} has no area.",
+            "A polygon with a surface is needed.",
+            "Draw a polygon around it, or buffer it.",
+        )
+    joined = _joined(parts)
+    return Aoi(joined, is_box=_is_box(joined), source=_shorten(source))
+
+
+def _joined(parts: list[Polygon]) -> BaseGeometry:
+    """Return the parts as one shape, continued past 180 where that makes it at most half the world wide."""
+    plain: BaseGeometry = parts[0] if len(parts) == 1 else MultiPolygon(parts)
+    west, _, east, _ = plain.bounds
+    if len(parts) == 1 or east - west <= 180:
+        return plain
+    moved = [_shifted(part, 360) if part.bounds[2] <= 0 else part for part in parts]
+    continued = shapely.union_all(moved)
+    if continued.bounds[2] - continued.bounds[0] > 180:
+        return plain
+    return MultiPolygon(_polygons(continued)) if len(_polygons(continued)) > 1 else _polygons(continued)[0]
+
+
+def _is_box(geometry: BaseGeometry) -> bool:
+    return bool(geometry.geom_type == "Polygon" and geometry.normalize().equals(box(*geometry.bounds)))
+
+
+def _polygons(geometry: BaseGeometry) -> list[Polygon]:
+    """Return the polygons in any geometry, nested collections included."""
+    if geometry.geom_type == "Polygon":
+        return [] if geometry.is_empty else [geometry]
+    if hasattr(geometry, "geoms"):
+        return [polygon for part in geometry.geoms for polygon in _polygons(part)]
+    return []
+
+
+def _kinds(geometry: BaseGeometry) -> str:
+    if geometry.geom_type == "GeometryCollection":
+        return ", ".join(sorted({part.geom_type for part in geometry.geoms})) or "an empty collection"
+    return str(geometry.geom_type)
+
+
+def _shifted(geometry: BaseGeometry, degrees: float) -> BaseGeometry:
+    if not degrees:
+        return geometry
+    return shapely.transform(geometry, lambda xy: xy + np.array([degrees, 0.0]))
+
+
+def _split(geometry: BaseGeometry) -> BaseGeometry:
+    """Return a shape whose longitudes continue past 180 as parts within ±180."""
+    near = _polygons(geometry.intersection(box(-180, -90, 180, 90)))
+    far = _polygons(geometry.intersection(box(180, -90, 540, 90)))
+    return MultiPolygon(near + [shapely.transform(part, _back) for part in far])
+
+
+def _back(coordinates: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.column_stack([np.round(coordinates[:, 0] - 360, _DECIMALS), coordinates[:, 1]])
+
+
+def _as_geojson(geometry: BaseGeometry) -> dict[str, Any]:
+    oriented = [shapely.geometry.polygon.orient(part, 1.0) for part in _polygons(geometry)]
+    plain = oriented[0] if len(oriented) == 1 else MultiPolygon(oriented)
+    found: dict[str, Any] = json.loads(json.dumps(shapely.geometry.mapping(plain)))  # lists, not tuples
+    return found
+
+
+def _csv(*numbers: float) -> str:
+    return ",".join(f"{number:.10g}" for number in numbers)
+
+
+def _shorten(text: str, length: int = 80) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"

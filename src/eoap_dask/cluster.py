@@ -1,0 +1,155 @@
+"""A Dask client to work with: the one that is active, or an embedded local cluster of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from eoap_dask.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+START_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a cluster is."""
+
+    workers: int
+    threads_per_worker: int
+    memory_per_worker: int
+    """Bytes."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once."""
+        return self.workers * self.threads_per_worker
+
+    @property
+    def memory_per_slot(self) -> int:
+        """Bytes that one running task may count on."""
+        return self.memory_per_worker // max(self.threads_per_worker, 1)
+
+
+def local_size(workers: int | None = None, memory_per_worker: int | None = None, tasks: int | None = None) -> Size:
+    """Return a sensible use of this machine, within the limits of its control group.
+
+    Parameters
+    ----------
+    workers
+        Worker processes; by default one per four cores, because the kernels release the GIL.
+    memory_per_worker
+        Bytes; by default an equal share of 80 % of the memory.
+    tasks
+        How many tasks there are to run, if known: more slots than that are of no use.
+    """
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    slots = max(1, min(CPU_COUNT, tasks or CPU_COUNT))
+    processes = workers or max(1, -(-slots // 4))
+    threads = max(1, -(-slots // processes)) if workers is None else max(1, CPU_COUNT // processes)
+    share = int(MEMORY_LIMIT * 0.8) // processes
+    return Size(processes, threads, memory_per_worker or share)
+
+
+@contextmanager
+def local_client(size: Size) -> Iterator[Client]:
+    """Start a cluster of worker processes on this machine; nothing of it is left afterwards.
+
+    Raises
+    ------
+    ClusterError
+        when it doesn't come up
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings: dict[str, Any] = {
+        "distributed.worker.memory.target": False,  # results are small and go to the client at once: nothing to spill
+        "distributed.worker.memory.spill": False,
+        "distributed.admin.large-graph-warning-threshold": "100MB",
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set(settings))
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-dask-"))
+        stack.enter_context(_quiet_distributed())
+        try:
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=size.workers,
+                    threads_per_worker=size.threads_per_worker,
+                    memory_limit=size.memory_per_worker,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=os.environ.get("EOAP_DASK_DASHBOARD", "127.0.0.1:0"),
+                    local_directory=scratch,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            client = stack.enter_context(Client(cluster, timeout=START_TIMEOUT_S))
+            client.wait_for_workers(size.workers, timeout=START_TIMEOUT_S)
+        except (OSError, TimeoutError, RuntimeError, ValueError) as exc:
+            raise ClusterError(f"The local Dask cluster didn't start: {exc}", "", "Try --workers 1, or see -v.") from exc
+        logger.debug("Dask dashboard at {}", cluster.dashboard_link)
+        yield client
+
+
+@contextmanager
+def open_client(cluster: str, size: Size, client: Client | None = None) -> Iterator[Client]:
+    """Yield a client: the given one, else the active one, else one of a new local cluster, which is stopped after.
+
+    Raises
+    ------
+    ClusterError, UsageError
+    """
+    if cluster not in {"auto", "local"}:
+        raise UsageError(f"The cluster {cluster!r} can't be used.", "Expected auto or local.", "Try --cluster local.")
+    active = client or _active_client()
+    if active is not None and (client is not None or cluster == "auto"):
+        yield active
+        return
+    with local_client(size) as own:
+        yield own
+
+
+def size_of(client: Client) -> Size:
+    """Return the size of a running cluster, as its smallest worker has it."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        raise ClusterError("The cluster has no workers.", "Expected at least one.", "Try to scale it up.")
+    return Size(len(workers), min(w["nthreads"] for w in workers), min(w["memory_limit"] or 2**62 for w in workers))
+
+
+def _active_client() -> Client | None:
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _quiet_distributed() -> Iterator[None]:
+    """Let distributed's own loggers speak only when something is seriously wrong, and put them back afterwards."""
+    names = ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh", "tornado")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)

@@ -1,0 +1,378 @@
+"""Cloud-Optimized GeoTIFFs from tiles that were encoded elsewhere.
+
+A worker turns its block into encoded tiles of every level that the block holds whole. The client appends them to
+a spool as they come, makes the few coarse levels that no block can, and writes the file once, front to back:
+headers, then the coarsest level first, each in row-major order. So the bytes don't depend on the order of arrival,
+memory stays small, and the checksum is made on the way.
+
+References
+----------
+TIFF 6.0; OGC 19-008r4 (GeoTIFF 1.1); OGC 21-026 (Cloud Optimized GeoTIFF).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from eoap_dask.grid import TILE, Window
+from eoap_dask.kernels.pixels import halve_mean, halve_nearest, statistics
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+Image = npt.NDArray[np.unsignedinteger]
+Sums = list[tuple[int, int, int, int, int]]
+
+DEFLATE_LEVEL = 6
+MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+_HALVE = {"mean": halve_mean, "nearest": halve_nearest}
+_CLASSIC_LIMIT = (1 << 32) - (1 << 20)
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What an output image holds."""
+
+    name: str
+    bands: tuple[str, ...]
+    dtype: Literal["uint8", "uint16"]
+    overviews: Literal["mean", "nearest"]
+    nodata: int | None
+    scale: float | None = None
+    """Value × scale = physical quantity."""
+    unit: str | None = None
+    color: bool = False
+    """Three bands are red, green and blue."""
+
+
+@dataclass
+class EncodedImage:
+    """One image of one block: its tiles of all levels that the block holds whole."""
+
+    index: npt.NDArray[np.int64]
+    """(tile, 4): level, tile row, tile column, bytes; 0 is the full level."""
+    payload: npt.NDArray[np.uint8]
+    """The tiles, one after the other."""
+    rest: Image | None
+    """Pixels of the next coarser level, (band, y, x), of which the block has less than a tile."""
+    sums: Sums
+    """Exact sums per band, see `kernels.pixels.statistics`."""
+
+
+def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Return height and width of all levels, full first, until one tile holds all."""
+    shapes = [shape]
+    while max(shapes[-1]) > TILE:
+        height, width = shapes[-1]
+        shapes.append((-(-height // 2), -(-width // 2)))
+    return tuple(shapes)
+
+
+def encode_image(image: Image, spec: ImageSpec, window: Window, block: int, levels: int) -> EncodedImage:
+    """Encode a block.
+
+    Parameters
+    ----------
+    image : np.ndarray, (band, y, x)
+        Pixels of the block.
+    spec : ImageSpec
+    window : Window
+        Where the block lies in the grid.
+    block
+        Side of a whole block, 512·2^k.
+    levels
+        Levels of the whole image, see `level_shapes`.
+
+    Returns
+    -------
+    EncodedImage
+    """
+    sums = statistics(image)
+    index: list[tuple[int, int, int, int]] = []
+    parts: list[bytes] = []
+    level, side = 0, block
+    while level < levels and side >= TILE:
+        top, left = (window.row >> level) // TILE, (window.col >> level) // TILE
+        for row, col, tile in encode_tiles(image):
+            index.append((level, top + row, left + col, len(tile)))
+            parts.append(tile)
+        level, side = level + 1, side // 2
+        if level < levels:
+            image = _HALVE[spec.overviews](image)
+    rest = image if level < levels else None
+    payload = np.frombuffer(b"".join(parts), np.uint8)
+    return EncodedImage(np.array(index, np.int64).reshape(-1, 4), payload, rest, sums)
+
+
+def encode_tiles(image: Image) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (row, column, bytes) of the tiles of an image (band, y, x), padded with 0 at the right and bottom."""
+    bands, height, width = image.shape
+    tile = np.empty((TILE, TILE, bands), image.dtype)
+    for row in range(0, height, TILE):
+        for col in range(0, width, TILE):
+            part = image[:, row : row + TILE, col : col + TILE]
+            if part.shape[1:] != (TILE, TILE):
+                tile[...] = 0
+            tile[: part.shape[1], : part.shape[2]] = part.transpose(1, 2, 0)
+            difference = imagecodecs.delta_encode(tile, axis=1)  # TIFF's horizontal predictor, per sample
+            yield row // TILE, col // TILE, imagecodecs.deflate_encode(difference, level=DEFLATE_LEVEL)
+
+
+@dataclass
+class Cog:
+    """An image on its way into a file: collects blocks, then writes.
+
+    Parameters
+    ----------
+    spec : ImageSpec
+    geobox : GeoBox
+    scratch
+        A directory for the spool; the caller removes it.
+    """
+
+    spec: ImageSpec
+    geobox: GeoBox
+    scratch: Path
+    _tiles: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
+    _spool: IO[bytes] | None = None
+    _size: int = 0
+    _rest: Any = None
+    _rest_level: int = 0
+    sums: Sums = field(default_factory=list)
+    smallest: Image | None = None
+    """The coarsest level, (band, y, x), once written; for thumbnails."""
+
+    def __post_init__(self) -> None:
+        self.shapes = level_shapes((int(self.geobox.shape[0]), int(self.geobox.shape[1])))
+        self.scratch.mkdir(parents=True, exist_ok=True)
+
+    def add(self, block: EncodedImage, window: Window) -> None:
+        """Take in the tiles of a block."""
+        self._append((int(r[0]), int(r[1]), int(r[2]), int(r[3])) for r in block.index)
+        self._write(block.payload.data)
+        self.sums = merge_sums(self.sums, block.sums)
+        if block.rest is not None:
+            level = int(block.index[:, 0].max()) + 1
+            if self._rest is None:
+                self._rest_level = level
+                # on disk, not in memory: it grows with the area
+                self._rest = np.memmap(
+                    self.scratch / f"{self.spec.name}.rest", self.spec.dtype, "w+", shape=(len(self.spec.bands), *self.shapes[level])
+                )
+            row, col = window.row >> level, window.col >> level
+            self._rest[:, row : row + block.rest.shape[1], col : col + block.rest.shape[2]] = block.rest
+
+    def write(self, path: Path) -> tuple[int, str]:
+        """Write the file.
+
+        Returns
+        -------
+        tuple of (int, str)
+            Size in bytes, and SHA-256 in hexadecimal.
+        """
+        self._finish_levels()
+        spool = self._spool
+        assert spool is not None  # noqa: S101 - there is at least one block
+        spool.flush()
+        digest, size = hashlib.sha256(), 0
+        with path.open("wb") as file:
+            for chunk in self._file(spool):
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+        self.close()
+        return size, digest.hexdigest()
+
+    def close(self) -> None:
+        """Remove the spool."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+        self._rest = None
+        for name in (f"{self.spec.name}.tiles", f"{self.spec.name}.rest"):
+            (self.scratch / name).unlink(missing_ok=True)
+
+    def _append(self, rows: Iterator[tuple[int, int, int, int]] | Sequence[tuple[int, int, int, int]]) -> None:
+        at = self._size
+        for level, row, col, size in rows:
+            self._tiles[level, row, col] = (at, size)
+            at += size
+
+    def _write(self, data: bytes | memoryview) -> None:
+        if self._spool is None:
+            self._spool = (self.scratch / f"{self.spec.name}.tiles").open("w+b")
+        self._spool.seek(0, 2)
+        self._spool.write(data)
+        self._size += len(data)
+
+    def _finish_levels(self) -> None:
+        """Make the levels that are coarser than a block, from what the blocks left over."""
+        if self._rest is None:
+            self.smallest = self._decode(len(self.shapes) - 1)
+            return
+        image, level = self._rest, self._rest_level
+        while True:
+            for row, col, tile in encode_tiles(image):
+                self._append([(level, row, col, len(tile))])
+                self._write(tile)
+            level += 1
+            if level == len(self.shapes):
+                break
+            image = _HALVE[self.spec.overviews](image)
+        self.smallest = np.array(image)
+
+    def _decode(self, level: int) -> Image:
+        """Return the only tile of a level."""
+        spool = self._spool
+        assert spool is not None  # noqa: S101
+        at, size = self._tiles[level, 0, 0]
+        spool.seek(at)
+        raw = imagecodecs.deflate_decode(spool.read(size))
+        tile = np.frombuffer(raw, self.spec.dtype).reshape(TILE, TILE, len(self.spec.bands))
+        pixels = imagecodecs.delta_decode(tile, axis=1)
+        height, width = self.shapes[level]
+        return np.ascontiguousarray(pixels[:height, :width].transpose(2, 0, 1))
+
+    def _file(self, spool: IO[bytes]) -> Iterator[bytes]:
+        grids = [(-(-h // TILE), -(-w // TILE)) for h, w in self.shapes]
+        tiles = [[self._tiles[level, r, c] for r in range(rows) for c in range(cols)] for level, (rows, cols) in enumerate(grids)]
+        common, first = _geo_tags(self.spec, self.geobox)
+        big = self._size > _CLASSIC_LIMIT
+        directories = [
+            _Directory(shape, [size for _, size in tiles[level]], common + (first if level == 0 else []), level > 0, big)
+            for level, shape in enumerate(self.shapes)
+        ]
+        at = 16 if big else 8
+        for directory in directories:
+            directory.at = at
+            at += directory.size
+        for level in reversed(range(len(directories))):
+            directory = directories[level]
+            directory.offsets = []
+            for _, size in tiles[level]:
+                directory.offsets.append(at)
+                at += size
+        start = directories[0].at
+        yield struct.pack("<2sHHHQ", b"II", 43, 8, 0, start) if big else struct.pack("<2sHI", b"II", 42, start)
+        for i, directory in enumerate(directories):
+            yield directory.pack(directories[i + 1].at if i + 1 < len(directories) else 0)
+        for level in reversed(range(len(directories))):
+            for offset, size in tiles[level]:
+                spool.seek(offset)
+                yield spool.read(size)
+
+
+Tag = tuple[int, int, int, bytes]
+"""(tag, type, count, value as little-endian bytes)."""
+
+_FORMATS = {3: "H", 4: "I", 16: "Q"}
+
+
+class _Directory:
+    """One TIFF directory (IFD) with its values behind it."""
+
+    def __init__(self, shape: tuple[int, int], sizes: list[int], tags: list[Tag], reduced: bool, big: bool) -> None:
+        self.at = 0
+        self.offsets = [0] * len(sizes)
+        self._sizes, self._shape, self._tags, self._reduced, self._big = sizes, shape, tags, reduced, big
+        self.size = len(self.pack(0))
+
+    def pack(self, following: int) -> bytes:
+        """Return the directory's bytes; `following` is the place of the next one, or 0."""
+        height, width = self._shape
+        wide = 16 if self._big else 4
+        tags = [
+            _tag(254, 4, [int(self._reduced)]),
+            _tag(256, 4, [width]),
+            _tag(257, 4, [height]),
+            _tag(322, 4, [TILE]),
+            _tag(323, 4, [TILE]),
+            _tag(324, wide, self.offsets),
+            _tag(325, 4, self._sizes),
+            *self._tags,
+        ]
+        tags.sort(key=lambda t: t[0])
+        count, entry, pointer, inline = ("<Q", "<HHQ", "<Q", 8) if self._big else ("<H", "<HHI", "<I", 4)
+        head = struct.calcsize(count) + len(tags) * (struct.calcsize(entry) + inline) + struct.calcsize(pointer)
+        values_at = self.at + head + head % 2
+        table, values = bytearray(struct.pack(count, len(tags))), bytearray(head % 2)
+        for tag, kind, n, value in tags:
+            table += struct.pack(entry, tag, kind, n)
+            if len(value) <= inline:
+                table += value.ljust(inline, b"\0")
+            else:
+                table += struct.pack(pointer, values_at + len(values) - head % 2)
+                values += value + b"\0" * (len(value) % 2)
+        table += struct.pack(pointer, following)
+        return bytes(table + values)
+
+
+def _tag(tag: int, kind: int, values: Sequence[int]) -> Tag:
+    return tag, kind, len(values), struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values)
+
+
+def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
+    """Return the tags of every directory and those of the first alone.
+
+    GDAL knows how to say a CRS, band names, scales and colours in TIFF: a tiny file of its making is the source.
+    """
+    import rasterio
+    import tifffile
+    from rasterio.enums import ColorInterp
+
+    count = len(spec.bands)
+    profile: dict[str, Any] = {
+        "driver": "GTiff", "width": TILE, "height": TILE, "count": count, "dtype": spec.dtype, "tiled": True,
+        "blockxsize": TILE, "blockysize": TILE, "interleave": "pixel", "compress": "deflate", "predictor": 2,
+        "sparse_ok": True, "crs": str(geobox.crs), "transform": geobox.transform, "nodata": spec.nodata,
+        "photometric": "RGB" if spec.color else "MINISBLACK",
+    }  # fmt: skip
+    with rasterio.MemoryFile() as memory:
+        with memory.open(**profile) as dataset:
+            for i, name in enumerate(spec.bands, 1):
+                dataset.set_band_description(i, name)
+                if spec.unit:
+                    dataset.set_band_unit(i, spec.unit)
+            if spec.scale is not None:
+                dataset.scales = (spec.scale,) * count
+            if not spec.color:
+                dataset.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (count - 1)
+        content = bytes(memory.getbuffer())
+    every, first = [], []
+    with tifffile.TiffFile(BytesIO(content)) as tiff:
+        for tag in tiff.pages[0].tags.values():  # type: ignore[union-attr,unused-ignore]
+            value = content[tag.valueoffset : tag.valueoffset + tag.valuebytecount]
+            entry = (tag.code, int(tag.dtype), tag.count, value)
+            if tag.code in _TAGS_EVERY:
+                every.append(entry)
+            elif tag.code in _TAGS_FIRST:
+                first.append(entry)
+    return every, first
+
+
+_TAGS_EVERY = {258, 259, 262, 277, 284, 317, 338, 339, 42113}  # bits … predictor, extra samples, format, nodata
+_TAGS_FIRST = {33550, 33922, 34264, 34735, 34736, 34737, 42112}  # the grid, the CRS, GDAL's metadata
+
+
+def merge_sums(one: Sums, other: Sums) -> Sums:
+    """Add up the statistics of two parts of an image."""
+    if not one or not other:
+        return list(one or other)
+    merged = []
+    for a, b in zip(one, other, strict=True):
+        if not a[0] or not b[0]:
+            merged.append(a if a[0] else b)
+        else:
+            merged.append((a[0] + b[0], a[1] + b[1], a[2] + b[2], min(a[3], b[3]), max(a[4], b[4])))
+    return merged

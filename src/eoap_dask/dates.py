@@ -1,0 +1,203 @@
+"""Days as people write them, and the periods that a range of days is cut into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from eoap_dask.errors import DateError
+
+# Launch of Sentinel-2A (https://sentiwiki.copernicus.eu/web/s2-mission): there is nothing older.
+FIRST_DAY = date(2015, 6, 23)
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+# not calendar.month_name, which speaks the language of the locale: labels must not differ between machines
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
+
+@dataclass(frozen=True)
+class Period:
+    """A stretch of days that makes one product."""
+
+    key: str
+    """Name in ids and file names, such as `2020-10`; stays the same where the range cuts the period."""
+    start: date
+    """First day."""
+    end: date
+    """Last day, inclusive."""
+    label: str
+    """Name for people, such as `October 2020`."""
+
+    def __contains__(self, day: object) -> bool:
+        return isinstance(day, date) and self.start <= day <= self.end
+
+
+def parse_day(text: str) -> date:
+    """Read a day written as YYYY-MM-DD.
+
+    Parameters
+    ----------
+    text
+        The day; surrounding blanks are ignored.
+
+    Returns
+    -------
+    datetime.date
+
+    Raises
+    ------
+    DateError
+        When the text has another form, or names a day that doesn't exist.
+    """
+    stripped = text.strip()
+    shown = _shorten(stripped)
+    if not _DAY.fullmatch(stripped):
+        raise DateError(
+            f"{shown!r} isn't a date.",
+            "A date has the form YYYY-MM-DD.",
+            _hint_for(stripped) or "Try 2020-10-01.",
+        )
+    try:
+        return date.fromisoformat(stripped)
+    except ValueError:
+        raise DateError(
+            f"{shown!r} isn't a day of the calendar.",
+            "A date has the form YYYY-MM-DD.",
+            "Check the month and the day.",
+        ) from None
+
+
+def check_range(start: date, end: date, today: date | None = None) -> None:
+    """Refuse ranges of dates in which nothing can be found.
+
+    Parameters
+    ----------
+    start, end
+        First and last day, both inclusive.
+    today
+        The day it is; by default the later of the local day and the day in UTC.
+
+    Raises
+    ------
+    DateError
+        When the end lies before the start, either lies in the future, or the end lies before `FIRST_DAY`.
+    """
+    if today is None:
+        now = datetime.now(UTC)
+        today = max(now.date(), now.astimezone().date())
+    if end < start:
+        raise DateError(
+            f"The end date {end} lies before the start date {start}.",
+            "The start date must not be later than the end date.",
+            f"Try --start-date {end} --end-date {start}.",
+        )
+    if start > today:
+        raise DateError(
+            f"The start date {start} lies in the future.",
+            f"Today is {today}.",
+            "Give dates of scenes that have been taken already.",
+        )
+    if end > today:
+        raise DateError(
+            f"The end date {end} lies in the future.",
+            f"Today is {today}.",
+            f"Try --end-date {today}.",
+        )
+    if end < FIRST_DAY:
+        raise DateError(
+            f"The end date {end} lies before the launch of Sentinel-2A.",
+            f"The first scenes are from {FIRST_DAY} or later.",
+            "Give a later range of dates.",
+        )
+
+
+def _monthly(day: date) -> Period:
+    """Return the calendar month that holds a day."""
+    first = day.replace(day=1)
+    following = (
+        (first + timedelta(days=31)).replace(day=1) if (first.year, first.month) != (9999, 12) else None
+    )
+    last = following - timedelta(days=1) if following else date.max
+    return Period(f"{first:%Y-%m}", first, last, f"{_MONTHS[first.month - 1]} {first.year}")
+
+
+# A new kind of period is one function, from a day to the whole period that holds it, and one line here.
+_RULES: dict[str, Callable[[date], Period]] = {"monthly": _monthly}
+
+PERIODS: tuple[str, ...] = tuple(_RULES)
+"""The kinds of period that `split_periods` knows."""
+
+
+def split_periods(start: date, end: date, how: str = "monthly") -> tuple[Period, ...]:
+    """Cut a range of days into calendar periods.
+
+    Parameters
+    ----------
+    start, end
+        First and last day, both inclusive.
+    how
+        One of `PERIODS`.
+
+    Returns
+    -------
+    tuple of Period
+        In order of time, without gaps or overlaps; the first and the last are cut to the range.
+
+    Raises
+    ------
+    DateError
+        When the end lies before the start, or `how` isn't known.
+    """
+    if how not in _RULES:
+        raise DateError(
+            f"There is no period called {_shorten(how)!r}.",
+            f"Known are: {', '.join(PERIODS)}.",
+            f"Try {PERIODS[0]}.",
+        )
+    if end < start:
+        raise DateError(
+            f"The end date {end} lies before the start date {start}.",
+            "The start date must not be later than the end date.",
+            f"Try --start-date {end} --end-date {start}.",
+        )
+    rule = _RULES[how]
+    periods = []
+    day = start
+    while True:
+        whole = rule(day)
+        periods.append(Period(whole.key, max(whole.start, start), min(whole.end, end), whole.label))
+        if whole.end >= end:
+            return tuple(periods)
+        day = whole.end + timedelta(days=1)
+
+
+def _hint_for(text: str) -> str:
+    """Return a hint with the date that was probably meant, or nothing."""
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}[T ].*", text):
+        return f"Leave the time away: try {text[:10]}."
+    if re.fullmatch(r"\d{8}", text):
+        return f"Try {text[:4]}-{text[4:6]}-{text[6:]}."
+    if re.fullmatch(r"\d{4}/\d{2}/\d{2}", text):
+        return f"Try {text.replace('/', '-')}."
+    if re.fullmatch(r"\d{4}-\d{2}", text):
+        return f"A month has days: try {text}-01."
+    return ""
+
+
+def _shorten(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,300 @@
+"""STAC items of demo scenes, in the dialects of the public catalogues; what is in them was read in real items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry import mapping
+
+from eoap_dask.demo.scenes import BOA_SHIFT, Scene, Tile
+
+Dialect = Literal["planetary-computer", "earth-search-v1", "earth-search-c1"]
+
+COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+# Common name: key in SAFE products, title, central wavelength and width in micrometres.
+BANDS: dict[str, tuple[str, str, float, float]] = {
+    "blue": ("B02", "Band 2 - Blue", 0.49, 0.098),
+    "green": ("B03", "Band 3 - Green", 0.56, 0.045),
+    "red": ("B04", "Band 4 - Red", 0.665, 0.038),
+    "nir": ("B08", "Band 8 - NIR", 0.842, 0.145),
+}
+
+_SCHEMAS = "https://stac-extensions.github.io"
+_PERCENTAGES = {
+    "s2:saturated_defective_pixel_percentage": 1,
+    "s2:dark_features_percentage": 2,
+    "s2:cloud_shadow_percentage": 3,
+    "s2:vegetation_percentage": 4,
+    "s2:not_vegetated_percentage": 5,
+    "s2:water_percentage": 6,
+    "s2:unclassified_percentage": 7,
+    "s2:medium_proba_clouds_percentage": 8,
+    "s2:high_proba_clouds_percentage": 9,
+    "s2:thin_cirrus_percentage": 10,
+    "s2:snow_ice_percentage": 11,
+}
+
+
+@dataclass(frozen=True)
+class DialectRules:
+    """How a catalogue stores and describes Sentinel-2."""
+
+    collection: str
+    """Id of the collection."""
+    stac_version: str
+    """Of its items."""
+    baselines: tuple[str, str]
+    """Of two passes out of three, and of the third."""
+    superseded: str
+    """Baseline of the old processing of the scene that was processed twice."""
+    shifted: bool
+    """Whether the files of baselines from 04.00 carry the shift of 1000."""
+
+    def shift(self, scene: Scene) -> int:
+        """Compute what is added to reflectance × 10000 in the scene's files.
+
+        Parameters
+        ----------
+        scene
+            The product.
+
+        Returns
+        -------
+        int
+            0 or 1000.
+        """
+        return BOA_SHIFT if self.shifted and scene.baseline >= "04.00" else 0
+
+
+DIALECTS: Mapping[Dialect, DialectRules] = {
+    "planetary-computer": DialectRules("sentinel-2-l2a", "1.0.0", ("02.12", "05.00"), "02.12", shifted=True),
+    "earth-search-v1": DialectRules("sentinel-2-l2a", "1.0.0", ("02.12", "05.00"), "02.12", shifted=False),
+    "earth-search-c1": DialectRules("sentinel-2-c1-l2a", "1.1.0", ("05.00", "05.00"), "05.00", shifted=True),
+}
+
+
+def make_item(
+    scene: Scene,
+    dialect: Dialect,
+    files: Mapping[str, Path],
+    checksums: Mapping[str, tuple[int, str]],
+    class_counts: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Describe a scene as a catalogue would.
+
+    Parameters
+    ----------
+    scene
+        The product.
+    dialect
+        The catalogue's.
+    files
+        Path relative to the archive's root by common name, and under "scl".
+    checksums
+        Size and SHA-256 of each.
+    class_counts
+        Pixels of each class in the scene classification.
+
+    Returns
+    -------
+    dict
+        STAC item whose hrefs are relative to the archive's root.
+    """
+    rules = DIALECTS[dialect]
+    footprint = scene.tile.footprint(scene.flight.sky)
+    earth_search = dialect != "planetary-computer"
+    percent = _percentages(class_counts)
+    properties = _properties(scene, earth_search) | percent
+    clouds = ("medium_proba_clouds", "high_proba_clouds", "thin_cirrus")
+    properties["eo:cloud_cover"] = round(sum(percent[f"s2:{kind}_percentage"] for kind in clouds), 6)
+    if dialect == "earth-search-v1":
+        properties["earthsearch:boa_offset_applied"] = scene.baseline >= "04.00"
+    assets = {}
+    for name, path in files.items():
+        key = _asset_key(name, earth_search)
+        assets[key] = _asset(scene, name, path, dialect)
+        if dialect == "earth-search-c1":
+            size, sha256 = checksums[name]
+            assets[key] |= {"file:size": size, "file:checksum": f"1220{sha256}"}
+    return {
+        "type": "Feature",
+        "stac_version": rules.stac_version,
+        "stac_extensions": _extensions(dialect),
+        "id": _item_id(scene, dialect),
+        "collection": rules.collection,
+        "geometry": _rounded(mapping(footprint)),
+        "bbox": [round(edge, 8) for edge in footprint.bounds],
+        "properties": properties,
+        "links": [],
+        "assets": assets,
+    }
+
+
+def _item_id(scene: Scene, dialect: Dialect) -> str:
+    flight, tile = scene.flight, scene.tile.mgrs
+    if dialect == "planetary-computer":
+        return scene.name
+    if dialect == "earth-search-v1":
+        # The sequence number counts processings of one tile and day.
+        sequence = 0 if scene.superseded or scene.baseline == flight.baseline else 1
+        return f"S2{flight.satellite}_{tile}_{flight.when:%Y%m%d}_{sequence}_L2A"
+    return f"S2{flight.satellite}_T{tile}_{_datastrip_start(scene):%Y%m%dT%H%M%S}_L2A"
+
+
+def _datastrip_start(scene: Scene) -> datetime:
+    return scene.flight.when + timedelta(seconds=4 if scene.superseded else 5)
+
+
+def _percentages(counts: NDArray[np.int64]) -> dict[str, float]:
+    valid = max(1, int(counts.sum() - counts[0]))
+    percent = {key: round(100 * int(counts[number]) / valid, 6) for key, number in _PERCENTAGES.items()}
+    percent["s2:nodata_pixel_percentage"] = round(100 * int(counts[0]) / max(1, int(counts.sum())), 6)
+    return percent
+
+
+def _properties(scene: Scene, earth_search: bool) -> dict[str, Any]:
+    flight, tile = scene.flight, scene.tile
+    made = f"{scene.generated:%Y-%m-%dT%H:%M:%S}"
+    strip = f"{scene.generated:%Y%m%dT%H%M%S}_S{_datastrip_start(scene):%Y%m%dT%H%M%S}_N{scene.baseline}"
+    common: dict[str, Any] = {
+        "instruments": ["msi"],
+        "s2:product_type": "S2MSI2A",
+        "s2:product_uri": scene.product_uri,
+        "s2:datatake_id": scene.datatake_id,
+        "s2:datatake_type": "INS-NOBS",
+        "s2:datastrip_id": f"S2{flight.satellite}_OPER_MSI_L2A_DS_ESRI_{strip}",
+        "s2:processing_baseline": scene.baseline,
+        "s2:degraded_msi_data_percentage": 0.0,
+        "s2:reflectance_conversion_factor": 1.0,
+    }
+    if not earth_search:
+        return common | {
+            "datetime": f"{flight.when:%Y-%m-%dT%H:%M:%S.%f}Z",
+            "platform": f"Sentinel-2{flight.satellite}",
+            "constellation": "Sentinel 2",
+            "proj:epsg": tile.epsg,
+            "s2:mgrs_tile": tile.mgrs,
+            "s2:generation_time": f"{made}.000Z",
+            "s2:mean_solar_zenith": 55.0,
+            "s2:mean_solar_azimuth": 158.0,
+            "sat:orbit_state": "descending",
+            "sat:relative_orbit": 113,
+        }
+    # These catalogues date an item by its tile, a few minutes into the datatake.
+    sensed = flight.when + timedelta(minutes=8, seconds=12 if tile.mgrs.startswith("10") else 9)
+    return common | {
+        "datetime": f"{sensed:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "created": f"{made}.000Z",
+        "updated": f"{made}.000Z",
+        "platform": f"sentinel-2{flight.satellite.lower()}",
+        "constellation": "sentinel-2",
+        "proj:code": f"EPSG:{tile.epsg}",
+        "grid:code": f"MGRS-{tile.mgrs}",
+        "mgrs:utm_zone": int(tile.mgrs[:2]),
+        "mgrs:latitude_band": tile.mgrs[2],
+        "mgrs:grid_square": tile.mgrs[3:],
+        "s2:generation_time": f"{made}.000000Z",
+        "view:sun_azimuth": 158.0,
+        "view:sun_elevation": 35.0,
+    }
+
+
+def _asset_key(name: str, earth_search: bool) -> str:
+    if earth_search:
+        return name
+    return "SCL" if name == "scl" else BANDS[name][0]
+
+
+def _asset(scene: Scene, name: str, path: Path, dialect: Dialect) -> dict[str, Any]:
+    is_classes = name == "scl"
+    tile: Tile = scene.tile.classes if is_classes else scene.tile
+    asset: dict[str, Any] = {
+        "href": path.as_posix(),
+        "type": COG_TYPE,
+        "title": "Scene classification map (SCL)" if is_classes else BANDS[name][1],
+        "gsd": tile.resolution_m,
+        "proj:shape": [tile.size_px, tile.size_px],
+        "proj:transform": list(tile.transform)[:6],
+        "roles": ["data"] if is_classes else ["data", "reflectance"],
+    }
+    if not is_classes:
+        key, title, wavelength, width = BANDS[name]
+        band = {
+            "name": name if dialect == "earth-search-v1" else key,
+            "common_name": name,
+            "description": title,
+            "center_wavelength": wavelength,
+            "full_width_half_max": width,
+        }
+        asset["eo:bands"] = [band]
+    if dialect == "planetary-computer":
+        asset |= {"proj:bbox": list(tile.bounds), "roles": ["data"]}
+        return asset
+    stored: dict[str, Any] = {
+        "nodata": 0,
+        "data_type": "uint8" if is_classes else "uint16",
+        "spatial_resolution": tile.resolution_m,
+    }
+    if not is_classes:
+        # From baseline 04.00 the offset is given even where the files have had it applied already.
+        stored |= {"scale": 0.0001, "offset": -0.1 if scene.baseline >= "04.00" else 0}
+    asset["raster:bands"] = [stored]
+    return asset
+
+
+def _extensions(dialect: Dialect) -> list[str]:
+    if dialect == "planetary-computer":
+        names = ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.0.0")
+    elif dialect == "earth-search-v1":
+        names = ("eo/v1.1.0", "grid/v1.0.0", "mgrs/v1.0.0", "projection/v2.0.0", "raster/v1.1.0", "view/v1.0.0")
+    else:
+        names = (
+            "eo/v1.1.0",
+            "file/v2.1.0",
+            "grid/v1.1.0",
+            "mgrs/v1.0.0",
+            "projection/v2.0.0",
+            "raster/v1.1.0",
+            "view/v1.0.0",
+        )
+    return [f"{_SCHEMAS}/{name}/schema.json" for name in names]
+
+
+def _rounded(geometry: dict[str, Any]) -> dict[str, Any]:
+    """The same geometry as lists, to the nearest centimetre or so."""
+
+    def lists(value: Sequence[Any]) -> list[Any]:
+        return [round(v, 8) if isinstance(v, float) else lists(v) for v in value]
+
+    return {"type": geometry["type"], "coordinates": lists(geometry["coordinates"])}
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 time.
+
+    Parameters
+    ----------
+    text
+        Like 2020-10-03T19:03:21.024Z.
+
+    Returns
+    -------
+    datetime
+        In UTC.
+
+    Raises
+    ------
+    ValueError
+        When it isn't one.
+    """
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        raise ValueError(text)
+    return when.astimezone(UTC)

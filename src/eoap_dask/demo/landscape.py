@@ -1,0 +1,384 @@
+"""The ground of the demo: water, fields, forest, town and hills as a function of position.
+
+One grid of square cells in EPSG:32610 is the truth. A position has the reflectance of the cell that it lies in, to
+the last digit, so that two tiles in two projections show the same ground and a test knows every pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eoap_dask.demo.noise import Floats, fractal_noise, unit_hash, value_noise
+from eoap_dask.errors import BandError
+
+GROUND_EPSG = 32610
+"""The CRS in which the ground is described."""
+
+CENTRE_X, CENTRE_Y = 566_227.0, 5_277_369.0
+"""The middle of the landscape: 122.118 W 47.647 N."""
+
+STEP = 10
+"""Stored values are multiples of this (reflectance 0.001): finer steps can't be seen and only grow the files."""
+
+_BANDS = ("blue", "green", "red", "nir")
+
+# Cover types: (SCL class, (blue, green, red, nir) in full green, the same when dry or bare), reflectance × 1000.
+_COVERS: dict[str, tuple[int, tuple[int, int, int, int], tuple[int, int, int, int]]] = {
+    "deep water": (6, (62, 58, 32, 14), (60, 55, 32, 14)),
+    "shallow water": (6, (76, 92, 52, 22), (74, 86, 52, 22)),
+    "river": (6, (70, 84, 64, 30), (72, 82, 66, 30)),
+    "sand": (5, (118, 142, 162, 240), (118, 142, 162, 240)),
+    "conifers": (4, (26, 48, 30, 250), (26, 45, 31, 235)),
+    "young conifers": (4, (32, 62, 36, 300), (34, 60, 40, 270)),
+    "broadleaf": (4, (32, 74, 38, 360), (50, 66, 74, 230)),
+    "clear-cut": (5, (62, 88, 84, 230), (74, 92, 106, 190)),
+    "fresh clear-cut": (5, (84, 98, 118, 190), (86, 98, 120, 180)),
+    "lush crop": (4, (36, 98, 44, 440), (42, 104, 54, 400)),
+    "grass": (4, (48, 102, 66, 370), (58, 104, 84, 320)),
+    "young crop": (4, (60, 100, 84, 290), (66, 100, 96, 260)),
+    "ripe crop": (5, (92, 148, 172, 300), (94, 138, 166, 270)),
+    "stubble": (5, (112, 146, 176, 270), (108, 138, 168, 250)),
+    "ploughed": (5, (66, 80, 98, 150), (62, 74, 90, 140)),
+    "red soil": (5, (74, 92, 132, 200), (72, 88, 126, 190)),
+    "track": (5, (112, 126, 142, 220), (108, 122, 136, 210)),
+    "road": (5, (112, 116, 122, 150), (112, 116, 122, 150)),
+    "houses": (5, (96, 108, 108, 220), (98, 108, 110, 205)),
+    "garden suburb": (4, (64, 88, 74, 290), (68, 86, 80, 250)),
+    "commerce": (5, (172, 176, 182, 230), (172, 176, 182, 230)),
+    "bright roofs": (7, (262, 264, 268, 300), (262, 264, 268, 300)),
+    "rock": (5, (104, 112, 118, 160), (104, 112, 118, 160)),
+    "alpine meadow": (4, (58, 92, 74, 280), (72, 92, 92, 220)),
+    "deep shade": (2, (16, 22, 14, 60), (16, 21, 14, 56)),
+}
+_ID = {name: number for number, name in enumerate(_COVERS)}
+_SCL = np.array([scl for scl, _, _ in _COVERS.values()], np.uint8)
+
+_GREENNESS = (0.25, 0.28, 0.40, 0.62, 0.85, 1.0, 0.95, 0.82, 0.68, 0.52, 0.38, 0.28)
+"""Share of the full green by month of the year; a month is one picture."""
+
+_FIELDS = ("lush crop", "grass", "young crop", "ripe crop", "stubble", "ploughed", "red soil", "grass")
+
+
+class Event(Protocol):
+    """Something that changes the ground: a fire, a felling, a flood."""
+
+    def apply(
+        self,
+        reflectance: Floats,
+        *,
+        band: str,
+        month: str,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+    ) -> Floats:
+        """Reflectance after the event.
+
+        Parameters
+        ----------
+        reflectance
+            (y, x), before it.
+        band
+            Common name.
+        month
+            "YYYY-MM".
+        x, y
+            Ground coordinates of the columns and rows, metres.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            The same shape.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """Known ground: cover and relief on a grid of square cells, and its reflectance in each month.
+
+    A position outside of the grid has the value of the nearest cell.
+    """
+
+    seed: int
+    """Of the noise; the large shapes stay."""
+    west: float
+    """Left edge of the grid, metres in EPSG:32610."""
+    north: float
+    """Upper edge."""
+    cell_m: float
+    """Side of a cell."""
+    shape: tuple[int, int]
+    """Rows and columns."""
+    events: Sequence[Event] = field(default=())
+    """What changed the ground, in order."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Common names of the bands that the ground is known in."""
+        return _BANDS
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Ground coordinates of the columns' centres."""
+        return self.west + (np.arange(self.shape[1]) + 0.5) * self.cell_m
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Ground coordinates of the rows' centres."""
+        return self.north - (np.arange(self.shape[0]) + 0.5) * self.cell_m
+
+    def index(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Flat index of the cell that each position lies in.
+
+        Parameters
+        ----------
+        x, y
+            EPSG:32610 coordinates, metres, one shape.
+
+        Returns
+        -------
+        NDArray[np.intp]
+            The same shape, for `layer(...).ravel()` and the like.
+        """
+        col = np.clip(np.floor((x - self.west) / self.cell_m).astype(np.intp), 0, self.shape[1] - 1)
+        row = np.clip(np.floor((self.north - y) / self.cell_m).astype(np.intp), 0, self.shape[0] - 1)
+        return row * self.shape[1] + col
+
+    def layer(self, band: str, month: str) -> NDArray[np.uint16]:
+        """Stored values of one band over the whole grid.
+
+        Parameters
+        ----------
+        band
+            Common name: one of `bands`.
+        month
+            "YYYY-MM"; without events only the month of the year matters.
+
+        Returns
+        -------
+        NDArray[np.uint16], (y, x)
+            Reflectance × 10000, at least 1.
+
+        Raises
+        ------
+        BandError
+            When the ground isn't known in this band.
+        """
+        reflectance = _palette(band, month)[self._cover]
+        reflectance *= self._shade
+        for event in self.events:
+            reflectance = event.apply(reflectance, band=band, month=month, x=self.x, y=self.y)
+        steps = np.rint(reflectance * np.float32(10_000 / STEP))
+        stored: NDArray[np.uint16] = np.clip(steps, 1, 10_000 // STEP).astype(np.uint16) * np.uint16(STEP)
+        return stored
+
+    def reflectance(
+        self, band: str, x: NDArray[np.float64], y: NDArray[np.float64], month: str
+    ) -> NDArray[np.uint16]:
+        """Stored values of one band at positions on the ground.
+
+        Parameters
+        ----------
+        band
+            Common name: one of `bands`.
+        x, y
+            EPSG:32610 coordinates, metres, one shape.
+        month
+            "YYYY-MM".
+
+        Returns
+        -------
+        NDArray[np.uint16]
+            Reflectance × 10000, the same shape.
+
+        Raises
+        ------
+        BandError
+            When the ground isn't known in this band.
+        """
+        return self.layer(band, month).ravel()[self.index(x, y)]
+
+    def scl(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Scene classification of the clear ground.
+
+        Parameters
+        ----------
+        index
+            Flat cell index, as `index` gives it.
+
+        Returns
+        -------
+        NDArray[np.uint8]
+            Classes 2, 4, 5, 6 and 7, the same shape.
+        """
+        classes: NDArray[np.uint8] = _SCL[self._cover.ravel()[index]]
+        return classes
+
+    @property
+    def _cover(self) -> NDArray[np.uint8]:
+        return self._ground[0]
+
+    @property
+    def _shade(self) -> Floats:
+        return self._ground[1]
+
+    @cached_property
+    def _ground(self) -> tuple[NDArray[np.uint8], Floats]:
+        return _compose(self.x, self.y, self.cell_m, self.seed)
+
+
+@lru_cache(maxsize=64)
+def _palette(band: str, month: str) -> Floats:
+    """Reflectance of each cover type in a month."""
+    if band not in _BANDS:
+        raise BandError(
+            f"The demo's ground has no band {band!r}.",
+            f"It is known in {', '.join(_BANDS)}.",
+            "Choose among these.",
+        )
+    column = _BANDS.index(band)
+    green = _GREENNESS[int(month[5:7]) - 1]
+    mixed = [full[column] * green + dry[column] * (1 - green) for _, full, dry in _COVERS.values()]
+    palette: Floats = (np.array(mixed) / 1000).astype(np.float32)
+    palette.setflags(write=False)
+    return palette
+
+
+def _compose(
+    x: NDArray[np.float64], y: NDArray[np.float64], cell_m: float, seed: int
+) -> tuple[NDArray[np.uint8], Floats]:
+    """Cover type and brightness factor of every cell: the shape of the land, then what grows and stands on it."""
+    east = (x - CENTRE_X).astype(np.float32)[None, :]
+    north = (y - CENTRE_Y).astype(np.float32)[:, None]
+    ripple = fractal_noise(x, y, 900, 3, seed + 11)
+
+    lakes = _lakes(x, y, east, north, ripple, seed)
+    river_y = -1800 + 0.10 * east + 1500 * value_noise(x, np.zeros(1), 4200, seed + 21)
+    from_river = np.abs(north - river_y - 420 * value_noise(x, np.zeros(1), 1100, seed + 22) - 60 * ripple)
+    valley = _smoothstep(4600, 2300, np.abs(north - river_y) + 900 * ripple)
+
+    # Relief: low in the west and in the valley, mountains towards the east.
+    ridges = 1 - np.abs(fractal_noise(x, y, 6400, 6, seed + 31, gain=0.47))
+    wild = (0.10 + 0.90 * _smoothstep(-1500, 12_000, east)) * (1 - 0.97 * valley)
+    height = 820 * wild * ridges
+    slope_y, slope_x = np.gradient(height, np.float32(cell_m))
+    # The sun of the passes: azimuth 158 degrees, elevation 35 degrees; rows run southward.
+    light = (0.5736 - 0.3069 * slope_x - 0.7595 * slope_y) / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
+    relief = np.clip(light * np.float32(1 / 0.5736), 0.34, 1.75)
+
+    town = _smoothstep(0.05, 0.35, 0.55 * fractal_noise(x, y, 3600, 3, seed + 41) + _near_lake(east) - 1.3 * valley)
+    cover = _forest(x, y, ripple, wild, seed)
+    cover, field_tone = _fields(cover, valley > 0.45, east, north, cell_m, seed)
+    cover = _town(cover, (town > 0.5) & (valley < 0.45), east, north, cell_m, seed)
+    cover[(height > 640) & (ripple > -0.2)] = _ID["alpine meadow"]
+    cover[(height > 700) & (ripple > 0.0)] = _ID["rock"]
+    cover[(relief < 0.42) & (height > 200)] = _ID["deep shade"]
+    wooded = np.isin(cover, [_ID[n] for n in ("conifers", "young conifers", "broadleaf", "garden suburb")])
+
+    river = (from_river < 75) & (lakes > 0)
+    cover[(from_river < 150) & (ripple > 0.45)] = _ID["sand"]
+    cover[river] = _ID["river"]
+    cover[(lakes > 0) & (lakes < 45) & (ripple > 0.5)] = _ID["sand"]
+    cover[lakes <= 0] = _ID["shallow water"]
+    cover[lakes < -220] = _ID["deep water"]
+
+    grain = value_noise(x, y, max(70.0, 2 * cell_m), seed + 51)
+    shade = relief * np.where(wooded, 1 + 0.22 * grain, 1 + 0.04 * grain) * field_tone
+    water = river | (lakes <= 0)
+    shade[water] = 1 + 0.05 * ripple[water]
+    return cover, shade.astype(np.float32)
+
+
+def _lakes(
+    x: NDArray[np.float64], y: NDArray[np.float64], east: Floats, north: Floats, ripple: Floats, seed: int
+) -> Floats:
+    """Metres to the shore, negative on the water: a long lake with an island, and a smaller one."""
+    wander = value_noise(np.zeros(1), y, 7000, seed + 1)
+    width = value_noise(np.zeros(1), y, 3800, seed + 2)
+    taper = _smoothstep(15_500, 9_000, np.abs(north - 1500))
+    long_lake = np.abs(east + 7600 - 1300 * wander) - (1900 + 700 * width) * taper + 120 * (1 - taper)
+    island = np.sqrt(((east + 7300 - 1300 * wander) / 750) ** 2 + ((north + 3600) / 2300) ** 2)
+    long_lake = np.maximum(long_lake, (1 - island) * 750)
+    lean = 0.35 * north
+    small = np.sqrt(((east - 4300 + lean) / 850) ** 2 + ((north - 5600) / 3100) ** 2)
+    shore: Floats = np.minimum(long_lake, (small - 1) * 850) + 170 * ripple
+    return shore.astype(np.float32)
+
+
+def _near_lake(east: Floats) -> Floats:
+    """Pull of the lake's shores on people."""
+    pull: Floats = 0.62 * _smoothstep(-500, -4500, east) - 0.35 * _smoothstep(1000, 6000, east)
+    return pull
+
+
+def _forest(
+    x: NDArray[np.float64], y: NDArray[np.float64], ripple: Floats, wild: Floats, seed: int
+) -> NDArray[np.uint8]:
+    """Woods with broadleaf stands in the lowland and clear-cuts in the hills."""
+    mix = fractal_noise(x, y, 2400, 3, seed + 61)
+    cover = np.full(mix.shape, _ID["conifers"], np.uint8)
+    cover[mix + 0.5 * ripple > 0.35] = _ID["young conifers"]
+    cover[(mix < -0.30) & (wild < 0.5)] = _ID["broadleaf"]
+    east = (x - CENTRE_X).astype(np.float32)[None, :]
+    north = (y - CENTRE_Y).astype(np.float32)[:, None]
+    chance, edge = _parcels(east + 90 * ripple, north, 0.94, 0.34, 640, 520, seed + 62)
+    cut = (edge > 25) & (wild > 0.18)
+    cover[cut & (chance < 0.20)] = _ID["young conifers"]
+    cover[cut & (chance < 0.13)] = _ID["clear-cut"]
+    cover[cut & (chance < 0.05)] = _ID["fresh clear-cut"]
+    return cover
+
+
+def _fields(
+    cover: NDArray[np.uint8], where: NDArray[np.bool_], east: Floats, north: Floats, cell_m: float, seed: int
+) -> tuple[NDArray[np.uint8], Floats]:
+    """A patchwork with crisp borders, tracks between, and a tone of its own per field."""
+    chance, edge = _parcels(east, north, 0.9135, 0.4067, 470, 300, seed + 71)
+    crop = np.array([_ID[name] for name in _FIELDS], np.uint8)[(chance * len(_FIELDS)).astype(np.intp)]
+    tone = np.where(where, 0.88 + 0.24 * ((chance * 977) % 1), 1).astype(np.float32)
+    crop[edge < 0.5 * max(cell_m, 14)] = _ID["track"]
+    return np.where(where, crop, cover), tone
+
+
+def _town(
+    cover: NDArray[np.uint8], where: NDArray[np.bool_], east: Floats, north: Floats, cell_m: float, seed: int
+) -> NDArray[np.uint8]:
+    """Blocks of houses, gardens, commerce and parks, with streets between."""
+    chance, edge = _parcels(east, north, 0.9986, 0.0523, 210, 150, seed + 81)
+    kinds = np.full(100, _ID["houses"], np.uint8)
+    kinds[42:78] = _ID["garden suburb"]
+    kinds[78:88] = _ID["grass"]
+    kinds[88:97] = _ID["commerce"]
+    kinds[97:] = _ID["bright roofs"]
+    block = kinds[(chance * 100).astype(np.intp)]
+    block[edge < 0.5 * max(cell_m, 12)] = _ID["road"]
+    return np.where(where, block, cover)
+
+
+def _parcels(
+    east: Floats, north: Floats, cos: float, sin: float, width: float, height: float, seed: int
+) -> tuple[Floats, Floats]:
+    """A turned brick pattern: a hash in [0, 1) of the parcel, and the metres to its nearest side."""
+    across = (east * np.float32(cos) + north * np.float32(sin)) / np.float32(width)
+    along = (north * np.float32(cos) - east * np.float32(sin)) / np.float32(height)
+    row = np.floor(along)
+    rows = row.astype(np.int64)
+    shifts = unit_hash(np.arange(rows.min(), rows.max() + 1), np.zeros(1, np.int64), seed + 1)
+    across = across + shifts[rows - rows.min()]
+    col = np.floor(across)
+    in_col, in_row = across - col, along - row
+    edge = np.minimum(np.minimum(in_col, 1 - in_col) * np.float32(width), np.minimum(in_row, 1 - in_row) * height)
+    return unit_hash(rows, col.astype(np.int64), seed), edge.astype(np.float32)
+
+
+def _smoothstep(start: float, stop: float, value: Floats) -> Floats:
+    """0 at `start`, 1 at `stop`, smooth between; `start` may be the larger one."""
+    t = np.clip((value - np.float32(start)) * np.float32(1 / (stop - start)), 0, 1)
+    smooth: Floats = t * t * (3 - 2 * t)
+    return smooth

@@ -1,0 +1,137 @@
+"""Repeatable noise on the ground: the same place has the same value in every archive and on every machine.
+
+Only additions, multiplications and integer hashes are used, which IEEE 754 defines exactly, so that an archive is
+the same to the bit wherever it is made.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def hashed(row: NDArray[np.int64], col: NDArray[np.int64], seed: int) -> NDArray[np.uint32]:
+    """Hash of lattice positions, uniform over uint32.
+
+    Parameters
+    ----------
+    row, col
+        Integer lattice positions, any shapes that broadcast.
+    seed
+        Another seed, another pattern.
+
+    Returns
+    -------
+    NDArray[np.uint32]
+        The broadcast shape.
+    """
+    # Multiplications modulo 2**32 with the constants of the lowbias32 finalizer (C. Wellons, "Hash prospector").
+    value = row.astype(np.uint32) * np.uint32(0x9E3779B1) + col.astype(np.uint32) * np.uint32(0x85EBCA77)
+    value ^= np.uint32((seed * 0xC2B2AE3D + 0x27D4EB2F) & 0xFFFFFFFF)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        value ^= value >> np.uint32(shift)
+        value *= np.uint32(factor)
+    value ^= value >> np.uint32(16)
+    return value
+
+
+def unit_hash(row: NDArray[np.int64], col: NDArray[np.int64], seed: int) -> Floats:
+    """Hash of lattice positions as a fraction in [0, 1); see `hashed`.
+
+    Parameters
+    ----------
+    row, col
+        Integer lattice positions, any shapes that broadcast.
+    seed
+        Another seed, another pattern.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        The broadcast shape.
+    """
+    fraction: Floats = (hashed(row, col, seed) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    return fraction
+
+
+def value_noise(x: NDArray[np.float64], y: NDArray[np.float64], wavelength_m: float, seed: int) -> Floats:
+    """Smooth noise over a rectangle of ground: hashed lattice values under cubic B-splines.
+
+    Parameters
+    ----------
+    x, y
+        Coordinates of the columns and of the rows, metres.
+    wavelength_m
+        Distance between lattice nodes.
+    seed
+        Another seed, another pattern.
+
+    Returns
+    -------
+    NDArray[np.float32], (y, x)
+        About [-1, 1], mean 0.
+    """
+    cols, col_weights = _spline(x / wavelength_m)
+    rows, row_weights = _spline(y / wavelength_m)
+    lattice_cols = np.arange(cols.min(), cols.max() + 4)
+    lattice_rows = np.arange(rows.min(), rows.max() + 4)
+    lattice = unit_hash(lattice_rows[:, None], lattice_cols[None, :], seed) * np.float32(3.2) - np.float32(1.6)
+    # Columns first, while there are few rows; the large step then copies whole rows.
+    cols -= lattice_cols[0]
+    rows -= lattice_rows[0]
+    narrow = sum(col_weights[k] * lattice[:, cols + k] for k in range(4))
+    out: Floats = narrow[rows] * row_weights[0][:, None]
+    for k in range(1, 4):
+        out += narrow[rows + k] * row_weights[k][:, None]
+    return out
+
+
+def fractal_noise(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    wavelength_m: float,
+    octaves: int,
+    seed: int,
+    gain: float = 0.5,
+) -> Floats:
+    """Sum of octaves of `value_noise`, each half as long and `gain` times as strong as the one before.
+
+    Parameters
+    ----------
+    x, y
+        Coordinates of the columns and of the rows, metres.
+    wavelength_m
+        Of the first octave.
+    octaves
+        How many.
+    seed
+        Another seed, another pattern.
+    gain
+        Strength of an octave relative to the one before.
+
+    Returns
+    -------
+    NDArray[np.float32], (y, x)
+        About [-1, 1], mean 0.
+    """
+    total = value_noise(x, y, wavelength_m, seed)
+    for octave in range(1, octaves):
+        total += np.float32(gain**octave) * value_noise(x, y, wavelength_m / 2**octave, seed + 101 * octave)
+    return total
+
+
+def _spline(position: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[Floats]]:
+    """First of the four lattice nodes around each position, and the B-spline weights of the four."""
+    node = np.floor(position)
+    t = (position - node).astype(np.float32)
+    t2, t3 = t * t, t * t * t
+    sixth = np.float32(1 / 6)
+    weights = [
+        (1 - 3 * t + 3 * t2 - t3) * sixth,
+        (4 - 6 * t2 + 3 * t3) * sixth,
+        (1 + 3 * t + 3 * t2 - 3 * t3) * sixth,
+        t3 * sixth,
+    ]
+    return node.astype(np.int64) - 1, weights

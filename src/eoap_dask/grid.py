@@ -1,0 +1,249 @@
+"""The output grid: from an area of interest to a `GeoBox`, and the blocks that cut it for work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from odc.geo.geobox import GeoBox
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+
+from eoap_dask.errors import GridError
+
+if TYPE_CHECKING:
+    from eoap_dask.aoi import Aoi
+
+TILE = 512
+"""Side of an output tile in pixels; blocks and strips are cut on its lattice."""
+
+_MAX_SIDE_PX = 1 << 20
+_EDGE_TOLERANCE_PX = 1e-6
+"""Bounds this close to the grid count as on it: 12.1 / 0.0001 isn't a whole number in floating point."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows and columns of a grid, half open."""
+
+    row: int
+    row_stop: int
+    col: int
+    col_stop: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.row_stop - self.row, self.col_stop - self.col
+
+    def strips(self, height: int) -> Iterator[Window]:
+        """Cut into windows of at most this many rows, from the top."""
+        for row in range(self.row, self.row_stop, height):
+            yield Window(row, min(row + height, self.row_stop), self.col, self.col_stop)
+
+
+def parse_crs(text: str) -> CRS:
+    """Return the CRS that a user named, as a code, WKT or PROJ string.
+
+    Raises
+    ------
+    GridError
+        when there is no such CRS
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError:
+        raise GridError(
+            f"The CRS {text!r} isn't known.", "Expected 'auto', or a CRS such as EPSG:32631.", "Try --crs auto."
+        ) from None
+
+
+@lru_cache(256)
+def transformer(source: str, target: str) -> Transformer:
+    """Return the (cached) transformer between two CRSs, x before y."""
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+def utm_crs(aoi: Aoi) -> str:
+    """Return the code of the UTM zone that holds most of the area.
+
+    Raises
+    ------
+    GridError
+        when the area touches more than two zones
+    """
+    # x, sin(y) is an equal-area plane, good enough to say where most of the area lies
+    plane = shapely.transform(aoi.geometry, lambda c: np.column_stack([c[:, 0], np.degrees(np.sin(np.radians(c[:, 1])))]))
+    west, _, east, _ = plane.bounds
+    first, last = math.floor((west + 180) / 6), math.ceil((east + 180) / 6) - 1
+    if last - first > 1:
+        raise GridError(
+            f"The area is {east - west:.1f}° wide and touches {last - first + 1} UTM zones.",
+            "A UTM grid serves at most two.",
+            "Try --crs with a projection for the whole area (such as EPSG:3035 in Europe), or a smaller --aoi.",
+        )
+    shares = {z: shapely.clip_by_rect(plane, 6 * z - 180, -91, 6 * z - 174, 91).area for z in range(first, last + 1)}
+    zone = max(shares, key=lambda z: (shares[z], -z)) % 60 + 1
+    north = plane.centroid.y >= 0
+    return f"EPSG:{(32600 if north else 32700) + zone}"
+
+
+def project_aoi(aoi: Aoi, crs: str) -> shapely.Geometry:
+    """Return the shape of the area in a CRS, with edges densified so that straight stays straight on the map."""
+    step = max(max(aoi.geometry.bounds[2] - aoi.geometry.bounds[0], aoi.geometry.bounds[3] - aoi.geometry.bounds[1]) / 64, 1e-9)
+    dense = shapely.segmentize(aoi.geometry, step)
+    to = transformer("EPSG:4326", crs)
+
+    def move(coordinates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        x, y = to.transform(coordinates[:, 0], coordinates[:, 1])
+        return np.column_stack([x, y])
+
+    return shapely.transform(dense, move)
+
+
+def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
+    """Return the grid over an area: its bounds, expanded to multiples of the resolution from the CRS origin.
+
+    Parameters
+    ----------
+    aoi : Aoi
+    crs
+        ``auto`` for the UTM zone that holds most of the area, else any CRS.
+    resolution
+        Side of a pixel in units of the CRS.
+
+    Returns
+    -------
+    GeoBox
+        Depends on these three alone, never on items.
+
+    Raises
+    ------
+    GridError
+        when the CRS is unknown, or the resolution doesn't suit it or the area
+    """
+    if not (math.isfinite(resolution) and resolution > 0):
+        raise GridError(f"A resolution of {resolution:g} can't be used.", "Expected a number above 0.", "Try --resolution 100.")
+    code = utm_crs(aoi) if crs == "auto" else crs
+    parsed = parse_crs(code)
+    if not (parsed.is_geographic or parsed.is_projected):
+        raise GridError(f"{code} is neither a projected nor a geographic CRS.", "", "Try --crs auto.")
+    name = parsed.to_string() if parsed.to_authority() is None else ":".join(parsed.to_authority())
+    unit = "degrees" if parsed.is_geographic else (parsed.axis_info[0].unit_name if parsed.axis_info else "metre") + "s"
+    shape = project_aoi(aoi, name)
+    west, south, east, north = shape.bounds
+    if not all(map(math.isfinite, (west, south, east, north))):
+        raise GridError(f"The area can't be projected to {name}.", "Expected a CRS that is valid there.", "Try --crs auto.")
+    _check_scale(resolution, parsed, unit, max(east - west, north - south), code)
+
+    def down(value: float) -> int:
+        return math.floor(value / resolution + _EDGE_TOLERANCE_PX)
+
+    def up(value: float) -> int:
+        return math.ceil(value / resolution - _EDGE_TOLERANCE_PX)
+
+    left, right, bottom, top = down(west), up(east), down(south), up(north)
+    width, height = max(right - left, 1), max(top - bottom, 1)
+    if max(width, height) > _MAX_SIDE_PX:
+        raise GridError(
+            f"At {resolution:g} {unit} the area is {width} × {height} pixels.",
+            f"A side has at most {_MAX_SIDE_PX}.",
+            "Try a larger --resolution or a smaller --aoi.",
+        )
+    from affine import Affine
+
+    return GeoBox((height, width), Affine(resolution, 0.0, left * resolution, 0.0, -resolution, top * resolution), name)
+
+
+def _check_scale(resolution: float, crs: CRS, unit: str, extent: float, code: str) -> None:
+    if crs.is_geographic and resolution >= 1:
+        raise GridError(
+            f"A resolution of {resolution:g} in {code} means {resolution:g} degrees.",
+            "Expected degrees there.",
+            f"Try --resolution {resolution / 111_320:.6f} for about {resolution:g} m, or a projected --crs.",
+        )
+    if crs.is_projected and resolution < 0.01:
+        raise GridError(
+            f"A resolution of {resolution:g} in {code} means {resolution:g} {unit}.",
+            f"Expected {unit}, and this looks like degrees.",
+            f"Try --resolution {max(round(resolution * 111_320), 1)}.",
+        )
+    if resolution > 2 * extent and resolution > (0.1 if crs.is_geographic else 10_000):
+        raise GridError(
+            f"A resolution of {resolution:g} {unit} is larger than the area ({extent:g} {unit}).", "", "Try a smaller --resolution."
+        )
+
+
+def blocks(shape: tuple[int, int], side: int) -> tuple[Window, ...]:
+    """Cut a grid into blocks of `side` pixels (512·2^k) from its top left corner, row by row."""
+    height, width = shape
+    return tuple(
+        Window(row, min(row + side, height), col, min(col + side, width))
+        for row in range(0, height, side)
+        for col in range(0, width, side)
+    )
+
+
+def window_bounds(geobox: GeoBox, window: Window) -> tuple[float, float, float, float]:
+    """Return left, bottom, right, top of a window, in units of the grid's CRS."""
+    a, _, c, _, e, f = tuple(geobox.transform)[:6]
+    xs = (c + a * window.col, c + a * window.col_stop)
+    ys = (f + e * window.row, f + e * window.row_stop)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def crs_name(geobox: GeoBox) -> str:
+    """Return the CRS of a grid as an authority code where it has one, else as WKT."""
+    if geobox.crs is None:
+        raise GridError("The grid has no CRS.", "Expected a GeoBox with a CRS.")
+    crs: Any = geobox.crs
+    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.wkt)
+
+
+def rasterize_window(shape: shapely.Geometry | None, geobox: GeoBox, window: Window) -> npt.NDArray[np.bool_] | None:
+    """Tell which pixels of a window have their centre inside a shape.
+
+    Parameters
+    ----------
+    shape
+        In the CRS of the grid; None for "no cut".
+    geobox : GeoBox
+        The whole grid.
+    window : Window
+        The part that is asked for.
+
+    Returns
+    -------
+    np.ndarray, (y, x), bool, True = inside; None where nothing is cut in this window. Painted tile by tile on
+    the grid's lattice, so that it doesn't depend on how the grid was cut into windows.
+    """
+    if shape is None or shapely.contains(shape, shapely.box(*window_bounds(geobox, window))):
+        return None
+    from affine import Affine
+    from rasterio.features import rasterize
+
+    out = np.zeros(window.shape, bool)
+    for row in range(window.row - window.row % TILE, window.row_stop, TILE):
+        for col in range(window.col - window.col % TILE, window.col_stop, TILE):
+            tile = Window(row, row + TILE, col, col + TILE)
+            part = shapely.clip_by_rect(shape, *_padded(window_bounds(geobox, tile), geobox))
+            if part.is_empty:
+                continue
+            painted = rasterize([part], (TILE, TILE), transform=geobox.transform * Affine.translation(col, row), dtype="uint8")
+            top, left = max(row, window.row), max(col, window.col)
+            bottom, right = min(row + TILE, window.row_stop), min(col + TILE, window.col_stop)
+            out[top - window.row : bottom - window.row, left - window.col : right - window.col] = painted[
+                top - row : bottom - row, left - col : right - col
+            ]
+    return out
+
+
+def _padded(bounds: tuple[float, float, float, float], geobox: GeoBox) -> tuple[float, float, float, float]:
+    pad = 4 * abs(geobox.transform.a)
+    return bounds[0] - pad, bounds[1] - pad, bounds[2] + pad, bounds[3] + pad

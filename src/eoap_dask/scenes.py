@@ -1,0 +1,388 @@
+"""From STAC items to scenes: which file holds which band, on which grid, and what its numbers mean.
+
+Everything that differs between catalogues ends here; nothing behind this module reads an item.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from eoap_dask.errors import BandError, ItemError
+from eoap_dask.grid import Window, transformer
+from eoap_dask.resample import Transform
+from eoap_dask.sensors import Sensor
+from eoap_dask.trust import check_href, redact
+
+_PRODUCT = re.compile(r"(S2[A-Z])_MSIL\d[A-Z]_(\d{8}T\d{6})_N(\d{2})(\d{2})_R\d{3}_T(\d{2}[A-Z]{3})_")
+_DATATAKE = re.compile(r"G(S2[A-Z])_(\d{8}T\d{6})_\d+_N(\d{2})\.(\d{2})")
+_MAX_SIDE_PX = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One band of one scene: a file, its grid, and how its numbers become stored pixels."""
+
+    asset: str
+    """Key of the asset in its item."""
+    href: str
+    """Unsigned."""
+    crs: str
+    """EPSG code, or WKT where the item has none."""
+    transform: Transform
+    """Affine a to f of the native level."""
+    shape: tuple[int, int]
+    """Height and width of the native level in pixels."""
+    offset: int
+    """To be subtracted from every number that is data."""
+    nodata: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One item, ready to be read."""
+
+    id: str
+    href: str
+    """The item's own unsigned address, or its id."""
+    datetime: datetime
+    pass_key: str
+    """Platform and start of the datatake: scenes that share it were seen at once."""
+    tile: str
+    """The MGRS tile, or empty."""
+    baseline: tuple[int, int]
+    bands: tuple[Source, ...]
+    """In the order in which they were asked for."""
+    mask: Source | None
+    """The scene classification."""
+    fingerprint: tuple[str, ...]
+    """What of the item decides pixels: id, hrefs, and checksum or update time of each asset."""
+
+
+def read_scenes(
+    items: Iterable[Mapping[str, Any]], bands: Sequence[str], sensor: Sensor, *, cloud_mask: bool, private_hosts: frozenset[str]
+) -> tuple[Scene, ...]:
+    """Turn items into scenes, sorted by time and id, without reprocessed duplicates.
+
+    Parameters
+    ----------
+    items
+        STAC items as plain mappings, of any of the catalogues that the sensor's table knows.
+    bands
+        Common names, band names or asset keys.
+    sensor : Sensor
+    cloud_mask
+        Whether a scene classification is needed.
+    private_hosts
+        Hosts on private networks that the catalogue may send us to, because it is there itself.
+
+    Returns
+    -------
+    tuple of Scene
+
+    Raises
+    ------
+    BandError
+        when no item has a band, or the name fits several assets
+    ItemError
+        when an item lacks the band, its projection, or a usable href
+    HrefError
+        when an href points where a catalogue may not send us
+    """
+    items = list(items)
+    _check_bands(items, bands, sensor)
+    scenes = [_read_scene(item, bands, sensor, cloud_mask, private_hosts) for item in items]
+    return without_duplicates(sorted(scenes, key=lambda s: (s.datetime, s.id)))
+
+
+def without_duplicates(scenes: Sequence[Scene]) -> tuple[Scene, ...]:
+    """Drop the older processings of what was seen once: the newest baseline of a pass and tile stays.
+
+    Products of one baseline that share a pass and a tile are parts of one view (datastrips), and all stay.
+    """
+    newest: dict[tuple[str, str], tuple[int, int]] = {}
+    for scene in scenes:
+        key = (scene.pass_key, scene.tile)
+        newest[key] = max(newest.get(key, (0, 0)), scene.baseline)
+    return tuple(s for s in scenes if not s.tile or s.baseline == newest[s.pass_key, s.tile])
+
+
+def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor: Sensor) -> int:
+    """Return what must be subtracted from an asset's numbers so that value / 10000 is reflectance.
+
+    The one rule for all catalogues: where the item says that its offset was applied already, nothing. Else what
+    the asset declares (`raster:bands`, `bands` or `raster:offset`). Else, without a declaration, 1000 from
+    processing baseline 04.00 on, when ESA began to store reflectance × 10000 + 1000.
+
+    Raises
+    ------
+    ItemError
+        when the asset declares another scale than 1 / 10000
+    """
+    properties = item.get("properties", {})
+    if any(properties.get(flag) is True for flag in ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")):
+        return 0
+    scale, offset = _declared(asset)
+    if scale is not None and abs(scale * sensor.quantification - 1) > 1e-6:
+        raise ItemError(
+            f"The asset {redact(str(asset.get('href')))} of item {item.get('id')!r} declares the scale {scale:g}.",
+            f"Expected {1 / sensor.quantification:g}.",
+        )
+    if offset is not None:
+        return round(-offset * sensor.quantification)
+    minimum = tuple(int(n) for n in sensor.offset_baseline.split("."))
+    return sensor.offset_dn if _baseline(item) >= minimum else 0
+
+
+def pass_key(item: Mapping[str, Any]) -> str:
+    """Return platform and start of the datatake; falls back to the item's own time where no name tells."""
+    properties = item.get("properties", {})
+    found = _product(item)
+    if found:
+        return f"sentinel-{found[0][1:].lower()}/{found[1]}"
+    return f"{str(properties.get('platform', '')).lower()}/{properties.get('datetime')}"
+
+
+def select_asset(item: Mapping[str, Any], wanted: str, sensor: Sensor) -> str | None:
+    """Return the key of the asset that holds a band: by key, by the sensor's table, by the item's own bands.
+
+    Raises
+    ------
+    BandError
+        when the item names several assets for it
+    """
+    assets = item.get("assets", {})
+    if wanted in assets:
+        return wanted
+    band = sensor.band(wanted)
+    if band:
+        for key in band.assets:
+            if key in assets:
+                return key
+    named = [
+        key
+        for key, asset in assets.items()
+        if wanted in {str(n) for b in _bands_of(asset) for n in (b.get("common_name"), b.get("eo:common_name"), b.get("name"))}
+        and len(_bands_of(asset)) == 1
+    ]
+    if len(named) > 1:
+        raise BandError(f"The band {wanted!r} fits several assets: {', '.join(sorted(named))}.", "", "Try one of these keys instead.")
+    return named[0] if named else None
+
+
+def footprint_touches(source: Source, crs: str, bounds: tuple[float, float, float, float]) -> bool:
+    """Tell whether a source's outline and some bounds of another CRS share ground; errs on the side of yes."""
+    height, width = source.shape
+    a, b, c, d, e, f = source.transform
+    corners = [(c + a * x + b * y, f + d * x + e * y) for x, y in ((0, 0), (width, 0), (width, height), (0, height))]
+    if crs == source.crs:
+        left, right = min(x for x, _ in corners), max(x for x, _ in corners)
+        bottom, top = min(y for _, y in corners), max(y for _, y in corners)
+        west, south, east, north = bounds
+    else:
+        # the bounds go to the source, where its outline is straight
+        left, right = min(x for x, _ in corners), max(x for x, _ in corners)
+        bottom, top = min(y for _, y in corners), max(y for _, y in corners)
+        west, south, east, north = transformer(crs, source.crs).transform_bounds(*bounds, densify_pts=21)
+        if not all(v == v and abs(v) != float("inf") for v in (west, south, east, north)):
+            return True
+    return west < right and east > left and south < top and north > bottom
+
+
+def _read_scene(
+    item: Mapping[str, Any], bands: Sequence[str], sensor: Sensor, cloud_mask: bool, private_hosts: frozenset[str]
+) -> Scene:
+    sources = tuple(_source(item, _required(item, band, sensor), sensor, private_hosts) for band in bands)
+    mask = None
+    if cloud_mask:
+        key = next((k for k in sensor.mask_assets if k in item.get("assets", {})), None)
+        if key is None:
+            raise ItemError(
+                f"Item {item.get('id')!r} has no scene classification.",
+                f"Expected an asset {' or '.join(sensor.mask_assets)}.",
+                "Try --cloud-mask none.",
+            )
+        mask = _source(item, key, sensor, private_hosts, mask=True)
+    properties = item.get("properties", {})
+    found = _product(item)
+    keys = [s.asset for s in (*sources, *([mask] if mask else []))]
+    return Scene(
+        id=str(item["id"]),
+        href=_self_href(item),
+        datetime=_datetime(item),
+        pass_key=pass_key(item),
+        tile=_tile(item) or (found[4] if found else ""),
+        baseline=_baseline(item),
+        bands=sources,
+        mask=mask,
+        fingerprint=(
+            str(item["id"]),
+            *(f"{redact(str(item['assets'][k]['href']))} {_version(item['assets'][k], properties)}" for k in keys),
+        ),
+    )
+
+
+def _source(item: Mapping[str, Any], key: str, sensor: Sensor, private_hosts: frozenset[str], *, mask: bool = False) -> Source:
+    asset = item["assets"][key]
+    href = check_href(str(asset.get("href", "")), private_hosts=private_hosts)
+    crs, transform, shape = _projection(item, key, asset)
+    nodata = sensor.mask_nodata if mask else _nodata(asset, sensor)
+    offset = 0 if mask else reflectance_offset(item, asset, sensor)
+    return Source(key, href, crs, transform, shape, offset, nodata)
+
+
+def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> tuple[str, Transform, tuple[int, int]]:
+    properties = item.get("properties", {})
+
+    def either(name: str) -> Any:
+        return asset[name] if asset.get(name) is not None else properties.get(name)
+
+    def refuse(lacks: str) -> ItemError:
+        return ItemError(
+            f"The asset {key!r} of item {item.get('id')!r} {lacks}.",
+            "Expected proj:code (or proj:epsg), proj:shape and proj:transform.",
+            "Try another --collection or --stac.",
+        )
+
+    code, epsg, wkt = either("proj:code"), either("proj:epsg"), either("proj:wkt2")
+    crs = str(code) if code else f"EPSG:{epsg}" if epsg else str(wkt) if wkt else ""
+    shape, transform = either("proj:shape"), either("proj:transform")
+    if not crs:
+        raise refuse("has no projection")
+    if not shape or not transform:
+        raise refuse("doesn't say where its pixels are")
+    try:
+        height, width = (int(n) for n in shape)
+        a, b, c, d, e, f = (float(n) for n in transform[:6])
+    except (TypeError, ValueError):
+        raise refuse("has a malformed grid") from None
+    if not (0 < height <= _MAX_SIDE_PX and 0 < width <= _MAX_SIDE_PX and a * e - b * d != 0):
+        raise refuse(f"claims a grid of {height} × {width} pixels that can't be")
+    try:
+        transformer(crs, "EPSG:4326")
+    except Exception as exc:  # pyproj's own errors share no public base
+        raise refuse(f"has the unknown projection {crs[:60]!r}") from exc
+    return crs, (a, b, c, d, e, f), (height, width)
+
+
+def _check_bands(items: Sequence[Mapping[str, Any]], bands: Sequence[str], sensor: Sensor) -> None:
+    """Refuse a band that no item has: then the name is wrong, not an item."""
+    if not items:
+        return
+    for band in bands:
+        if not any(select_asset(item, band, sensor) for item in items):
+            assets = items[0].get("assets", {})
+            offered = [b.common_name for b in sensor.bands if any(k in assets for k in b.assets)]
+            raise BandError(
+                f"No item has the band {band!r}.", f"Expected {', '.join(offered) or ', '.join(sorted(assets))}, or an asset key.", ""
+            )
+
+
+def _required(item: Mapping[str, Any], band: str, sensor: Sensor) -> str:
+    key = select_asset(item, band, sensor)
+    if key is None:
+        raise ItemError(
+            f"Item {item.get('id')!r} has no asset for the band {band!r}.",
+            f"It has {', '.join(sorted(item.get('assets', {})))}.",
+            "Try other --bands, or dates.",
+        )
+    return key
+
+
+def _bands_of(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = asset.get("eo:bands") or asset.get("bands") or []
+    return [b for b in found if isinstance(b, Mapping)]
+
+
+def _declared(asset: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    places: list[Mapping[str, Any]] = [asset]
+    for name in ("raster:bands", "bands"):
+        places += [b for b in asset.get(name) or [] if isinstance(b, Mapping)][:1]
+    scale = offset = None
+    for place in places:
+        for name in ("raster:scale", "scale"):
+            scale = place[name] if isinstance(place.get(name), int | float) else scale
+        for name in ("raster:offset", "offset"):
+            offset = place[name] if isinstance(place.get(name), int | float) else offset
+    return scale, offset
+
+
+def _nodata(asset: Mapping[str, Any], sensor: Sensor) -> int:
+    for place in (asset, *(asset.get("raster:bands") or [])[:1], *(asset.get("bands") or [])[:1]):
+        value = place.get("nodata")
+        if isinstance(value, int | float) and value == value and 0 <= value <= 65535 and int(value) == value:
+            return int(value)
+    return sensor.nodata
+
+
+def _product(item: Mapping[str, Any]) -> tuple[str, str, str, str, str] | None:
+    """Return (platform, datatake start, baseline major, minor, tile) from whichever name of the item tells."""
+    properties = item.get("properties", {})
+    datatake = _DATATAKE.match(str(properties.get("s2:datatake_id", "")))
+    for name in (properties.get("s2:product_uri"), properties.get("sentinel:product_id"), item.get("id")):
+        product = _PRODUCT.match(f"{name}_")
+        if product:
+            platform, start, major, minor, tile = product.groups()
+            return (*(datatake.groups()[:2] if datatake else (platform, start)), major, minor, tile)
+    return (*datatake.groups(), "") if datatake else None  # type: ignore[return-value]
+
+
+def _baseline(item: Mapping[str, Any]) -> tuple[int, int]:
+    text = str(item.get("properties", {}).get("s2:processing_baseline", ""))
+    if re.fullmatch(r"\d{2}\.\d{2}", text):
+        return int(text[:2]), int(text[3:])
+    found = _product(item)
+    return (int(found[2]), int(found[3])) if found else (0, 0)
+
+
+def _tile(item: Mapping[str, Any]) -> str:
+    properties = item.get("properties", {})
+    if properties.get("s2:mgrs_tile"):
+        return str(properties["s2:mgrs_tile"])
+    code = str(properties.get("grid:code", ""))
+    return code.removeprefix("MGRS-").rjust(5, "0") if code.startswith("MGRS-") else ""
+
+
+def _datetime(item: Mapping[str, Any]) -> datetime:
+    text = item.get("properties", {}).get("datetime") or item.get("properties", {}).get("start_datetime")
+    try:
+        parsed = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise ItemError(f"Item {item.get('id')!r} has the datetime {text!r}.", "Expected a time as in RFC 3339.") from None
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _self_href(item: Mapping[str, Any]) -> str:
+    for link in item.get("links", []):
+        if link.get("rel") == "self" and str(link.get("href", "")).startswith(("http://", "https://")):
+            return redact(str(link["href"]))
+    return str(item["id"])
+
+
+def _version(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    return str(asset.get("file:checksum") or properties.get("updated") or properties.get("s2:generation_time") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Scenes that were seen at once: one layer of the stack."""
+
+    key: str
+    datetime: datetime
+    scenes: tuple[Scene, ...]
+    """Sorted by id: per pixel the first with data in all bands counts."""
+
+
+def group_passes(scenes: Sequence[Scene]) -> tuple[Pass, ...]:
+    """Group scenes into passes, in order of time."""
+    groups: dict[str, list[Scene]] = {}
+    for scene in scenes:
+        groups.setdefault(scene.pass_key, []).append(scene)
+    passes = [Pass(k, min(s.datetime for s in g), tuple(sorted(g, key=lambda s: s.id))) for k, g in groups.items()]
+    return tuple(sorted(passes, key=lambda p: (p.datetime, p.key)))
+
+
+__all__ = ["Pass", "Scene", "Source", "Window", "footprint_touches", "group_passes", "pass_key", "read_scenes", "reflectance_offset"]

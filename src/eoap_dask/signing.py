@@ -1,0 +1,356 @@
+"""Signatures for assets, made right before an asset is opened: they expire within the hour, so none is kept."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from eoap_dask.errors import HrefError, SigningError, UsageError
+from eoap_dask.trust import check_href, private_hosts_of, redact, show_href
+
+PLANETARY_COMPUTER_HOST = "planetarycomputer.microsoft.com"
+TOKEN_REL = "eoap:token"  # noqa: S105  a link relation, no secret
+"""Relation of the link on a landing page that leads to a token endpoint."""
+
+_BLOB_DOMAIN = ".blob.core.windows.net"
+# public assets that planetary_computer leaves unsigned too
+_PUBLIC_ACCOUNT = "ai4edatasetspublicassets.blob.core.windows.net"
+# parameters of an Azure shared-access signature,
+# https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
+_SAS_KEYS = frozenset(
+    {"sig", "st", "se", "sp", "sv", "sr", "spr", "sip", "ss", "srt", "si", "sdd", "ses", "scid"}
+    | {"skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid"}
+)
+_RENEW_BEFORE_S = 60.0
+_ATTEMPTS = 4
+_TIMEOUT_S = 20.0
+_BACKOFF_S = 0.5
+_ANSWER_BYTES = 64 * 1024
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class Signer(Protocol):
+    """Turns the unsigned href of an item into one that can be opened now. Cheap to pickle."""
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        """Return the href with a signature that is valid for at least another minute.
+
+        Parameters
+        ----------
+        href
+            An unsigned href.
+        fresh
+            Ask for a new signature although a cached one looks valid: what to do after a 403.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError
+            When no signature could be had.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NoSigner:
+    """Leaves hrefs as they are."""
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:  # noqa: ARG002
+        """Return the href unchanged.
+
+        Parameters
+        ----------
+        href
+            Any href.
+        fresh
+            Has no effect.
+
+        Returns
+        -------
+        str
+        """
+        return href
+
+
+@dataclass(frozen=True)
+class PlanetaryComputerSigner:
+    """Signs hrefs of Azure blobs through the Planetary Computer, with the cache of `planetary_computer`.
+
+    The library's settings hold: `PC_SDK_SUBSCRIPTION_KEY`, and `PC_SDK_SAS_URL` for another endpoint.
+    """
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        """Return a blob's href with a shared-access signature; other hrefs unchanged.
+
+        Parameters
+        ----------
+        href
+            An href; a signature that it carries is replaced.
+        fresh
+            Drop the cached token first.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError
+            When the Planetary Computer gives no token.
+        """
+        host = (urlsplit(href).hostname or "").lower()
+        if not host.endswith(_BLOB_DOMAIN) or host == _PUBLIC_ACCOUNT:
+            return href
+        href = unsigned(href)
+        asked = time.monotonic()
+        import planetary_computer
+        from planetary_computer import sas, settings
+
+        container = urlsplit(href).path.lstrip("/").partition("/")[0]
+        endpoint = f"{settings.Settings.get().sas_url}/{host.split('.')[0]}/{container}"
+        # sas.get_token waits without a timeout and retries for minutes: fill its cache ourselves instead
+        with _LOCK:
+            cached = sas.TOKEN_CACHE.get(endpoint)
+            stale = fresh and _FETCHED.get(endpoint, -1.0) < asked
+            if cached is None or stale or cached.ttl() < _RENEW_BEFORE_S:
+                key = settings.Settings.get().subscription_key
+                headers = {"Ocp-Apim-Subscription-Key": key} if key else {}
+                answer = _fetch_json(endpoint, headers)
+                try:
+                    sas.TOKEN_CACHE[endpoint] = sas.SASToken(**answer)
+                except (TypeError, ValueError):
+                    raise _unusable(endpoint) from None
+                _FETCHED[endpoint] = time.monotonic()
+            # with less than a minute left, sign_url would fetch once more
+            if sas.TOKEN_CACHE[endpoint].ttl() < _RENEW_BEFORE_S:
+                return f"{href}?{sas.TOKEN_CACHE[endpoint].token}"
+            return str(planetary_computer.sign_url(href))
+
+
+@dataclass(frozen=True)
+class TokenSigner:
+    """Appends a token from an endpoint to the hrefs of the endpoint's own origin."""
+
+    endpoint: str
+    """URL that answers `{"token": "sig=…", "expires": "2026-01-01T00:00:00Z"}`."""
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        """Return an href of the endpoint's origin with a token; other hrefs unchanged.
+
+        Parameters
+        ----------
+        href
+            An href; a signature that it carries is replaced.
+        fresh
+            Drop the cached token first.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError
+            When the endpoint gives no token.
+        """
+        if origin(href) != origin(self.endpoint):
+            return href
+        href = unsigned(href)
+        asked = time.monotonic()
+        with _LOCK:
+            token, expires = _TOKENS.get(self.endpoint, ("", 0.0))
+            stale = fresh and _FETCHED.get(self.endpoint, -1.0) < asked
+            if not token or stale or expires - time.time() < _RENEW_BEFORE_S:
+                token, expires = _parse_token(_fetch_json(self.endpoint, {}), self.endpoint)
+                _TOKENS[self.endpoint] = (token, expires)
+                _FETCHED[self.endpoint] = time.monotonic()
+        return f"{href}{'&' if '?' in href else '?'}{token}"
+
+
+# Per process, not per signer: a signer is unpickled anew for every task. One lock: while one thread fetches a token,
+# the others would only fetch the same.
+_LOCK = threading.Lock()
+_TOKENS: dict[str, tuple[str, float]] = {}
+_FETCHED: dict[str, float] = {}
+
+
+def signer_from(spec: Mapping[str, Any]) -> Signer:
+    """Return the signer that a specification names.
+
+    Parameters
+    ----------
+    spec
+        `{"kind": "none" | "planetary-computer" | "token", "endpoint": url}`; empty means none.
+
+    Returns
+    -------
+    Signer
+
+    Raises
+    ------
+    UsageError
+        When the kind isn't known, or the endpoint isn't an http(s) URL.
+    """
+    kind = spec.get("kind", "none")
+    if kind == "none":
+        return NoSigner()
+    if kind == "planetary-computer":
+        return PlanetaryComputerSigner()
+    if kind == "token":
+        endpoint = str(spec.get("endpoint", ""))
+        try:
+            return TokenSigner(check_href(endpoint, private_hosts=private_hosts_of(endpoint)))
+        except HrefError as fault:
+            raise UsageError(
+                f"Assets can't be signed through {show_href(endpoint)}.",
+                "The endpoint of a token must be an http(s) URL.",
+                fault.what,
+            ) from None
+    raise UsageError(
+        f"There is no way of signing called {redact(kind)!r}.",
+        "Known are: none, planetary-computer, token.",
+        "Search the catalogue again, or correct eoap:signing in the file of items.",
+    )
+
+
+def detect_signing(
+    stac_url: str,
+    landing_page_links: Iterable[Mapping[str, Any]] = (),
+    features: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return how the assets of a catalogue are signed.
+
+    Parameters
+    ----------
+    stac_url
+        URL of the API; of a saved answer: empty.
+    landing_page_links
+        Links of the landing page; one with the relation `eoap:token` names a token endpoint of the same origin.
+    features
+        Items: where there is no URL, their own links tell where they come from.
+
+    Returns
+    -------
+    dict
+        A specification for `signer_from`.
+    """
+    if _host(stac_url) == PLANETARY_COMPUTER_HOST:
+        return {"kind": "planetary-computer"}
+    if not stac_url and any(_is_planetary_computer(feature) for feature in features):
+        return {"kind": "planetary-computer"}
+    for link in landing_page_links:
+        if isinstance(link, Mapping) and link.get("rel") == TOKEN_REL and isinstance(link.get("href"), str):
+            endpoint = urljoin(stac_url.rstrip("/") + "/", link["href"])
+            if origin(endpoint) is not None and origin(endpoint) == origin(stac_url):
+                return {"kind": "token", "endpoint": endpoint}
+    return {"kind": "none"}
+
+
+def _is_planetary_computer(feature: Mapping[str, Any]) -> bool:
+    links = feature.get("links")
+    assets = feature.get("assets")
+    if not isinstance(links, list) or not isinstance(assets, Mapping):
+        return False
+    from_there = any(
+        isinstance(link, Mapping)
+        and link.get("rel") in ("root", "self", "collection")
+        and _host(str(link.get("href"))) == PLANETARY_COMPUTER_HOST
+        for link in links
+    )
+    return from_there and any(
+        isinstance(asset, Mapping) and _host(str(asset.get("href"))).endswith(_BLOB_DOMAIN) for asset in assets.values()
+    )
+
+
+def unsigned(href: str) -> str:
+    """Return an href without the parameters of a shared-access signature; others stay.
+
+    Parameters
+    ----------
+    href
+        Any href.
+
+    Returns
+    -------
+    str
+        The same text if it carries no `sig` parameter.
+    """
+    try:
+        parts = urlsplit(href)
+    except ValueError:
+        return href
+    pairs = parts.query.split("&")
+    if not any(pair.partition("=")[0].lower() == "sig" for pair in pairs):
+        return href
+    kept = [pair for pair in pairs if pair.partition("=")[0].lower() not in _SAS_KEYS]
+    return urlunsplit(parts._replace(query="&".join(kept)))
+
+
+def origin(url: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port of an http(s) URL.
+
+    Parameters
+    ----------
+    url
+        Any text.
+
+    Returns
+    -------
+    tuple or None
+        None when it isn't an http(s) URL.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            return None
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    return parts.scheme, parts.hostname.rstrip("."), port
+
+
+def _host(url: str) -> str:
+    found = origin(url)
+    return found[1] if found else ""
+
+
+def _parse_token(answer: Mapping[str, Any], endpoint: str) -> tuple[str, float]:
+    """Return the token and the time in seconds since the epoch at which it expires."""
+    token, expires = answer.get("token"), answer.get("expires")
+    if not isinstance(token, str) or not isinstance(expires, str):
+        raise _unusable(endpoint)
+    token = token.lstrip("?&")
+    if not re.fullmatch(r"[\x21-\x7e]+", token) or "#" in token:
+        raise _unusable(endpoint)
+    try:
+        moment = datetime.fromisoformat(expires)
+    except ValueError:
+        raise _unusable(endpoint) from None
+    return token, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _unusable(endpoint: str) -> SigningError:
+    return SigningError(
+        f"The answer of {redact(endpoint)} holds no token.",
+        "A token and the time it expires are needed.",
+        "Try again later, or look at the endpoint.",
+    )
+
+
+def _fetch_json(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the JSON object behind a URL, tried a few times. No fault carries more than the bare URL."""
+    import tenacity
+
+    from eoap_dask._http import Transient  # placeholder
+
+    raise NotImplementedError(tenacity, Transient, partial)

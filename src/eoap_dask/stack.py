@@ -1,0 +1,297 @@
+"""Reading a window of the grid: scenes become layers of stored pixels, one per pass.
+
+Both doors read here. Files are read by a few threads, ahead of the one that places pixels, so that waiting for
+the network and working overlap; what is in flight is bounded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from eoap_dask.grid import Window, crs_name, rasterize_window, window_bounds
+from eoap_dask.kernels.mask import class_table, dropped_nearest, dropped_share
+from eoap_dask.kernels.pixels import fill_layer, to_stored
+from eoap_dask.resample import IndexMap, Transform, data_level, index_map, mask_level, pixel_size_in
+from eoap_dask.scenes import Pass, Scene, Source, footprint_touches
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.readers import Raster, Reader
+
+READ_THREADS = 8
+"""Reads in flight per worker process: enough to hide some 30 ms of latency behind decoding on two cores."""
+
+MASK_NEAREST_UP_TO_M = 20.0
+"""Up to this output pixel size the class nearest to the pixel's centre decides, beyond it the share of classes."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Everything that decides the pixels of a unit before they are composed. Small, and cheap to pickle."""
+
+    geobox: GeoBox
+    passes: tuple[Pass, ...]
+    bands: int
+    dropped_classes: tuple[int, ...] | None
+    """Scene classes that are not a clear view; None applies no mask."""
+    clip_wkb: bytes | None
+    """The area's shape in the grid's CRS; None keeps the whole grid."""
+    reader: Reader
+
+    @cached_property
+    def crs(self) -> str:
+        """The grid's CRS, as a code where it has one."""
+        return crs_name(self.geobox)
+
+    @cached_property
+    def clip(self) -> shapely.Geometry | None:
+        """The area's shape in the grid's CRS."""
+        return None if self.clip_wkb is None else shapely.from_wkb(self.clip_wkb)
+
+    @cached_property
+    def class_table(self) -> npt.NDArray[np.bool_]:
+        """Look-up table of dropped classes."""
+        return class_table(self.dropped_classes or ())
+
+    def touching(self, window: Window) -> tuple[tuple[int, tuple[Scene, ...]], ...]:
+        """Return (number of the pass, its scenes that may have pixels in a window)."""
+        bounds = window_bounds(self.geobox, window)
+        out = []
+        for number, one in enumerate(self.passes):
+            scenes = tuple(s for s in one.scenes if footprint_touches(s.bands[0], self.crs, bounds))
+            if scenes:
+                out.append((number, scenes))
+        return tuple(out)
+
+
+class _Read(NamedTuple):
+    """Source pixels of one raster, and where they go."""
+
+    map: IndexMap
+    pixels: npt.NDArray[np.generic]
+    buffer: npt.NDArray[np.uint8]
+
+
+class StackReader:
+    """Reads strips of a window; keeps its files open from strip to strip. A context manager.
+
+    Parameters
+    ----------
+    stack : Stack
+    window : Window
+        The block. Strips must lie inside it.
+    """
+
+    def __init__(self, stack: Stack, window: Window) -> None:
+        self.stack = stack
+        self.passes = stack.touching(window)
+        self._rasters: dict[tuple[str, str], Raster] = {}
+        self._maps: dict[tuple[object, ...], IndexMap | None] = {}
+        self._lock = threading.Lock()
+        self._exit = ExitStack()
+
+    def __enter__(self) -> StackReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def read(self, strip: Window, layers: npt.NDArray[np.uint16], dropped: npt.NDArray[np.bool_] | None = None) -> None:
+        """Fill the layers of a strip.
+
+        Parameters
+        ----------
+        strip : Window
+        layers : np.ndarray, (band, pass, y, x), uint16
+            Filled with stored pixels, 0 = no data; one layer per entry of `passes`.
+        dropped : np.ndarray, (pass, y, x), bool, optional
+            Filled with True where the scene class says that the ground isn't seen. Without it, such pixels
+            become 0 in `layers`.
+
+        Raises
+        ------
+        AssetError
+            when an asset can't be read after all retries
+        """
+        self._maps.clear()
+        outside = rasterize_window(self.stack.clip, self.stack.geobox, strip)
+        outside = None if outside is None else ~outside
+        scratch = np.empty((self.stack.bands, *strip.shape), np.uint16) if any(len(s) > 1 for _, s in self.passes) else None
+        own = np.empty(strip.shape, bool)
+        reads = self._reads(strip)
+        try:
+            for layer, (_, scenes) in enumerate(self.passes):
+                view = layers[:, layer]
+                bad = own if dropped is None else dropped[layer]
+                untouched = True
+                for scene in scenes:
+                    target = view if untouched else scratch
+                    assert target is not None  # noqa: S101 - there is scratch where a pass has several scenes
+                    placed, scene_bad = self._place(scene, strip, target, reads)
+                    if placed:
+                        fill_layer(view, bad, target, scene_bad, untouched)
+                        untouched = False
+                if untouched:
+                    view[...] = 0
+                    bad[...] = False
+                if outside is not None:
+                    view[:, outside] = 0
+                if dropped is None and bad.any():
+                    np.multiply(view, ~bad, out=view)
+        finally:
+            reads.close()
+
+    def _place(
+        self, scene: Scene, strip: Window, target: npt.NDArray[np.uint16], reads: Iterator[_Read | None]
+    ) -> tuple[bool, npt.NDArray[np.bool_] | None]:
+        """Take the next reads, which are this scene's, into the grid."""
+        placed = True
+        for band, source in enumerate(scene.bands):
+            read = next(reads)
+            if read is None:
+                placed = False
+                continue
+            out = target[band]
+            read.map.gather(read.pixels, out)
+            to_stored(out, source.offset, source.nodata)
+            _give(read.buffer)
+        bad = None
+        if scene.mask is not None and self.stack.dropped_classes is not None:
+            read = next(reads)
+            if read is None:  # no classes, so nothing is known to be clear
+                bad = np.ones(strip.shape, bool)
+            else:
+                samples = self._samples(scene.mask, read.map, strip)
+                classes = np.empty((strip.shape[0] * samples, strip.shape[1] * samples), np.uint8)
+                read.map.gather(read.pixels, classes)
+                table = self.stack.class_table
+                bad = (
+                    dropped_nearest(classes, table)
+                    if samples == 1 and not self._coarse(scene.mask)
+                    else dropped_share(classes, table, samples, scene.mask.nodata)
+                )
+                _give(read.buffer)
+        return placed, bad
+
+    def _reads(self, strip: Window) -> Iterator[_Read | None]:
+        """Yield what was read, in the order of scenes and their bands, reading ahead."""
+        jobs: list[tuple[Scene, Source, bool]] = []
+        for _, scenes in self.passes:
+            for scene in scenes:
+                jobs += [(scene, band, False) for band in scene.bands]
+                if scene.mask is not None and self.stack.dropped_classes is not None:
+                    jobs.append((scene, scene.mask, True))
+        pool = _pool()
+        pending: deque[Future[_Read | None]] = deque()
+        queue = iter(jobs)
+        try:
+            for job in queue:
+                pending.append(pool.submit(self._fetch, *job, strip))
+                if len(pending) >= READ_THREADS + 2:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            for future in pending:
+                if not future.cancelled():
+                    future.exception()  # a file must not be closed under a thread that reads it
+
+    def _fetch(self, scene: Scene, source: Source, is_mask: bool, strip: Window) -> _Read | None:
+        if self._map(source, source.shape, strip, 1) is None:
+            return None  # not even opened
+        raster = self._raster(scene, source)
+        shapes = raster.shapes
+        sizes = tuple(_pixel_side(source.transform) * source.shape[1] / width for _, width in shapes)
+        pixel = pixel_size_in(self.stack.geobox, source.crs)
+        samples = 1
+        if is_mask and self._coarse(source):
+            level = mask_level(pixel, sizes)
+            samples = max(1, round(pixel / sizes[level]))
+        else:
+            level = 0 if is_mask else data_level(pixel, sizes)
+        found = self._map(source, shapes[level], strip, samples)
+        if found is None:
+            return None
+        dtype = np.dtype(np.uint8 if is_mask else np.uint16)
+        height, width = found.source.shape
+        buffer = _take(height * width * dtype.itemsize)
+        pixels = buffer[: height * width * dtype.itemsize].view(dtype).reshape(height, width)
+        raster.read(level, found.source, pixels)
+        return _Read(found, pixels, buffer)
+
+    def _coarse(self, source: Source) -> bool:
+        return pixel_size_in(self.stack.geobox, source.crs) > MASK_NEAREST_UP_TO_M * (1 + 1e-3)
+
+    def _samples(self, source: Source, found: IndexMap, strip: Window) -> int:
+        return found.shape[0] // strip.shape[0]
+
+    def _raster(self, scene: Scene, source: Source) -> Raster:
+        key = (scene.id, source.asset)
+        with self._lock:
+            if key not in self._rasters:
+                self._rasters[key] = self._exit.enter_context(closing(self.stack.reader.open(source, scene.id)))
+            return self._rasters[key]
+
+    def _map(self, source: Source, shape: tuple[int, int], strip: Window, samples: int) -> IndexMap | None:
+        transform = level_transform(source, shape)
+        key = (source.crs, transform, shape, samples)
+        with self._lock:
+            if key not in self._maps:
+                self._maps[key] = index_map(self.stack.geobox, strip, source.crs, transform, shape, samples)
+            return self._maps[key]
+
+
+def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
+    """Return the affine of a level, which covers the same ground with fewer pixels."""
+    a, b, c, d, e, f = source.transform
+    along, down = source.shape[1] / shape[1], source.shape[0] / shape[0]
+    return a * along, b * down, c, d * along, e * down, f
+
+
+def strip_bytes_per_row(bands: int, passes: int, width: int) -> int:
+    """Return the bytes that one row of a strip needs: layers, a scene besides, masks, the median's rows."""
+    return width * (2 * bands * passes + 2 * bands + 3 + 16)
+
+
+def _pixel_side(transform: Transform) -> float:
+    return float(abs(transform[0] * transform[4] - transform[1] * transform[3]) ** 0.5)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+
+
+# Fresh memory is the most expensive part of a read (its pages are cleared on first touch): buffers are kept.
+_buffers: list[npt.NDArray[np.uint8]] = []
+_buffers_lock = threading.Lock()
+_KEEP = READ_THREADS + 8
+
+
+def _take(size: int) -> npt.NDArray[np.uint8]:
+    with _buffers_lock:
+        for i, buffer in enumerate(_buffers):
+            if size <= buffer.size <= 4 * size + (1 << 20):
+                return _buffers.pop(i)
+    return np.empty(max(size, 1), np.uint8)
+
+
+def _give(buffer: npt.NDArray[np.uint8]) -> None:
+    with _buffers_lock:
+        _buffers.append(buffer)
+        if len(_buffers) > _KEEP:
+            _buffers.pop(0)
