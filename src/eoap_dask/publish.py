@@ -322,18 +322,19 @@ class _Lock:
             os.close(self._descriptor)
 
     def _open(self) -> int:
-        for _ in range(_LOCK_ATTEMPTS):
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        for attempt in range(_LOCK_ATTEMPTS):
             try:
-                return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+                return os.open(self.path, flags, 0o644)
             except FileNotFoundError:
                 # A run that ended just now took the parent with it, having created it.
+                if attempt == _LOCK_ATTEMPTS - 1:
+                    raise
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            except IsADirectoryError:
+            except OSError:
+                if not (self.path.is_symlink() or self.path.is_dir()):
+                    raise
                 break
-            except OSError as error:
-                if self.path.is_symlink():
-                    break
-                raise error from None
         raise OutputError(
             f"{self.path} isn't a file that a lock can be taken on.",
             "A run locks its output with a regular file of this name.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +19,10 @@ from eoap_dask.grid import TILE, Window, blocks
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import visual
 from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row
+
+
+ALGORITHM = {"mask": 1, "resample": 1, "reflectance": 1, "passes": 1}
+"""Versions of the parts that make pixels, beside the composite's own; raised when pixels change."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,10 @@ class Recipe:
 
     def pack(self) -> bytes:
         """Return the recipe as bytes: hrefs repeat themselves, so this is some tens of bytes per asset."""
-        return zlib.compress(pickle.dumps(self, protocol=5), 9)
+        passes = tuple(
+            replace(p, scenes=tuple(replace(s, href="", fingerprint=()) for s in p.scenes)) for p in self.stack.passes
+        )
+        return zlib.compress(pickle.dumps(replace(self, stack=replace(self.stack, passes=passes)), protocol=5), 9)
 
 
 @dataclass
@@ -55,8 +62,8 @@ class Rendered:
     """One block, ready to be put into files."""
 
     images: dict[str, EncodedImage]
-    layers: int
-    """Passes that touch the block."""
+    levels: dict[str, set[float]]
+    """Side of the pixels that were read, for ``data`` and ``mask``."""
 
 
 def strip_height(recipe: Recipe, window: Window, passes: int) -> int:
@@ -90,7 +97,7 @@ def render_block(packed: bytes, number: int) -> Rendered:
     recipe = _unpack(packed)
     window = recipe.windows()[number]
     data_spec, count_spec, visual_spec = recipe.images
-    data, count = compose_window(recipe, window)
+    data, count, levels_read = compose_window(recipe, window)
     levels = len(level_shapes(recipe.shape))
 
     def encode(image: np.ndarray[Any, Any], spec: ImageSpec) -> EncodedImage:
@@ -101,11 +108,14 @@ def render_block(packed: bytes, number: int) -> Rendered:
         count_spec.name: encode(count, count_spec),
         visual_spec.name: encode(visual(data, recipe.picks), visual_spec),
     }
-    return Rendered(images, len(recipe.stack.touching(window)))
+    return Rendered(images, levels_read)
 
 
-def compose_window(recipe: Recipe, window: Window) -> tuple[np.ndarray[Any, np.dtype[np.uint16]], np.ndarray[Any, np.dtype[np.uint16]]]:
-    """Return the composite, (band, y, x), and the count of clear observations, (1, y, x), of a window."""
+U16 = np.ndarray[Any, np.dtype[np.uint16]]
+
+
+def compose_window(recipe: Recipe, window: Window) -> tuple[U16, U16, dict[str, set[float]]]:
+    """Return the composite, (band, y, x), the count of clear observations, (1, y, x), and the levels read."""
     kernel = COMPOSITES[recipe.composite].kernel
     stack = recipe.stack
     data = np.zeros((stack.bands, *window.shape), np.uint16)
@@ -113,7 +123,7 @@ def compose_window(recipe: Recipe, window: Window) -> tuple[np.ndarray[Any, np.d
     with StackReader(stack, window) as reader:
         depth = len(reader.passes)
         if not depth:
-            return data, count
+            return data, count, reader.levels
         height = strip_height(recipe, window, depth)
         layers = np.empty((stack.bands, depth, height, window.shape[1]), np.uint16)
         for strip in window.strips(height):
@@ -123,7 +133,7 @@ def compose_window(recipe: Recipe, window: Window) -> tuple[np.ndarray[Any, np.d
             for band in range(stack.bands):
                 data[band, rows] = kernel(part[band])
             count[0, rows] = count_valid(part[0])
-    return data, count
+    return data, count, reader.levels
 
 
 @lru_cache(8)

@@ -1,14 +1,14 @@
-"""Signatures for assets, made right before an asset is opened: they expire within the hour, so none is kept."""
+"""Signatures for assets, made right before an asset is opened, because they expire within the hour."""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -177,8 +177,8 @@ class TokenSigner:
         return f"{href}{'&' if '?' in href else '?'}{token}"
 
 
-# Per process, not per signer: a signer is unpickled anew for every task. One lock: while one thread fetches a token,
-# the others would only fetch the same.
+# Per process, not per signer: a signer is unpickled anew for every task. One lock: while one thread fetches a
+# token, the others would only fetch the same.
 _LOCK = threading.Lock()
 _TOKENS: dict[str, tuple[str, float]] = {}
 _FETCHED: dict[str, float] = {}
@@ -235,7 +235,7 @@ def detect_signing(
     stac_url
         URL of the API; of a saved answer: empty.
     landing_page_links
-        Links of the landing page; one with the relation `eoap:token` names a token endpoint of the same origin.
+        Links of the landing page; `eoap:token` names a token endpoint, which must be of the same origin.
     features
         Items: where there is no URL, their own links tell where they come from.
 
@@ -268,7 +268,8 @@ def _is_planetary_computer(feature: Mapping[str, Any]) -> bool:
         for link in links
     )
     return from_there and any(
-        isinstance(asset, Mapping) and _host(str(asset.get("href"))).endswith(_BLOB_DOMAIN) for asset in assets.values()
+        isinstance(asset, Mapping) and _host(str(asset.get("href"))).endswith(_BLOB_DOMAIN)
+        for asset in assets.values()
     )
 
 
@@ -347,10 +348,69 @@ def _unusable(endpoint: str) -> SigningError:
     )
 
 
+class _TransientError(Exception):
+    """An attempt that may go better next time."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 def _fetch_json(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
     """Return the JSON object behind a URL, tried a few times. No fault carries more than the bare URL."""
     import tenacity
 
-    from eoap_dask._http import Transient  # placeholder
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_TransientError),
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        wait=tenacity.wait_random_exponential(multiplier=_BACKOFF_S, max=20),
+        reraise=True,
+    )
+    try:
+        answer = attempts(_fetch_once, url, headers)
+    except _TransientError as fault:
+        raise _failed(url, f"{fault.why}, {_ATTEMPTS} times") from None
+    if not isinstance(answer, dict):
+        raise _unusable(url)
+    return answer
 
-    raise NotImplementedError(tenacity, Transient, partial)
+
+def _fetch_once(url: str, headers: Mapping[str, str]) -> object:
+    import requests
+
+    try:
+        with requests.get(
+            url, headers=dict(headers), timeout=_TIMEOUT_S, allow_redirects=False, stream=True
+        ) as response:
+            status = response.status_code
+            body = b"".join(_bounded(response.iter_content(8192)))
+    except requests.Timeout:
+        raise _TransientError(f"it didn't answer within {_TIMEOUT_S:g} s") from None
+    except requests.RequestException as fault:
+        # the text of a fault of requests may hold the URL with its query
+        raise _TransientError(f"it can't be reached ({type(fault).__name__})") from None
+    if status in _TRANSIENT:
+        raise _TransientError(f"it answered {status}")
+    if status != 200:
+        raise _failed(url, f"it answered {status}")
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise _unusable(url) from None
+
+
+def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    left = _ANSWER_BYTES
+    for chunk in chunks:
+        yield chunk
+        left -= len(chunk)
+        if left < 0:
+            return
+
+
+def _failed(url: str, why: str) -> SigningError:
+    return SigningError(
+        f"No signature for assets could be had from {redact(url)}: {why}.",
+        "Without a signature these assets can't be read.",
+        "Try again later; what is finished is kept.",
+    )

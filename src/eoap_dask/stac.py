@@ -78,7 +78,7 @@ class BandRecord:
     offset: float | None = None
     """See `scale`."""
     statistics: Mapping[str, float] | None = None
-    """`minimum`, `maximum`, `mean`, `stddev`, `valid_percent`, of stored values; only finite ones are written."""
+    """`minimum`, `maximum`, `mean`, `stddev`, `valid_percent`, of stored values; only finite ones."""
 
 
 @dataclass(frozen=True)
@@ -617,7 +617,7 @@ def _projection(crs: str, shape: tuple[int, int] | None, transform: Sequence[flo
     """Return the fields that place a grid; nothing when it has no place."""
     if shape is None or transform is None:
         return {}
-    coded = re.fullmatch(r"[A-Za-z]+:[0-9A-Za-z]+", crs) is not None
+    coded = re.fullmatch(r"\w+:\w+", crs) is not None
     fields: dict[str, Any] = {"proj:code": crs.upper()} if coded else {"proj:code": None, "proj:wkt2": crs}
     return {
         **fields,

@@ -97,6 +97,7 @@ class StackReader:
     def __init__(self, stack: Stack, window: Window) -> None:
         self.stack = stack
         self.passes = stack.touching(window)
+        self.levels: dict[str, set[float]] = {"data": set(), "mask": set()}
         self._rasters: dict[tuple[str, str], Raster] = {}
         self._maps: dict[tuple[object, ...], IndexMap | None] = {}
         self._lock = threading.Lock()
@@ -226,6 +227,8 @@ class StackReader:
         found = self._map(source, shapes[level], strip, samples)
         if found is None:
             return None
+        with self._lock:
+            self.levels["mask" if is_mask else "data"].add(round(sizes[level], 3))
         dtype = np.dtype(np.uint8 if is_mask else np.uint16)
         height, width = found.source.shape
         buffer = _take(height * width * dtype.itemsize)

@@ -26,7 +26,10 @@ _HIDDEN_KEY = (
     r"sig|signature|(?:[\w\-]*[_\-])?token|x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid"
     r"|(?:subscription|access|api|account|secret)[_\-]?key|password|passwd|secret|client_secret"
 )
-_ONE = re.compile(rf"(?<![\w.\-])(?P<key>{_HIDDEN_KEY})(?P<is>=|%(?:25)*3D)(?P<value>[^\s&\"'<>`]+)", re.I)
+# an encoded ? or & ends in letters and digits, so it is named
+_ONE = re.compile(
+    rf"(?:(?<![\w.\-])|(?<=3F)|(?<=26))(?P<key>{_HIDDEN_KEY})(?:=|%(?:25)*3D)[^\s&\"'<>`]+", re.I
+)
 _JSON = re.compile(rf"(?P<key>[\"'](?:{_HIDDEN_KEY})[\"']\s*:\s*)(?P<quote>[\"'])[^\"']*(?P=quote)", re.I)
 _HEADER = re.compile(r"\b(?P<kind>Bearer|Basic|SharedKey)\s+[\w.\-+/=:~]{8,}")
 # the parts of an Azure shared-access signature, any of which may stand first

@@ -1,0 +1,1 @@
+"""The applications: one module each, with its parameters, its plan and its flow."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,8 +84,8 @@ DIALECTS: Mapping[Dialect, DialectRules] = {
 def make_item(
     scene: Scene,
     dialect: Dialect,
+    root: Path,
     files: Mapping[str, Path],
-    checksums: Mapping[str, tuple[int, str]],
     class_counts: NDArray[np.int64],
 ) -> dict[str, Any]:
     """Describe a scene as a catalogue would.
@@ -95,10 +96,10 @@ def make_item(
         The product.
     dialect
         The catalogue's.
+    root
+        Of the archive.
     files
-        Path relative to the archive's root by common name, and under "scl".
-    checksums
-        Size and SHA-256 of each.
+        Path relative to the root by common name, and under "scl".
     class_counts
         Pixels of each class in the scene classification.
 
@@ -121,8 +122,11 @@ def make_item(
         key = _asset_key(name, earth_search)
         assets[key] = _asset(scene, name, path, dialect)
         if dialect == "earth-search-c1":
-            size, sha256 = checksums[name]
-            assets[key] |= {"file:size": size, "file:checksum": f"1220{sha256}"}
+            content = (root / path).read_bytes()
+            checksum = (
+                f"1220{hashlib.sha256(content).hexdigest()}"  # multihash: the code of SHA-256, and 32 bytes
+            )
+            assets[key] |= {"file:size": len(content), "file:checksum": checksum}
     return {
         "type": "Feature",
         "stac_version": rules.stac_version,
@@ -142,9 +146,7 @@ def _item_id(scene: Scene, dialect: Dialect) -> str:
     if dialect == "planetary-computer":
         return scene.name
     if dialect == "earth-search-v1":
-        # The sequence number counts processings of one tile and day.
-        sequence = 0 if scene.superseded or scene.baseline == flight.baseline else 1
-        return f"S2{flight.satellite}_{tile}_{flight.when:%Y%m%d}_{sequence}_L2A"
+        return f"S2{flight.satellite}_{tile}_{flight.when:%Y%m%d}_{scene.sequence}_L2A"
     return f"S2{flight.satellite}_T{tile}_{_datastrip_start(scene):%Y%m%dT%H%M%S}_L2A"
 
 
@@ -253,7 +255,14 @@ def _extensions(dialect: Dialect) -> list[str]:
     if dialect == "planetary-computer":
         names = ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.0.0")
     elif dialect == "earth-search-v1":
-        names = ("eo/v1.1.0", "grid/v1.0.0", "mgrs/v1.0.0", "projection/v2.0.0", "raster/v1.1.0", "view/v1.0.0")
+        names = (
+            "eo/v1.1.0",
+            "grid/v1.0.0",
+            "mgrs/v1.0.0",
+            "projection/v2.0.0",
+            "raster/v1.1.0",
+            "view/v1.0.0",
+        )
     else:
         names = (
             "eo/v1.1.0",
@@ -274,27 +283,3 @@ def _rounded(geometry: dict[str, Any]) -> dict[str, Any]:
         return [round(v, 8) if isinstance(v, float) else lists(v) for v in value]
 
     return {"type": geometry["type"], "coordinates": lists(geometry["coordinates"])}
-
-
-def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time.
-
-    Parameters
-    ----------
-    text
-        Like 2020-10-03T19:03:21.024Z.
-
-    Returns
-    -------
-    datetime
-        In UTC.
-
-    Raises
-    ------
-    ValueError
-        When it isn't one.
-    """
-    when = datetime.fromisoformat(text)
-    if when.tzinfo is None:
-        raise ValueError(text)
-    return when.astimezone(UTC)

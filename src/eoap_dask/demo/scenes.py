@@ -95,7 +95,12 @@ class Tile:
             top, bottom = sky.edge_y + far / 5, sky.edge_y - far / 5
             x_top, x_bottom = (sky.edge_x + (y - sky.edge_y) * sky.EDGE_SLOPE for y in (top, bottom))
             half = Polygon(
-                [(x_top + nearby, top), (x_top + reach, top), (x_bottom + reach, bottom), (x_bottom + nearby, bottom)]
+                [
+                    (x_top + nearby, top),
+                    (x_top + reach, top),
+                    (x_bottom + reach, bottom),
+                    (x_bottom + nearby, bottom),
+                ]
             )
             outline = outline.intersection(reproject(_transformer(GROUND_EPSG, self.epsg).transform, half))
         return reproject(_transformer(self.epsg, 4326).transform, outline)
@@ -139,6 +144,8 @@ class Scene:
     """Processing baseline, like 05.00."""
     superseded: bool = False
     """Whether a newer processing of the same exists, and this one's pixels are off."""
+    sequence: int = 0
+    """Counts the processings of one tile and pass."""
 
     @property
     def generated(self) -> datetime:
@@ -331,7 +338,7 @@ def plan_scenes(tiles: Sequence[Tile], passes: Sequence[Pass], superseded: str |
                 continue
             if superseded is not None and flight is twice and tile is tiles[0]:
                 scenes.append(Scene(tile, flight, superseded, superseded=True))
-                scenes.append(Scene(tile, flight, "05.11" if superseded == "05.00" else "05.00"))
+                scenes.append(Scene(tile, flight, "05.11" if superseded == "05.00" else "05.00", sequence=1))
             else:
                 scenes.append(Scene(tile, flight, flight.baseline))
     return scenes

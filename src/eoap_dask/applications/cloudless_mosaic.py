@@ -1,0 +1,572 @@
+"""cloudless-mosaic: cloud-free composites of Sentinel-2, one per month.
+
+Read it from the bottom: `cloudless_mosaic` is search → items → plan → render → COG → item → catalog.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from datetime import time as clock
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import shapely
+from loguru import logger
+
+from eoap_dask import stac
+from eoap_dask.__about__ import __version__
+from eoap_dask.aoi import Aoi, parse_aoi
+from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.cluster import local_size, open_client, size_of
+from eoap_dask.cog import ImageSpec
+from eoap_dask.dates import Period, check_range, parse_day, split_periods
+from eoap_dask.errors import BandError, NothingFoundError, UnitsFailedError, UsageError
+from eoap_dask.fileio import sha256_of, write_json
+from eoap_dask.grid import crs_name, grid_for, parse_crs, project_aoi, window_bounds
+from eoap_dask.grid import Window as GridWindow
+from eoap_dask.itemset import ItemSet
+from eoap_dask.kernels.composites import COMPOSITES
+from eoap_dask.kernels.mask import SHARE_DIVISOR
+from eoap_dask.kernels.pixels import VISUAL_WHITE
+from eoap_dask.logs import log_to
+from eoap_dask.params import RunOptions, as_json, check_choices
+from eoap_dask.plan import Plan, UnitPlan, choose_block, choose_budget, is_aligned
+from eoap_dask.preview import write_thumbnail
+from eoap_dask.publish import Publication, check_output, identity
+from eoap_dask.readers.gdal import GdalReader
+from eoap_dask.render import ALGORITHM, Recipe
+from eoap_dask.scenes import Scene, footprint_touches, group_passes, read_scenes
+from eoap_dask.search import explain_nothing, search_items
+from eoap_dask.sensors import Sensor, sensor_for
+from eoap_dask.signing import signer_from
+from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
+from eoap_dask.trust import private_hosts_of
+from eoap_dask.units import Event, Failure, Listener, Unit, digest
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.engine import WrittenImage
+
+NAME = "cloudless-mosaic"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Parameters, understood: what `MosaicParams` say, checked without contacting anything."""
+
+    params: MosaicParams
+    aoi: Aoi
+    start: date
+    end: date
+    periods: tuple[Period, ...]
+    sensor: Sensor
+    geobox: GeoBox
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The parameters as JSON-like values; an area from a file as the GeoJSON that it held."""
+        return {**as_json(self.params), "aoi": self.params.aoi if isinstance(self.params.aoi, str) and self.aoi.is_box else self.aoi.geojson}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished mosaic."""
+
+    output: Path
+    """The output directory."""
+    items: tuple[dict[str, Any], ...]
+    """The STAC items, in order of time."""
+    empty: tuple[str, ...]
+    """Periods for which nothing was found."""
+    failures: tuple[Failure, ...]
+    """Of the units that were allowed to fail."""
+    seconds: float
+
+    @property
+    def catalog(self) -> Path:
+        """The STAC catalog."""
+        return self.output / "catalog.json"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-like values."""
+        return {
+            "catalog": str(self.catalog),
+            "items": [
+                {"id": i["id"], "assets": {k: str(self.output / i["id"] / a["href"]) for k, a in i["assets"].items()}}
+                for i in self.items
+            ],
+            "empty_periods": list(self.empty),
+            "failures": [f.to_dict() for f in self.failures],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def understand(params: MosaicParams) -> Request:
+    """Check parameters without contacting anything.
+
+    Raises
+    ------
+    UsageError
+        with its subclasses, for whatever can't be meant
+    """
+    check_choices(params)
+    if params.max_items < 1:
+        raise UsageError(f"--max-items {params.max_items} finds nothing.", "Expected at least 1.", "Try --max-items 1000.")
+    if not 0 < params.max_cloud_cover <= 100:
+        raise UsageError(
+            f"A cloud cover of {params.max_cloud_cover:g} % can't be a limit.", "Expected more than 0, at most 100.", "Try --max-cloud-cover 25."
+        )
+    if not params.bands:
+        raise BandError("No band was asked for.", "Expected at least one.", "Try --bands red.")
+    twice = [b for b in params.bands if params.bands.count(b) > 1]
+    if twice:
+        raise BandError(f"The band {twice[0]!r} was asked for twice.", "Expected each once.", "")
+    start, end = parse_day(params.start_date), parse_day(params.end_date)
+    check_range(start, end)
+    aoi = parse_aoi(params.aoi)
+    if not params.clip:
+        aoi = aoi.boxed()
+    return Request(
+        params=params,
+        aoi=aoi,
+        start=start,
+        end=end,
+        periods=split_periods(start, end, params.period),
+        sensor=sensor_for(params.collection),
+        geobox=grid_for(aoi, params.crs, params.resolution),
+    )
+
+
+def find_items(request: Request) -> ItemSet:
+    """Search the catalogue, or read the given item collection.
+
+    Raises
+    ------
+    NothingFoundError
+        when no period has an item
+    SearchError
+    """
+    params = request.params
+    if params.items:
+        found = ItemSet.load(Path(params.items)).filtered(
+            request.aoi, request.start, request.end, params.max_cloud_cover, params.max_items, params.collection
+        )
+    else:
+        found = search_items(
+            params.stac,
+            params.collection,
+            request.aoi,
+            request.start,
+            request.end,
+            max_cloud_cover=params.max_cloud_cover,
+            max_items=params.max_items,
+        )
+    if not len(found):
+        raise _nothing(request, found)
+    if found.truncated:
+        logger.warning(
+            "The search was cut at {} items: the mosaic lacks some. Try a larger --max-items, or fewer dates.", params.max_items
+        )
+    return found
+
+
+def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: Client | None = None) -> Plan:
+    """Return what will be done. Reads no pixels.
+
+    Raises
+    ------
+    BandError, ItemError, HrefError, NothingFoundError
+    """
+    params, geobox = request.params, request.geobox
+    scenes = read_scenes(
+        items.features,
+        params.bands,
+        request.sensor,
+        cloud_mask=params.cloud_mask == "scl",
+        private_hosts=private_hosts_of(params.stac),
+    )
+    everything = window_bounds(geobox, GridWindow(0, int(geobox.shape[0]), 0, int(geobox.shape[1])))
+    scenes = tuple(s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), everything))
+    units = [_unit(period, [s for s in scenes if s.datetime.date() in period]) for period in request.periods]
+    todo = [u for u in units if u.passes]
+    if not todo:
+        raise _nothing(request, items)
+    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
+    size = size_of(client) if client else local_size(options.workers, options.worker_bytes(), len(todo) * _blocks_at_least(shape))
+    block = options.block or choose_block(shape, len(todo), size.slots)
+    budget = options.budget or choose_budget(size.memory_per_slot)
+    return Plan(
+        application=NAME,
+        params=request.json,
+        geobox=geobox,
+        units=tuple(_plan_unit(request, items, unit, block, budget) for unit in todo),
+        empty=tuple(u.key for u in units if not u.passes),
+        size=size,
+    )
+
+
+def cloudless_mosaic(
+    params: MosaicParams | None = None,
+    options: RunOptions | None = None,
+    *,
+    client: Client | None = None,
+    listener: Listener = lambda event: None,
+    **changes: Any,
+) -> Run:
+    """Make cloud-free composites of Sentinel-2 over an area, and publish them as a STAC catalog.
+
+    Parameters
+    ----------
+    params : MosaicParams, optional
+        What decides the product; its fields may also be given by name.
+    options : RunOptions, optional
+        How it is made; its fields may also be given by name (``output_dir`` above all).
+    client : distributed.Client, optional
+        Where to work. By default the active client, else an embedded cluster that is stopped afterwards.
+    listener : callable, optional
+        Gets an `Event` whenever something happens.
+    **changes
+        Fields of `MosaicParams` and `RunOptions`.
+
+    Returns
+    -------
+    Run
+        Per period a directory with the composite (uint16, reflectance × 10000, 0 = nodata), the number of clear
+        observations, a picture, and the STAC item.
+
+    Raises
+    ------
+    UsageError
+        before anything is contacted or written
+    NothingFoundError
+        when no period has an item
+    SearchError
+        when searching fails, or an item can't be used
+    ClusterError
+        when the cluster doesn't start, or goes away
+    UnitsFailedError
+        when more units failed than allowed; finished ones stay in ``<output_dir>.partial``
+    """
+    started = time.monotonic()
+    params, options = _merge(params or MosaicParams(), options or RunOptions(output_dir=Path("monthly-mosaic")), changes)
+    options.check()
+    request = understand(params)
+    check_output(options.output_dir, NAME)
+    items = find_items(request)
+    plan = plan_mosaic(request, items, options, client)
+    for key in plan.empty:
+        logger.warning("Nothing was found for {}: it is left out.", key)
+    with Publication(options.output_dir, NAME) as publication, log_to(publication.root / "run.log"):
+        items.save(publication.root / "items.json")
+        listener(Event("run", blocks_total=plan.blocks, message=f"{len(plan.units)} units, {plan.blocks} blocks"))
+        outcome = _execute(plan, options, publication, client, listener)
+        write_json(publication.root / "failures.json", {"failures": [f.to_dict() for f in outcome.failures]})
+        seconds = time.monotonic() - started
+        _write_run(publication, plan, items, outcome, seconds)
+        if len(outcome.failed) > options.max_failures or not outcome.items:
+            publication.keep_partial = True
+            raise _too_many(outcome.failures, outcome.failed, len(plan.units), publication.root)
+        finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
+        _write_catalog(publication.root, request, finished)
+        output = publication.commit()
+    return Run(output, tuple(finished), plan.empty, tuple(outcome.failures), seconds)
+
+
+def dry_run(params: MosaicParams, options: RunOptions, client: Client | None = None) -> Plan:
+    """Search and plan; write nothing, read no pixels.
+
+    Raises
+    ------
+    EoapError
+        as `cloudless_mosaic` would before its first block
+    """
+    options.check()
+    request = understand(params)
+    check_output(options.output_dir, NAME)
+    return plan_mosaic(request, find_items(request), options, client)
+
+
+def _execute(plan: Plan, options: RunOptions, publication: Publication, client: Client | None, listener: Listener) -> Any:
+    from eoap_dask.engine import Engine
+
+    with open_client(options.cluster, plan.size, client) as active:
+        return Engine(plan, active, publication, finish_unit, listener).run()
+
+
+def _unit(period: Period, scenes: Sequence[Scene]) -> Unit:
+    return Unit(
+        key=f"monthly-mosaic-{period.key}",
+        title=f"Cloud-free mosaic, {period.label}",
+        start=datetime.combine(period.start, clock.min, UTC),
+        end=datetime.combine(period.end, clock(23, 59, 59), UTC),
+        passes=group_passes(scenes),
+    )
+
+
+def _plan_unit(request: Request, items: ItemSet, unit: Unit, block: int, budget: int) -> UnitPlan:
+    params, geobox, sensor = request.params, request.geobox, request.sensor
+    shape = None if request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
+    clip = None if shape is None else shapely.to_wkb(shape)
+    picks, _ = _picks(params.bands, sensor)
+    composite = COMPOSITES[params.composite]
+    masked = params.cloud_mask == "scl"
+    recipe = Recipe(
+        stack=Stack(
+            geobox=geobox,
+            passes=unit.passes,
+            bands=len(params.bands),
+            dropped_classes=sensor.mask_dropped if masked else None,
+            clip_wkb=clip,
+            reader=GdalReader(signer_from(items.signing)),
+        ),
+        composite=params.composite,
+        block=block,
+        budget=budget,
+        images=_images(unit.key, params.bands, picks),
+        picks=picks,
+    )
+    pixel_params = {
+        "bands": list(params.bands),
+        "composite": params.composite,
+        "clip": None if clip is None else clip.hex(),
+        "mask": [sensor.mask_dropped, MASK_NEAREST_UP_TO_M, 1 / SHARE_DIVISOR] if masked else None,
+        "visual": [VISUAL_WHITE, picks],
+    }
+    return UnitPlan(
+        unit=unit,
+        recipe=recipe,
+        digest=digest(unit.key, geobox, pixel_params, unit.scenes, {**ALGORITHM, composite.name: composite.version}),
+        resampled=sum(not is_aligned(s.bands[0], geobox) for s in unit.scenes),
+        reprojected=sum(s.bands[0].crs != crs_name(geobox) for s in unit.scenes),
+    )
+
+
+def _images(key: str, bands: tuple[str, ...], picks: tuple[int, ...]) -> tuple[ImageSpec, ...]:
+    colour = len(picks) == 3
+    return (
+        ImageSpec(key, bands, "uint16", "mean", 0, scale=1e-4, unit="reflectance"),
+        ImageSpec("count", ("count",), "uint16", "nearest", None),
+        ImageSpec("visual", ("red", "green", "blue") if colour else ("grey",), "uint8", "mean", 0, color=colour),
+    )
+
+
+def _picks(bands: Sequence[str], sensor: Sensor) -> tuple[tuple[int, ...], str]:
+    """Return which bands `visual` shows, and how its title says so."""
+    common = [found.common_name if (found := sensor.band(b)) else b for b in bands]
+    if {"red", "green", "blue"} <= set(common):
+        return tuple(common.index(c) for c in ("red", "green", "blue")), "True colour"
+    if len(bands) < 3:
+        return (0,), f"{bands[0]} in grey"
+    return (0, 1, 2), f"False colour: {bands[0]}, {bands[1]}, {bands[2]} as red, green, blue"
+
+
+def finish_unit(
+    planned: UnitPlan, folder: Path, images: dict[str, WrittenImage], levels: dict[str, list[float]]
+) -> dict[str, Any]:
+    """Write the thumbnail and, last, the item of a unit.
+
+    Parameters
+    ----------
+    planned : UnitPlan
+    folder
+        The unit's directory, which holds its images.
+    images
+        By name.
+    levels
+        Side of the pixels that were read, for ``data`` and ``mask``.
+
+    Returns
+    -------
+    dict
+        The STAC item.
+    """
+    unit, geobox, recipe = planned.unit, planned.recipe.stack.geobox, planned.recipe
+    sensor = sensor_for("sentinel-2-l2a")
+    shape, transform = recipe.shape, tuple(float(v) for v in tuple(geobox.transform)[:6])
+    geometry, bbox = stac.footprint_4326(crs_name(geobox), transform, shape)
+    thumbnail = write_thumbnail(folder / "thumbnail.png", images["visual"].smallest)
+    _, visual_title = _picks(recipe.images[0].bands, sensor)
+
+    def record(image: WrittenImage, title: str, roles: tuple[str, ...], key: str, bands: tuple[stac.BandRecord, ...]) -> stac.AssetRecord:
+        return stac.AssetRecord(key, image.path.name, title, stac.COG, roles, bands, image.size, image.sha256, shape, transform)
+
+    data, count, visual = (images[s.name] for s in recipe.images)
+    assets = (
+        record(data, f"{COMPOSITES[recipe.composite].title}".capitalize(), ("data",), "data", _data_bands(data, sensor, shape)),
+        record(
+            count,
+            "Number of clear observations",
+            ("data", "data-mask"),
+            "count",
+            (stac.BandRecord("count", description="Clear observations of the first band", statistics=_statistics(count, 0, shape)),),
+        ),
+        record(
+            visual,
+            visual_title,
+            ("visual",),
+            "visual",
+            tuple(stac.BandRecord(b, description=f"Shown as {b}", data_type="uint8", nodata=0) for b in visual.spec.bands),
+        ),
+        stac.AssetRecord(
+            "thumbnail", thumbnail.name, "Thumbnail", stac.PNG, ("thumbnail",), size=thumbnail.stat().st_size, sha256=sha256_of(thumbnail)
+        ),
+    )
+    masked = recipe.stack.dropped_classes is not None
+    lineage = (
+        f"{COMPOSITES[recipe.composite].title.capitalize()} of {len(unit.scenes)} Sentinel-2 Level-2A scenes of {len(unit.passes)} passes, "
+        + ("without clouds and cloud shadows as the scene classification has them" if masked else "without a cloud mask")
+        + "; nearest neighbour resampling; surface reflectance × 10000, 0 where nothing was seen."
+    )
+    item = stac.build_item(
+        stac.ItemRecord(
+            id=unit.key,
+            title=unit.title,
+            start=unit.start,
+            end=unit.end,
+            crs=crs_name(geobox),
+            shape=shape,
+            transform=transform,
+            geometry=geometry,
+            bbox=bbox,
+            assets=assets,
+            lineage=lineage,
+            derived_from=tuple(s.href for s in unit.scenes),
+            properties={
+                "constellation": "sentinel-2",
+                "instruments": ["msi"],
+                **({"gsd": float(geobox.transform.a)} if parse_crs(crs_name(geobox)).is_projected else {}),
+                "eoap:digest": planned.digest,
+                "eoap:scenes": len(unit.scenes),
+                "eoap:passes": len(unit.passes),
+                "eoap:resampled_scenes": planned.resampled,
+                "eoap:reprojected_scenes": planned.reprojected,
+                "eoap:levels_read": levels,
+                "eoap:dropped_classes": list(recipe.stack.dropped_classes or ()),
+            },
+        ),
+        collection_id=NAME,
+        software_version=__version__,
+        now=datetime.now(UTC),
+    )
+    stac.write_item(folder, item)
+    return item
+
+
+def _data_bands(image: WrittenImage, sensor: Sensor, shape: tuple[int, int]) -> tuple[stac.BandRecord, ...]:
+    out = []
+    for i, name in enumerate(image.spec.bands):
+        known = sensor.band(name)
+        out.append(
+            stac.BandRecord(
+                name,
+                common_name=known.common_name if known else None,
+                description=f"Surface reflectance, {known.name}" if known else "Surface reflectance",
+                nodata=0,
+                unit="1",
+                scale=1 / sensor.quantification,
+                offset=0,
+                statistics=_statistics(image, i, shape),
+            )
+        )
+    return tuple(out)
+
+
+def _statistics(image: WrittenImage, band: int, shape: tuple[int, int]) -> dict[str, float] | None:
+    number, total, squares, low, high = image.sums[band]
+    if not number:
+        return None
+    # in whole numbers up to the last step: the variance of a large image has no room for rounding
+    variance = (squares * number - total * total) / (number * number)
+    return {
+        "minimum": low,
+        "maximum": high,
+        "mean": round(total / number, 6),
+        "stddev": round(variance**0.5, 6),
+        "valid_percent": round(100 * number / (shape[0] * shape[1]), 4),
+    }
+
+
+def _write_catalog(root: Path, request: Request, items: list[dict[str, Any]]) -> None:
+    note, links = stac.sentinel2_license(items)
+    collection = stac.build_collection(
+        NAME,
+        "Cloud-free Sentinel-2 mosaics",
+        f"Surface reflectance of Sentinel-2 Level-2A, {COMPOSITES[request.params.composite].title}, {request.params.period}. {note}",
+        items,
+        providers=[stac.ESA, stac.processor(__version__)],
+        keywords=["sentinel-2", "mosaic", "cloud-free", "surface reflectance"],
+        license_links=links,
+    )
+    title = f"Cloud-free mosaics, {request.start} to {request.end}"
+    catalog = stac.build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
+    stac.write_catalog(root, collection=collection, catalog=catalog)
+
+
+def _write_run(publication: Publication, plan: Plan, items: ItemSet, outcome: Any, seconds: float) -> None:
+    described = plan.to_dict()
+    write_json(
+        publication.root / "run.json",
+        {
+            **identity(NAME),
+            "params": described["params"],
+            "grid": described["grid"],
+            "search": {"stac": items.stac, "collection": items.collection, "items": len(items), "truncated": items.truncated},
+            "units": {u["key"]: {"digest": u["digest"], "done": u["key"] in outcome.items} for u in described["units"]},
+            "empty_periods": described["empty_periods"],
+            "versions": _versions(),
+            "timings": {"seconds": round(seconds, 3), "finished": datetime.now(UTC).isoformat(timespec="seconds")},
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("dask", "distributed", "imagecodecs", "numpy", "odc-geo", "pyproj", "rasterio")}
+
+
+def _too_many(failures: Sequence[Failure], failed: Sequence[str], units: int, partial: Path) -> UnitsFailedError:
+    first = failures[0]
+    more = f" The same or other faults stopped {len(failed) - 1} more." if len(failed) > 1 else ""
+    return UnitsFailedError(
+        f"{len(failed)} of {units} units failed. {first.unit}: {first.reason}{more}",
+        "",
+        f"See failures.json in {partial}; run the same command again when the source is well.",
+    )
+
+
+def _nothing(request: Request, items: ItemSet) -> NothingFoundError:
+    params = request.params
+    what = f"No items of {params.collection} from {request.start} to {request.end} over {request.aoi.source}."
+    why = explain_nothing(
+        items if params.items else params.stac,
+        params.collection,
+        request.aoi,
+        request.start,
+        request.end,
+        max_cloud_cover=params.max_cloud_cover,
+    )
+    return NothingFoundError(what, why)
+
+
+def _merge(params: MosaicParams, options: RunOptions, changes: Mapping[str, Any]) -> tuple[MosaicParams, RunOptions]:
+    own = {f.name for f in dataclasses.fields(MosaicParams)}
+    running = {f.name for f in dataclasses.fields(RunOptions)}
+    unknown = sorted(set(changes) - own - running)
+    if unknown:
+        raise UsageError(f"There is no parameter {unknown[0]!r}.", f"Expected one of {', '.join(sorted(own | running))}.", "")
+    changes = {k: tuple(v) if k == "bands" else Path(v) if k == "output_dir" else v for k, v in changes.items()}
+    return (
+        dataclasses.replace(params, **{k: v for k, v in changes.items() if k in own}),
+        options.replace(**{k: v for k, v in changes.items() if k in running}),
+    )
+
+
+def _blocks_at_least(shape: tuple[int, int]) -> int:
+    return -(-shape[0] // 512) * -(-shape[1] // 512)

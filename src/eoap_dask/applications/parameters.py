@@ -1,0 +1,41 @@
+"""The parameters of each application, apart from it so that `--help` imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eoap_dask.params import param
+
+PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
+
+
+@dataclass(frozen=True)
+class MosaicParams:
+    """What decides a mosaic. The defaults are a small example near Seattle."""
+
+    start_date: str = param("2020-10-01", "First day, as YYYY-MM-DD.", metavar="DATE")
+    end_date: str = param("2020-12-31", "Last day, inclusive.", metavar="DATE")
+    aoi: Any = param(
+        "-122.27508544921875,47.54687159892238,-121.96128845214844,47.745787772920934",
+        "Area of interest: west,south,east,north in degrees, or GeoJSON or WKT, as text or file, or any vector file.",
+        metavar="BBOX|GEOJSON|FILE",
+    )
+    clip: bool = param(True, "Cut to the shape of the area, or keep its bounding box.", negative="no-clip")
+    bands: tuple[str, ...] = param(
+        ("nir", "red", "green"), "Band, by common name or asset key. Repeat for more.", metavar="BAND", multiple=True
+    )
+    collection: str = param("sentinel-2-l2a", "STAC collection.", metavar="ID")
+    stac: str = param(PLANETARY_COMPUTER, "STAC API to search.", metavar="URL")
+    items: str | None = param(
+        None, "Item collection (a file, such as the items.json of an earlier run) to use instead of searching.", metavar="FILE"
+    )
+    resolution: float = param(100.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER")
+    crs: str = param("auto", "CRS of the output; auto is the UTM zone that holds most of the area.", metavar="auto|CRS")
+    max_items: int = param(1000, "At most this many items are used; reaching it is said and recorded.", metavar="N")
+    max_cloud_cover: float = param(25.0, "Only scenes with less cloud than this, in percent.", metavar="PERCENT")
+    period: str = param("monthly", "One mosaic per calendar month.", choices=("monthly",))
+    composite: str = param("median", "How the clear observations of a period become one.", choices=("median",))
+    cloud_mask: str = param(
+        "scl", "Drop clouds and shadows pixel by pixel by the scene classification, or not.", choices=("scl", "none")
+    )

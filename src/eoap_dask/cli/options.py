@@ -1,0 +1,76 @@
+"""Options from declarations, so that every command's help reads alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from eoap_dask.params import ENV_PREFIX, Declaration, declarations
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_TYPES: dict[str, Any] = {
+    "str": str,
+    "str | None": str,
+    "float": float,
+    "int": int,
+    "int | None": int,
+    "Path": click.Path(path_type=Path),
+    "Any": str,
+    "tuple[str, ...]": str,
+}
+
+
+def declared_options(cls: type, **defaults: Any) -> Callable[[F], F]:
+    """Add an option for every declared field of a dataclass; `defaults` replace those of the class."""
+
+    def decorate(function: F) -> F:
+        for name, (field, declared) in reversed(declarations(cls).items()):
+            function = _option(name, field, declared, defaults.get(name, field.default))(function)
+        return function
+
+    return decorate
+
+
+def picked(cls: type, values: dict[str, Any]) -> Any:
+    """Make the dataclass from a command's values, and take these out of them."""
+    fields = declarations(cls)
+    taken = {name: values.pop(name) for name in list(values) if name in fields}
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in taken.items()})
+
+
+def verbosity_options(function: F) -> F:
+    """Add -v and -q."""
+    function = click.option(
+        "-v", "--verbose", count=True, help="Say more; errors come with a traceback.", envvar=f"{ENV_PREFIX}VERBOSE"
+    )(function)
+    return click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.", envvar=f"{ENV_PREFIX}QUIET")(function)
+
+
+def result_options(function: F) -> F:
+    """Add --dry-run and --json."""
+    function = click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")(function)
+    return click.option("--dry-run", is_flag=True, help="Print what would be done, and stop before any pixel is read.")(function)
+
+
+def _option(name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any) -> Callable[[F], F]:
+    flag = "--" + name.replace("_", "-")
+    envvar = declared.envvar or ENV_PREFIX + name.upper()
+    common: dict[str, Any] = {"help": declared.help, "envvar": envvar, "show_envvar": False}
+    if declared.negative:
+        return click.option(f"{flag}/--{declared.negative}", name, default=default, show_default=True, **common)
+    kind = click.Choice(declared.choices) if declared.choices else _TYPES[str(field.type)]
+    return click.option(
+        flag,
+        name,
+        type=kind,
+        default=list(default) if declared.multiple else default,
+        multiple=declared.multiple,
+        metavar=declared.metavar or None,
+        show_default=default is not None,
+        **common,
+    )

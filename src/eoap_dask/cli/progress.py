@@ -1,0 +1,61 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import click
+from loguru import logger
+
+from eoap_dask.units import Event
+
+EVERY_S = 30.0
+
+
+class Progress:
+    """Listens to a run and shows how far it is. A context manager.
+
+    Parameters
+    ----------
+    quiet
+        Show nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+        self._said = self._started = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()
+            self._bar = None
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        if event.kind == "run":
+            logger.info("{}", event.message)
+            if sys.stderr.isatty() and not self._quiet and event.blocks_total:
+                self._bar = click.progressbar(length=event.blocks_total, label="blocks", file=sys.stderr, show_pos=True)
+                self._bar.render_progress()
+        elif event.kind == "block-done":
+            if self._bar is not None:
+                self._bar.update(1)
+            elif time.monotonic() - self._said >= EVERY_S:
+                self._say(event)
+        elif event.kind == "unit-failed":
+            logger.error("{} failed. {}", event.unit, event.message)
+        else:
+            logger.debug("{} {} {}", event.kind, event.unit, event.message)
+
+    def _say(self, event: Event) -> None:
+        self._said = time.monotonic()
+        rate = event.blocks_done / max(self._said - self._started, 1e-9)
+        left = (event.blocks_total - event.blocks_done) / rate
+        logger.info("{} of {} blocks done, about {:.0f} s left", event.blocks_done, event.blocks_total, left)

@@ -1,0 +1,436 @@
+"""A synthetic Sentinel-2 L2A archive, made on the spot: real COGs and STAC items over ground that is known.
+
+Every pixel that the scene classification doesn't flag has exactly the value of the ground in its month, so that what
+a mosaic ought to be is known to the last digit.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import Transformer
+
+from eoap_dask.demo import weather
+from eoap_dask.demo.items import BANDS, DIALECTS, Dialect, make_item
+from eoap_dask.demo.landscape import GROUND_EPSG, Event, Landscape
+from eoap_dask.demo.scenes import (
+    OLD_PROCESSING_ERROR,
+    Pass,
+    Scene,
+    Tile,
+    default_bbox,
+    lay_tiles,
+    plan_passes,
+    plan_scenes,
+)
+from eoap_dask.errors import BandError, DateError, OutputError, UsageError
+
+ITEMS_FILE = "items.json"
+"""Written last: an archive without it isn't complete."""
+
+
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """Files and items of a demo archive, and the truth behind them."""
+
+    root: Path
+    """Directory of the files."""
+    items: list[dict[str, Any]]
+    """STAC items, hrefs relative to `root`."""
+    collection: str
+    """Id of the collection that the items are of."""
+    aoi_bbox: tuple[float, float, float, float]
+    """An area that spans both tiles: west, south, east, north in degrees."""
+    dialect: Dialect
+    """Which catalogue's conventions the items and files follow."""
+    tiles: tuple[Tile, ...]
+    """On which the scenes lie."""
+    scenes: tuple[Scene, ...]
+    """What was made, in the order of `items`."""
+    bands: tuple[str, ...]
+    """Common names of the bands in the files."""
+    landscape: Landscape
+    """The ground."""
+
+    def surface(
+        self, bands: Sequence[str], x: NDArray[np.float64], y: NDArray[np.float64], month: str
+    ) -> NDArray[np.uint16]:
+        """Cloud-free surface at positions on the ground.
+
+        Parameters
+        ----------
+        bands
+            Common names.
+        x, y
+            EPSG:32610 coordinates, metres, one shape.
+        month
+            "YYYY-MM"; a month is one picture.
+
+        Returns
+        -------
+        NDArray[np.uint16], (band, ...)
+            Reflectance × 10000, at least 1.
+
+        Raises
+        ------
+        BandError
+            When the ground isn't known in a band.
+        """
+        index = self.landscape.index(x, y)
+        return np.stack([self.landscape.layer(band, month).ravel()[index] for band in bands])
+
+    def truth(
+        self, bands: Sequence[str], month: str, crs: Any, transform: Affine, shape: tuple[int, int]
+    ) -> NDArray[np.uint16]:
+        """Cloud-free surface at the pixel centres of a grid in any CRS.
+
+        A product made by nearest resampling shows the ground at the centre of the *source* pixel instead, up to
+        half a source pixel away; `tile_truth` gives the source pixels.
+
+        Parameters
+        ----------
+        bands
+            Common names.
+        month
+            "YYYY-MM".
+        crs, transform, shape
+            The grid: anything that pyproj takes for a CRS, pixels to CRS, rows and columns.
+
+        Returns
+        -------
+        NDArray[np.uint16], (band, y, x)
+            Reflectance × 10000, at least 1; outside of the landscape the value of its edge.
+
+        Raises
+        ------
+        BandError
+            When the ground isn't known in a band.
+        """
+        cols, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
+        x, y = transform @ (cols, rows) if hasattr(transform, "__matmul__") else transform * (cols, rows)
+        to_ground = Transformer.from_crs(crs, GROUND_EPSG, always_xy=True)
+        return self.surface(bands, *to_ground.transform(x, y), month)
+
+    def tile_truth(self, tile: Tile, bands: Sequence[str], month: str) -> NDArray[np.uint16]:
+        """Cloud-free surface at every pixel of a tile: what its clear pixels hold, before any baseline's shift.
+
+        Parameters
+        ----------
+        tile
+            One of `tiles`.
+        bands
+            Common names.
+        month
+            "YYYY-MM".
+
+        Returns
+        -------
+        NDArray[np.uint16], (band, y, x)
+            Reflectance × 10000, at least 1.
+
+        Raises
+        ------
+        BandError
+            When the ground isn't known in a band.
+        """
+        return self.surface(bands, *tile.ground_xy(), month)
+
+
+def make_archive(
+    root: Path | str,
+    *,
+    months: Sequence[str] = ("2020-10", "2020-11", "2020-12"),
+    dates_per_month: int = 6,
+    bands: Sequence[str] = ("blue", "green", "red", "nir"),
+    size_px: int = 1536,
+    resolution_m: float = 20.0,
+    seed: int = 7,
+    cloudiness: float = 0.3,
+    empty_months: Sequence[str] = (),
+    reprocessed: bool = True,
+    dialect: Dialect = "planetary-computer",
+    events: Sequence[Event] = (),
+    workers: int = 2,
+) -> Archive:
+    """Make an archive of two overlapping tiles in two UTM zones; the same arguments give the same bytes.
+
+    Parameters
+    ----------
+    root
+        Directory for it, made when missing; must be empty.
+    months
+        As "YYYY-MM". Within a month the ground doesn't change; between months it fades a little with the season.
+    dates_per_month
+        Passes in each month, 1 to 28.
+    bands
+        Common names, among blue, green, red and nir.
+    size_px
+        Pixels per side of a tile, even, at least 128. Where every overview halves evenly (multiples of 512), the
+        overview pixels are every second pixel of the level below.
+    resolution_m
+        Side of a pixel, metres; the scene classification has twice that.
+    seed
+        Another seed, another sky and another texture of the ground.
+    cloudiness
+        Mean cloud cover, 0 to 1. The dates of a month go from almost clear to almost covered.
+    empty_months
+        Months in which every pass is wholly cloudy.
+    reprocessed
+        Whether the clearest pass has two products of the first tile, the older of which is 500 too bright.
+    dialect
+        Which catalogue's keys, baselines and offset rules to follow.
+    events
+        What changes the ground; must be picklable when `workers` > 1.
+    workers
+        Processes. With more than one, a script must guard its entry by ``if __name__ == "__main__":``, as for
+        every use of spawned processes.
+
+    Returns
+    -------
+    Archive
+        The files are on disk, and the items in ``items.json`` beside them.
+
+    Raises
+    ------
+    OutputError
+        When `root` isn't an empty directory.
+    BandError, DateError, UsageError
+        When an argument is out of range.
+    """
+    _check(months, dates_per_month, bands, size_px, cloudiness)
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    if any(root.iterdir()):
+        raise OutputError(
+            f"{root} isn't empty.", "A demo archive needs an empty directory.", "Choose another one."
+        )
+    rules = DIALECTS[dialect]
+    tiles = lay_tiles(size_px, resolution_m)
+    passes = plan_passes(
+        months,
+        dates_per_month,
+        seed=seed,
+        cloudiness=cloudiness,
+        empty_months=empty_months,
+        side_m=size_px * resolution_m,
+        baselines=rules.baselines,
+    )
+    scenes = plan_scenes(tiles, passes, rules.superseded if reprocessed else None)
+    landscape = _cover(tiles, seed, resolution_m, events)
+    with tempfile.TemporaryDirectory(prefix="eoap-demo-") as scratch:
+        jobs = _jobs(root, Path(scratch), landscape, tiles, passes, scenes, bands, dialect)
+        items = list(_run(jobs, workers))
+    (root / ITEMS_FILE).write_text(json.dumps({"type": "FeatureCollection", "features": items}, indent=1))
+    return Archive(
+        root=root,
+        items=items,
+        collection=rules.collection,
+        aoi_bbox=default_bbox(size_px, resolution_m),
+        dialect=dialect,
+        tiles=tuple(tiles),
+        scenes=tuple(scenes),
+        bands=tuple(bands),
+        landscape=landscape,
+    )
+
+
+@dataclass(frozen=True)
+class _SkyCells:
+    """Cells on which a sky is evaluated: two by two of the landscape's."""
+
+    west: float
+    north: float
+    cell_m: float
+    shape: tuple[int, int]
+
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        x = self.west + (np.arange(self.shape[1]) + 0.5) * self.cell_m
+        return x, self.north - (np.arange(self.shape[0]) + 0.5) * self.cell_m
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All products of one pass, as a process can be told to make them."""
+
+    root: Path
+    scratch: Path
+    flight: Pass
+    scenes: tuple[Scene, ...]
+    bands: tuple[str, ...]
+    dialect: Dialect
+    cells: _SkyCells
+
+
+def _check(months: Sequence[str], dates: int, bands: Sequence[str], size_px: int, cloudiness: float) -> None:
+    """Refuse arguments that can't be met."""
+    for month in months:
+        digits = month.replace("-", "", 1)
+        if not (len(month) == 7 and month[4] == "-" and digits.isdigit() and 1 <= int(digits[4:]) <= 12):
+            raise DateError(f"{month!r} isn't a month.", "A month looks like 2020-10.")
+    unknown = [band for band in bands if band not in BANDS]
+    if unknown or not bands:
+        raise BandError(f"The demo has no bands {unknown}.", f"It has {', '.join(BANDS)}.")
+    if not 1 <= dates <= 28:
+        raise UsageError(f"{dates} dates a month were asked for.", "A month has 1 to 28.")
+    if size_px < 128 or size_px % 2:
+        raise UsageError(f"A tile of {size_px} pixels was asked for.", "It is an even number, at least 128.")
+    if not 0 <= cloudiness <= 1:
+        raise UsageError(f"A cloudiness of {cloudiness} was asked for.", "It lies between 0 and 1.")
+
+
+def _cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequence[Event]) -> Landscape:
+    """A landscape under all tiles, on whole cells of the scene classification."""
+    edges = []
+    for tile in tiles:
+        west, south, east, north = tile.bounds
+        to_ground = Transformer.from_crs(tile.epsg, GROUND_EPSG, always_xy=True)
+        edges.append(to_ground.transform_bounds(west, south, east, north, densify_pts=21))
+    west, south, east, north = (
+        pick(column) for pick, column in zip((min, min, max, max), zip(*edges, strict=True), strict=True)
+    )
+    snap = 2 * resolution_m
+    west, north = np.floor(west / snap) * snap - snap, np.ceil(north / snap) * snap + snap
+    rows, cols = np.ceil((north - south) / snap) + 1, np.ceil((east - west) / snap) + 1
+    return Landscape(
+        seed, float(west), float(north), resolution_m, (2 * int(rows), 2 * int(cols)), tuple(events)
+    )
+
+
+def _jobs(
+    root: Path,
+    scratch: Path,
+    landscape: Landscape,
+    tiles: Sequence[Tile],
+    passes: Sequence[Pass],
+    scenes: Sequence[Scene],
+    bands: Sequence[str],
+    dialect: Dialect,
+) -> Iterator[_Job]:
+    """Jobs in order of time; the truth of a month is laid down in `scratch` before its first."""
+    rows, cols = landscape.shape
+    cells = _SkyCells(landscape.west, landscape.north, 2 * landscape.cell_m, (rows // 2, cols // 2))
+    pixels = {}
+    for tile in tiles:
+        pixels[tile] = landscape.index(*tile.ground_xy())
+        clear = landscape.scl(landscape.index(*tile.classes.ground_xy()))
+        np.save(_ground_file(scratch, tile, "scl"), clear)
+    done = set()
+    for flight in passes:
+        if flight.month not in done:
+            done.add(flight.month)
+            for band in bands:
+                layer = landscape.layer(band, flight.month).ravel()
+                for tile in tiles:
+                    np.save(_ground_file(scratch, tile, f"{flight.month}-{band}"), layer[pixels[tile]])
+        mine = tuple(scene for scene in scenes if scene.flight is flight)
+        yield _Job(root, scratch, flight, mine, tuple(bands), dialect, cells)
+
+
+def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
+    """Items of all jobs, in order."""
+    if workers <= 1:
+        for job in jobs:
+            yield from _make_pass(job)
+        return
+    # Processes, because GDAL writes a COG while rasterio holds the interpreter's lock; spawned, because a fork of a
+    # process with threads may hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for future in [pool.submit(_make_pass, job) for job in jobs]:
+            yield from future.result()
+
+
+def _make_pass(job: _Job) -> list[dict[str, Any]]:
+    """Write the files of all products of a pass, and describe them."""
+    sky = weather.evaluate(job.flight.sky, *job.cells.axes(), job.cells.cell_m)
+    return [_make_scene(job, scene, sky) for scene in job.scenes]
+
+
+def _make_scene(job: _Job, scene: Scene, sky_grid: weather.SkyGrid) -> dict[str, Any]:
+    tile = scene.tile
+    sky = sky_grid.take(_sky_index(tile, job.cells))
+    scl = sky.classify()
+    clear = np.load(_ground_file(job.scratch, tile, "scl"), mmap_mode="r")
+    scl = np.where(scl == 0, clear, scl)
+    if job.flight.sky.swath != "whole":
+        scl[~job.flight.sky.inside(*_class_xy(tile))] = weather.NODATA
+
+    # Only the pixels that differ from the clear ground are computed.
+    size = tile.size_px
+    wide = np.repeat(np.repeat(np.arange(scl.size).reshape(scl.shape), 2, 0), 2, 1).ravel()
+    flagged = np.flatnonzero(
+        np.isin(scl, (weather.SHADOW, weather.CLOUD, weather.DENSE_CLOUD, weather.CIRRUS)).ravel()[wide]
+    )
+    outside = np.flatnonzero((scl == weather.NODATA).ravel()[wide])
+    over = sky.take(wide[flagged])
+    error = OLD_PROCESSING_ERROR if scene.superseded else 0
+    shift = DIALECTS[job.dialect].shift(scene)
+
+    folder = Path(scene.name)
+    (job.root / folder).mkdir(parents=True)
+    files = {}
+    for band in job.bands:
+        stored = np.load(_ground_file(job.scratch, tile, f"{job.flight.month}-{band}")).ravel()
+        stored[flagged] = weather.shade(stored[flagged], over, band)
+        stored += np.uint16(error + shift)
+        stored[outside] = 0
+        files[band] = folder / f"{BANDS[band][0]}.tif"
+        _write_cog(job.root / files[band], stored.reshape(size, size), tile)
+    files["scl"] = folder / "SCL.tif"
+    _write_cog(job.root / files["scl"], scl, tile.classes)
+    return make_item(scene, job.dialect, job.root, files, np.bincount(scl.ravel(), minlength=12))
+
+
+def _write_cog(path: Path, pixels: NDArray[Any], tile: Tile) -> None:
+    """Write one band."""
+    size = tile.size_px
+    profile = {
+        "driver": "COG",
+        "width": size,
+        "height": size,
+        "count": 1,
+        "dtype": pixels.dtype,
+        "crs": f"EPSG:{tile.epsg}",
+        "transform": tile.transform,
+        "nodata": 0,
+        "compress": "DEFLATE",
+        "predictor": 2,
+        "level": 1,
+        "blocksize": 512 if size >= 1024 else 256,
+        "overview_count": max(1, (size // 192).bit_length() - 1),
+        # Nearest, for the data as well, so that a pixel of an overview is a pixel of the ground.
+        "overview_resampling": "NEAREST",
+    }
+    # GDAL makes the overviews in a temporary file first; compressing that one takes half of the time.
+    with rasterio.Env(COG_TMP_COMPRESSION="NONE"), rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(pixels, 1)
+
+
+def _ground_file(scratch: Path, tile: Tile, name: str) -> Path:
+    return scratch / f"{tile.mgrs}-{name}.npy"
+
+
+@lru_cache(maxsize=4)
+def _sky_index(tile: Tile, cells: _SkyCells) -> NDArray[np.intp]:
+    """Which cell of the sky is over each pixel of the tile's scene classification."""
+    x, y = _class_xy(tile)
+    col = np.floor((x - cells.west) / cells.cell_m).astype(np.intp)
+    row = np.floor((cells.north - y) / cells.cell_m).astype(np.intp)
+    return np.asarray(row * cells.shape[1] + col, np.intp)
+
+
+@lru_cache(maxsize=4)
+def _class_xy(tile: Tile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ground coordinates of the tile's scene classification; the projection is the slow part, so do it once."""
+    return tile.classes.ground_xy()

@@ -1,0 +1,52 @@
+"""Logging: silent as a library; a command line sets it up, and no secret gets through."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from eoap_dask.trust import redact
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+_FILE_FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {name}: {message}"
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Send log lines to stderr.
+
+    Parameters
+    ----------
+    verbosity
+        Below 0 only errors, 0 what a user wants to know, above 0 everything, with its origin.
+    """
+    logger.remove()
+    logger.configure(patcher=_without_secrets)
+    level = "ERROR" if verbosity < 0 else "INFO" if verbosity == 0 else "DEBUG"
+    logger.add(sys.stderr, level=level, format=_plain if verbosity <= 0 else _FILE_FORMAT, colorize=False)
+    logger.enable("eoap_dask")
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Write log lines of all levels to a file as well."""
+    handler = logger.add(path, level="DEBUG", format=_FILE_FORMAT, encoding="utf-8")
+    try:
+        yield
+    finally:
+        logger.remove(handler)
+
+
+def _plain(record: Record) -> str:
+    prefix = "" if record["level"].no < 30 else f"{record['level'].name.capitalize()}: "
+    return prefix + "{message}\n"
+
+
+def _without_secrets(record: Any) -> None:
+    record["message"] = redact(record["message"])

@@ -1,0 +1,128 @@
+"""Parameters, declared once: a frozen dataclass whose fields say what the command line, CWL and JSON need to know.
+
+`Params` decide the product. `RunOptions` decide how it is made, and never change a pixel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eoap_dask.errors import UsageError
+
+ENV_PREFIX = "EOAP_DASK_"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a field says about itself, beyond its name, type and default."""
+
+    help: str
+    """One sentence for `--help`, without the default."""
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    multiple: bool = False
+    """May be given several times."""
+    envvar: str = ""
+    """Where it isn't ``EOAP_DASK_<NAME>``."""
+    negative: str = ""
+    """For a switch: the flag that turns it off."""
+
+
+def param(default: Any, help: str, **about: Any) -> Any:  # noqa: A002 - click's word
+    """Declare a field with its default and what `Declaration` takes."""
+    return field(default=default, metadata={"declaration": Declaration(help, **about)})
+
+
+def declarations(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Declaration]]:
+    """Return name → (field, declaration) of every declared field, in order."""
+    return {f.name: (f, f.metadata["declaration"]) for f in dataclasses.fields(cls) if "declaration" in f.metadata}
+
+
+def check_choices(params: Any) -> None:
+    """Refuse a value that isn't among the choices of its declaration, for callers that don't come through Click.
+
+    Raises
+    ------
+    UsageError
+    """
+    for name, (_, declared) in declarations(type(params)).items():
+        value = getattr(params, name)
+        if declared.choices and value not in declared.choices:
+            raise UsageError(
+                f"{name.replace('_', '-')} can't be {value!r}.", f"Expected {' or '.join(declared.choices)}.", ""
+            )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a product is made. Nothing here changes a pixel."""
+
+    output_dir: Path = param(Path("output"), "Directory to be made; must not exist yet.", metavar="DIR")
+    cluster: str = param(
+        "auto", "Where the work runs: on an embedded Dask cluster (auto, local).", metavar="auto|local", choices=("auto", "local")
+    )
+    workers: int | None = param(
+        None, "Worker processes of the embedded cluster. [default: from cores and memory]", metavar="N"
+    )
+    worker_memory: str | None = param(
+        None, "Memory of each worker of the embedded cluster, such as 4GiB. [default: from the machine]", metavar="SIZE"
+    )
+    max_failures: int = param(0, "How many units (months) may fail before the whole run counts as failed.", metavar="N")
+    block: int | None = None
+    """Side of a block in pixels, 512·2^k. By default 2048, less when there would be fewer blocks than cores."""
+    budget: int | None = None
+    """Bytes of the layers that a task holds at once. By default from the workers' memory, at most 512 MiB."""
+
+    def replace(self, **changes: Any) -> RunOptions:
+        """Return a copy with some options changed."""
+        return dataclasses.replace(self, **changes)
+
+    def worker_bytes(self) -> int | None:
+        """Return `worker_memory` in bytes.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.worker_memory is None:
+            return None
+        from dask.utils import parse_bytes
+
+        try:
+            size = int(parse_bytes(self.worker_memory))
+        except (ValueError, TypeError):
+            size = 0
+        if size < 256 << 20:
+            raise UsageError(
+                f"A worker memory of {self.worker_memory!r} can't be used.", "Expected at least 256MiB.", "Try --worker-memory 2GiB."
+            )
+        return size
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense.
+
+        Raises
+        ------
+        UsageError
+        """
+        check_choices(self)
+        self.worker_bytes()
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"{self.workers} workers can't do the work.", "Expected at least 1.", "Try --workers 1.")
+        if self.max_failures < 0:
+            raise UsageError(f"--max-failures {self.max_failures} can't be.", "Expected 0 or more.", "")
+        if self.block is not None and (self.block < 512 or self.block & (self.block - 1)):
+            raise UsageError(f"A block of {self.block} pixels can't be used.", "Expected 512 or 512 times a power of two.", "")
+
+
+def as_json(params: Any) -> Mapping[str, Any]:
+    """Return the declared fields as JSON-like values."""
+    out: dict[str, Any] = {}
+    for name in declarations(type(params)):
+        value = getattr(params, name)
+        out[name] = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    return out

@@ -1,0 +1,194 @@
+"""What a run would do, before a pixel is read: units, grid, blocks, tasks, bytes, memory."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eoap_dask.cluster import Size
+from eoap_dask.grid import crs_name, transformer, window_bounds
+from eoap_dask.render import Recipe, strip_height
+from eoap_dask.resample import data_level, mask_level, pixel_size_in
+from eoap_dask.scenes import Source
+from eoap_dask.stack import READ_THREADS, strip_bytes_per_row
+from eoap_dask.units import Unit
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+BLOCK = 2048
+MAX_BUDGET = 512 << 20
+PROCESS_BYTES = 220 << 20
+"""A worker process with its libraries, before any pixels."""
+
+_COMPRESSED = 0.6
+"""Bytes of a Sentinel-2 tile in DEFLATE with predictor against its pixels; only for the estimate."""
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """A unit and how it will be rendered."""
+
+    unit: Unit
+    recipe: Recipe
+    digest: str
+    resampled: int
+    """Scenes whose pixels don't coincide with the grid's."""
+    reprojected: int
+    """Scenes in another CRS than the grid's."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run will do. Building it reads no pixels."""
+
+    application: str
+    params: Mapping[str, Any]
+    """As given, JSON-like."""
+    geobox: GeoBox
+    units: tuple[UnitPlan, ...]
+    empty: tuple[str, ...]
+    """Periods for which nothing was found."""
+    size: Size
+    """Of the cluster that it was planned for."""
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of all units."""
+        return sum(len(u.recipe.windows()) for u in self.units)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks of all units: one per block, and one that holds the recipe."""
+        return self.blocks + len(self.units)
+
+    def estimates(self) -> dict[str, int]:
+        """Return ``read_bytes`` and ``worker_bytes`` (peak memory of a worker process), both estimated."""
+        read = peak = 0
+        for planned in self.units:
+            recipe = planned.recipe
+            for window in recipe.windows():
+                touching = recipe.stack.touching(window)
+                bounds = window_bounds(self.geobox, window)
+                for _, scenes in touching:
+                    for scene in scenes:
+                        read += sum(_bytes_of(s, self.geobox, bounds, 2) for s in scene.bands)
+                        if scene.mask is not None:
+                            read += _bytes_of(scene.mask, self.geobox, bounds, 1)
+                rows = strip_height(recipe, window, len(touching))
+                strip = rows * strip_bytes_per_row(recipe.stack.bands, len(touching), window.shape[1])
+                pixels = window.shape[0] * window.shape[1]
+                buffers = (READ_THREADS + 2) * rows * window.shape[1] * 4
+                peak = max(peak, strip + buffers + pixels * (4 * recipe.stack.bands + 12))
+        return {"read_bytes": int(read * _COMPRESSED), "worker_bytes": PROCESS_BYTES + peak * self.size.threads_per_worker}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON-like values."""
+        height, width = (int(n) for n in self.geobox.shape)
+        return {
+            "application": self.application,
+            "params": dict(self.params),
+            "grid": {
+                "crs": crs_name(self.geobox),
+                "shape": [height, width],
+                "transform": [float(v) for v in tuple(self.geobox.transform)[:6]],
+            },
+            "units": [
+                {
+                    "key": u.unit.key,
+                    "start": u.unit.start.isoformat(),
+                    "end": u.unit.end.isoformat(),
+                    "scenes": len(u.unit.scenes),
+                    "passes": len(u.unit.passes),
+                    "resampled_scenes": u.resampled,
+                    "reprojected_scenes": u.reprojected,
+                    "blocks": len(u.recipe.windows()),
+                    "digest": u.digest,
+                }
+                for u in self.units
+            ],
+            "empty_periods": list(self.empty),
+            "block_px": self.units[0].recipe.block if self.units else None,
+            "blocks": self.blocks,
+            "tasks": self.tasks,
+            "cluster": {
+                "workers": self.size.workers,
+                "threads_per_worker": self.size.threads_per_worker,
+                "memory_per_worker": self.size.memory_per_worker,
+            },
+            "estimates": self.estimates(),
+        }
+
+    def __str__(self) -> str:
+        plan = self.to_dict()
+        height, width = plan["grid"]["shape"]
+        lines = [
+            f"{self.application}: {len(self.units)} unit{'s' * (len(self.units) != 1)}, {self.blocks} blocks, {self.tasks} tasks",
+            f"  grid      {plan['grid']['crs']}, {width} × {height} px of {_number(self.geobox.transform.a)}",
+        ]
+        for unit in plan["units"]:
+            lines.append(
+                f"  {unit['key']}  {unit['scenes']} scenes of {unit['passes']} passes, "
+                f"{unit['resampled_scenes']} resampled ({unit['reprojected_scenes']} from another CRS)"
+            )
+        for key in self.empty:
+            lines.append(f"  {key}  nothing found")
+        estimates = plan["estimates"]
+        lines += [
+            f"  blocks    {plan['block_px']} px",
+            f"  reads     about {_mb(estimates['read_bytes'])}",
+            f"  cluster   {self.size.workers} worker{'s' * (self.size.workers != 1)} × {self.size.threads_per_worker} threads, "
+            f"each up to about {_mb(estimates['worker_bytes'])} of {_mb(self.size.memory_per_worker)}",
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def choose_block(shape: tuple[int, int], units: int, slots: int) -> int:
+    """Return the side of a block: 2048, or less when some slots would stay without work."""
+    block = BLOCK
+    while block > 512 and units * -(-shape[0] // block) * -(-shape[1] // block) < slots:
+        block //= 2
+    return block
+
+
+def choose_budget(memory_per_slot: int) -> int:
+    """Return the bytes for the layers of a task: half of what a slot has, at most 512 MiB."""
+    return max(16 << 20, min(MAX_BUDGET, (memory_per_slot - PROCESS_BYTES) // 2))
+
+
+def is_aligned(source: Source, geobox: GeoBox) -> bool:
+    """Tell whether a source's pixels coincide with the grid's."""
+    a, b, c, d, e, f = source.transform
+    ga, _, gc, _, ge, gf = (float(v) for v in tuple(geobox.transform)[:6])
+    if source.crs != crs_name(geobox) or b or d or a != ga or e != ge:
+        return False
+    return ((c - gc) / a) % 1 == 0 and ((f - gf) / e) % 1 == 0
+
+
+def _bytes_of(source: Source, geobox: GeoBox, bounds: tuple[float, float, float, float], itemsize: int) -> int:
+    if source.crs != crs_name(geobox):
+        bounds = transformer(crs_name(geobox), source.crs).transform_bounds(*bounds)
+    a, _, c, _, e, f = source.transform
+    height, width = source.shape
+    across = min(bounds[2], c + a * width) - max(bounds[0], c)
+    down = min(bounds[3], f) - max(bounds[1], f + e * height)
+    if across <= 0 or down <= 0:
+        return 0
+    side = abs(a * e) ** 0.5
+    sizes = tuple(side * 2**i for i in range(5))
+    pixel = pixel_size_in(geobox, source.crs)
+    level = data_level(pixel, sizes) if itemsize == 2 else mask_level(pixel, sizes)
+    return int(across * down / sizes[level] ** 2) * itemsize
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"
