@@ -34,7 +34,7 @@ def quick(monkeypatch):
 
 @contextmanager
 def serving(*answers):
-    """A server that gives these (status, body) answers in turn, the last one for ever; yields it with its log."""
+    """A server that gives these (status, body) answers in turn, the last one for ever."""
     left = list(answers)
 
     class Handler(BaseHTTPRequestHandler):

@@ -54,7 +54,17 @@ def redact(text: object) -> str:
         The text, in which every URL has lost its user info, query and fragment, and the values of `sig=`,
         `token=` and the like are hidden. Redacting it again changes nothing.
     """
-    found = _ENCODED_URL.sub(lambda match: _bare(_decoded(match.group())), str(text))
+    found = str(text)
+    for _ in range(10):  # what one rule uncovers is another's
+        hidden = _redact_once(found)
+        if hidden == found:
+            break
+        found = hidden
+    return found
+
+
+def _redact_once(text: str) -> str:
+    found = _ENCODED_URL.sub(lambda match: _bare(_decoded(match.group())), text)
     found = _URL.sub(lambda match: _bare(match.group()), found)
     found = _PATH_QUERY.sub(lambda match: match.group("path"), found)
     found = _CHAIN.sub(_hide_chain, found)

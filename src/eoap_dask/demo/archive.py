@@ -1,7 +1,7 @@
 """A synthetic Sentinel-2 L2A archive, made on the spot: real COGs and STAC items over ground that is known.
 
-Every pixel that the scene classification doesn't flag has exactly the value of the ground in its month, so that what
-a mosaic ought to be is known to the last digit.
+Every pixel that the scene classification doesn't flag has exactly the value of the ground in its month, so
+that what a mosaic ought to be is known to the last digit.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Archive:
     ) -> NDArray[np.uint16]:
         """Cloud-free surface at the pixel centres of a grid in any CRS.
 
-        A product made by nearest resampling shows the ground at the centre of the *source* pixel instead, up to
-        half a source pixel away; `tile_truth` gives the source pixels.
+        A product made by nearest resampling shows the ground at the centre of the *source* pixel instead, up
+        to half a source pixel away; `tile_truth` gives the source pixels.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class Archive:
         return self.surface(bands, *to_ground.transform(x, y), month)
 
     def tile_truth(self, tile: Tile, bands: Sequence[str], month: str) -> NDArray[np.uint16]:
-        """Cloud-free surface at every pixel of a tile: what its clear pixels hold, before any baseline's shift.
+        """Cloud-free surface at every pixel of a tile: what its clear pixels hold before any shift.
 
         Parameters
         ----------
@@ -171,14 +171,14 @@ def make_archive(
     root
         Directory for it, made when missing; must be empty.
     months
-        As "YYYY-MM". Within a month the ground doesn't change; between months it fades a little with the season.
+        As "YYYY-MM". Within a month the ground doesn't change; between months it fades with the season.
     dates_per_month
         Passes in each month, 1 to 28.
     bands
         Common names, among blue, green, red and nir.
     size_px
-        Pixels per side of a tile, even, at least 128. Where every overview halves evenly (multiples of 512), the
-        overview pixels are every second pixel of the level below.
+        Pixels per side of a tile, even, at least 128. Where every overview halves evenly (multiples of 512),
+        the overview pixels are every second pixel of the level below.
     resolution_m
         Side of a pixel, metres; the scene classification has twice that.
     seed
@@ -256,8 +256,8 @@ class _SkyCells:
     shape: tuple[int, int]
 
     def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        x = self.west + (np.arange(self.shape[1]) + 0.5) * self.cell_m
-        return x, self.north - (np.arange(self.shape[0]) + 0.5) * self.cell_m
+        x = self.west + (np.arange(self.shape[1], dtype=np.float64) + 0.5) * self.cell_m
+        return x, self.north - (np.arange(self.shape[0], dtype=np.float64) + 0.5) * self.cell_m
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ def _check(months: Sequence[str], dates: int, bands: Sequence[str], size_px: int
 
 
 def _cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequence[Event]) -> Landscape:
-    """A landscape under all tiles, on whole cells of the scene classification."""
+    """Lay a landscape under all tiles, on whole cells of the scene classification."""
     edges = []
     for tile in tiles:
         west, south, east, north = tile.bounds
@@ -344,8 +344,8 @@ def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
         for job in jobs:
             yield from _make_pass(job)
         return
-    # Processes, because GDAL writes a COG while rasterio holds the interpreter's lock; spawned, because a fork of a
-    # process with threads may hang.
+    # Processes, because GDAL writes a COG while rasterio holds the interpreter's lock; spawned, because a fork
+    # of a process with threads may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for future in [pool.submit(_make_pass, job) for job in jobs]:
             yield from future.result()
@@ -432,5 +432,5 @@ def _sky_index(tile: Tile, cells: _SkyCells) -> NDArray[np.intp]:
 
 @lru_cache(maxsize=4)
 def _class_xy(tile: Tile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ground coordinates of the tile's scene classification; the projection is the slow part, so do it once."""
+    """Ground coordinates of the tile's scene classification: projecting is slow, so do it once."""
     return tile.classes.ground_xy()

@@ -496,7 +496,7 @@ def _sort_field(text: str) -> dict[str, str]:
 
 
 def _sort_keys(sortby: Any) -> list[tuple[Callable[[_Record], Any], bool]]:
-    """Keys and whether they descend, the first one most important; ids settle ties, the newest comes first."""
+    """Keys and whether they descend, most important first; by default the newest first; ids settle ties."""
     keys: list[tuple[Callable[[_Record], Any], bool]] = []
     if not isinstance(sortby, list) or not all(isinstance(rule, dict) and "field" in rule for rule in sortby):
         raise ApiError(400, f"sortby must be a list of fields with directions, not {sortby!r}.")

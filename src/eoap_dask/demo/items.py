@@ -1,4 +1,4 @@
-"""STAC items of demo scenes, in the dialects of the public catalogues; what is in them was read in real items."""
+"""STAC items of demo scenes, in the dialects of public catalogues: what they say was read in real items."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def _asset(scene: Scene, name: str, path: Path, dialect: Dialect) -> dict[str, A
 
 def _extensions(dialect: Dialect) -> list[str]:
     if dialect == "planetary-computer":
-        names = ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.0.0")
+        names: tuple[str, ...] = ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.0.0")
     elif dialect == "earth-search-v1":
         names = (
             "eo/v1.1.0",
@@ -277,7 +277,7 @@ def _extensions(dialect: Dialect) -> list[str]:
 
 
 def _rounded(geometry: dict[str, Any]) -> dict[str, Any]:
-    """The same geometry as lists, to the nearest centimetre or so."""
+    """Round a geometry to about a millimetre, as lists."""
 
     def lists(value: Sequence[Any]) -> list[Any]:
         return [round(v, 8) if isinstance(v, float) else lists(v) for v in value]

@@ -1,7 +1,7 @@
 """The ground of the demo: water, fields, forest, town and hills as a function of position.
 
-One grid of square cells in EPSG:32610 is the truth. A position has the reflectance of the cell that it lies in, to
-the last digit, so that two tiles in two projections show the same ground and a test knows every pixel.
+One grid of square cells in EPSG:32610 is the truth. A position has the reflectance of the cell that it lies
+in, to the last digit, so that two tiles in two projections show the same ground and a test knows every pixel.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ CENTRE_X, CENTRE_Y = 566_227.0, 5_277_369.0
 """The middle of the landscape: 122.118 W 47.647 N."""
 
 STEP = 10
-"""Stored values are multiples of this (reflectance 0.001): finer steps can't be seen and only grow the files."""
+"""Stored values are multiples of this (reflectance 0.001): finer steps aren't seen and grow the files."""
 
 _BANDS = ("blue", "green", "red", "nir")
 
-# Cover types: (SCL class, (blue, green, red, nir) in full green, the same when dry or bare), reflectance × 1000.
+# Cover types: SCL class, (blue, green, red, nir) in full green, the same when dry; reflectance × 1000.
 _COVERS: dict[str, tuple[int, tuple[int, int, int, int], tuple[int, int, int, int]]] = {
     "deep water": (6, (62, 58, 32, 14), (60, 55, 32, 14)),
     "shallow water": (6, (76, 92, 52, 22), (74, 86, 52, 22)),
@@ -126,12 +126,12 @@ class Landscape:
     @property
     def x(self) -> NDArray[np.float64]:
         """Ground coordinates of the columns' centres."""
-        return self.west + (np.arange(self.shape[1]) + 0.5) * self.cell_m
+        return self.west + (np.arange(self.shape[1], dtype=np.float64) + 0.5) * self.cell_m
 
     @property
     def y(self) -> NDArray[np.float64]:
         """Ground coordinates of the rows' centres."""
-        return self.north - (np.arange(self.shape[0]) + 0.5) * self.cell_m
+        return self.north - (np.arange(self.shape[0], dtype=np.float64) + 0.5) * self.cell_m
 
     def index(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
         """Flat index of the cell that each position lies in.
@@ -151,7 +151,7 @@ class Landscape:
         return row * self.shape[1] + col
 
     def layer(self, band: str, month: str) -> NDArray[np.uint16]:
-        """Stored values of one band over the whole grid.
+        """Compute one band over the whole grid.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class Landscape:
     def reflectance(
         self, band: str, x: NDArray[np.float64], y: NDArray[np.float64], month: str
     ) -> NDArray[np.uint16]:
-        """Stored values of one band at positions on the ground.
+        """Compute one band at positions on the ground.
 
         Parameters
         ----------
@@ -253,12 +253,12 @@ def _palette(band: str, month: str) -> Floats:
 def _compose(
     x: NDArray[np.float64], y: NDArray[np.float64], cell_m: float, seed: int
 ) -> tuple[NDArray[np.uint8], Floats]:
-    """Cover type and brightness factor of every cell: the shape of the land, then what grows and stands on it."""
+    """Cover type and brightness of every cell: the shape of the land, then what grows and stands on it."""
     east = (x - CENTRE_X).astype(np.float32)[None, :]
     north = (y - CENTRE_Y).astype(np.float32)[:, None]
     ripple = fractal_noise(x, y, 900, 3, seed + 11)
 
-    lakes = _lakes(x, y, east, north, ripple, seed)
+    lakes = _lakes(y, east, north, ripple, seed)
     river_y = -1800 + 0.10 * east + 1500 * value_noise(x, np.zeros(1), 4200, seed + 21)
     from_river = np.abs(north - river_y - 420 * value_noise(x, np.zeros(1), 1100, seed + 22) - 60 * ripple)
     valley = _smoothstep(4600, 2300, np.abs(north - river_y) + 900 * ripple)
@@ -299,9 +299,7 @@ def _compose(
     return cover, shade.astype(np.float32)
 
 
-def _lakes(
-    x: NDArray[np.float64], y: NDArray[np.float64], east: Floats, north: Floats, ripple: Floats, seed: int
-) -> Floats:
+def _lakes(y: NDArray[np.float64], east: Floats, north: Floats, ripple: Floats, seed: int) -> Floats:
     """Metres to the shore, negative on the water: a long lake with an island, and a smaller one."""
     wander = value_noise(np.zeros(1), y, 7000, seed + 1)
     width = value_noise(np.zeros(1), y, 3800, seed + 2)
@@ -342,7 +340,7 @@ def _forest(
 def _fields(
     cover: NDArray[np.uint8], where: NDArray[np.bool_], east: Floats, north: Floats, cell_m: float, seed: int
 ) -> tuple[NDArray[np.uint8], Floats]:
-    """A patchwork with crisp borders, tracks between, and a tone of its own per field."""
+    """Lay a patchwork with crisp borders, tracks between, and a tone of its own per field."""
     chance, edge = _parcels(east, north, 0.9135, 0.4067, 470, 300, seed + 71)
     crop = np.array([_ID[name] for name in _FIELDS], np.uint8)[(chance * len(_FIELDS)).astype(np.intp)]
     tone = np.where(where, 0.88 + 0.24 * ((chance * 977) % 1), 1).astype(np.float32)
@@ -368,7 +366,7 @@ def _town(
 def _parcels(
     east: Floats, north: Floats, cos: float, sin: float, width: float, height: float, seed: int
 ) -> tuple[Floats, Floats]:
-    """A turned brick pattern: a hash in [0, 1) of the parcel, and the metres to its nearest side."""
+    """Lay turned bricks: a hash in [0, 1) of the parcel, and the metres to its nearest side."""
     across = (east * np.float32(cos) + north * np.float32(sin)) / np.float32(width)
     along = (north * np.float32(cos) - east * np.float32(sin)) / np.float32(height)
     row = np.floor(along)

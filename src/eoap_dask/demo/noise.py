@@ -1,7 +1,7 @@
 """Repeatable noise on the ground: the same place has the same value in every archive and on every machine.
 
-Only additions, multiplications and integer hashes are used, which IEEE 754 defines exactly, so that an archive is
-the same to the bit wherever it is made.
+Only additions, multiplications and integer hashes are used, which IEEE 754 defines exactly, so that an
+archive is the same to the bit wherever it is made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def hashed(row: NDArray[np.int64], col: NDArray[np.int64], seed: int) -> NDArray
     NDArray[np.uint32]
         The broadcast shape.
     """
-    # Multiplications modulo 2**32 with the constants of the lowbias32 finalizer (C. Wellons, "Hash prospector").
+    # Modulo 2**32, mixed with the constants of lowbias32 (C. Wellons, "Hash prospector", 2018).
     value = row.astype(np.uint32) * np.uint32(0x9E3779B1) + col.astype(np.uint32) * np.uint32(0x85EBCA77)
     value ^= np.uint32((seed * 0xC2B2AE3D + 0x27D4EB2F) & 0xFFFFFFFF)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
@@ -83,7 +83,9 @@ def value_noise(x: NDArray[np.float64], y: NDArray[np.float64], wavelength_m: fl
     # Columns first, while there are few rows; the large step then copies whole rows.
     cols -= lattice_cols[0]
     rows -= lattice_rows[0]
-    narrow = sum(col_weights[k] * lattice[:, cols + k] for k in range(4))
+    narrow: Floats = col_weights[0] * lattice[:, cols]
+    for k in range(1, 4):
+        narrow += col_weights[k] * lattice[:, cols + k]
     out: Floats = narrow[rows] * row_weights[0][:, None]
     for k in range(1, 4):
         out += narrow[rows + k] * row_weights[k][:, None]

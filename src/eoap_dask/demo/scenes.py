@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 from shapely.geometry import Polygon, box
 from shapely.geometry.base import BaseGeometry
-from shapely.ops import transform as reproject
 
 from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, GROUND_EPSG
 from eoap_dask.demo.weather import Sky, Swath
@@ -102,8 +102,8 @@ class Tile:
                     (x_bottom + nearby, bottom),
                 ]
             )
-            outline = outline.intersection(reproject(_transformer(GROUND_EPSG, self.epsg).transform, half))
-        return reproject(_transformer(self.epsg, 4326).transform, outline)
+            outline = outline.intersection(_projected(half, GROUND_EPSG, self.epsg))
+        return _projected(outline, self.epsg, 4326)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def lay_tiles(size_px: int, resolution_m: float) -> list[Tile]:
 
 
 def default_bbox(size_px: int, resolution_m: float) -> tuple[float, float, float, float]:
-    """An area in the middle of both tiles: 23.5 × 22 km, or less where the tiles are small.
+    """Choose an area in the middle of both tiles: 23.5 × 22 km, or less where the tiles are small.
 
     Parameters
     ----------
@@ -315,7 +315,7 @@ def plan_passes(
 
 
 def plan_scenes(tiles: Sequence[Tile], passes: Sequence[Pass], superseded: str | None) -> list[Scene]:
-    """All products of an archive: each pass over each tile that it covers, and perhaps an old processing of one.
+    """All products: each pass over each tile that it covers, and perhaps an old processing of one.
 
     Parameters
     ----------
@@ -349,6 +349,13 @@ def _covers(count: int, mean: float) -> list[float]:
     if mean <= 0 or mean >= 1:
         return [float(mean >= 1)] * count
     return [((i + 0.5) / count) ** ((1 - mean) / mean) for i in range(count)]
+
+
+def _projected(geometry: BaseGeometry, source: int, target: int) -> BaseGeometry:
+    def corners(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack(_transformer(source, target).transform(xy[:, 0], xy[:, 1]))
+
+    return shapely.transform(geometry, corners)
 
 
 @lru_cache(maxsize=16)

@@ -48,9 +48,9 @@ FAULTS = (
     "slow:S",
     "hang:S",
 )
-"""What can go wrong, per path: a status; the same for the first N requests of a path; a body cut in the middle (the
-length that was announced is right); a file that ends in its middle; a page of HTML with status 200; bytes that are no
-TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the same)."""
+"""What can go wrong, per path: a status; the same for the first N requests of a path; a body cut in the
+middle (the length that was announced is right); a file that ends in its middle; a page of HTML with status 200;
+bytes that are no TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the same)."""
 
 
 class Stats:
@@ -131,13 +131,13 @@ class DemoServer:
     latency_s
         Wait before each answer, seconds.
     faults
-        What goes wrong, by a part of the path of a file (or of ``/token``); see `FAULTS`. The first that matches
-        counts. The dictionary may be changed while the server runs.
+        What goes wrong, by a part of the path of a file (or of ``/token``); see `FAULTS`. The first that
+        matches counts. The dictionary may be changed while the server runs.
     api_fault
         What goes wrong with the STAC API: "500", "html", "hang:S", "503-then-ok:N" and the like.
     sign
-        Whether files need a token: the landing page then links to it with the relation ``eoap:token``, and it is
-        appended to an href as its query.
+        Whether files need a token: the landing page then links to it with the relation ``eoap:token``, and it
+        is appended to an href as its query.
     token_lifetime_s
         How long a token is good.
     page_size
@@ -214,7 +214,7 @@ class DemoServer:
             Itself.
         """
         self._http = _HTTPServer((self._host, self._port), self)
-        host, port = self._http.server_address[:2]
+        host, port = str(self._http.server_address[0]), self._http.server_port
         self.origin = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
         token = {"rel": "eoap:token", "href": f"{self.origin}{_TOKEN_PATH}", "type": "application/json"}
         self.api = StacApi(
@@ -248,7 +248,7 @@ class DemoServer:
         self.close()
 
     def make_token(self) -> tuple[str, datetime]:
-        """A token that is good from now on.
+        """Issue a token that is good from now on.
 
         Returns
         -------
@@ -291,7 +291,7 @@ class DemoServer:
             self._stopping.wait(seconds)
 
     def fault_of(self, path: str) -> _Fault | None:
-        """What goes wrong with this request, or None.
+        """Decide what goes wrong with this request.
 
         Parameters
         ----------
@@ -307,7 +307,7 @@ class DemoServer:
         return self._due(fault, path) if fault else None
 
     def fault_of_api(self) -> _Fault | None:
-        """What goes wrong with this request to the API, or None.
+        """Decide what goes wrong with this request to the API.
 
         Returns
         -------
@@ -582,7 +582,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 
 def _inside(root: Path, name: str) -> Path | None:
-    """The file of this name if it lies below the root, links followed; else None."""
+    """Find the file of this name if it lies below the root, links followed; else None."""
     try:
         file = root.joinpath(name).resolve()
         return file if file.is_relative_to(root) and file.is_file() else None
@@ -591,7 +591,7 @@ def _inside(root: Path, name: str) -> Path | None:
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int] | None:
-    """First byte and the one after the last; None = all of it, as RFC 9110 has it for what can't be understood.
+    """First byte and the one after the last; None = all, as RFC 9110 has it for what isn't understood.
 
     An empty span can't be satisfied.
     """

@@ -1,7 +1,7 @@
-"""The sky of the demo: clouds, their shadows, cirrus and the edge of the swath, as a function of pass and position.
+"""The sky of the demo: clouds, their shadows, cirrus and the edge of the swath, by pass and position.
 
-The sky is known per cell of the classification (twice the pixel of the data), so that a cell is either wholly clear
-or flagged: the classification never misses a cloudy pixel.
+The sky is known per cell of the classification (twice the pixel of the data), so that a cell is either wholly
+clear or flagged: the classification never misses a cloudy pixel.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def evaluate(sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64], cell_m: f
         opacity=opacity[:rows, :cols],
         thin=thin,
         shadow=shadow,
-        brightness=np.rint(3000 + 4200 * billow).astype(np.uint16),
+        brightness=np.rint(4200 + 3400 * billow).astype(np.uint16),
     )
 
 
@@ -181,11 +181,12 @@ def shade(truth: NDArray[np.uint16], sky: SkyGrid, band: str) -> NDArray[np.uint
     cover = (FULL - sky.opacity.astype(np.uint32)) * (FULL - sky.thin)  # what is left of the ground, of 2**16
     white = (sky.brightness * np.float32(CLOUD_COLOUR.get(band, 1.0))).astype(np.uint32)
     mixed = ((lit >> np.uint32(8)) * cover + white * (np.uint32(FULL * FULL) - cover)) >> np.uint32(16)
-    return np.maximum(mixed, 1).astype(np.uint16)
+    stored: NDArray[np.uint16] = np.maximum(mixed, 1).astype(np.uint16)
+    return stored
 
 
 def _level(field: NDArray[np.float32], share: float) -> float:
-    """The value that this share of the field lies above."""
+    """Find the value that this share of the field lies above."""
     if share <= 0:
         return float("inf")
     if share >= 1:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A VRT or any other format that refers to further files would let a catalogue read local ones.
-_DRIVERS = ["GTiff", "COG", "JP2OpenJPEG", "PNG"]
-
 _OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no probing for sidecar files: 15 → 5 requests per file
     "GDAL_HTTP_MULTIPLEX": "YES",
@@ -39,7 +37,6 @@ _OPTIONS: dict[str, Any] = {
     "GDAL_HTTP_LOW_SPEED_TIME": "60",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": "",
     "VSI_CACHE": "FALSE",
     "GDAL_CACHEMAX": 64,  # MB: whole windows are read once, so a large cache only costs memory
     "GDAL_PAM_ENABLED": "NO",
@@ -100,10 +97,11 @@ class GdalRaster:
                 except (RasterioError, OSError, SigningError) as exc:
                     self._forget()
                     self._tried = attempt
-                    if attempt == self.reader.attempts:
-                        raise self._fault(exc) from None
+                    fault = self._fault(exc)
+                if attempt < self.reader.attempts:
                     time.sleep(self.reader.backoff_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
-            raise AssertionError("unreachable")
+        # not inside `except`: GDAL's errors, as its context, couldn't be pickled on the way to the client
+        raise fault
 
     def _retry_options(self) -> dict[str, str]:
         # GDAL remembers that a file "doesn't exist": a later attempt must ask again
@@ -113,7 +111,7 @@ class GdalRaster:
         if level not in self._open:
             href = self.reader.signer.sign(self.source.href, fresh=self._tried > 0)
             options = {"overview_level": level - 1} if level else {}
-            dataset = rasterio.open(href, driver=_DRIVERS, **options)
+            dataset = rasterio.open(href, driver=_driver(self.source.href), **options)
             self._open[level] = dataset
             if level == 0:
                 self._check(dataset)
@@ -154,6 +152,11 @@ class GdalRaster:
         for dataset in self._open.values():
             dataset.close()
         self._open.clear()
+
+
+def _driver(href: str) -> str:
+    """Name the one format a file may have: a VRT, or any other that refers to further files, could read local ones."""
+    return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith((".jp2", ".j2k")) else "GTiff"
 
 
 def _plain(reason: str) -> str:
