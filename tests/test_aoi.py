@@ -225,9 +225,7 @@ def test_geojson_nested_too_deeply():
 
 def test_an_old_geojson_with_a_crs_is_reprojected():
     square = mapping(box(500000, 4600000, 510000, 4610000))
-    aoi = parse_aoi(
-        {**square, "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}}
-    )
+    aoi = parse_aoi({**square, "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}})
     assert aoi.bbox == pytest.approx((15, 41.55, 15.12, 41.64), abs=0.01)
     crs84 = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}
     assert parse_aoi({**BOX, "crs": crs84}).is_box

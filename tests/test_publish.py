@@ -95,9 +95,7 @@ def test_the_rename_is_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_everything_is_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
-    monkeypatch.setattr(
-        publish, "fsync_tree", lambda root: synced.append((root, (tmp_path / "out").exists()))
-    )
+    monkeypatch.setattr(publish, "fsync_tree", lambda root: synced.append((root, (tmp_path / "out").exists())))
     publish_one(tmp_path / "out")
     assert synced == [(tmp_path / "out.partial", False)]
 
@@ -456,9 +454,7 @@ def test_two_live_runs_in_one_process(tmp_path: Path) -> None:
     assert (tmp_path / "out").is_dir()
 
 
-def test_killed_run_leaves_no_output_and_no_lock_that_holds(
-    tmp_path: Path, other_run: subprocess.Popen[str]
-) -> None:
+def test_killed_run_leaves_no_output_and_no_lock_that_holds(tmp_path: Path, other_run: subprocess.Popen[str]) -> None:
     other_run.send_signal(signal.SIGKILL)
     other_run.wait()
     assert not (tmp_path / "out").exists()

@@ -33,7 +33,7 @@ def item(name, day=1, cloud=10.0, west=12.0, collection="sentinel-2-l2a", **more
         "stac_version": "1.0.0",
         "id": name,
         "collection": collection,
-        "geometry": mapping(box(west, 41, west + 1, 42)),
+        "geometry": json.loads(json.dumps(mapping(box(west, 41, west + 1, 42)))),  # lists
         "bbox": [west, 41, west + 1, 42],
         "properties": properties,
         "links": [],
@@ -125,13 +125,13 @@ def serving(api):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
-            for key in ("query", "intersects"):
-                if key in query:
-                    query[key] = json.loads(query[key])
-            for key in ("collections", "bbox"):
-                if key in query:
-                    query[key] = [float(x) if key == "bbox" else x for x in query[key].split(",")]
-            self.reply(query)
+            readers = {
+                "query": json.loads,
+                "intersects": json.loads,
+                "collections": lambda text: text.split(","),
+            }
+            readers["bbox"] = lambda text: [float(one) for one in text.split(",")]
+            self.reply({key: readers.get(key, str)(value) for key, value in query.items()})
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "{}")
@@ -143,11 +143,10 @@ def serving(api):
         def reply(self, body):
             path = urlsplit(self.path).path
             api.asked.append((self.command, path))
-            for fault in api.faults:
-                if fault[0] == path:
-                    api.faults.remove(fault)
-                    self.send(*fault[1:])
-                    return
+            if fault := next((one for one in api.faults if one[0] == path), None):
+                api.faults.remove(fault)
+                self.send(*fault[1:])
+                return
             if path == "/search" and api.drops:
                 api.drops -= 1
                 self.send(200, b'{"type": "Feat', {"Content-Length": "1000"})
@@ -156,9 +155,7 @@ def serving(api):
                 self.send(*api.always[path])
                 return
             answer = api.answer(path, body)
-            self.send(
-                200 if answer is not None else 404, json.dumps(answer or {"detail": "nothing here"}).encode()
-            )
+            self.send(200 if answer is not None else 404, json.dumps(answer or {"detail": "nothing here"}).encode())
 
         def send(self, status, content, headers=None):
             headers = {"Content-Length": str(len(content)), "Connection": "close", **(headers or {})}
@@ -204,7 +201,8 @@ def find(api, **options):
     options = {"max_cloud_cover": 20, "max_items": 1000, "timeout_s": 5.0, "retries": 3, **options}
     collection = options.pop("collection", "sentinel-2-l2a")
     aoi = options.pop("aoi", AOI)
-    return search_items(options.pop("stac", api.url), collection, aoi, START, END, **options)
+    stac = options.pop("stac") if "stac" in options else api.url
+    return search_items(stac, collection, aoi, START, END, **options)
 
 
 def ids(found):
@@ -222,7 +220,7 @@ def refused(api, kind=SearchError, **options):
     return str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------- what is found
+# ------------------------------------------------------------ what is found
 
 
 @pytest.mark.parametrize("page_size", [1, 4, 100])
@@ -349,7 +347,7 @@ def test_not_a_number_is_no_json_but_common(api):
     assert find(api).features[0]["properties"]["eo:snow_cover"] is None
 
 
-# ------------------------------------------------------------------------------------------- retries
+# ------------------------------------------------------------ retries
 
 
 def test_bad_moments_are_retried_also_for_post(api, slept):
@@ -402,7 +400,7 @@ def test_an_unknown_host_is_told_soon(monkeypatch, slept):
     assert len(slept) == 2
 
 
-# ------------------------------------------------------------------------------------------- answers that are wrong
+# ------------------------------------------------------------ answers that are wrong
 
 
 @pytest.mark.parametrize("path", ["/", "/search"])
@@ -506,7 +504,7 @@ def test_an_answer_without_end(api, monkeypatch):
     assert "is larger than" in refused(api)
 
 
-# ------------------------------------------------------------------------------------------- requests that are wrong
+# ------------------------------------------------------------ requests that are wrong
 
 
 def test_a_collection_that_is_not_there(api):
@@ -516,7 +514,7 @@ def test_a_collection_that_is_not_there(api):
     assert "landsat-c2-l2" in text
     assert "Try --collection sentinel-2-l2a." in text
     assert api.searches == []
-    assert "Check the name of the collection." in refused(api, CollectionError, collection="zzz/../x")
+    assert "Check the name of the collection." in refused(api, CollectionError, collection="zzz")
 
 
 def test_an_api_without_collections(api):
@@ -555,7 +553,7 @@ def test_numbers_that_are_wrong(options, says):
     assert says in refused(None, UsageError, stac="http://127.0.0.1:1", **options)
 
 
-# ------------------------------------------------------------------------------------------- nothing found
+# ------------------------------------------------------------ nothing found
 
 
 @pytest.mark.parametrize("sorts", [True, False])
@@ -576,11 +574,14 @@ def test_explain_nothing(api, sorts):
     assert explain(20, source="http://127.0.0.1:1").startswith("Try other dates")
     local = ItemSet(tuple(api.features), "x", "sentinel-2-l2a")
     assert explain(20, source=local) == "Lowest cloud cover seen: 34.2 %. Try --max-cloud-cover 40."
+    dropped = ItemSet((item("a", cloud=34.2),), "x", "c").filtered(max_cloud_cover=20)
+    assert len(dropped) == 0
+    assert explain(20, source=dropped).startswith("Lowest cloud cover seen: 34.2 %.")
     full = ItemSet((item("a", cloud=100.0),), "x", "sentinel-2-l2a")
     assert explain(20, source=full).endswith("Try --max-cloud-cover 100.")
 
 
-# ------------------------------------------------------------------------------------------- item sets
+# ------------------------------------------------------------ item sets
 
 
 def test_save_and_load(api, tmp_path):
@@ -653,6 +654,7 @@ def test_load_believes_no_foreign_endpoint(tmp_path, signing):
         (b"", "it isn't JSON"),
         (b"\xff\xfe", "it isn't JSON"),
         (b"[]", "it isn't an object"),
+        (b'{"type": "Collection", "id": "c"}', "it is a STAC Collection"),
         (b"{}", "an entry isn't a GeoJSON feature"),
         (b'{"type": "FeatureCollection"}', "its features are no list"),
         (b'{"type": "FeatureCollection", "features": [5]}', "an entry isn't a GeoJSON feature"),
@@ -710,9 +712,7 @@ def test_filtered_days_are_those_of_utc():
     assert not len(items.filtered(start=date(2021, 7, 11), end=date(2021, 7, 20)))
 
 
-@given(
-    st.permutations([item(f"i{n}", 1 + n // 2) for n in range(6)] + [item("i0"), item("i0", collection="z")])
-)
+@given(st.permutations([item(f"i{n}", 1 + n // 2) for n in range(6)] + [item("i0"), item("i0", collection="z")]))
 def test_ordered_does_not_depend_on_the_order(items):
     found = ordered(items)
     assert ids(found) == ["i0", "i0", "i1", "i2", "i3", "i4", "i5"]

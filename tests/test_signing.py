@@ -178,17 +178,17 @@ def test_an_endpoint_that_is_gone():
 @pytest.fixture
 def planetary(monkeypatch):
     """Point the library at a server on the loopback, with nothing in its cache."""
-    from planetary_computer import sas, settings
+    sas = signing._planetary_computer_sas()
 
     def point(url):
         monkeypatch.setenv("PC_SDK_SAS_URL", f"{url}/api/sas/v1/token")
         monkeypatch.setenv("PC_SDK_SUBSCRIPTION_KEY", SECRET)
-        settings.Settings.get.cache_clear()
+        sas.Settings.get.cache_clear()
 
     sas.TOKEN_CACHE.clear()
     yield point
     sas.TOKEN_CACHE.clear()
-    settings.Settings.get.cache_clear()
+    sas.Settings.get.cache_clear()
 
 
 def sas_token(seconds):
@@ -229,9 +229,7 @@ def test_planetary_computer_faults(planetary, answer):
 
 
 def test_signer_from_checks_the_specification():
-    assert signer_from({"kind": "token", "endpoint": "http://127.0.0.1:1/t"}) == TokenSigner(
-        "http://127.0.0.1:1/t"
-    )
+    assert signer_from({"kind": "token", "endpoint": "http://127.0.0.1:1/t"}) == TokenSigner("http://127.0.0.1:1/t")
     with pytest.raises(UsageError, match="no way of signing called 'magic'"):
         signer_from({"kind": "magic"})
     for endpoint in ("", "file:///x", "http://169.254.169.254/token", f"ftp://h/x?sig={SECRET}"):

@@ -254,9 +254,7 @@ def test_awkward_items_are_valid_too(validator: JsonSchemaSTACValidator) -> None
     empty = {"minimum": float("nan"), "maximum": float("inf"), "valid_percent": 0.0}
     bai = BandRecord("bai", "bai", "", "float32", float("nan"), "1", statistics=empty)
     wkt = rasterio.crs.CRS.from_string("+proj=laea +lat_0=40 +lon_0=-120").to_wkt()
-    item = build(
-        record(assets=(asset("bai", bai, expression=("text", "1 / (r + n)")),), crs=wkt, derived_from=())
-    )
+    item = build(record(assets=(asset("bai", bai, expression=("text", "1 / (r + n)")),), crs=wkt, derived_from=()))
     validate(validator, item)
     assert stac.EO not in item["stac_extensions"]
     assert stac.RASTER not in item["stac_extensions"]
@@ -540,9 +538,7 @@ def test_a_union_holds_all_boxes_and_is_the_smallest(boxes: list[list[int]]) -> 
     centres = np.arange(-1799.5, 1800) / 10
 
     def within(west: float, east: float) -> np.ndarray:
-        return (
-            (centres >= west) & (centres <= east) if west <= east else (centres >= west) | (centres <= east)
-        )
+        return (centres >= west) & (centres <= east) if west <= east else (centres >= west) | (centres <= east)
 
     for box in boxes:
         covered |= within(box[0], box[2])

@@ -157,9 +157,7 @@ def parse_aoi(value: object) -> Aoi:
 def _from_text(text: str) -> Aoi:
     stripped = text.strip()
     if not stripped:
-        raise AoiError(
-            "The area of interest is empty.", "A bounding box, GeoJSON, WKT or a path is needed.", _EXAMPLE
-        )
+        raise AoiError("The area of interest is empty.", "A bounding box, GeoJSON, WKT or a path is needed.", _EXAMPLE)
     if stripped[0] in "{[":
         return _from_json(stripped, "GeoJSON text")
     if match := _WKT.match(stripped):
@@ -268,9 +266,7 @@ def _outside(bounds: tuple[float, float, float, float], subject: str, *, was_box
     if max(abs(swapped[0]), abs(swapped[2])) <= 180 and max(abs(swapped[1]), abs(swapped[3])) <= 90:
         if was_box:
             return AoiError(f"{subject} looks like lat/lon order.", expected, f"Try {_csv(*swapped)}.")
-        return AoiError(
-            f"{subject} looks like lat/lon order.", expected, "Swap each pair to longitude,latitude."
-        )
+        return AoiError(f"{subject} looks like lat/lon order.", expected, "Swap each pair to longitude,latitude.")
     if max(abs(west), abs(south), abs(east), abs(north)) > 360:
         hint = "These look like metres or feet: reproject to EPSG:4326, or give a file that names its CRS."
     elif max(abs(south), abs(north)) > 90:
@@ -388,23 +384,17 @@ def _from_file(path: Path) -> Aoi:
     shown = _shorten(str(path))
     path = path.expanduser()
     if not path.exists():
-        raise AoiError(
-            f"There is no file {shown!r}.", "A path must exist on this machine.", "Check the path."
-        )
+        raise AoiError(f"There is no file {shown!r}.", "A path must exist on this machine.", "Check the path.")
     if path.is_file():
         try:
             if path.stat().st_size == 0:
-                raise AoiError(
-                    f"The file {shown!r} is empty.", "GeoJSON or another vector file is needed.", _EXAMPLE
-                )
+                raise AoiError(f"The file {shown!r} is empty.", "GeoJSON or another vector file is needed.", _EXAMPLE)
             if path.suffix.lower() in (".json", ".geojson"):
                 return _from_json(path.read_text(encoding="utf-8-sig"), path.name)
             if path.suffix.lower() in (".wkt", ".txt"):
                 return _from_text(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError:
-            raise AoiError(
-                f"The file {shown!r} isn't text.", "GeoJSON is UTF-8 text.", "Check the file."
-            ) from None
+            raise AoiError(f"The file {shown!r} isn't text.", "GeoJSON is UTF-8 text.", "Check the file.") from None
         except OSError as fault:
             raise AoiError(
                 f"The file {shown!r} can't be read: {fault.strerror}.",
@@ -429,9 +419,7 @@ def _from_vector_file(path: Path, shown: str) -> Aoi:
         ) from None
     geometries = [one for one in shapely.from_wkb(wkb if wkb is not None else []) if one is not None]
     if not geometries:
-        raise AoiError(
-            f"The file {shown!r} holds no geometry.", "At least one polygon is needed.", "Check the file."
-        )
+        raise AoiError(f"The file {shown!r} holds no geometry.", "At least one polygon is needed.", "Check the file.")
     geometry = shapely.GeometryCollection(geometries)
     if meta.get("crs"):
         geometry = _to_lonlat(geometry, meta["crs"], path.name)
@@ -471,9 +459,7 @@ def _from_geometry(geometry: BaseGeometry, source: str) -> Aoi:
     if not len(coordinates):
         raise AoiError(f"{subject} is empty.", "At least one polygon is needed.", _EXAMPLE)
     if not np.isfinite(coordinates).all():
-        raise AoiError(
-            f"{subject} has a coordinate that isn't finite.", "Degrees are needed.", "Check the shape."
-        )
+        raise AoiError(f"{subject} has a coordinate that isn't finite.", "Degrees are needed.", "Check the shape.")
     polygons = _polygons(geometry)
     if not polygons:
         raise AoiError(
@@ -485,11 +471,7 @@ def _from_geometry(geometry: BaseGeometry, source: str) -> Aoi:
     if max(abs(south), abs(north)) > 90 + 1e-9 or max(abs(west), abs(east)) > 180 + 1e-9:
         raise _outside((float(west), float(south), float(east), float(north)), subject, was_box=False)
     merged = shapely.union_all([part for one in polygons for part in _polygons(shapely.make_valid(one))])
-    merged = (
-        merged.intersection(box(-180, -90, 180, 90))
-        if max(abs(west), abs(east)) > 180 or north > 90
-        else merged
-    )
+    merged = merged.intersection(box(-180, -90, 180, 90)) if max(abs(west), abs(east)) > 180 or north > 90 else merged
     parts = _polygons(merged)
     if not parts or not sum(part.area for part in parts) > 0:
         raise AoiError(

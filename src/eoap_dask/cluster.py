@@ -100,7 +100,9 @@ def local_client(size: Size) -> Iterator[Client]:
             client = stack.enter_context(Client(cluster, timeout=START_TIMEOUT_S))
             client.wait_for_workers(size.workers, timeout=START_TIMEOUT_S)
         except (OSError, TimeoutError, RuntimeError, ValueError) as exc:
-            raise ClusterError(f"The local Dask cluster didn't start: {exc}", "", "Try --workers 1, or see -v.") from exc
+            raise ClusterError(
+                f"The local Dask cluster didn't start: {exc}", "", "Try --workers 1, or see -v."
+            ) from exc
         logger.debug("Dask dashboard at {}", cluster.dashboard_link)
         yield client
 
@@ -135,15 +137,23 @@ def _active_client() -> Client | None:
     from distributed import default_client
 
     try:
-        return default_client()
+        found: Client = default_client()
     except ValueError:
         return None
+    return found
 
 
 @contextmanager
 def _quiet_distributed() -> Iterator[None]:
     """Let distributed's own loggers speak only when something is seriously wrong, and put them back afterwards."""
-    names = ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh", "tornado")
+    names = (
+        "distributed",
+        "distributed.worker",
+        "distributed.nanny",
+        "distributed.scheduler",
+        "bokeh",
+        "tornado",
+    )
     loggers = [logging.getLogger(name) for name in names]
     levels = [log.level for log in loggers]
     for log in loggers:

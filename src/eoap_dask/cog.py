@@ -125,8 +125,9 @@ def encode_tiles(image: Image) -> Iterator[tuple[int, int, bytes]]:
             if part.shape[1:] != (TILE, TILE):
                 tile[...] = 0
             tile[: part.shape[1], : part.shape[2]] = part.transpose(1, 2, 0)
-            difference = imagecodecs.delta_encode(tile, axis=1)  # TIFF's horizontal predictor, per sample
-            yield row // TILE, col // TILE, imagecodecs.deflate_encode(difference, level=DEFLATE_LEVEL)
+            difference: Any = imagecodecs.delta_encode(tile, axis=1)  # TIFF's horizontal predictor, per sample
+            encoded = imagecodecs.deflate_encode(difference, level=DEFLATE_LEVEL)
+            yield row // TILE, col // TILE, bytes(encoded)
 
 
 @dataclass
@@ -168,7 +169,10 @@ class Cog:
                 self._rest_level = level
                 # on disk, not in memory: it grows with the area
                 self._rest = np.memmap(
-                    self.scratch / f"{self.spec.name}.rest", self.spec.dtype, "w+", shape=(len(self.spec.bands), *self.shapes[level])
+                    self.scratch / f"{self.spec.name}.rest",
+                    self.spec.dtype,
+                    "w+",
+                    shape=(len(self.spec.bands), *self.shapes[level]),
                 )
             row, col = window.row >> level, window.col >> level
             self._rest[:, row : row + block.rest.shape[1], col : col + block.rest.shape[2]] = block.rest
@@ -246,11 +250,20 @@ class Cog:
 
     def _file(self, spool: IO[bytes]) -> Iterator[bytes]:
         grids = [(-(-h // TILE), -(-w // TILE)) for h, w in self.shapes]
-        tiles = [[self._tiles[level, r, c] for r in range(rows) for c in range(cols)] for level, (rows, cols) in enumerate(grids)]
+        tiles = [
+            [self._tiles[level, r, c] for r in range(rows) for c in range(cols)]
+            for level, (rows, cols) in enumerate(grids)
+        ]
         common, first = _geo_tags(self.spec, self.geobox)
         big = self._size > _CLASSIC_LIMIT
         directories = [
-            _Directory(shape, [size for _, size in tiles[level]], common + (first if level == 0 else []), level > 0, big)
+            _Directory(
+                shape,
+                [size for _, size in tiles[level]],
+                common + (first if level == 0 else []),
+                level > 0,
+                big,
+            )
             for level, shape in enumerate(self.shapes)
         ]
         at = 16 if big else 8
@@ -264,7 +277,7 @@ class Cog:
                 directory.offsets.append(at)
                 at += size
         start = directories[0].at
-        yield struct.pack("<2sHHHQ", b"II", 43, 8, 0, start) if big else struct.pack("<2sHI", b"II", 42, start)
+        yield (struct.pack("<2sHHHQ", b"II", 43, 8, 0, start) if big else struct.pack("<2sHI", b"II", 42, start))
         for i, directory in enumerate(directories):
             yield directory.pack(directories[i + 1].at if i + 1 < len(directories) else 0)
         for level in reversed(range(len(directories))):
@@ -361,7 +374,17 @@ def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
     return every, first
 
 
-_TAGS_EVERY = {258, 259, 262, 277, 284, 317, 338, 339, 42113}  # bits … predictor, extra samples, format, nodata
+_TAGS_EVERY = {
+    258,
+    259,
+    262,
+    277,
+    284,
+    317,
+    338,
+    339,
+    42113,
+}  # bits … predictor, extra samples, format, nodata
 _TAGS_FIRST = {33550, 33922, 34264, 34735, 34736, 34737, 42112}  # the grid, the CRS, GDAL's metadata
 
 

@@ -129,9 +129,7 @@ def check_range(start: date, end: date, today: date | None = None) -> None:
 def _monthly(day: date) -> Period:
     """Return the calendar month that holds a day."""
     first = day.replace(day=1)
-    following = (
-        (first + timedelta(days=31)).replace(day=1) if (first.year, first.month) != (9999, 12) else None
-    )
+    following = (first + timedelta(days=31)).replace(day=1) if (first.year, first.month) != (9999, 12) else None
     last = following - timedelta(days=1) if following else date.max
     return Period(f"{first:%Y-%m}", first, last, f"{_MONTHS[first.month - 1]} {first.year}")
 

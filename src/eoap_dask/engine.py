@@ -60,7 +60,7 @@ class Outcome:
 
 
 FinishUnit = Callable[[UnitPlan, Path, dict[str, WrittenImage], dict[str, list[float]]], dict[str, Any]]
-"""Given a unit, its directory, its images and the levels that were read: write what else belongs to it, the item last."""
+"""Given a unit, its directory, images and the levels read: write what else belongs to it, the item last."""
 
 
 @dataclass
@@ -89,13 +89,15 @@ class Engine:
         Gets every event.
     """
 
-    def __init__(self, plan: Plan, client: Client, publication: Publication, finish: FinishUnit, listener: Listener) -> None:
+    def __init__(
+        self, plan: Plan, client: Client, publication: Publication, finish: FinishUnit, listener: Listener
+    ) -> None:
         self._plan, self._client, self._publication = plan, client, publication
         self._finish, self._listener = finish, listener
         self._outcome = Outcome()
         self._open: dict[str, _Progress] = {}
-        self._recipes: dict[str, Future] = {}
-        self._running: dict[Future, tuple[str, int]] = {}
+        self._recipes: dict[str, Future[Any]] = {}
+        self._running: dict[Future[Any], tuple[str, int]] = {}
         self._writing: dict[str, ThreadFuture[dict[str, Any]]] = {}
         self._done_blocks = 0
 
@@ -154,7 +156,11 @@ class Engine:
             self._begin(planned)
         recipe = self._recipes[key]
         future = self._client.submit(
-            render_block, recipe, number, key=f"render-{key}-{planned.digest[:12]}-{id(self):x}-{number}", pure=False
+            render_block,
+            recipe,
+            number,
+            key=f"render-{key}-{planned.digest[:12]}-{id(self):x}-{number}",
+            pure=False,
         )
         self._running[future] = (key, number)
         results.add(future)
@@ -171,7 +177,7 @@ class Engine:
         self._open[key] = _Progress(planned, folder, images, len(planned.recipe.windows()))
         self._tell("unit-started", key, f"{len(planned.unit.scenes)} scenes")
 
-    def _take(self, future: Future, writer: ThreadPoolExecutor) -> None:
+    def _take(self, future: Future[Any], writer: ThreadPoolExecutor) -> None:
         key, number = self._running.pop(future)
         if key not in self._open:  # the unit has failed meanwhile
             future.release()
@@ -206,7 +212,7 @@ class Engine:
             for other in [k for k, f in self._writing.items() if f.done()]:
                 self._collect(other)
 
-    def _result(self, future: Future) -> Rendered:
+    def _result(self, future: Future[Any]) -> Rendered:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
         from distributed.comm.core import CommClosedError
@@ -260,7 +266,7 @@ class Engine:
                 cog.close()
             shutil.rmtree(self._publication.scratch / key, ignore_errors=True)
 
-    def _cancel(self, futures: list[Future]) -> None:
+    def _cancel(self, futures: list[Future[Any]]) -> None:
         if not futures:
             return
         try:

@@ -119,7 +119,15 @@ class AssetError(EoapError):
         attempts: int = 1,
     ) -> None:
         super().__init__(what, expected, hint)
-        self.args = (what, expected, hint, item_id, asset, href, attempts)  # what pickle gives back to __init__
+        self.args = (
+            what,
+            expected,
+            hint,
+            item_id,
+            asset,
+            href,
+            attempts,
+        )  # what pickle gives back to __init__
         self.item_id = item_id
         self.asset = asset
         self.href = href

@@ -60,7 +60,9 @@ def parse_crs(text: str) -> CRS:
         return CRS.from_user_input(text)
     except CRSError:
         raise GridError(
-            f"The CRS {text!r} isn't known.", "Expected 'auto', or a CRS such as EPSG:32631.", "Try --crs auto."
+            f"The CRS {text!r} isn't known.",
+            "Expected 'auto', or a CRS such as EPSG:32631.",
+            "Try --crs auto.",
         ) from None
 
 
@@ -79,7 +81,9 @@ def utm_crs(aoi: Aoi) -> str:
         when the area touches more than two zones
     """
     # x, sin(y) is an equal-area plane, good enough to say where most of the area lies
-    plane = shapely.transform(aoi.geometry, lambda c: np.column_stack([c[:, 0], np.degrees(np.sin(np.radians(c[:, 1])))]))
+    plane = shapely.transform(
+        aoi.geometry, lambda c: np.column_stack([c[:, 0], np.degrees(np.sin(np.radians(c[:, 1])))])
+    )
     west, _, east, _ = plane.bounds
     first, last = math.floor((west + 180) / 6), math.ceil((east + 180) / 6) - 1
     if last - first > 1:
@@ -96,7 +100,10 @@ def utm_crs(aoi: Aoi) -> str:
 
 def project_aoi(aoi: Aoi, crs: str) -> shapely.Geometry:
     """Return the shape of the area in a CRS, with edges densified so that straight stays straight on the map."""
-    step = max(max(aoi.geometry.bounds[2] - aoi.geometry.bounds[0], aoi.geometry.bounds[3] - aoi.geometry.bounds[1]) / 64, 1e-9)
+    step = max(
+        max(aoi.geometry.bounds[2] - aoi.geometry.bounds[0], aoi.geometry.bounds[3] - aoi.geometry.bounds[1]) / 64,
+        1e-9,
+    )
     dense = shapely.segmentize(aoi.geometry, step)
     to = transformer("EPSG:4326", crs)
 
@@ -129,7 +136,11 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
         when the CRS is unknown, or the resolution doesn't suit it or the area
     """
     if not (math.isfinite(resolution) and resolution > 0):
-        raise GridError(f"A resolution of {resolution:g} can't be used.", "Expected a number above 0.", "Try --resolution 100.")
+        raise GridError(
+            f"A resolution of {resolution:g} can't be used.",
+            "Expected a number above 0.",
+            "Try --resolution 100.",
+        )
     code = utm_crs(aoi) if crs == "auto" else crs
     parsed = parse_crs(code)
     if not (parsed.is_geographic or parsed.is_projected):
@@ -139,7 +150,11 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
     shape = project_aoi(aoi, name)
     west, south, east, north = shape.bounds
     if not all(map(math.isfinite, (west, south, east, north))):
-        raise GridError(f"The area can't be projected to {name}.", "Expected a CRS that is valid there.", "Try --crs auto.")
+        raise GridError(
+            f"The area can't be projected to {name}.",
+            "Expected a CRS that is valid there.",
+            "Try --crs auto.",
+        )
     _check_scale(resolution, parsed, unit, max(east - west, north - south), code)
 
     def down(value: float) -> int:
@@ -176,7 +191,9 @@ def _check_scale(resolution: float, crs: CRS, unit: str, extent: float, code: st
         )
     if resolution > 2 * extent and resolution > (0.1 if crs.is_geographic else 10_000):
         raise GridError(
-            f"A resolution of {resolution:g} {unit} is larger than the area ({extent:g} {unit}).", "", "Try a smaller --resolution."
+            f"A resolution of {resolution:g} {unit} is larger than the area ({extent:g} {unit}).",
+            "",
+            "Try a smaller --resolution.",
         )
 
 
@@ -235,7 +252,9 @@ def rasterize_window(shape: shapely.Geometry | None, geobox: GeoBox, window: Win
             part = shapely.clip_by_rect(shape, *_padded(window_bounds(geobox, tile), geobox))
             if part.is_empty:
                 continue
-            painted = rasterize([part], (TILE, TILE), transform=geobox.transform * Affine.translation(col, row), dtype="uint8")
+            painted = rasterize(
+                [part], (TILE, TILE), transform=geobox.transform * Affine.translation(col, row), dtype="uint8"
+            )
             top, left = max(row, window.row), max(col, window.col)
             bottom, right = min(row + TILE, window.row_stop), min(col + TILE, window.col_stop)
             out[top - window.row : bottom - window.row, left - window.col : right - window.col] = painted[

@@ -103,9 +103,7 @@ class ItemSet:
         truncated = self.truncated
         if max_items is not None and len(found) > max_items:
             found, truncated = found[len(found) - max_items :], True
-        return ItemSet(
-            tuple(found), self.stac, collection or self.collection, dict(self.signing), truncated, lowest
-        )
+        return ItemSet(tuple(found), self.stac, collection or self.collection, dict(self.signing), truncated, lowest)
 
     def save(self, path: Path | str) -> Path:
         """Write the items as a GeoJSON FeatureCollection, all at once; the same items give the same bytes.
@@ -174,6 +172,8 @@ class ItemSet:
         """
         source = Path(path)
         document = _read_json(source)
+        if document.get("type") in ("Catalog", "Collection"):
+            raise _not_items(source, f"it is a STAC {document['type']}")
         features = document.get("features") if document.get("type") == "FeatureCollection" else [document]
         if not isinstance(features, list):
             raise _not_items(source, "its features are no list")
@@ -450,12 +450,7 @@ def _trusted_signing(spec: object, stac: str) -> dict[str, Any] | None:
     kind, endpoint = spec.get("kind"), spec.get("endpoint")
     if kind in ("none", "planetary-computer"):
         return {"kind": kind}
-    if (
-        kind == "token"
-        and isinstance(endpoint, str)
-        and origin(endpoint)
-        and origin(endpoint) == origin(stac)
-    ):
+    if kind == "token" and isinstance(endpoint, str) and origin(endpoint) and origin(endpoint) == origin(stac):
         return {"kind": kind, "endpoint": endpoint}
     return None
 

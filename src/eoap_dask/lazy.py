@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
-import dask
 import dask.array as da
 import numpy as np
 import shapely
 import xarray as xr
+from dask._task_spec import DataNode, Task, TaskRef
+from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from odc.geo.geobox import GeoBox
 
@@ -142,7 +143,11 @@ def load(
         when computed, where an asset can't be read
     """
     if geobox is None and aoi is None:
-        raise GridError("Neither a geobox nor an area was given.", "Expected one of them.", "Try aoi='12.1,41.8,12.6,42.1'.")
+        raise GridError(
+            "Neither a geobox nor an area was given.",
+            "Expected one of them.",
+            "Try aoi='12.1,41.8,12.6,42.1'.",
+        )
     area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
     if geobox is None:
         geobox = grid_for(area, crs, resolution)  # type: ignore[arg-type]
@@ -150,7 +155,11 @@ def load(
     shape = project_aoi(area, name) if clip and area is not None and not area.is_box else None
     sensor = sensor_for(items.collection)
     scenes = read_scenes(
-        items.features, bands, sensor, cloud_mask=cloud_mask == "scl", private_hosts=private_hosts_of(items.stac)
+        items.features,
+        bands,
+        sensor,
+        cloud_mask=cloud_mask == "scl",
+        private_hosts=private_hosts_of(items.stac),
     )
     height, width = int(geobox.shape[0]), int(geobox.shape[1])
     bounds = window_bounds(geobox, Window(0, height, 0, width))
@@ -255,7 +264,7 @@ def _reduce(array: xr.DataArray, kernel: Any, *, counts: bool = False) -> xr.Dat
         out = kernel(stack)
         return _to_reflectance(out) if floating and not counts else out
 
-    return xr.apply_ufunc(
+    out: xr.DataArray = xr.apply_ufunc(
         on_block,
         array,
         input_core_dims=[["time"]],
@@ -263,19 +272,20 @@ def _reduce(array: xr.DataArray, kernel: Any, *, counts: bool = False) -> xr.Dat
         output_dtypes=[np.uint16 if counts else array.dtype],
         keep_attrs=not counts,
     )
+    return out
 
 
 def _planes(stack: Stack, chunks: dict[str, int]) -> da.Array:
     """Return (band + 1, time, y, x) uint16, one task per chunk; the last plane is 1 where a class is dropped."""
     height, width = int(stack.geobox.shape[0]), int(stack.geobox.shape[1])
     shape = (stack.bands + 1, len(stack.passes), height, width)
-    sides = da.core.normalize_chunks((-1, chunks.get("time", -1), chunks.get("y", CHUNK), chunks.get("x", CHUNK)), shape, dtype=np.uint16)
+    sides = da.core.normalize_chunks(
+        (-1, chunks.get("time", -1), chunks.get("y", CHUNK), chunks.get("x", CHUNK)), shape, dtype=np.uint16
+    )
     starts = [np.concatenate([[0], np.cumsum(side)]) for side in sides]
-    token = dask.base.tokenize(stack, sides)
+    token = tokenize(stack, sides)
     recipe, name = f"stack-{token}", f"load-{token}"
-    layer: dict[Any, Any] = {recipe: dask.delayed(stack, name=recipe, traverse=False).dask[recipe]}
-    from dask._task_spec import Task, TaskRef
-
+    layer: dict[Any, Any] = {recipe: DataNode(recipe, stack)}
     for t in range(len(sides[1])):
         for y in range(len(sides[2])):
             for x in range(len(sides[3])):
@@ -288,7 +298,14 @@ def _planes(stack: Stack, chunks: dict[str, int]) -> da.Array:
 
 def _read_chunk(stack: Stack, first: int, last: int, window: Window) -> np.ndarray[Any, np.dtype[np.uint16]]:
     out = np.zeros((stack.bands + 1, last - first, *window.shape), np.uint16)
-    part = Stack(stack.geobox, stack.passes[first:last], stack.bands, stack.dropped_classes, stack.clip_wkb, stack.reader)
+    part = Stack(
+        stack.geobox,
+        stack.passes[first:last],
+        stack.bands,
+        stack.dropped_classes,
+        stack.clip_wkb,
+        stack.reader,
+    )
     with StackReader(part, window) as reader:
         numbers = [number for number, _ in reader.passes]
         if numbers:
@@ -303,13 +320,16 @@ def _read_chunk(stack: Stack, first: int, last: int, window: Window) -> np.ndarr
 def _coordinates(geobox: GeoBox, passes: Sequence[Any]) -> dict[str, Any]:
     from odc.geo.xr import xr_coords
 
-    found = xr_coords(geobox, dims=("y", "x"))
+    found: Mapping[Any, Any] = xr_coords(geobox, dims=("y", "x"))
     times = np.array([p.datetime.replace(tzinfo=None) for p in passes], "datetime64[ns]")
     return {"time": ("time", times), **found}
 
 
 def _reflectance(array: xr.DataArray) -> xr.DataArray:
-    return xr.apply_ufunc(_to_reflectance, array, dask="parallelized", output_dtypes=[np.float32], keep_attrs=True)
+    out: xr.DataArray = xr.apply_ufunc(
+        _to_reflectance, array, dask="parallelized", output_dtypes=[np.float32], keep_attrs=True
+    )
+    return out
 
 
 def _to_reflectance(stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

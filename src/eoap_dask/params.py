@@ -53,7 +53,9 @@ def check_choices(params: Any) -> None:
         value = getattr(params, name)
         if declared.choices and value not in declared.choices:
             raise UsageError(
-                f"{name.replace('_', '-')} can't be {value!r}.", f"Expected {' or '.join(declared.choices)}.", ""
+                f"{name.replace('_', '-')} can't be {value!r}.",
+                f"Expected {' or '.join(declared.choices)}.",
+                "",
             )
 
 
@@ -63,13 +65,18 @@ class RunOptions:
 
     output_dir: Path = param(Path("output"), "Directory to be made; must not exist yet.", metavar="DIR")
     cluster: str = param(
-        "auto", "Where the work runs: on an embedded Dask cluster (auto, local).", metavar="auto|local", choices=("auto", "local")
+        "auto",
+        "Where the work runs: on an embedded Dask cluster (auto, local).",
+        metavar="auto|local",
+        choices=("auto", "local"),
     )
     workers: int | None = param(
         None, "Worker processes of the embedded cluster. [default: from cores and memory]", metavar="N"
     )
     worker_memory: str | None = param(
-        None, "Memory of each worker of the embedded cluster, such as 4GiB. [default: from the machine]", metavar="SIZE"
+        None,
+        "Memory of each worker of the embedded cluster, such as 4GiB. [default: from the machine]",
+        metavar="SIZE",
     )
     max_failures: int = param(0, "How many units (months) may fail before the whole run counts as failed.", metavar="N")
     block: int | None = None
@@ -98,7 +105,9 @@ class RunOptions:
             size = 0
         if size < 256 << 20:
             raise UsageError(
-                f"A worker memory of {self.worker_memory!r} can't be used.", "Expected at least 256MiB.", "Try --worker-memory 2GiB."
+                f"A worker memory of {self.worker_memory!r} can't be used.",
+                "Expected at least 256MiB.",
+                "Try --worker-memory 2GiB.",
             )
         return size
 
@@ -116,7 +125,11 @@ class RunOptions:
         if self.max_failures < 0:
             raise UsageError(f"--max-failures {self.max_failures} can't be.", "Expected 0 or more.", "")
         if self.block is not None and (self.block < 512 or self.block & (self.block - 1)):
-            raise UsageError(f"A block of {self.block} pixels can't be used.", "Expected 512 or 512 times a power of two.", "")
+            raise UsageError(
+                f"A block of {self.block} pixels can't be used.",
+                "Expected 512 or 512 times a power of two.",
+                "",
+            )
 
 
 def as_json(params: Any) -> Mapping[str, Any]:

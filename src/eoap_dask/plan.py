@@ -82,7 +82,10 @@ class Plan:
                 pixels = window.shape[0] * window.shape[1]
                 buffers = (READ_THREADS + 2) * rows * window.shape[1] * 4
                 peak = max(peak, strip + buffers + pixels * (4 * recipe.stack.bands + 12))
-        return {"read_bytes": int(read * _COMPRESSED), "worker_bytes": PROCESS_BYTES + peak * self.size.threads_per_worker}
+        return {
+            "read_bytes": int(read * _COMPRESSED),
+            "worker_bytes": PROCESS_BYTES + peak * self.size.threads_per_worker,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values."""
@@ -125,8 +128,8 @@ class Plan:
         plan = self.to_dict()
         height, width = plan["grid"]["shape"]
         lines = [
-            f"{self.application}: {len(self.units)} unit{'s' * (len(self.units) != 1)}, {self.blocks} blocks, {self.tasks} tasks",
-            f"  grid      {plan['grid']['crs']}, {width} × {height} px of {_number(self.geobox.transform.a)}",
+            f"{self.application}: {_many(len(self.units), 'unit')}, {_many(self.blocks, 'block')}, {self.tasks} tasks",
+            f"  grid      {plan['grid']['crs']}, {width} × {height} px of {self.geobox.transform.a:g}",
         ]
         for unit in plan["units"]:
             lines.append(
@@ -139,7 +142,7 @@ class Plan:
         lines += [
             f"  blocks    {plan['block_px']} px",
             f"  reads     about {_mb(estimates['read_bytes'])}",
-            f"  cluster   {self.size.workers} worker{'s' * (self.size.workers != 1)} × {self.size.threads_per_worker} threads, "
+            f"  cluster   {_many(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
             f"each up to about {_mb(estimates['worker_bytes'])} of {_mb(self.size.memory_per_worker)}",
         ]
         return "\n".join(lines)
@@ -190,5 +193,5 @@ def _mb(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
 
 
-def _number(value: float) -> str:
-    return f"{value:g}"
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -224,9 +224,7 @@ def _fit(shape: tuple[int, ...], side: int) -> tuple[int, int]:
     return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 
-def _text(
-    draw: Any, place: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int
-) -> None:
+def _text(draw: Any, place: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int) -> None:
     """Set a line of text, cut to a width."""
     from PIL import ImageFont
 

@@ -20,7 +20,6 @@ from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import visual
 from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row
 
-
 ALGORITHM = {"mask": 1, "resample": 1, "reflectance": 1, "passes": 1}
 """Versions of the parts that make pixels, beside the composite's own; raised when pixels change."""
 

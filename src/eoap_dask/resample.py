@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +66,12 @@ class IndexMap:
 
 
 def index_map(
-    geobox: GeoBox, window: Window, source_crs: str, source_transform: Transform, source_shape: tuple[int, int], oversample: int = 1
+    geobox: GeoBox,
+    window: Window,
+    source_crs: str,
+    source_transform: Transform,
+    source_shape: tuple[int, int],
+    oversample: int = 1,
 ) -> IndexMap | None:
     """Map the pixels of a window of the grid to the nearest pixels of a source.
 
@@ -98,7 +103,7 @@ def index_map(
 
 
 def _separable(
-    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], source: Transform, source_shape: tuple[int, int]
+    x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.floating[Any]], source: Transform, source_shape: tuple[int, int]
 ) -> IndexMap | None:
     col = np.floor((x - source[2]) / source[0]).astype(np.intp)
     row = np.floor((y - source[5]) / source[4]).astype(np.intp)
@@ -161,7 +166,9 @@ def _may_touch(row: npt.NDArray[np.float64], col: npt.NDArray[np.float64], heigh
     return bool(row.max() >= 0 and row.min() < height and col.max() >= 0 and col.min() < width)
 
 
-def _bilinear(nodes: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+def _bilinear(
+    nodes: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
     at = rows // LATTICE
     t = ((rows - at * LATTICE) / LATTICE)[:, None]
     at = at - rows[0] // LATTICE
@@ -169,7 +176,7 @@ def _bilinear(nodes: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], cols: 
     at = cols // LATTICE
     t = (cols - at * LATTICE) / LATTICE
     at = at - cols[0] // LATTICE
-    out = down[:, at + 1]
+    out: npt.NDArray[np.float64] = down[:, at + 1]
     out *= t
     left = down[:, at]
     left *= 1 - t

@@ -63,7 +63,12 @@ class Scene:
 
 
 def read_scenes(
-    items: Iterable[Mapping[str, Any]], bands: Sequence[str], sensor: Sensor, *, cloud_mask: bool, private_hosts: frozenset[str]
+    items: Iterable[Mapping[str, Any]],
+    bands: Sequence[str],
+    sensor: Sensor,
+    *,
+    cloud_mask: bool,
+    private_hosts: frozenset[str],
 ) -> tuple[Scene, ...]:
     """Turn items into scenes, sorted by time and id, without reprocessed duplicates.
 
@@ -165,11 +170,16 @@ def select_asset(item: Mapping[str, Any], wanted: str, sensor: Sensor) -> str | 
     named = [
         key
         for key, asset in assets.items()
-        if wanted in {str(n) for b in _bands_of(asset) for n in (b.get("common_name"), b.get("eo:common_name"), b.get("name"))}
+        if wanted
+        in {str(n) for b in _bands_of(asset) for n in (b.get("common_name"), b.get("eo:common_name"), b.get("name"))}
         and len(_bands_of(asset)) == 1
     ]
     if len(named) > 1:
-        raise BandError(f"The band {wanted!r} fits several assets: {', '.join(sorted(named))}.", "", "Try one of these keys instead.")
+        raise BandError(
+            f"The band {wanted!r} fits several assets: {', '.join(sorted(named))}.",
+            "",
+            "Try one of these keys instead.",
+        )
     return named[0] if named else None
 
 
@@ -193,7 +203,11 @@ def footprint_touches(source: Source, crs: str, bounds: tuple[float, float, floa
 
 
 def _read_scene(
-    item: Mapping[str, Any], bands: Sequence[str], sensor: Sensor, cloud_mask: bool, private_hosts: frozenset[str]
+    item: Mapping[str, Any],
+    bands: Sequence[str],
+    sensor: Sensor,
+    cloud_mask: bool,
+    private_hosts: frozenset[str],
 ) -> Scene:
     sources = tuple(_source(item, _required(item, band, sensor), sensor, private_hosts) for band in bands)
     mask = None
@@ -225,7 +239,9 @@ def _read_scene(
     )
 
 
-def _source(item: Mapping[str, Any], key: str, sensor: Sensor, private_hosts: frozenset[str], *, mask: bool = False) -> Source:
+def _source(
+    item: Mapping[str, Any], key: str, sensor: Sensor, private_hosts: frozenset[str], *, mask: bool = False
+) -> Source:
     asset = item["assets"][key]
     href = check_href(str(asset.get("href", "")), private_hosts=private_hosts)
     crs, transform, shape = _projection(item, key, asset)
@@ -277,7 +293,9 @@ def _check_bands(items: Sequence[Mapping[str, Any]], bands: Sequence[str], senso
             assets = items[0].get("assets", {})
             offered = [b.common_name for b in sensor.bands if any(k in assets for k in b.assets)]
             raise BandError(
-                f"No item has the band {band!r}.", f"Expected {', '.join(offered) or ', '.join(sorted(assets))}, or an asset key.", ""
+                f"No item has the band {band!r}.",
+                f"Expected {', '.join(offered) or ', '.join(sorted(assets))}, or an asset key.",
+                "",
             )
 
 
@@ -326,8 +344,10 @@ def _product(item: Mapping[str, Any]) -> tuple[str, str, str, str, str] | None:
         product = _PRODUCT.match(f"{name}_")
         if product:
             platform, start, major, minor, tile = product.groups()
-            return (*(datatake.groups()[:2] if datatake else (platform, start)), major, minor, tile)
-    return (*datatake.groups(), "") if datatake else None  # type: ignore[return-value]
+            if datatake:
+                platform, start = datatake[1], datatake[2]
+            return platform, start, major, minor, tile
+    return (datatake[1], datatake[2], datatake[3], datatake[4], "") if datatake else None
 
 
 def _baseline(item: Mapping[str, Any]) -> tuple[int, int]:
@@ -351,7 +371,9 @@ def _datetime(item: Mapping[str, Any]) -> datetime:
     try:
         parsed = datetime.fromisoformat(str(text))
     except ValueError:
-        raise ItemError(f"Item {item.get('id')!r} has the datetime {text!r}.", "Expected a time as in RFC 3339.") from None
+        raise ItemError(
+            f"Item {item.get('id')!r} has the datetime {text!r}.", "Expected a time as in RFC 3339."
+        ) from None
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
@@ -385,4 +407,14 @@ def group_passes(scenes: Sequence[Scene]) -> tuple[Pass, ...]:
     return tuple(sorted(passes, key=lambda p: (p.datetime, p.key)))
 
 
-__all__ = ["Pass", "Scene", "Source", "Window", "footprint_touches", "group_passes", "pass_key", "read_scenes", "reflectance_offset"]
+__all__ = [
+    "Pass",
+    "Scene",
+    "Source",
+    "Window",
+    "footprint_touches",
+    "group_passes",
+    "pass_key",
+    "read_scenes",
+    "reflectance_offset",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import random
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _BACKOFF_S = 0.5
-_LONGEST_WAIT_S = 60.0
+_LONGEST_PAUSE_S = 20.0
+_LONGEST_WAIT_S = 60.0  # that a Retry-After may ask for
 _CONNECT_S = 10.0
 # A misspelt host shouldn't take as long to be told as a server that is down for a moment.
 _RETRIES_UNKNOWN_HOST = 2
@@ -139,7 +141,8 @@ def explain_nothing(
     Parameters
     ----------
     source
-        URL of the API, which is asked again, without the filter for clouds; or the items that were filtered.
+        URL of the API, which is asked again, without the filter for clouds; or the items,
+        filtered or not.
     collection, aoi, start, end, max_cloud_cover
         As they were searched.
     timeout_s
@@ -150,7 +153,10 @@ def explain_nothing(
     str
         Such as `Lowest cloud cover seen: 34 %. Try --max-cloud-cover 40.`
     """
+    known: list[float] = []
     if isinstance(source, ItemSet):
+        if not source.features and source.lowest_cloud_cover is not None:
+            known = [source.lowest_cloud_cover]  # of what the filter dropped
         matching = [item for item in source.features if is_match(item, aoi, start, end, collection)]
     else:
         try:
@@ -162,9 +168,9 @@ def explain_nothing(
             matching = [item for item in page if is_match(item, aoi, start, end, collection)]
         except (SearchError, UsageError):
             return "Try other dates, a larger area or a higher --max-cloud-cover."
-    if not matching:
+    if not matching and not known:
         return "There are none there at any cloud cover. Try other dates or a larger area."
-    covers = [cover for item in matching if (cover := cloud_cover(item)) is not None]
+    covers = known + [cover for item in matching if (cover := cloud_cover(item)) is not None]
     if not covers or min(covers) < max_cloud_cover:
         return "Try other dates, a larger area or a higher --max-cloud-cover."
     lowest = min(covers)
@@ -272,9 +278,7 @@ class _Api:
         host = urlsplit(self.url).hostname
         raise CollectionError(
             f"There is no collection {shown!r} at {host}.",
-            f"Offered are: {', '.join(offered)}{', …' if len(ids) > 8 else ''}."
-            if offered
-            else "It offers none.",
+            f"Offered are: {', '.join(offered)}{', …' if len(ids) > 8 else ''}." if offered else "It offers none.",
             f"Try --collection {offered[0]}." if near else "Check the name of the collection.",
         )
 
@@ -295,9 +299,7 @@ class _Api:
     def pages(self, filters: Mapping[str, Any], limit: int, *, strip: bool = False) -> Iterator[list[Item]]:
         """Yield the pages of a search; POST, or GET where that is all there is."""
         methods = {
-            str(link["method"]).upper()
-            for link in self.links
-            if link.get("rel") == "search" and "method" in link
+            str(link["method"]).upper() for link in self.links if link.get("rel") == "search" and "method" in link
         }
         if methods == {"GET"}:
             yield from self._pages("GET", filters, limit, strip=strip)
@@ -314,9 +316,7 @@ class _Api:
             yield first
             yield from pages
 
-    def _pages(
-        self, method: str, filters: Mapping[str, Any], limit: int, *, strip: bool
-    ) -> Iterator[list[Item]]:
+    def _pages(self, method: str, filters: Mapping[str, Any], limit: int, *, strip: bool) -> Iterator[list[Item]]:
         import pystac
         from pystac_client import ItemSearch
 
@@ -337,8 +337,9 @@ class _Api:
                 yield [normalised(feature, url, strip=strip) for feature in page["features"]]
             except ValueError as fault:
                 raise _not_stac(url, f"answered with what isn't a STAC item: {redact(fault)}") from None
-            links = page.get("links") or ()
-            follow = [link for link in links if isinstance(link, dict) and link.get("rel") == "next"]
+            links = page.get("links")
+            plain = [one for one in links if isinstance(one, dict)] if isinstance(links, list) else []
+            follow = [link for link in plain if link.get("rel") == "next"]
             mark = json.dumps(follow[:1], sort_keys=True)
             if follow and mark in asked:
                 raise _loop(self.url)
@@ -431,9 +432,7 @@ def _make_io(base: str, how: _Requests) -> StacApiIO:
             )
             verb = (method or "GET").upper()
             try:
-                return attempts(
-                    _send, self.session, how, verb, urljoin(base + "/", href), headers, parameters
-                )
+                return attempts(_send, self.session, how, verb, urljoin(base + "/", href), headers, parameters)
             except _TransientError as fault:
                 raise fault.fault from None
 
@@ -462,12 +461,11 @@ def _sleep(seconds: float) -> None:
 
 def _wait(state: Any) -> float:
     """Return the pause before the next attempt: what the server asked for, else growing and random."""
-    import tenacity
-
     fault = state.outcome.exception()
     if isinstance(fault, _TransientError) and fault.wait_s is not None:
         return min(fault.wait_s, _LONGEST_WAIT_S)
-    return float(tenacity.wait_exponential_jitter(initial=_BACKOFF_S, max=20, jitter=_BACKOFF_S)(state))
+    pause = _BACKOFF_S * 2.0 ** min(int(state.attempt_number) - 1, 10)
+    return min(_LONGEST_PAUSE_S, pause) + random.uniform(0, _BACKOFF_S)  # noqa: S311  no secret depends on it
 
 
 def _send(

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,17 +114,16 @@ class PlanetaryComputerSigner:
             return href
         href = unsigned(href)
         asked = time.monotonic()
-        import planetary_computer
-        from planetary_computer import sas, settings
-
         container = urlsplit(href).path.lstrip("/").partition("/")[0]
-        endpoint = f"{settings.Settings.get().sas_url}/{host.split('.')[0]}/{container}"
         # sas.get_token waits without a timeout and retries for minutes: fill its cache ourselves instead
         with _LOCK:
+            sas = _planetary_computer_sas()
+            settings = sas.Settings.get()
+            endpoint = f"{settings.sas_url}/{host.split('.')[0]}/{container}"
             cached = sas.TOKEN_CACHE.get(endpoint)
             stale = fresh and _FETCHED.get(endpoint, -1.0) < asked
             if cached is None or stale or cached.ttl() < _RENEW_BEFORE_S:
-                key = settings.Settings.get().subscription_key
+                key = settings.subscription_key
                 headers = {"Ocp-Apim-Subscription-Key": key} if key else {}
                 answer = _fetch_json(endpoint, headers)
                 try:
@@ -134,7 +134,7 @@ class PlanetaryComputerSigner:
             # with less than a minute left, sign_url would fetch once more
             if sas.TOKEN_CACHE[endpoint].ttl() < _RENEW_BEFORE_S:
                 return f"{href}?{sas.TOKEN_CACHE[endpoint].token}"
-            return str(planetary_computer.sign_url(href))
+            return str(sas.sign_url(href))
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,15 @@ class TokenSigner:
                 _TOKENS[self.endpoint] = (token, expires)
                 _FETCHED[self.endpoint] = time.monotonic()
         return f"{href}{'&' if '?' in href else '?'}{token}"
+
+
+def _planetary_computer_sas() -> Any:
+    """Return the module of `planetary_computer` that signs."""
+    with warnings.catch_warnings():
+        # planetary-computer 1.0.0 declares its models in the way of pydantic 1
+        warnings.filterwarnings("ignore", "Support for class-based `config`", DeprecationWarning)
+        from planetary_computer import sas
+    return sas
 
 
 # Per process, not per signer: a signer is unpickled anew for every task. One lock: while one thread fetches a
@@ -268,8 +277,7 @@ def _is_planetary_computer(feature: Mapping[str, Any]) -> bool:
         for link in links
     )
     return from_there and any(
-        isinstance(asset, Mapping) and _host(str(asset.get("href"))).endswith(_BLOB_DOMAIN)
-        for asset in assets.values()
+        isinstance(asset, Mapping) and _host(str(asset.get("href"))).endswith(_BLOB_DOMAIN) for asset in assets.values()
     )
 
 

@@ -165,9 +165,7 @@ class ItemRecord:
     """`processing:level`."""
 
 
-def build_item(
-    record: ItemRecord, *, collection_id: str, software_version: str, now: datetime
-) -> dict[str, Any]:
+def build_item(record: ItemRecord, *, collection_id: str, software_version: str, now: datetime) -> dict[str, Any]:
     """Return the STAC item of one unit, for a directory below the catalog's.
 
     Parameters
@@ -289,9 +287,7 @@ def build_collection(
         "type": "Collection",
         "stac_version": STAC_VERSION,
         "stac_extensions": [
-            extension
-            for extension in _extensions(summaries, item_assets)
-            if extension in (EO, PROJECTION, RASTER)
+            extension for extension in _extensions(summaries, item_assets) if extension in (EO, PROJECTION, RASTER)
         ],
         "id": collection_id,
         "title": title,
@@ -315,9 +311,7 @@ def build_collection(
     }
 
 
-def build_catalog(
-    catalog_id: str, title: str, description: str, items: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def build_catalog(catalog_id: str, title: str, description: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the root catalog: the collection beside it, and every item linked directly.
 
     Parameters
@@ -435,13 +429,9 @@ def sentinel2_license(items: Iterable[Mapping[str, Any]]) -> tuple[str, list[dic
     ----------
     Legal notice on the use of Copernicus Sentinel Data and Service Information, `SENTINEL_LEGAL_NOTICE`.
     """
-    years = sorted(
-        {int(item["properties"][key][:4]) for item in items for key in ("start_datetime", "end_datetime")}
-    )
+    years = sorted({int(item["properties"][key][:4]) for item in items for key in ("start_datetime", "end_datetime")})
     when = "" if not years else f" {years[0]}" if len(years) == 1 else f" {years[0]}-{years[-1]}"
-    link = _link(
-        "license", SENTINEL_LEGAL_NOTICE, "application/pdf", "Copernicus Sentinel data: legal notice"
-    )
+    link = _link("license", SENTINEL_LEGAL_NOTICE, "application/pdf", "Copernicus Sentinel data: legal notice")
     return f"Contains modified Copernicus Sentinel data{when}.", [link]
 
 
@@ -468,9 +458,7 @@ def multihash_sha256(digest: str) -> str:
     return "1220" + digest.lower()
 
 
-def footprint_4326(
-    crs: str, transform: Sequence[float], shape: tuple[int, int]
-) -> tuple[dict[str, Any], list[float]]:
+def footprint_4326(crs: str, transform: Sequence[float], shape: tuple[int, int]) -> tuple[dict[str, Any], list[float]]:
     """Return the outline of a grid in longitude and latitude, and its bbox, as GeoJSON wants them.
 
     The outline follows the grid's curved edges to about a metre. Across the antimeridian it is cut into a
@@ -640,9 +628,7 @@ def _band(band: BandRecord) -> dict[str, Any]:
     nodata: float | str | None = band.nodata
     if isinstance(nodata, float) and not math.isfinite(nodata):
         nodata = "nan" if math.isnan(nodata) else "inf" if nodata > 0 else "-inf"
-    statistics = {
-        key: float(number) for key, number in (band.statistics or {}).items() if math.isfinite(number)
-    }
+    statistics = {key: float(number) for key, number in (band.statistics or {}).items() if math.isfinite(number)}
     fields = {
         "name": band.name,
         "description": band.description or None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -129,7 +129,9 @@ class StackReader:
         self._maps.clear()
         outside = rasterize_window(self.stack.clip, self.stack.geobox, strip)
         outside = None if outside is None else ~outside
-        scratch = np.empty((self.stack.bands, *strip.shape), np.uint16) if any(len(s) > 1 for _, s in self.passes) else None
+        scratch = (
+            np.empty((self.stack.bands, *strip.shape), np.uint16) if any(len(s) > 1 for _, s in self.passes) else None
+        )
         own = np.empty(strip.shape, bool)
         reads = self._reads(strip)
         try:
@@ -155,7 +157,7 @@ class StackReader:
             reads.close()
 
     def _place(
-        self, scene: Scene, strip: Window, target: npt.NDArray[np.uint16], reads: Iterator[_Read | None]
+        self, scene: Scene, strip: Window, target: npt.NDArray[np.uint16], reads: Generator[_Read | None]
     ) -> tuple[bool, npt.NDArray[np.bool_] | None]:
         """Take the next reads, which are this scene's, into the grid."""
         placed = True
@@ -174,7 +176,7 @@ class StackReader:
             if read is None:  # no classes, so nothing is known to be clear
                 bad = np.ones(strip.shape, bool)
             else:
-                samples = self._samples(scene.mask, read.map, strip)
+                samples = read.map.shape[0] // strip.shape[0]
                 classes = np.empty((strip.shape[0] * samples, strip.shape[1] * samples), np.uint8)
                 read.map.gather(read.pixels, classes)
                 table = self.stack.class_table
@@ -186,7 +188,7 @@ class StackReader:
                 _give(read.buffer)
         return placed, bad
 
-    def _reads(self, strip: Window) -> Iterator[_Read | None]:
+    def _reads(self, strip: Window) -> Generator[_Read | None]:
         """Yield what was read, in the order of scenes and their bands, reading ahead."""
         jobs: list[tuple[Scene, Source, bool]] = []
         for _, scenes in self.passes:
@@ -238,9 +240,6 @@ class StackReader:
 
     def _coarse(self, source: Source) -> bool:
         return pixel_size_in(self.stack.geobox, source.crs) > MASK_NEAREST_UP_TO_M * (1 + 1e-3)
-
-    def _samples(self, source: Source, found: IndexMap, strip: Window) -> int:
-        return found.shape[0] // strip.shape[0]
 
     def _raster(self, scene: Scene, source: Source) -> Raster:
         key = (scene.id, source.asset)

@@ -27,9 +27,7 @@ _HIDDEN_KEY = (
     r"|(?:subscription|access|api|account|secret)[_\-]?key|password|passwd|secret|client_secret"
 )
 # an encoded ? or & ends in letters and digits, so it is named
-_ONE = re.compile(
-    rf"(?:(?<![\w.\-])|(?<=3F)|(?<=26))(?P<key>{_HIDDEN_KEY})(?:=|%(?:25)*3D)[^\s&\"'<>`]+", re.I
-)
+_ONE = re.compile(rf"(?:(?<![\w.\-])|(?<=3F)|(?<=26))(?P<key>{_HIDDEN_KEY})(?:=|%(?:25)*3D)[^\s&\"'<>`]+", re.I)
 _JSON = re.compile(rf"(?P<key>[\"'](?:{_HIDDEN_KEY})[\"']\s*:\s*)(?P<quote>[\"'])[^\"']*(?P=quote)", re.I)
 _HEADER = re.compile(r"\b(?P<kind>Bearer|Basic|SharedKey)\s+[\w.\-+/=:~]{8,}")
 # the parts of an Azure shared-access signature, any of which may stand first
@@ -159,10 +157,7 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
     """
     if not isinstance(href, str) or not href:
         raise _refused(str(href), "is empty or no text", "")
-    if any(
-        ord(char) <= 0x20 or 0x7F <= ord(char) <= 0xA0 or unicodedata.category(char) in _UNSEEN
-        for char in href
-    ):
+    if any(ord(char) <= 0x20 or 0x7F <= ord(char) <= 0xA0 or unicodedata.category(char) in _UNSEEN for char in href):
         raise _refused(href, "holds blanks or control characters", "")
     if "\\" in href:
         raise _refused(href, "holds a backslash", "")

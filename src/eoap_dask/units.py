@@ -33,7 +33,9 @@ class Unit:
         return tuple(s for p in self.passes for s in p.scenes)
 
 
-def digest(key: str, geobox: GeoBox, params: Mapping[str, Any], scenes: Sequence[Scene], algorithm: Mapping[str, int]) -> str:
+def digest(
+    key: str, geobox: GeoBox, params: Mapping[str, Any], scenes: Sequence[Scene], algorithm: Mapping[str, int]
+) -> str:
     """Return what identifies a unit's pixels, as 32 hexadecimal digits.
 
     Parameters
@@ -51,7 +53,11 @@ def digest(key: str, geobox: GeoBox, params: Mapping[str, Any], scenes: Sequence
     """
     content = {
         "unit": key,
-        "grid": [crs_name(geobox), [float(v) for v in tuple(geobox.transform)[:6]], [int(n) for n in geobox.shape]],
+        "grid": [
+            crs_name(geobox),
+            [float(v) for v in tuple(geobox.transform)[:6]],
+            [int(n) for n in geobox.shape],
+        ],
         "params": dict(params),
         "scenes": sorted(s.fingerprint for s in scenes),
         "algorithm": dict(algorithm),
@@ -75,6 +81,10 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""
 
 
 @dataclass(frozen=True)

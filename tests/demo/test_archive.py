@@ -71,9 +71,7 @@ def test_clouds_and_shadows_look_like_it(archive):
 
 
 def test_months_differ_a_little(archive):
-    october, november = (
-        archive.tile_truth(archive.tiles[0], ["red"], month) for month in ("2020-10", "2020-11")
-    )
+    october, november = (archive.tile_truth(archive.tiles[0], ["red"], month) for month in ("2020-10", "2020-11"))
     assert (october != november).any()
     assert np.abs(october.astype(int) - november).max() < 400
 
@@ -91,9 +89,7 @@ def test_both_tiles_show_the_same_ground(archive):
     west, east = (archive.tile_truth(tile, ["red"], "2020-10")[0] for tile in archive.tiles)
     x, y = eastern.ground_xy()
     cols, rows = (
-        ~western.transform @ (x, y)
-        if hasattr(western.transform, "__matmul__")
-        else ~western.transform * (x, y)
+        ~western.transform @ (x, y) if hasattr(western.transform, "__matmul__") else ~western.transform * (x, y)
     )
     inside = (cols >= 0) & (rows >= 0) & (cols < western.size_px) & (rows < western.size_px)
     assert inside.mean() > 0.5
@@ -106,9 +102,7 @@ def test_both_tiles_of_a_pass_see_the_same_clouds(archive):
     by_pass = {}
     for scene, item in pairs(archive):
         if not scene.superseded:
-            by_pass.setdefault(scene.flight.number, []).append(
-                (scene.tile.classes, read(archive, item, "scl"))
-            )
+            by_pass.setdefault(scene.flight.number, []).append((scene.tile.classes, read(archive, item, "scl")))
     tried = 0
     for views in by_pass.values():
         if len(views) < 2:
@@ -140,11 +134,7 @@ def test_cloud_cover_is_what_the_classes_say(archive):
 
 def test_each_month_has_cloudy_and_clear_scenes(archive):
     for month in ("2020-10", "2020-11"):
-        covers = [
-            item["properties"]["eo:cloud_cover"]
-            for scene, item in pairs(archive)
-            if scene.flight.month == month
-        ]
+        covers = [item["properties"]["eo:cloud_cover"] for scene, item in pairs(archive) if scene.flight.month == month]
         assert max(covers) > 25
         assert min(covers) < 10
 
@@ -231,9 +221,7 @@ def test_empty_month(tmp_path):
 
 
 def test_cloudless(tmp_path):
-    archive = make_archive(
-        tmp_path, months=("2020-10",), dates_per_month=2, cloudiness=0, reprocessed=False, **SMALL
-    )
+    archive = make_archive(tmp_path, months=("2020-10",), dates_per_month=2, cloudiness=0, reprocessed=False, **SMALL)
     assert len(archive.items) == 4
     for item in archive.items:
         assert not np.isin(read(archive, item, "scl"), (3, 8, 9)).any()

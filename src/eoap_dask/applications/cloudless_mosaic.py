@@ -26,8 +26,8 @@ from eoap_dask.cog import ImageSpec
 from eoap_dask.dates import Period, check_range, parse_day, split_periods
 from eoap_dask.errors import BandError, NothingFoundError, UnitsFailedError, UsageError
 from eoap_dask.fileio import sha256_of, write_json
-from eoap_dask.grid import crs_name, grid_for, parse_crs, project_aoi, window_bounds
 from eoap_dask.grid import Window as GridWindow
+from eoap_dask.grid import crs_name, grid_for, parse_crs, project_aoi, window_bounds
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES
 from eoap_dask.kernels.mask import SHARE_DIVISOR
@@ -45,7 +45,7 @@ from eoap_dask.sensors import Sensor, sensor_for
 from eoap_dask.signing import signer_from
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
-from eoap_dask.units import Event, Failure, Listener, Unit, digest
+from eoap_dask.units import Event, Failure, Listener, Unit, digest, ignore
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -71,7 +71,10 @@ class Request:
     @property
     def json(self) -> dict[str, Any]:
         """The parameters as JSON-like values; an area from a file as the GeoJSON that it held."""
-        return {**as_json(self.params), "aoi": self.params.aoi if isinstance(self.params.aoi, str) and self.aoi.is_box else self.aoi.geojson}
+        return {
+            **as_json(self.params),
+            "aoi": self.params.aoi if isinstance(self.params.aoi, str) and self.aoi.is_box else self.aoi.geojson,
+        }
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,10 @@ class Run:
         return {
             "catalog": str(self.catalog),
             "items": [
-                {"id": i["id"], "assets": {k: str(self.output / i["id"] / a["href"]) for k, a in i["assets"].items()}}
+                {
+                    "id": i["id"],
+                    "assets": {k: str(self.output / i["id"] / a["href"]) for k, a in i["assets"].items()},
+                }
                 for i in self.items
             ],
             "empty_periods": list(self.empty),
@@ -117,10 +123,14 @@ def understand(params: MosaicParams) -> Request:
     """
     check_choices(params)
     if params.max_items < 1:
-        raise UsageError(f"--max-items {params.max_items} finds nothing.", "Expected at least 1.", "Try --max-items 1000.")
+        raise UsageError(
+            f"--max-items {params.max_items} finds nothing.", "Expected at least 1.", "Try --max-items 1000."
+        )
     if not 0 < params.max_cloud_cover <= 100:
         raise UsageError(
-            f"A cloud cover of {params.max_cloud_cover:g} % can't be a limit.", "Expected more than 0, at most 100.", "Try --max-cloud-cover 25."
+            f"A cloud cover of {params.max_cloud_cover:g} % can't be a limit.",
+            "Expected more than 0, at most 100.",
+            "Try --max-cloud-cover 25.",
         )
     if not params.bands:
         raise BandError("No band was asked for.", "Expected at least one.", "Try --bands red.")
@@ -155,7 +165,12 @@ def find_items(request: Request) -> ItemSet:
     params = request.params
     if params.items:
         found = ItemSet.load(Path(params.items)).filtered(
-            request.aoi, request.start, request.end, params.max_cloud_cover, params.max_items, params.collection
+            request.aoi,
+            request.start,
+            request.end,
+            params.max_cloud_cover,
+            params.max_items,
+            params.collection,
         )
     else:
         found = search_items(
@@ -171,7 +186,8 @@ def find_items(request: Request) -> ItemSet:
         raise _nothing(request, found)
     if found.truncated:
         logger.warning(
-            "The search was cut at {} items: the mosaic lacks some. Try a larger --max-items, or fewer dates.", params.max_items
+            "The search was cut at {} items: the mosaic lacks some. Try a larger --max-items, or fewer dates.",
+            params.max_items,
         )
     return found
 
@@ -198,7 +214,11 @@ def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: C
     if not todo:
         raise _nothing(request, items)
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
-    size = size_of(client) if client else local_size(options.workers, options.worker_bytes(), len(todo) * _blocks_at_least(shape))
+    size = (
+        size_of(client)
+        if client
+        else local_size(options.workers, options.worker_bytes(), len(todo) * _blocks_at_least(shape))
+    )
     block = options.block or choose_block(shape, len(todo), size.slots)
     budget = options.budget or choose_budget(size.memory_per_slot)
     return Plan(
@@ -216,7 +236,7 @@ def cloudless_mosaic(
     options: RunOptions | None = None,
     *,
     client: Client | None = None,
-    listener: Listener = lambda event: None,
+    listener: Listener = ignore,
     **changes: Any,
 ) -> Run:
     """Make cloud-free composites of Sentinel-2 over an area, and publish them as a STAC catalog.
@@ -254,7 +274,9 @@ def cloudless_mosaic(
         when more units failed than allowed; finished ones stay in ``<output_dir>.partial``
     """
     started = time.monotonic()
-    params, options = _merge(params or MosaicParams(), options or RunOptions(output_dir=Path("monthly-mosaic")), changes)
+    params, options = _merge(
+        params or MosaicParams(), options or RunOptions(output_dir=Path("monthly-mosaic")), changes
+    )
     options.check()
     request = understand(params)
     check_output(options.output_dir, NAME)
@@ -292,7 +314,9 @@ def dry_run(params: MosaicParams, options: RunOptions, client: Client | None = N
     return plan_mosaic(request, find_items(request), options, client)
 
 
-def _execute(plan: Plan, options: RunOptions, publication: Publication, client: Client | None, listener: Listener) -> Any:
+def _execute(
+    plan: Plan, options: RunOptions, publication: Publication, client: Client | None, listener: Listener
+) -> Any:
     from eoap_dask.engine import Engine
 
     with open_client(options.cluster, plan.size, client) as active:
@@ -393,34 +417,63 @@ def finish_unit(
     thumbnail = write_thumbnail(folder / "thumbnail.png", images["visual"].smallest)
     _, visual_title = _picks(recipe.images[0].bands, sensor)
 
-    def record(image: WrittenImage, title: str, roles: tuple[str, ...], key: str, bands: tuple[stac.BandRecord, ...]) -> stac.AssetRecord:
-        return stac.AssetRecord(key, image.path.name, title, stac.COG, roles, bands, image.size, image.sha256, shape, transform)
+    def record(
+        image: WrittenImage, title: str, roles: tuple[str, ...], key: str, bands: tuple[stac.BandRecord, ...]
+    ) -> stac.AssetRecord:
+        return stac.AssetRecord(
+            key, image.path.name, title, stac.COG, roles, bands, image.size, image.sha256, shape, transform
+        )
 
     data, count, visual = (images[s.name] for s in recipe.images)
     assets = (
-        record(data, f"{COMPOSITES[recipe.composite].title}".capitalize(), ("data",), "data", _data_bands(data, sensor, shape)),
+        record(
+            data,
+            f"{COMPOSITES[recipe.composite].title}".capitalize(),
+            ("data",),
+            "data",
+            _data_bands(data, sensor, shape),
+        ),
         record(
             count,
             "Number of clear observations",
             ("data", "data-mask"),
             "count",
-            (stac.BandRecord("count", description="Clear observations of the first band", statistics=_statistics(count, 0, shape)),),
+            (
+                stac.BandRecord(
+                    "count",
+                    description="Clear observations of the first band",
+                    statistics=_statistics(count, 0, shape),
+                ),
+            ),
         ),
         record(
             visual,
             visual_title,
             ("visual",),
             "visual",
-            tuple(stac.BandRecord(b, description=f"Shown as {b}", data_type="uint8", nodata=0) for b in visual.spec.bands),
+            tuple(
+                stac.BandRecord(b, description=f"Shown as {b}", data_type="uint8", nodata=0) for b in visual.spec.bands
+            ),
         ),
         stac.AssetRecord(
-            "thumbnail", thumbnail.name, "Thumbnail", stac.PNG, ("thumbnail",), size=thumbnail.stat().st_size, sha256=sha256_of(thumbnail)
+            "thumbnail",
+            thumbnail.name,
+            "Thumbnail",
+            stac.PNG,
+            ("thumbnail",),
+            size=thumbnail.stat().st_size,
+            sha256=sha256_of(thumbnail),
         ),
     )
     masked = recipe.stack.dropped_classes is not None
     lineage = (
-        f"{COMPOSITES[recipe.composite].title.capitalize()} of {len(unit.scenes)} Sentinel-2 Level-2A scenes of {len(unit.passes)} passes, "
-        + ("without clouds and cloud shadows as the scene classification has them" if masked else "without a cloud mask")
+        f"{COMPOSITES[recipe.composite].title.capitalize()} "
+        f"of {len(unit.scenes)} Sentinel-2 Level-2A scenes of {len(unit.passes)} passes, "
+        + (
+            "without clouds and cloud shadows as the scene classification has them"
+            if masked
+            else "without a cloud mask"
+        )
         + "; nearest neighbour resampling; surface reflectance × 10000, 0 where nothing was seen."
     )
     item = stac.build_item(
@@ -497,7 +550,8 @@ def _write_catalog(root: Path, request: Request, items: list[dict[str, Any]]) ->
     collection = stac.build_collection(
         NAME,
         "Cloud-free Sentinel-2 mosaics",
-        f"Surface reflectance of Sentinel-2 Level-2A, {COMPOSITES[request.params.composite].title}, {request.params.period}. {note}",
+        f"Surface reflectance of Sentinel-2 Level-2A, {COMPOSITES[request.params.composite].title}, "
+        f"{request.params.period}. {note}",
         items,
         providers=[stac.ESA, stac.processor(__version__)],
         keywords=["sentinel-2", "mosaic", "cloud-free", "surface reflectance"],
@@ -516,11 +570,19 @@ def _write_run(publication: Publication, plan: Plan, items: ItemSet, outcome: An
             **identity(NAME),
             "params": described["params"],
             "grid": described["grid"],
-            "search": {"stac": items.stac, "collection": items.collection, "items": len(items), "truncated": items.truncated},
+            "search": {
+                "stac": items.stac,
+                "collection": items.collection,
+                "items": len(items),
+                "truncated": items.truncated,
+            },
             "units": {u["key"]: {"digest": u["digest"], "done": u["key"] in outcome.items} for u in described["units"]},
             "empty_periods": described["empty_periods"],
             "versions": _versions(),
-            "timings": {"seconds": round(seconds, 3), "finished": datetime.now(UTC).isoformat(timespec="seconds")},
+            "timings": {
+                "seconds": round(seconds, 3),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
         },
     )
 
@@ -528,7 +590,9 @@ def _write_run(publication: Publication, plan: Plan, items: ItemSet, outcome: An
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("dask", "distributed", "imagecodecs", "numpy", "odc-geo", "pyproj", "rasterio")}
+    return {
+        name: version(name) for name in ("dask", "distributed", "imagecodecs", "numpy", "odc-geo", "pyproj", "rasterio")
+    }
 
 
 def _too_many(failures: Sequence[Failure], failed: Sequence[str], units: int, partial: Path) -> UnitsFailedError:
@@ -560,7 +624,11 @@ def _merge(params: MosaicParams, options: RunOptions, changes: Mapping[str, Any]
     running = {f.name for f in dataclasses.fields(RunOptions)}
     unknown = sorted(set(changes) - own - running)
     if unknown:
-        raise UsageError(f"There is no parameter {unknown[0]!r}.", f"Expected one of {', '.join(sorted(own | running))}.", "")
+        raise UsageError(
+            f"There is no parameter {unknown[0]!r}.",
+            f"Expected one of {', '.join(sorted(own | running))}.",
+            "",
+        )
     changes = {k: tuple(v) if k == "bands" else Path(v) if k == "output_dir" else v for k, v in changes.items()}
     return (
         dataclasses.replace(params, **{k: v for k, v in changes.items() if k in own}),

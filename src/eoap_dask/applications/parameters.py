@@ -23,12 +23,17 @@ class MosaicParams:
     )
     clip: bool = param(True, "Cut to the shape of the area, or keep its bounding box.", negative="no-clip")
     bands: tuple[str, ...] = param(
-        ("nir", "red", "green"), "Band, by common name or asset key. Repeat for more.", metavar="BAND", multiple=True
+        ("nir", "red", "green"),
+        "Band, by common name or asset key. Repeat for more.",
+        metavar="BAND",
+        multiple=True,
     )
     collection: str = param("sentinel-2-l2a", "STAC collection.", metavar="ID")
     stac: str = param(PLANETARY_COMPUTER, "STAC API to search.", metavar="URL")
     items: str | None = param(
-        None, "Item collection (a file, such as the items.json of an earlier run) to use instead of searching.", metavar="FILE"
+        None,
+        "Item collection (a file, such as the items.json of an earlier run) to use instead of searching.",
+        metavar="FILE",
     )
     resolution: float = param(100.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER")
     crs: str = param("auto", "CRS of the output; auto is the UTM zone that holds most of the area.", metavar="auto|CRS")
@@ -37,5 +42,7 @@ class MosaicParams:
     period: str = param("monthly", "One mosaic per calendar month.", choices=("monthly",))
     composite: str = param("median", "How the clear observations of a period become one.", choices=("median",))
     cloud_mask: str = param(
-        "scl", "Drop clouds and shadows pixel by pixel by the scene classification, or not.", choices=("scl", "none")
+        "scl",
+        "Drop clouds and shadows pixel by pixel by the scene classification, or not.",
+        choices=("scl", "none"),
     )

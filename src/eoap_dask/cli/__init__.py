@@ -68,7 +68,10 @@ def _guarded(action: Callable[[], Any]) -> int:
         sys.stderr.close()  # who read our output has gone: nothing to say, and nobody to say it to
         return 1
     except Exception as exc:  # noqa: BLE001 - the last line of defence
-        _explain(f"This is a bug in eoap-dask: {type(exc).__name__}: {exc}. Please report it, with the output of the same command and -v.")
+        _explain(
+            f"This is a bug in eoap-dask: {type(exc).__name__}: {exc}. "
+            "Please report it, with the output of the same command and -v."
+        )
         return 1
 
 

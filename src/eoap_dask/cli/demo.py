@@ -2,9 +2,132 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import click
+
+from eoap_dask.cli.options import declared_options, picked, verbosity_options
+from eoap_dask.params import RunOptions
 
 
 @click.group()
 def demo() -> None:
     """Try everything without an account or the internet, on a synthetic Sentinel-2 archive."""
+
+
+@demo.command(
+    epilog="""\b
+Examples:
+  # From nothing to a picture
+  eoap-dask demo run
+\b
+  # With two workers, into another directory
+  eoap-dask demo run --workers 2 --output-dir try
+"""
+)
+@declared_options(RunOptions, output_dir=Path("eoap-demo"))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@verbosity_options
+def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
+    """Make an archive, mosaic it, and print the path of a picture."""
+    from eoap_dask.cli.progress import Progress
+    from eoap_dask.demo.showcase import run_demo
+    from eoap_dask.logs import set_up_logging
+
+    set_up_logging(-1 if quiet else verbose)
+    options = picked(RunOptions, values)
+    with Progress(quiet=quiet) as progress:
+        made = run_demo(
+            options.output_dir,
+            options,
+            listener=progress,
+            say=lambda text: None if quiet else click.echo(text, err=True),
+        )
+    if as_json:
+        click.echo(json.dumps({"picture": str(made.picture), **made.run.to_dict()}, indent=2))
+        return
+    if not quiet:
+        click.echo(f"The catalog is {made.run.catalog}; here is the picture:", err=True)
+    click.echo(str(made.picture))
+
+
+@demo.command(
+    epilog="""\b
+Examples:
+  # Serve an archive on port 8123, as a slow network would
+  eoap-dask demo serve --port 8123 --latency 0.03
+\b
+  # In another terminal
+  cloudless-mosaic --stac http://127.0.0.1:8123/stac
+"""
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8123,
+    show_default=True,
+    metavar="N",
+    help="Port; 0 picks a free one.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the archive is, or is to be made and kept. [default: made anew, and removed]",
+)
+@click.option(
+    "--latency",
+    type=click.FloatRange(0, 60),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait before each answer.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="PATH=FAULT",
+    help="Let files go wrong whose path contains PATH: 403, 404, 500, truncate, html, 503-then-ok:2 … Repeat for more.",
+)
+@click.option("--sign/--no-sign", default=False, show_default=True, help="Ask for signed hrefs, as some catalogues do.")
+@verbosity_options
+def serve(
+    port: int,
+    directory: Path | None,
+    latency: float,
+    faults: tuple[str, ...],
+    sign: bool,
+    verbose: int,
+    quiet: bool,
+) -> None:
+    """Serve an archive as a STAC API with its files, until Ctrl-C. Prints the API's URL."""
+    import threading
+
+    from eoap_dask.demo import DemoServer, make_archive
+    from eoap_dask.logs import set_up_logging
+
+    set_up_logging(-1 if quiet else verbose)
+    wrong = [f for f in faults if "=" not in f]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]!r} isn't PATH=FAULT. Try B04=404.", param_hint="--fault")
+    with tempfile.TemporaryDirectory(prefix="eoap-dask-demo-") as scratch:
+        root = directory or Path(scratch) / "archive"
+        if not (root / "items.json").exists():
+            if not quiet:
+                click.echo("Making a synthetic Sentinel-2 archive …", err=True)
+            make_archive(root)
+        try:
+            server = DemoServer(
+                root, port=port, latency_s=latency, faults=dict(f.split("=", 1) for f in faults), sign=sign
+            ).start()
+        except OSError as exc:
+            raise click.ClickException(f"Port {port} can't be used: {exc.strerror}. Try --port 0.") from exc
+        try:
+            click.echo(server.url)
+            threading.Event().wait()
+        finally:
+            server.close()

@@ -20,8 +20,8 @@ Examples:
   # True colour at 60 m over a shape, into its own directory
   cloudless-mosaic --aoi area.geojson --bands red --bands green --bands blue --resolution 60 --output-dir mosaic
 \b
-  # The same again without searching
-  cloudless-mosaic --items mosaic/items.json --aoi area.geojson --bands red --bands green --bands blue --resolution 60 --output-dir again
+  # Another resolution without searching again
+  cloudless-mosaic --items mosaic/items.json --aoi area.geojson --bands red --resolution 200 --output-dir again
 \b
 Every option has an environment variable: EOAP_DASK_ and its name, such as EOAP_DASK_MAX_CLOUD_COVER.
 Exit codes: 0 complete, 1 a bug, 2 usage, 3 nothing found, 4 search or signing failed, 5 cluster,

@@ -46,15 +46,23 @@ def picked(cls: type, values: dict[str, Any]) -> Any:
 def verbosity_options(function: F) -> F:
     """Add -v and -q."""
     function = click.option(
-        "-v", "--verbose", count=True, help="Say more; errors come with a traceback.", envvar=f"{ENV_PREFIX}VERBOSE"
+        "-v",
+        "--verbose",
+        count=True,
+        help="Say more; errors come with a traceback.",
+        envvar=f"{ENV_PREFIX}VERBOSE",
     )(function)
-    return click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.", envvar=f"{ENV_PREFIX}QUIET")(function)
+    return click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.", envvar=f"{ENV_PREFIX}QUIET")(
+        function
+    )
 
 
 def result_options(function: F) -> F:
     """Add --dry-run and --json."""
     function = click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")(function)
-    return click.option("--dry-run", is_flag=True, help="Print what would be done, and stop before any pixel is read.")(function)
+    return click.option("--dry-run", is_flag=True, help="Print what would be done, and stop before any pixel is read.")(
+        function
+    )
 
 
 def _option(name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any) -> Callable[[F], F]:

@@ -213,9 +213,7 @@ def make_archive(
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     if any(root.iterdir()):
-        raise OutputError(
-            f"{root} isn't empty.", "A demo archive needs an empty directory.", "Choose another one."
-        )
+        raise OutputError(f"{root} isn't empty.", "A demo archive needs an empty directory.", "Choose another one.")
     rules = DIALECTS[dialect]
     tiles = lay_tiles(size_px, resolution_m)
     passes = plan_passes(
@@ -303,9 +301,7 @@ def _cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequen
     snap = 2 * resolution_m
     west, north = np.floor(west / snap) * snap - snap, np.ceil(north / snap) * snap + snap
     rows, cols = np.ceil((north - south) / snap) + 1, np.ceil((east - west) / snap) + 1
-    return Landscape(
-        seed, float(west), float(north), resolution_m, (2 * int(rows), 2 * int(cols)), tuple(events)
-    )
+    return Landscape(seed, float(west), float(north), resolution_m, (2 * int(rows), 2 * int(cols)), tuple(events))
 
 
 def _jobs(
@@ -344,8 +340,8 @@ def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
         for job in jobs:
             yield from _make_pass(job)
         return
-    # Processes, because GDAL writes a COG while rasterio holds the interpreter's lock; spawned, because a fork
-    # of a process with threads may hang.
+    # Processes, because GDAL writes a COG while rasterio holds the interpreter's lock; spawned, because a
+    # fork of a process with threads may hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for future in [pool.submit(_make_pass, job) for job in jobs]:
             yield from future.result()

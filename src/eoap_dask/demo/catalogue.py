@@ -196,9 +196,7 @@ class StacApi:
         self._known(collection_id)
         here = f"{self.url}/collections/{collection_id}"
         boxes = [record.geometry.bounds for record in self._records]
-        bbox = [
-            pick(edges) for pick, edges in zip((min, min, max, max), zip(*boxes, strict=True), strict=False)
-        ]
+        bbox = [pick(edges) for pick, edges in zip((min, min, max, max), zip(*boxes, strict=True), strict=False)]
         times = [record.start for record in self._records] + [record.end for record in self._records]
         interval = [_rfc3339(pick(times)) for pick in (min, max)] if times else [None, None]
         return {
@@ -323,9 +321,7 @@ class StacApi:
         href = f"{self.url}{path}"
         if method == "POST":
             return _link("next", href, GEOJSON) | {"method": "POST", "merge": True, "body": {"token": token}}
-        return _link("next", f"{href}?{to_query_string({**request, 'token': token})}", GEOJSON) | {
-            "method": "GET"
-        }
+        return _link("next", f"{href}?{to_query_string({**request, 'token': token})}", GEOJSON) | {"method": "GET"}
 
 
 def from_query_string(parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -123,9 +123,7 @@ def make_item(
         assets[key] = _asset(scene, name, path, dialect)
         if dialect == "earth-search-c1":
             content = (root / path).read_bytes()
-            checksum = (
-                f"1220{hashlib.sha256(content).hexdigest()}"  # multihash: the code of SHA-256, and 32 bytes
-            )
+            checksum = f"1220{hashlib.sha256(content).hexdigest()}"  # multihash: the code of SHA-256, and 32 bytes
             assets[key] |= {"file:size": len(content), "file:checksum": checksum}
     return {
         "type": "Feature",

@@ -178,9 +178,7 @@ class Landscape:
         stored: NDArray[np.uint16] = np.clip(steps, 1, 10_000 // STEP).astype(np.uint16) * np.uint16(STEP)
         return stored
 
-    def reflectance(
-        self, band: str, x: NDArray[np.float64], y: NDArray[np.float64], month: str
-    ) -> NDArray[np.uint16]:
+    def reflectance(self, band: str, x: NDArray[np.float64], y: NDArray[np.float64], month: str) -> NDArray[np.uint16]:
         """Compute one band at positions on the ground.
 
         Parameters
@@ -269,14 +267,10 @@ def _compose(
     height = 820 * wild * ridges
     slope_y, slope_x = np.gradient(height, np.float32(cell_m))
     # The sun of the passes: azimuth 158 degrees, elevation 35 degrees; rows run southward.
-    light = (0.5736 - 0.3069 * slope_x - 0.7595 * slope_y) / np.sqrt(
-        1 + slope_x * slope_x + slope_y * slope_y
-    )
+    light = (0.5736 - 0.3069 * slope_x - 0.7595 * slope_y) / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     relief = np.clip(light * np.float32(1 / 0.5736), 0.34, 1.75)
 
-    town = _smoothstep(
-        0.05, 0.35, 0.55 * fractal_noise(x, y, 3600, 3, seed + 41) + _near_lake(east) - 1.3 * valley
-    )
+    town = _smoothstep(0.05, 0.35, 0.55 * fractal_noise(x, y, 3600, 3, seed + 41) + _near_lake(east) - 1.3 * valley)
     cover = _forest(x, y, ripple, wild, seed)
     cover, field_tone = _fields(cover, valley > 0.45, east, north, cell_m, seed)
     cover = _town(cover, (town > 0.5) & (valley < 0.45), east, north, cell_m, seed)
@@ -375,9 +369,7 @@ def _parcels(
     across = across + shifts[rows - rows.min()]
     col = np.floor(across)
     in_col, in_row = across - col, along - row
-    edge = np.minimum(
-        np.minimum(in_col, 1 - in_col) * np.float32(width), np.minimum(in_row, 1 - in_row) * height
-    )
+    edge = np.minimum(np.minimum(in_col, 1 - in_col) * np.float32(width), np.minimum(in_row, 1 - in_row) * height)
     return unit_hash(rows, col.astype(np.int64), seed), edge.astype(np.float32)
 
 

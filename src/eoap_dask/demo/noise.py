@@ -77,9 +77,7 @@ def value_noise(x: NDArray[np.float64], y: NDArray[np.float64], wavelength_m: fl
     rows, row_weights = _spline(y / wavelength_m)
     lattice_cols = np.arange(cols.min(), cols.max() + 4)
     lattice_rows = np.arange(rows.min(), rows.max() + 4)
-    lattice = unit_hash(lattice_rows[:, None], lattice_cols[None, :], seed) * np.float32(3.2) - np.float32(
-        1.6
-    )
+    lattice = unit_hash(lattice_rows[:, None], lattice_cols[None, :], seed) * np.float32(3.2) - np.float32(1.6)
     # Columns first, while there are few rows; the large step then copies whole rows.
     cols -= lattice_cols[0]
     rows -= lattice_rows[0]

@@ -177,9 +177,7 @@ class Scene:
         return f"GS2{flight.satellite}_{flight.when:%Y%m%dT%H%M%S}_{flight.orbit:06d}_N{self.baseline}"
 
 
-def ground_xy(
-    epsg: int, transform: Affine, shape: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def ground_xy(epsg: int, transform: Affine, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the pixel centres of a grid lie on the ground.
 
     Parameters

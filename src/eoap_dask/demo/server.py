@@ -49,8 +49,8 @@ FAULTS = (
     "hang:S",
 )
 """What can go wrong, per path: a status; the same for the first N requests of a path; a body cut in the
-middle (the length that was announced is right); a file that ends in its middle; a page of HTML with status 200;
-bytes that are no TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the same)."""
+middle (the length that was announced is right); a file that ends in its middle; a page of HTML with status
+200; bytes that are no TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the same)."""
 
 
 class Stats:
@@ -217,9 +217,7 @@ class DemoServer:
         host, port = str(self._http.server_address[0]), self._http.server_port
         self.origin = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
         token = {"rel": "eoap:token", "href": f"{self.origin}{_TOKEN_PATH}", "type": "application/json"}
-        self.api = StacApi(
-            self.catalogue, self.url, self.files_url, self.page_size, [token] if self.sign else []
-        )
+        self.api = StacApi(self.catalogue, self.url, self.files_url, self.page_size, [token] if self.sign else [])
         self._stopping.clear()
         self._thread = threading.Thread(
             target=self._http.serve_forever,
@@ -483,9 +481,7 @@ class _Handler(BaseHTTPRequestHandler):
             (): api.landing,
             ("conformance",): lambda: {"conformsTo": api.landing()["conformsTo"]},
             ("collections",): api.collections,
-            ("collections", *steps[1:2]): lambda: (
-                api.collection(steps[1]) if steps[1:] else api.collections()
-            ),
+            ("collections", *steps[1:2]): lambda: api.collection(steps[1]) if steps[1:] else api.collections(),
         }
         page = pages.get(tuple(steps))
         if page is None:
@@ -539,9 +535,7 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         self.demo.wait(fault.seconds)
         if fault.status is not None:
-            self._json(
-                fault.status, {"code": str(fault.status), "description": "A fault, as it was asked for."}
-            )
+            self._json(fault.status, {"code": str(fault.status), "description": "A fault, as it was asked for."})
             return True
         if fault.kind == "html":
             self._send(200, _HTML, "text/html; charset=utf-8")

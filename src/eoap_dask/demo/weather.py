@@ -149,9 +149,7 @@ def evaluate(sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64], cell_m: f
     if sky.cirrus:
         # Streaks: the same noise, squeezed across the wind.
         veil = fractal_noise(x + 0.0, 3.5 * y, 2.5 * sky.blob_m, 4, sky.seed + 7, gain=0.6)
-        thin = np.rint(np.clip(0.45 * (veil - np.float32(_level(veil, 0.12))), 0, 0.35) * FULL).astype(
-            np.uint16
-        )
+        thin = np.rint(np.clip(0.45 * (veil - np.float32(_level(veil, 0.12))), 0, 0.35) * FULL).astype(np.uint16)
     return SkyGrid(
         opacity=opacity[:rows, :cols],
         thin=thin,

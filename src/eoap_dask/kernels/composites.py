@@ -55,7 +55,8 @@ def median(stack: U16) -> U16:
     if depth == 0:
         return np.zeros(shape, np.uint16)
     if depth == 1:
-        return stack[0].copy()
+        only: U16 = stack[0].copy()
+        return only
     flat = stack.reshape(depth, -1)
     size = flat.shape[1]
     out = np.empty(size, np.uint16)
@@ -124,7 +125,7 @@ def _network(wires: int) -> tuple[tuple[int, int, bool, bool], ...]:
 
 
 def count_valid(stack: U16) -> U16:
-    """Number of valid observations of every pixel.
+    """Count the valid observations of every pixel.
 
     Parameters
     ----------

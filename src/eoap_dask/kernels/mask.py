@@ -53,7 +53,8 @@ def dropped_share(
     seen = (classes != nodata).view(np.uint8)
     bad = table[classes].view(np.uint8) & seen
     seen_sum, bad_sum = _block_sum(seen, samples), _block_sum(bad, samples)
-    return (bad_sum * SHARE_DIVISOR > seen_sum) | (seen_sum == 0)
+    dropped: npt.NDArray[np.bool_] = (bad_sum * SHARE_DIVISOR > seen_sum) | (seen_sum == 0)
+    return dropped
 
 
 def _block_sum(flags: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint32]:

@@ -37,7 +37,13 @@ def to_stored(dn: U16, offset: int, nodata: int = 0) -> None:
         np.multiply(dn, data, out=dn)
 
 
-def fill_layer(layer: U16, dropped: npt.NDArray[np.bool_], scene: U16, scene_dropped: npt.NDArray[np.bool_] | None, first: bool) -> None:
+def fill_layer(
+    layer: U16,
+    dropped: npt.NDArray[np.bool_],
+    scene: U16,
+    scene_dropped: npt.NDArray[np.bool_] | None,
+    first: bool,
+) -> None:
     """Add a scene to the layer of its pass, in place: a pixel belongs to the first scene with data in all bands.
 
     Parameters

@@ -164,6 +164,9 @@ def _plain(reason: str) -> str:
     status = re.search(r"(?:HTTP response code|response_code=|HTTP error code\s*:?)\D{0,3}(\d{3})", reason)
     if status:
         return f"the server answered {status[1]}."
-    if "not recognized as being in a supported file format" in reason or "not recognized as a supported file format" in reason:
+    if (
+        "not recognized as being in a supported file format" in reason
+        or "not recognized as a supported file format" in reason
+    ):
         return "it isn't a raster file (an error page, perhaps)."
     return reason if reason.endswith(".") else f"{reason}."

@@ -74,7 +74,9 @@ def sensor_for(collection: str) -> Sensor:
             return sensor
     known = ", ".join(c for s in sensors() for c in s.collections)
     raise CollectionError(
-        f"How to read the collection {collection!r} isn't known.", f"Known collections are {known}.", "Try --collection sentinel-2-l2a."
+        f"How to read the collection {collection!r} isn't known.",
+        f"Known collections are {known}.",
+        "Try --collection sentinel-2-l2a.",
     )
 
 
