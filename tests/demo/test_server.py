@@ -15,7 +15,7 @@ from pystac_client import Client
 from pystac_client.exceptions import APIError
 from shapely.geometry import box, mapping
 
-from eoap_dask.demo import Catalogue, DemoServer, make_archive
+from eoap_dask.demo import Catalogue, DemoServer, ServerProcess, make_archive
 from eoap_dask.errors import UsageError
 
 
@@ -48,9 +48,9 @@ def files(tmp_path):
 
 def ask(url, method="GET", body=None, headers=None):
     """Status, headers and body, whatever the status."""
-    request = urllib.request.Request(url, method=method, headers=headers or {}, data=body)
+    request = urllib.request.Request(url, method=method, headers=headers or {}, data=body)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -68,7 +68,7 @@ def ids(items):
     return [item.id for item in items]
 
 
-# --- the STAC API ------------------------------------------------------------------------------------------------
+# --- the STAC API ---
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -148,7 +148,8 @@ def test_collections_and_items(archive, server):
 
 def test_hrefs_can_be_read(archive, server):
     item = next(iter(Client.open(server.url).search(max_items=1).items()))
-    with rasterio.open(item.assets["B04"].href) as remote:
+    # Without this option rasterio lists the directory while it holds the interpreter's lock, which the server needs.
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(item.assets["B04"].href) as remote:
         pixels = remote.read(1)
     local = next(i for i in archive.items if i["id"] == item.id)
     with rasterio.open(archive.root / local["assets"]["B04"]["href"]) as dataset:
@@ -234,7 +235,7 @@ def test_a_hanging_api_ends_with_the_server(archive):
     assert time.monotonic() - began < 5
 
 
-# --- files -------------------------------------------------------------------------------------------------------
+# --- files ---
 
 
 @pytest.mark.parametrize(
@@ -292,8 +293,12 @@ def test_a_stale_etag_gives_the_whole_file(files):
         "/etc/passwd",
         "folder/%2e%2e%2f%2e%2e%2fsecret",
         "link",
-    ]
-    + ["folder", "", "a%00b", "none.tif", "x" * 5000],
+        "folder",
+        "",
+        "a%00b",
+        "none.tif",
+        "x" * 5000,
+    ],
 )
 def test_nothing_outside_of_the_root(tmp_path, path):
     root = tmp_path / "root"
@@ -338,6 +343,8 @@ def test_nothing_is_printed_and_nothing_is_left(files, capfd):
         ask(f"{server.files_url}/none")
         address = urlsplit(server.url)
         open_connection = socket.create_connection((address.hostname, address.port))
+        open_connection.sendall(b"HEAD /files/none HTTP/1.1\r\n\r\n")
+        assert open_connection.recv(4096).startswith(b"HTTP/1.1 404")
     assert open_connection.recv(1) == b""  # the server has closed it
     open_connection.close()
     with pytest.raises(OSError):
@@ -345,7 +352,7 @@ def test_nothing_is_printed_and_nothing_is_left(files, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-# --- faults ------------------------------------------------------------------------------------------------------
+# --- faults ---
 
 
 def test_statuses_and_flaky_files(files):
@@ -404,7 +411,7 @@ def test_unknown_faults(files, fault):
         DemoServer(files, faults={"x": fault})
 
 
-# --- signatures --------------------------------------------------------------------------------------------------
+# --- signatures ---
 
 
 def test_signed_files(archive):
@@ -447,3 +454,42 @@ def test_a_token_service_that_fails(files):
 
 def test_unsigned_server_has_no_token_link(server):
     assert not list(Client.open(server.url).get_links("eoap:token"))
+
+
+# --- a process of its own ---
+
+
+def test_server_in_a_process(archive):
+    """Also with what waits for ever when the server is in this process: rasterio as it comes."""
+    with ServerProcess(archive, sign=True, page_size=3) as server:
+        client = Client.open(server.url)
+        items = list(client.search(collections=[server.collection]).items())
+        assert len(items) == len(archive.items)
+        token = json.loads(ask(f"{server.origin}/token")[2])["token"]
+        href = f"{items[0].assets['B04'].href}?{token}"
+        with rasterio.open(href) as dataset:
+            assert dataset.read(1).any()
+        (path,) = server.stats.ranges
+        assert path.endswith("B04.tif")
+        assert server.stats.requests > server.stats.api_requests > 1
+        assert server.stats.bytes_sent > 0
+        server.stats.reset()
+        assert server.stats.requests == 0
+        server.faults = {"B04": "500"}
+        assert ask(href)[0] == 500
+        server.faults = {}
+        server.api_fault = "503"
+        assert ask(server.url)[0] == 503
+        assert ask(href)[0] == 200
+        server.revoke_tokens()
+        assert ask(href)[0] == 403
+        address = urlsplit(server.url)
+    with pytest.raises(OSError):
+        socket.create_connection((address.hostname, address.port), timeout=1)
+    with pytest.raises(RuntimeError, match="isn't running"):
+        server.revoke_tokens()
+
+
+def test_server_in_a_process_knows_its_faults(files):
+    with pytest.raises(UsageError, match="isn't a fault"):
+        ServerProcess(files, faults={"x": "teapot"})

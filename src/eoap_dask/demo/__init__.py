@@ -2,6 +2,7 @@
 
 from eoap_dask.demo.archive import Archive, make_archive
 from eoap_dask.demo.catalogue import Catalogue
+from eoap_dask.demo.process import ServerProcess
 from eoap_dask.demo.server import DemoServer, Stats
 
-__all__ = ["Archive", "Catalogue", "DemoServer", "Stats", "make_archive"]
+__all__ = ["Archive", "Catalogue", "DemoServer", "ServerProcess", "Stats", "make_archive"]

@@ -34,11 +34,11 @@ _COVERS: dict[str, tuple[int, tuple[int, int, int, int], tuple[int, int, int, in
     "shallow water": (6, (76, 92, 52, 22), (74, 86, 52, 22)),
     "river": (6, (70, 84, 64, 30), (72, 82, 66, 30)),
     "sand": (5, (118, 142, 162, 240), (118, 142, 162, 240)),
-    "conifers": (4, (26, 48, 30, 250), (26, 45, 31, 235)),
+    "conifers": (4, (28, 53, 33, 250), (28, 50, 34, 235)),
     "young conifers": (4, (32, 62, 36, 300), (34, 60, 40, 270)),
-    "broadleaf": (4, (32, 74, 38, 360), (50, 66, 74, 230)),
-    "clear-cut": (5, (62, 88, 84, 230), (74, 92, 106, 190)),
-    "fresh clear-cut": (5, (84, 98, 118, 190), (86, 98, 120, 180)),
+    "broadleaf": (4, (32, 74, 38, 360), (44, 62, 70, 230)),
+    "clear-cut": (5, (46, 76, 64, 230), (56, 80, 80, 190)),
+    "fresh clear-cut": (5, (72, 92, 104, 190), (74, 92, 106, 180)),
     "lush crop": (4, (36, 98, 44, 440), (42, 104, 54, 400)),
     "grass": (4, (48, 102, 66, 370), (58, 104, 84, 320)),
     "young crop": (4, (60, 100, 84, 290), (66, 100, 96, 260)),
@@ -48,13 +48,14 @@ _COVERS: dict[str, tuple[int, tuple[int, int, int, int], tuple[int, int, int, in
     "red soil": (5, (74, 92, 132, 200), (72, 88, 126, 190)),
     "track": (5, (112, 126, 142, 220), (108, 122, 136, 210)),
     "road": (5, (112, 116, 122, 150), (112, 116, 122, 150)),
-    "houses": (5, (96, 108, 108, 220), (98, 108, 110, 205)),
-    "garden suburb": (4, (64, 88, 74, 290), (68, 86, 80, 250)),
-    "commerce": (5, (172, 176, 182, 230), (172, 176, 182, 230)),
-    "bright roofs": (7, (262, 264, 268, 300), (262, 264, 268, 300)),
+    "houses": (5, (88, 98, 96, 220), (92, 100, 102, 205)),
+    "garden suburb": (4, (60, 82, 66, 290), (66, 82, 74, 250)),
+    "leafy suburb": (4, (42, 68, 46, 320), (46, 66, 54, 270)),
+    "commerce": (5, (128, 134, 138, 220), (128, 134, 138, 220)),
+    "bright roofs": (7, (216, 220, 224, 290), (216, 220, 224, 290)),
     "rock": (5, (104, 112, 118, 160), (104, 112, 118, 160)),
     "alpine meadow": (4, (58, 92, 74, 280), (72, 92, 92, 220)),
-    "deep shade": (2, (16, 22, 14, 60), (16, 21, 14, 56)),
+    "deep shade": (2, (26, 38, 25, 110), (26, 37, 26, 100)),
 }
 _ID = {name: number for number, name in enumerate(_COVERS)}
 _SCL = np.array([scl for scl, _, _ in _COVERS.values()], np.uint8)
@@ -256,31 +257,34 @@ def _compose(
     north = (y - CENTRE_Y).astype(np.float32)[:, None]
     ripple = fractal_noise(x, y, 900, 3, seed + 11)
 
-    lakes = _lakes(y, east, north, ripple, seed)
-    river_y = -1800 + 0.10 * east + 1500 * value_noise(x, np.zeros(1), 4200, seed + 21)
-    from_river = np.abs(north - river_y - 420 * value_noise(x, np.zeros(1), 1100, seed + 22) - 60 * ripple)
-    valley = _smoothstep(4600, 2300, np.abs(north - river_y) + 900 * ripple)
+    lakes, island = _lakes(y, east, north, ripple, seed)
+    river_y = -1800 + 0.10 * east + 1700 * value_noise(x, np.zeros(1), 5200, seed + 21)
+    meander = 620 * value_noise(x, np.zeros(1), 1300, seed + 22) + 190 * value_noise(x, np.zeros(1), 480, seed + 23)
+    from_river = np.abs(north - river_y - meander - 60 * ripple)
+    width = 3300 + 1300 * value_noise(x, np.zeros(1), 6100, seed + 24)
+    valley = _smoothstep(1400, -1400, np.abs(north - river_y) + 800 * ripple - width)
 
     # Relief: low in the west and in the valley, mountains towards the east.
-    ridges = 1 - np.abs(fractal_noise(x, y, 6400, 6, seed + 31, gain=0.47))
-    wild = (0.10 + 0.90 * _smoothstep(-1500, 12_000, east)) * (1 - 0.97 * valley)
-    height = 820 * wild * ridges
+    ridges = 1 - np.abs(fractal_noise(x, y, 6400, 4, seed + 31, gain=0.45))
+    spurs = 1 - np.abs(fractal_noise(x, y, 1900, 4, seed + 32, gain=0.5))
+    wild = (0.09 + 0.91 * _smoothstep(-1500, 12_000, east)) * (1 - 0.97 * valley)
+    height = wild * (640 * ridges + 250 * spurs)
     slope_y, slope_x = np.gradient(height, np.float32(cell_m))
     # The sun of the passes: azimuth 158 degrees, elevation 35 degrees; rows run southward.
     light = (0.5736 - 0.3069 * slope_x - 0.7595 * slope_y) / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
-    relief = np.clip(light * np.float32(1 / 0.5736), 0.34, 1.75)
+    relief = np.clip(light * np.float32(1 / 0.5736), 0.40, 1.8)
 
-    town = _smoothstep(0.05, 0.35, 0.55 * fractal_noise(x, y, 3600, 3, seed + 41) + _near_lake(east) - 1.3 * valley)
-    cover = _forest(x, y, ripple, wild, seed)
-    cover, field_tone = _fields(cover, valley > 0.45, east, north, cell_m, seed)
-    cover = _town(cover, (town > 0.5) & (valley < 0.45), east, north, cell_m, seed)
-    cover[(height > 640) & (ripple > -0.2)] = _ID["alpine meadow"]
-    cover[(height > 700) & (ripple > 0.0)] = _ID["rock"]
-    cover[(relief < 0.42) & (height > 200)] = _ID["deep shade"]
-    wooded = np.isin(cover, [_ID[n] for n in ("conifers", "young conifers", "broadleaf", "garden suburb")])
+    people = 0.85 * fractal_noise(x, y, 3600, 4, seed + 41) + _near_lake(east) - 1.2 * valley - 0.9 * wild
+    woods = _forest(x, y, ripple, wild, seed)
+    cover, field_tone = _fields(woods, (valley > 0.45) & ~island, x, y, cell_m, seed)
+    cover = _town(cover, np.where(island & (ripple < 0.1), 0, people), east, north, cell_m, seed)
+    cover[(height > 700) & (ripple > -0.2)] = _ID["alpine meadow"]
+    cover[(height > 745) & (ripple > 0.0)] = _ID["rock"]
+    cover[(relief < 0.43) & (height > 150)] = _ID["deep shade"]
+    wooded = np.isin(cover, [_ID[n] for n in ("conifers", "young conifers", "broadleaf", "leafy suburb")])
 
-    river = (from_river < 75) & (lakes > 0)
-    cover[(from_river < 150) & (ripple > 0.45)] = _ID["sand"]
+    river = (from_river < 75) & (lakes > 0) & ~island
+    cover[(from_river < 150) & (ripple > 0.45) & ~island] = _ID["sand"]
     cover[river] = _ID["river"]
     cover[(lakes > 0) & (lakes < 45) & (ripple > 0.5)] = _ID["sand"]
     cover[lakes <= 0] = _ID["shallow water"]
@@ -293,23 +297,26 @@ def _compose(
     return cover, shade.astype(np.float32)
 
 
-def _lakes(y: NDArray[np.float64], east: Floats, north: Floats, ripple: Floats, seed: int) -> Floats:
-    """Metres to the shore, negative on the water: a long lake with an island, and a smaller one."""
-    wander = value_noise(np.zeros(1), y, 7000, seed + 1)
-    width = value_noise(np.zeros(1), y, 3800, seed + 2)
-    taper = _smoothstep(15_500, 9_000, np.abs(north - 1500))
-    long_lake = np.abs(east + 7600 - 1300 * wander) - (1900 + 700 * width) * taper + 120 * (1 - taper)
-    island = np.sqrt(((east + 7300 - 1300 * wander) / 750) ** 2 + ((north + 3600) / 2300) ** 2)
+def _lakes(
+    y: NDArray[np.float64], east: Floats, north: Floats, ripple: Floats, seed: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Metres to the shore, negative on the water, of two lakes; and the island in the long one."""
+    wander = fractal_noise(np.zeros(1), y, 6200, 3, seed + 1)
+    width = fractal_noise(np.zeros(1), y, 4200, 2, seed + 2)
+    reach = np.minimum(np.abs(north - 1500) / 15_500, 1)
+    taper = np.sqrt(1 - reach * reach)
+    long_lake = np.abs(east + 7600 - 1500 * wander) - (2100 + 950 * width) * taper + 60 * (1 - taper)
+    island = np.sqrt(((east + 7300 - 1500 * wander) / 800) ** 2 + ((north + 3600) / 2300) ** 2)
     long_lake = np.maximum(long_lake, (1 - island) * 750)
     lean = 0.35 * north
     small = np.sqrt(((east - 4300 + lean) / 850) ** 2 + ((north - 5600) / 3100) ** 2)
     shore: Floats = np.minimum(long_lake, (small - 1) * 850) + 170 * ripple
-    return shore.astype(np.float32)
+    return shore.astype(np.float32), island < 1
 
 
 def _near_lake(east: Floats) -> Floats:
     """Pull of the lake's shores on people."""
-    pull: Floats = 0.62 * _smoothstep(-500, -4500, east) - 0.35 * _smoothstep(1000, 6000, east)
+    pull: Floats = 0.50 * _smoothstep(-500, -4500, east) - 0.35 * _smoothstep(1000, 6000, east)
     return pull
 
 
@@ -325,36 +332,48 @@ def _forest(
     north = (y - CENTRE_Y).astype(np.float32)[:, None]
     chance, edge = _parcels(east + 90 * ripple, north, 0.94, 0.34, 640, 520, seed + 62)
     cut = (edge > 25) & (wild > 0.18)
-    cover[cut & (chance < 0.20)] = _ID["young conifers"]
-    cover[cut & (chance < 0.13)] = _ID["clear-cut"]
-    cover[cut & (chance < 0.05)] = _ID["fresh clear-cut"]
+    cover[cut & (chance < 0.17)] = _ID["young conifers"]
+    cover[cut & (chance < 0.09)] = _ID["clear-cut"]
+    cover[cut & (chance < 0.03)] = _ID["fresh clear-cut"]
     return cover
 
 
 def _fields(
-    cover: NDArray[np.uint8], where: NDArray[np.bool_], east: Floats, north: Floats, cell_m: float, seed: int
+    cover: NDArray[np.uint8],
+    where: NDArray[np.bool_],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    cell_m: float,
+    seed: int,
 ) -> tuple[NDArray[np.uint8], Floats]:
     """Lay a patchwork with crisp borders, tracks between, and a tone of its own per field."""
+    east = (x - CENTRE_X).astype(np.float32)[None, :]
+    north = (y - CENTRE_Y).astype(np.float32)[:, None]
     chance, edge = _parcels(east, north, 0.9135, 0.4067, 470, 300, seed + 71)
+    # Here and there the land was divided another way.
+    other = value_noise(x, y, 2700, seed + 72) > 0.12
+    other_chance, other_edge = _parcels(east, north, 0.9781, -0.2079, 290, 640, seed + 73)
+    chance, edge = np.where(other, other_chance, chance), np.where(other, other_edge, edge)
     crop = np.array([_ID[name] for name in _FIELDS], np.uint8)[(chance * len(_FIELDS)).astype(np.intp)]
-    tone = np.where(where, 0.88 + 0.24 * ((chance * 977) % 1), 1).astype(np.float32)
+    tone = np.where(where, 0.86 + 0.28 * ((chance * 977) % 1), 1).astype(np.float32)
     crop[edge < 0.5 * max(cell_m, 14)] = _ID["track"]
     return np.where(where, crop, cover), tone
 
 
 def _town(
-    cover: NDArray[np.uint8], where: NDArray[np.bool_], east: Floats, north: Floats, cell_m: float, seed: int
+    cover: NDArray[np.uint8], people: Floats, east: Floats, north: Floats, cell_m: float, seed: int
 ) -> NDArray[np.uint8]:
-    """Blocks of houses, gardens, commerce and parks, with streets between."""
-    chance, edge = _parcels(east, north, 0.9986, 0.0523, 210, 150, seed + 81)
-    kinds = np.full(100, _ID["houses"], np.uint8)
-    kinds[42:78] = _ID["garden suburb"]
-    kinds[78:88] = _ID["grass"]
-    kinds[88:97] = _ID["commerce"]
-    kinds[97:] = _ID["bright roofs"]
-    block = kinds[(chance * 100).astype(np.intp)]
-    block[edge < 0.5 * max(cell_m, 12)] = _ID["road"]
-    return np.where(where, block, cover)
+    """Blocks of houses, gardens, commerce and parks, denser where there are more people, with streets between."""
+    chance, edge = _parcels(east, north, 0.9986, 0.0523, 170, 110, seed + 81)
+    dense = np.clip(1.25 * people - 0.25, 0, 1)
+    block = np.full(cover.shape, _ID["garden suburb"], np.uint8)
+    block[chance < 0.30 - 0.35 * dense] = _ID["leafy suburb"]
+    block[chance < 0.05] = _ID["grass"]
+    block[chance > 1.02 - 0.85 * dense] = _ID["houses"]
+    block[chance > 1.05 - 0.60 * dense * dense * dense] = _ID["commerce"]
+    block[chance > 1.02 - 0.04 * dense * dense] = _ID["bright roofs"]
+    block[(edge < 0.5 * cell_m) & (chance > 0.35)] = _ID["road"]
+    return np.where(people > 0.2, block, cover)
 
 
 def _parcels(

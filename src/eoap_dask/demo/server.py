@@ -1,4 +1,9 @@
-"""A STAC API and a file server with range requests, on loopback: real protocols, and faults on demand."""
+"""A STAC API and a file server with range requests, on loopback: real protocols, and faults on demand.
+
+It shares the interpreter's lock with its client. rasterio holds that lock while it lists a directory, so that in
+one process with this server it needs GDAL_DISABLE_READDIR_ON_OPEN=EMPTY_DIR, or else waits for ever; see
+`eoap_dask.demo.process`.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +53,9 @@ FAULTS = (
     "slow:S",
     "hang:S",
 )
-"""What can go wrong, per path: a status; the same for the first N requests of a path; a body cut in the
-middle (the length that was announced is right); a file that ends in its middle; a page of HTML with status
-200; bytes that are no TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the same)."""
+"""What can go wrong, per path: a status; the same for the first N requests of a path; a body cut in the middle
+(its announced length is right); a file that ends in its middle; a page of HTML with status 200; bytes that are
+no TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the same)."""
 
 
 class Stats:
@@ -171,8 +176,7 @@ class DemoServer:
     ) -> None:
         self.faults: dict[str, str] = dict(faults or {})
         self.api_fault = api_fault
-        for fault in [*self.faults.values(), *([api_fault] if api_fault else [])]:
-            _parse_fault(fault)
+        check_faults(self.faults, api_fault)
         self.catalogue = Catalogue.from_directory(source) if isinstance(source, Path | str) else source
         self.root = Path(self.catalogue.root).resolve()
         self.latency_s = latency_s
@@ -325,6 +329,25 @@ class DemoServer:
 
     def _signature(self, expiry: str) -> str:
         return hmac.new(self._secret, expiry.encode(), hashlib.sha256).hexdigest()
+
+
+def check_faults(faults: Mapping[str, str], api_fault: str | None) -> None:
+    """Refuse faults that aren't known.
+
+    Parameters
+    ----------
+    faults
+        By a part of the path.
+    api_fault
+        Of the STAC API, or None.
+
+    Raises
+    ------
+    UsageError
+        When one isn't one of `FAULTS`.
+    """
+    for fault in [*faults.values(), *([] if api_fault is None else [api_fault])]:
+        _parse_fault(fault)
 
 
 @dataclass(frozen=True)
