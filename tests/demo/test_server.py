@@ -231,6 +231,7 @@ def test_a_hanging_api_ends_with_the_server(archive):
         connection.request("GET", "/stac")
         with pytest.raises(TimeoutError):
             connection.getresponse()
+        connection.close()
         began = time.monotonic()
     assert time.monotonic() - began < 5
 

@@ -31,6 +31,7 @@ from eoap_dask.demo.scenes import (
     Scene,
     Tile,
     default_bbox,
+    ground_xy,
     lay_tiles,
     plan_passes,
     plan_scenes,
@@ -118,10 +119,7 @@ class Archive:
         BandError
             When the ground isn't known in a band.
         """
-        cols, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
-        x, y = transform @ (cols, rows) if hasattr(transform, "__matmul__") else transform * (cols, rows)
-        to_ground = Transformer.from_crs(crs, GROUND_EPSG, always_xy=True)
-        return self.surface(bands, *to_ground.transform(x, y), month)
+        return self.surface(bands, *ground_xy(crs, transform, shape), month)
 
     def tile_truth(self, tile: Tile, bands: Sequence[str], month: str) -> NDArray[np.uint16]:
         """Cloud-free surface at every pixel of a tile: what its clear pixels hold before any shift.
