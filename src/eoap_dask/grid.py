@@ -215,6 +215,17 @@ def window_bounds(geobox: GeoBox, window: Window) -> tuple[float, float, float, 
     return min(xs), min(ys), max(xs), max(ys)
 
 
+@lru_cache(1 << 14)
+def project_bounds(
+    bounds: tuple[float, float, float, float], source: str, target: str
+) -> tuple[float, float, float, float] | None:
+    """Return the bounds, in another CRS, of all that lies within some bounds; None where that can't be said."""
+    if source == target:
+        return bounds
+    west, south, east, north = transformer(source, target).transform_bounds(*bounds, densify_pts=21)
+    return (west, south, east, north) if all(map(math.isfinite, (west, south, east, north))) else None
+
+
 def crs_name(geobox: GeoBox) -> str:
     """Return the CRS of a grid as an authority code where it has one, else as WKT."""
     if geobox.crs is None:

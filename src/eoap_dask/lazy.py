@@ -19,12 +19,12 @@ from dask.highlevelgraph import HighLevelGraph
 from odc.geo.geobox import GeoBox
 
 from eoap_dask.aoi import Aoi, parse_aoi
-from eoap_dask.applications.parameters import PLANETARY_COMPUTER
 from eoap_dask.dates import check_range, parse_day, split_periods
 from eoap_dask.errors import GridError, NothingFoundError, UsageError
 from eoap_dask.grid import Window, crs_name, grid_for, project_aoi, window_bounds
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
+from eoap_dask.params import PLANETARY_COMPUTER
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.scenes import footprint_touches, group_passes, read_scenes
 from eoap_dask.search import search_items

@@ -14,6 +14,7 @@ from typing import Any
 from eoap_dask.errors import UsageError
 
 ENV_PREFIX = "EOAP_DASK_"
+PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eoap_dask.cluster import Size
-from eoap_dask.grid import crs_name, transformer, window_bounds
+from eoap_dask.grid import crs_name, project_bounds, window_bounds
 from eoap_dask.render import Recipe, strip_height
 from eoap_dask.resample import data_level, mask_level, pixel_size_in
 from eoap_dask.scenes import Source
@@ -174,12 +174,13 @@ def is_aligned(source: Source, geobox: GeoBox) -> bool:
 
 
 def _bytes_of(source: Source, geobox: GeoBox, bounds: tuple[float, float, float, float], itemsize: int) -> int:
-    if source.crs != crs_name(geobox):
-        bounds = transformer(crs_name(geobox), source.crs).transform_bounds(*bounds)
+    projected = project_bounds(bounds, crs_name(geobox), source.crs)
+    if projected is None:
+        return 0
     a, _, c, _, e, f = source.transform
     height, width = source.shape
-    across = min(bounds[2], c + a * width) - max(bounds[0], c)
-    down = min(bounds[3], f) - max(bounds[1], f + e * height)
+    across = min(projected[2], c + a * width) - max(projected[0], c)
+    down = min(projected[3], f) - max(projected[1], f + e * height)
     if across <= 0 or down <= 0:
         return 0
     side = abs(a * e) ** 0.5

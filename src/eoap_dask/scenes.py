@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eoap_dask.errors import BandError, ItemError
-from eoap_dask.grid import Window, transformer
+from eoap_dask.grid import project_bounds, transformer
 from eoap_dask.resample import Transform
 from eoap_dask.sensors import Sensor
 from eoap_dask.trust import check_href, redact
@@ -188,17 +188,12 @@ def footprint_touches(source: Source, crs: str, bounds: tuple[float, float, floa
     height, width = source.shape
     a, b, c, d, e, f = source.transform
     corners = [(c + a * x + b * y, f + d * x + e * y) for x, y in ((0, 0), (width, 0), (width, height), (0, height))]
-    if crs == source.crs:
-        left, right = min(x for x, _ in corners), max(x for x, _ in corners)
-        bottom, top = min(y for _, y in corners), max(y for _, y in corners)
-        west, south, east, north = bounds
-    else:
-        # the bounds go to the source, where its outline is straight
-        left, right = min(x for x, _ in corners), max(x for x, _ in corners)
-        bottom, top = min(y for _, y in corners), max(y for _, y in corners)
-        west, south, east, north = transformer(crs, source.crs).transform_bounds(*bounds, densify_pts=21)
-        if not all(v == v and abs(v) != float("inf") for v in (west, south, east, north)):
-            return True
+    left, right = min(x for x, _ in corners), max(x for x, _ in corners)
+    bottom, top = min(y for _, y in corners), max(y for _, y in corners)
+    projected = project_bounds(bounds, crs, source.crs)  # to the source, where its outline is straight
+    if projected is None:
+        return True
+    west, south, east, north = projected
     return west < right and east > left and south < top and north > bottom
 
 
@@ -405,16 +400,3 @@ def group_passes(scenes: Sequence[Scene]) -> tuple[Pass, ...]:
         groups.setdefault(scene.pass_key, []).append(scene)
     passes = [Pass(k, min(s.datetime for s in g), tuple(sorted(g, key=lambda s: s.id))) for k, g in groups.items()]
     return tuple(sorted(passes, key=lambda p: (p.datetime, p.key)))
-
-
-__all__ = [
-    "Pass",
-    "Scene",
-    "Source",
-    "Window",
-    "footprint_touches",
-    "group_passes",
-    "pass_key",
-    "read_scenes",
-    "reflectance_offset",
-]

@@ -214,7 +214,7 @@ class StackReader:
                     future.exception()  # a file must not be closed under a thread that reads it
 
     def _fetch(self, scene: Scene, source: Source, is_mask: bool, strip: Window) -> _Read | None:
-        if self._map(source, source.shape, strip, 1) is None:
+        if not footprint_touches(source, self.stack.crs, window_bounds(self.stack.geobox, strip)):
             return None  # not even opened
         raster = self._raster(scene, source)
         shapes = raster.shapes

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from eoap_dask.params import param
-
-PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
+from eoap_dask.params import PLANETARY_COMPUTER, param
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import shapely
@@ -177,13 +178,13 @@ class Scene:
         return f"GS2{flight.satellite}_{flight.when:%Y%m%dT%H%M%S}_{flight.orbit:06d}_N{self.baseline}"
 
 
-def ground_xy(epsg: int, transform: Affine, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def ground_xy(crs: Any, transform: Affine, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the pixel centres of a grid lie on the ground.
 
     Parameters
     ----------
-    epsg
-        CRS of the grid.
+    crs
+        Of the grid: an EPSG code, or anything else that pyproj takes.
     transform
         From its pixels to its CRS.
     shape
@@ -197,8 +198,8 @@ def ground_xy(epsg: int, transform: Affine, shape: tuple[int, int]) -> tuple[NDA
     cols, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
     x = transform.c + cols * transform.a + rows * transform.b
     y = transform.f + cols * transform.d + rows * transform.e
-    if epsg != GROUND_EPSG:
-        x, y = _transformer(epsg, GROUND_EPSG).transform(x, y)
+    if crs != GROUND_EPSG:
+        x, y = _transformer(crs, GROUND_EPSG).transform(x, y)
     return x, y
 
 
@@ -357,5 +358,5 @@ def _projected(geometry: BaseGeometry, source: int, target: int) -> BaseGeometry
 
 
 @lru_cache(maxsize=16)
-def _transformer(source: int, target: int) -> Transformer:
+def _transformer(source: Any, target: Any) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
