@@ -14,12 +14,13 @@ from eoap_dask.__about__ import __version__
 
 if TYPE_CHECKING:
     from eoap_dask.aoi import Aoi, parse_aoi
-    from eoap_dask.applications.cloudless_mosaic import Run, cloudless_mosaic
+    from eoap_dask.applications.cloudless_mosaic import cloudless_mosaic
     from eoap_dask.applications.parameters import MosaicParams
     from eoap_dask.errors import EoapError
     from eoap_dask.itemset import ItemSet
     from eoap_dask.lazy import composite, load, mask_clouds, search
     from eoap_dask.params import RunOptions
+    from eoap_dask.produce import Run
 
 logger.disable("eoap_dask")  # a library is silent until a program asks it to speak
 
@@ -28,7 +29,7 @@ _PLACES = {
     "EoapError": "errors",
     "ItemSet": "itemset",
     "MosaicParams": "applications.parameters",
-    "Run": "applications.cloudless_mosaic",
+    "Run": "produce",
     "RunOptions": "params",
     "cloudless_mosaic": "applications.cloudless_mosaic",
     "composite": "lazy",

@@ -103,7 +103,7 @@ def local_client(size: Size) -> Iterator[Client]:
             raise ClusterError(
                 f"The local Dask cluster didn't start: {exc}", "", "Try --workers 1, or see -v."
             ) from exc
-        logger.debug("Dask dashboard at {}", cluster.dashboard_link)
+        logger.info("Dask dashboard at {}", cluster.dashboard_link)
         yield client
 
 
@@ -115,14 +115,25 @@ def open_client(cluster: str, size: Size, client: Client | None = None) -> Itera
     ------
     ClusterError, UsageError
     """
-    if cluster not in {"auto", "local"}:
-        raise UsageError(f"The cluster {cluster!r} can't be used.", "Expected auto or local.", "Try --cluster local.")
-    active = client or _active_client()
-    if active is not None and (client is not None or cluster == "auto"):
-        yield active
+    running = existing_client(cluster, client)
+    if running is not None:
+        yield running
         return
     with local_client(size) as own:
         yield own
+
+
+def existing_client(cluster: str, client: Client | None = None) -> Client | None:
+    """Return the given client, else with ``auto`` the active one; None where a cluster is to be started.
+
+    Raises
+    ------
+    UsageError
+        when there is no such kind of cluster
+    """
+    if cluster not in {"auto", "local"}:
+        raise UsageError(f"The cluster {cluster!r} can't be used.", "Expected auto or local.", "Try --cluster local.")
+    return client or (_active_client() if cluster == "auto" else None)
 
 
 def size_of(client: Client) -> Size:

@@ -117,20 +117,24 @@ class Engine:
         from distributed import as_completed
 
         work = self._work()
-        with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-            try:
-                results = as_completed(with_results=False)
-                for _ in range(self._in_flight()):
-                    self._submit_next(work, results)
-                for future in results:
-                    self._take(future, writer)
-                    self._submit_next(work, results)
-                for key in list(self._writing):
-                    self._collect(key)
-            finally:
-                self._cancel(list(self._running))
-                for key in list(self._open):
-                    self._discard(key)
+        writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        try:
+            results = as_completed(with_results=False)
+            for _ in range(self._in_flight()):
+                self._submit_next(work, results)
+            for future in results:
+                self._take(future, writer)
+                self._submit_next(work, results)
+            for key in list(self._writing):
+                self._collect(key)
+        finally:
+            writer.shutdown(cancel_futures=True)
+            self._cancel(list(self._running))
+            for key in list(self._open):
+                self._discard(key)
+            for key, written in self._writing.items():  # stopped in the middle: keep what is whole
+                if written.done() and not written.cancelled() and written.exception() is None:
+                    self._publication.unit_done(key)
         return self._outcome
 
     def _work(self) -> Iterator[tuple[UnitPlan, int]]:

@@ -215,6 +215,11 @@ def window_bounds(geobox: GeoBox, window: Window) -> tuple[float, float, float, 
     return min(xs), min(ys), max(xs), max(ys)
 
 
+def grid_bounds(geobox: GeoBox) -> tuple[float, float, float, float]:
+    """Return left, bottom, right, top of a whole grid, in units of its CRS."""
+    return window_bounds(geobox, Window(0, int(geobox.shape[0]), 0, int(geobox.shape[1])))
+
+
 @lru_cache(1 << 14)
 def project_bounds(
     bounds: tuple[float, float, float, float], source: str, target: str

@@ -21,7 +21,7 @@ from odc.geo.geobox import GeoBox
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.dates import check_range, parse_day, split_periods
 from eoap_dask.errors import GridError, NothingFoundError, UsageError
-from eoap_dask.grid import Window, crs_name, grid_for, project_aoi, window_bounds
+from eoap_dask.grid import Window, crs_name, grid_bounds, grid_for, project_aoi
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.params import PLANETARY_COMPUTER
@@ -161,8 +161,7 @@ def load(
         cloud_mask=cloud_mask == "scl",
         private_hosts=private_hosts_of(items.stac),
     )
-    height, width = int(geobox.shape[0]), int(geobox.shape[1])
-    bounds = window_bounds(geobox, Window(0, height, 0, width))
+    bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], name, bounds)])
     if not passes:
         raise NothingFoundError("No item touches the grid.", f"Expected items over {bounds} in {name}.")

@@ -64,6 +64,20 @@ class Plan:
         """Tasks of all units: one per block, and one that holds the recipe."""
         return self.blocks + len(self.units)
 
+    @property
+    def headline(self) -> str:
+        """One line that says how much there is to do."""
+        return f"{_many(len(self.units), 'unit')}, {_many(self.blocks, 'block')}"
+
+    @property
+    def grid(self) -> dict[str, Any]:
+        """The grid as JSON-like values."""
+        return {
+            "crs": crs_name(self.geobox),
+            "shape": [int(n) for n in self.geobox.shape],
+            "transform": [float(v) for v in tuple(self.geobox.transform)[:6]],
+        }
+
     def estimates(self) -> dict[str, int]:
         """Return ``read_bytes`` and ``worker_bytes`` (peak memory of a worker process), both estimated."""
         read = peak = 0
@@ -89,15 +103,10 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values."""
-        height, width = (int(n) for n in self.geobox.shape)
         return {
             "application": self.application,
             "params": dict(self.params),
-            "grid": {
-                "crs": crs_name(self.geobox),
-                "shape": [height, width],
-                "transform": [float(v) for v in tuple(self.geobox.transform)[:6]],
-            },
+            "grid": self.grid,
             "units": [
                 {
                     "key": u.unit.key,
@@ -128,7 +137,7 @@ class Plan:
         plan = self.to_dict()
         height, width = plan["grid"]["shape"]
         lines = [
-            f"{self.application}: {_many(len(self.units), 'unit')}, {_many(self.blocks, 'block')}, {self.tasks} tasks",
+            f"{self.application}: {self.headline}, {self.tasks} tasks",
             f"  grid      {plan['grid']['crs']}, {width} × {height} px of {self.geobox.transform.a:g}",
         ]
         for unit in plan["units"]:

@@ -5,12 +5,11 @@ Read it from the bottom: `cloudless_mosaic` is search → items → plan → ren
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from datetime import time as clock
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +20,20 @@ from eoap_dask import stac
 from eoap_dask.__about__ import __version__
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.parameters import MosaicParams
-from eoap_dask.cluster import local_size, open_client, size_of
+from eoap_dask.cluster import existing_client, local_size, size_of
 from eoap_dask.cog import ImageSpec
 from eoap_dask.dates import Period, check_range, parse_day, split_periods
-from eoap_dask.errors import BandError, NothingFoundError, UnitsFailedError, UsageError
-from eoap_dask.fileio import sha256_of, write_json
-from eoap_dask.grid import Window as GridWindow
-from eoap_dask.grid import crs_name, grid_for, parse_crs, project_aoi, window_bounds
+from eoap_dask.errors import BandError, NothingFoundError, UsageError
+from eoap_dask.grid import TILE, crs_name, grid_bounds, grid_for, parse_crs, project_aoi
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES
 from eoap_dask.kernels.mask import SHARE_DIVISOR
 from eoap_dask.kernels.pixels import VISUAL_WHITE
-from eoap_dask.logs import log_to
 from eoap_dask.params import RunOptions, as_json, check_choices
 from eoap_dask.plan import Plan, UnitPlan, choose_block, choose_budget, is_aligned
 from eoap_dask.preview import write_thumbnail
-from eoap_dask.publish import Publication, check_output, identity
+from eoap_dask.produce import Run, apply_changes, band_statistics, image_asset, produce, thumbnail_asset
+from eoap_dask.publish import check_output
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Scene, footprint_touches, group_passes, read_scenes
@@ -45,7 +42,7 @@ from eoap_dask.sensors import Sensor, sensor_for
 from eoap_dask.signing import signer_from
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
-from eoap_dask.units import Event, Failure, Listener, Unit, digest, ignore
+from eoap_dask.units import Listener, Unit, digest, ignore
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -74,42 +71,6 @@ class Request:
         return {
             **as_json(self.params),
             "aoi": self.params.aoi if isinstance(self.params.aoi, str) and self.aoi.is_box else self.aoi.geojson,
-        }
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished mosaic."""
-
-    output: Path
-    """The output directory."""
-    items: tuple[dict[str, Any], ...]
-    """The STAC items, in order of time."""
-    empty: tuple[str, ...]
-    """Periods for which nothing was found."""
-    failures: tuple[Failure, ...]
-    """Of the units that were allowed to fail."""
-    seconds: float
-
-    @property
-    def catalog(self) -> Path:
-        """The STAC catalog."""
-        return self.output / "catalog.json"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON-like values."""
-        return {
-            "catalog": str(self.catalog),
-            "items": [
-                {
-                    "id": i["id"],
-                    "assets": {k: str(self.output / i["id"] / a["href"]) for k, a in i["assets"].items()},
-                }
-                for i in self.items
-            ],
-            "empty_periods": list(self.empty),
-            "failures": [f.to_dict() for f in self.failures],
-            "seconds": round(self.seconds, 3),
         }
 
 
@@ -207,18 +168,16 @@ def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: C
         cloud_mask=params.cloud_mask == "scl",
         private_hosts=private_hosts_of(params.stac),
     )
-    everything = window_bounds(geobox, GridWindow(0, int(geobox.shape[0]), 0, int(geobox.shape[1])))
-    scenes = tuple(s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), everything))
+    bounds = grid_bounds(geobox)
+    scenes = tuple(s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds))
     units = [_unit(period, [s for s in scenes if s.datetime.date() in period]) for period in request.periods]
     todo = [u for u in units if u.passes]
     if not todo:
         raise _nothing(request, items)
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
-    size = (
-        size_of(client)
-        if client
-        else local_size(options.workers, options.worker_bytes(), len(todo) * _blocks_at_least(shape))
-    )
+    running = existing_client(options.cluster, client)
+    most = len(todo) * -(-shape[0] // TILE) * -(-shape[1] // TILE)
+    size = size_of(running) if running else local_size(options.workers, options.worker_bytes(), most)
     block = options.block or choose_block(shape, len(todo), size.slots)
     budget = options.budget or choose_budget(size.memory_per_slot)
     return Plan(
@@ -273,31 +232,22 @@ def cloudless_mosaic(
     UnitsFailedError
         when more units failed than allowed; finished ones stay in ``<output_dir>.partial``
     """
-    started = time.monotonic()
-    params, options = _merge(
-        params or MosaicParams(), options or RunOptions(output_dir=Path("monthly-mosaic")), changes
-    )
+    default = RunOptions(output_dir=Path("monthly-mosaic"))
+    wanted, options = apply_changes(params or MosaicParams(), options or default, changes)
     options.check()
-    request = understand(params)
+    request = understand(wanted)
     check_output(options.output_dir, NAME)
     items = find_items(request)
     plan = plan_mosaic(request, items, options, client)
-    for key in plan.empty:
-        logger.warning("Nothing was found for {}: it is left out.", key)
-    with Publication(options.output_dir, NAME) as publication, log_to(publication.root / "run.log"):
-        items.save(publication.root / "items.json")
-        listener(Event("run", blocks_total=plan.blocks, message=f"{len(plan.units)} units, {plan.blocks} blocks"))
-        outcome = _execute(plan, options, publication, client, listener)
-        write_json(publication.root / "failures.json", {"failures": [f.to_dict() for f in outcome.failures]})
-        seconds = time.monotonic() - started
-        _write_run(publication, plan, items, outcome, seconds)
-        if len(outcome.failed) > options.max_failures or not outcome.items:
-            publication.keep_partial = True
-            raise _too_many(outcome.failures, outcome.failed, len(plan.units), publication.root)
-        finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
-        _write_catalog(publication.root, request, finished)
-        output = publication.commit()
-    return Run(output, tuple(finished), plan.empty, tuple(outcome.failures), seconds)
+    return produce(
+        plan,
+        items,
+        options,
+        finish=partial(finish_unit, request),
+        describe=partial(describe, request),
+        listener=listener,
+        client=client,
+    )
 
 
 def dry_run(params: MosaicParams, options: RunOptions, client: Client | None = None) -> Plan:
@@ -312,15 +262,6 @@ def dry_run(params: MosaicParams, options: RunOptions, client: Client | None = N
     request = understand(params)
     check_output(options.output_dir, NAME)
     return plan_mosaic(request, find_items(request), options, client)
-
-
-def _execute(
-    plan: Plan, options: RunOptions, publication: Publication, client: Client | None, listener: Listener
-) -> Any:
-    from eoap_dask.engine import Engine
-
-    with open_client(options.cluster, plan.size, client) as active:
-        return Engine(plan, active, publication, finish_unit, listener).run()
 
 
 def _unit(period: Period, scenes: Sequence[Scene]) -> Unit:
@@ -391,12 +332,13 @@ def _picks(bands: Sequence[str], sensor: Sensor) -> tuple[tuple[int, ...], str]:
 
 
 def finish_unit(
-    planned: UnitPlan, folder: Path, images: dict[str, WrittenImage], levels: dict[str, list[float]]
+    request: Request, planned: UnitPlan, folder: Path, images: dict[str, WrittenImage], levels: dict[str, list[float]]
 ) -> dict[str, Any]:
     """Write the thumbnail and, last, the item of a unit.
 
     Parameters
     ----------
+    request : Request
     planned : UnitPlan
     folder
         The unit's directory, which holds its images.
@@ -410,64 +352,45 @@ def finish_unit(
     dict
         The STAC item.
     """
-    unit, geobox, recipe = planned.unit, planned.recipe.stack.geobox, planned.recipe
-    sensor = sensor_for("sentinel-2-l2a")
-    shape, transform = recipe.shape, tuple(float(v) for v in tuple(geobox.transform)[:6])
-    geometry, bbox = stac.footprint_4326(crs_name(geobox), transform, shape)
-    thumbnail = write_thumbnail(folder / "thumbnail.png", images["visual"].smallest)
-    _, visual_title = _picks(recipe.images[0].bands, sensor)
-
-    def record(
-        image: WrittenImage, title: str, roles: tuple[str, ...], key: str, bands: tuple[stac.BandRecord, ...]
-    ) -> stac.AssetRecord:
-        return stac.AssetRecord(
-            key, image.path.name, title, stac.COG, roles, bands, image.size, image.sha256, shape, transform
-        )
-
+    unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
+    sensor = request.sensor
+    pixels = recipe.shape[0] * recipe.shape[1]
+    transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
+    geometry, bbox = stac.footprint_4326(crs_name(geobox), transform, recipe.shape)
     data, count, visual = (images[s.name] for s in recipe.images)
+    composite = COMPOSITES[recipe.composite].title
+    _, visual_title = _picks(data.spec.bands, sensor)
     assets = (
-        record(
-            data,
-            f"{COMPOSITES[recipe.composite].title}".capitalize(),
-            ("data",),
-            "data",
-            _data_bands(data, sensor, shape),
-        ),
-        record(
+        image_asset(data, geobox, "data", composite.capitalize(), ("data",), _data_bands(data, sensor, pixels)),
+        image_asset(
             count,
+            geobox,
+            "count",
             "Number of clear observations",
             ("data", "data-mask"),
-            "count",
             (
                 stac.BandRecord(
                     "count",
                     description="Clear observations of the first band",
-                    statistics=_statistics(count, 0, shape),
+                    statistics=band_statistics(count, 0, pixels),
                 ),
             ),
         ),
-        record(
+        image_asset(
             visual,
+            geobox,
+            "visual",
             visual_title,
             ("visual",),
-            "visual",
             tuple(
                 stac.BandRecord(b, description=f"Shown as {b}", data_type="uint8", nodata=0) for b in visual.spec.bands
             ),
         ),
-        stac.AssetRecord(
-            "thumbnail",
-            thumbnail.name,
-            "Thumbnail",
-            stac.PNG,
-            ("thumbnail",),
-            size=thumbnail.stat().st_size,
-            sha256=sha256_of(thumbnail),
-        ),
+        thumbnail_asset(write_thumbnail(folder / "thumbnail.png", visual.smallest)),
     )
     masked = recipe.stack.dropped_classes is not None
     lineage = (
-        f"{COMPOSITES[recipe.composite].title.capitalize()} "
+        f"{composite.capitalize()} "
         f"of {len(unit.scenes)} Sentinel-2 Level-2A scenes of {len(unit.passes)} passes, "
         + (
             "without clouds and cloud shadows as the scene classification has them"
@@ -483,7 +406,7 @@ def finish_unit(
             start=unit.start,
             end=unit.end,
             crs=crs_name(geobox),
-            shape=shape,
+            shape=recipe.shape,
             transform=transform,
             geometry=geometry,
             bbox=bbox,
@@ -511,7 +434,7 @@ def finish_unit(
     return item
 
 
-def _data_bands(image: WrittenImage, sensor: Sensor, shape: tuple[int, int]) -> tuple[stac.BandRecord, ...]:
+def _data_bands(image: WrittenImage, sensor: Sensor, pixels: int) -> tuple[stac.BandRecord, ...]:
     out = []
     for i, name in enumerate(image.spec.bands):
         known = sensor.band(name)
@@ -524,28 +447,14 @@ def _data_bands(image: WrittenImage, sensor: Sensor, shape: tuple[int, int]) -> 
                 unit="1",
                 scale=1 / sensor.quantification,
                 offset=0,
-                statistics=_statistics(image, i, shape),
+                statistics=band_statistics(image, i, pixels),
             )
         )
     return tuple(out)
 
 
-def _statistics(image: WrittenImage, band: int, shape: tuple[int, int]) -> dict[str, float] | None:
-    number, total, squares, low, high = image.sums[band]
-    if not number:
-        return None
-    # in whole numbers up to the last step: the variance of a large image has no room for rounding
-    variance = (squares * number - total * total) / (number * number)
-    return {
-        "minimum": low,
-        "maximum": high,
-        "mean": round(total / number, 6),
-        "stddev": round(variance**0.5, 6),
-        "valid_percent": round(100 * number / (shape[0] * shape[1]), 4),
-    }
-
-
-def _write_catalog(root: Path, request: Request, items: list[dict[str, Any]]) -> None:
+def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the STAC collection and catalog of finished items."""
     note, links = stac.sentinel2_license(items)
     collection = stac.build_collection(
         NAME,
@@ -558,51 +467,7 @@ def _write_catalog(root: Path, request: Request, items: list[dict[str, Any]]) ->
         license_links=links,
     )
     title = f"Cloud-free mosaics, {request.start} to {request.end}"
-    catalog = stac.build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
-    stac.write_catalog(root, collection=collection, catalog=catalog)
-
-
-def _write_run(publication: Publication, plan: Plan, items: ItemSet, outcome: Any, seconds: float) -> None:
-    described = plan.to_dict()
-    write_json(
-        publication.root / "run.json",
-        {
-            **identity(NAME),
-            "params": described["params"],
-            "grid": described["grid"],
-            "search": {
-                "stac": items.stac,
-                "collection": items.collection,
-                "items": len(items),
-                "truncated": items.truncated,
-            },
-            "units": {u["key"]: {"digest": u["digest"], "done": u["key"] in outcome.items} for u in described["units"]},
-            "empty_periods": described["empty_periods"],
-            "versions": _versions(),
-            "timings": {
-                "seconds": round(seconds, 3),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        },
-    )
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {
-        name: version(name) for name in ("dask", "distributed", "imagecodecs", "numpy", "odc-geo", "pyproj", "rasterio")
-    }
-
-
-def _too_many(failures: Sequence[Failure], failed: Sequence[str], units: int, partial: Path) -> UnitsFailedError:
-    first = failures[0]
-    more = f" The same or other faults stopped {len(failed) - 1} more." if len(failed) > 1 else ""
-    return UnitsFailedError(
-        f"{len(failed)} of {units} units failed. {first.unit}: {first.reason}{more}",
-        "",
-        f"See failures.json in {partial}; run the same command again when the source is well.",
-    )
+    return collection, stac.build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
 
 
 def _nothing(request: Request, items: ItemSet) -> NothingFoundError:
@@ -617,24 +482,3 @@ def _nothing(request: Request, items: ItemSet) -> NothingFoundError:
         max_cloud_cover=params.max_cloud_cover,
     )
     return NothingFoundError(what, why)
-
-
-def _merge(params: MosaicParams, options: RunOptions, changes: Mapping[str, Any]) -> tuple[MosaicParams, RunOptions]:
-    own = {f.name for f in dataclasses.fields(MosaicParams)}
-    running = {f.name for f in dataclasses.fields(RunOptions)}
-    unknown = sorted(set(changes) - own - running)
-    if unknown:
-        raise UsageError(
-            f"There is no parameter {unknown[0]!r}.",
-            f"Expected one of {', '.join(sorted(own | running))}.",
-            "",
-        )
-    changes = {k: tuple(v) if k == "bands" else Path(v) if k == "output_dir" else v for k, v in changes.items()}
-    return (
-        dataclasses.replace(params, **{k: v for k, v in changes.items() if k in own}),
-        options.replace(**{k: v for k, v in changes.items() if k in running}),
-    )
-
-
-def _blocks_at_least(shape: tuple[int, int]) -> int:
-    return -(-shape[0] // 512) * -(-shape[1] // 512)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import rasterio
 from loguru import logger
 
-from eoap_dask.applications.cloudless_mosaic import Run, cloudless_mosaic
+from eoap_dask.applications.cloudless_mosaic import cloudless_mosaic
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.server import DemoServer
@@ -25,6 +25,7 @@ from eoap_dask.kernels.pixels import visual
 from eoap_dask.lazy import load, search
 from eoap_dask.params import RunOptions
 from eoap_dask.preview import contact_sheet
+from eoap_dask.produce import Run
 from eoap_dask.units import Listener, ignore
 
 MARKER = "demo.json"

@@ -1,0 +1,240 @@
+"""From a plan to a published product: what all applications do alike, once they know what they want."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from loguru import logger
+
+from eoap_dask import stac
+from eoap_dask.__about__ import __version__
+from eoap_dask.cluster import open_client
+from eoap_dask.cog import MEDIA_TYPE
+from eoap_dask.engine import Engine, FinishUnit, Outcome, WrittenImage
+from eoap_dask.errors import UnitsFailedError, UsageError
+from eoap_dask.fileio import sha256_of, write_json
+from eoap_dask.logs import log_to
+from eoap_dask.params import RunOptions
+from eoap_dask.publish import Publication, identity
+from eoap_dask.units import Event, Failure, Listener
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.itemset import ItemSet
+    from eoap_dask.plan import Plan
+
+P = TypeVar("P")
+
+Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
+"""Given the items, return the collection and the catalog."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of an application."""
+
+    application: str
+    output: Path
+    """The output directory."""
+    items: tuple[dict[str, Any], ...]
+    """The STAC items, in the order of the plan."""
+    empty: tuple[str, ...]
+    """Units for which nothing was found."""
+    failures: tuple[Failure, ...]
+    """Of the units that were allowed to fail."""
+    seconds: float
+
+    @property
+    def catalog(self) -> Path:
+        """The STAC catalog."""
+        return self.output / "catalog.json"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-like values."""
+        return {
+            "application": self.application,
+            "catalog": str(self.catalog),
+            "items": [{"id": i["id"], "assets": self._files(i)} for i in self.items],
+            "empty_periods": list(self.empty),
+            "failures": [f.to_dict() for f in self.failures],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _files(self, item: Mapping[str, Any]) -> dict[str, str]:
+        return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<li>{html.escape(i['properties']['title'])}</li>" for i in self.items)
+        return f"<p><b>{self.application}</b>: <code>{html.escape(str(self.catalog))}</code></p><ul>{rows}</ul>"
+
+
+def produce(
+    plan: Plan,
+    items: ItemSet,
+    options: RunOptions,
+    *,
+    finish: FinishUnit,
+    describe: Describe,
+    listener: Listener,
+    client: Client | None = None,
+) -> Run:
+    """Carry out a plan and publish what it makes.
+
+    Parameters
+    ----------
+    plan : Plan
+    items : ItemSet
+        What was found; saved before work begins.
+    options : RunOptions
+    finish : callable
+        Makes the item of a unit whose images are written, see `engine.FinishUnit`.
+    describe : callable
+        Makes collection and catalog of the finished items.
+    listener : callable
+        Gets every event.
+    client : distributed.Client, optional
+        See `cluster.open_client`.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    OutputError
+        when the output can't be made
+    ClusterError
+        when the cluster doesn't start, or goes away
+    UnitsFailedError
+        when more units failed than allowed; finished ones stay in ``<output>.partial``, with the ledger
+    """
+    started = time.monotonic()
+    for key in plan.empty:
+        logger.warning("Nothing was found for {}: it is left out.", key)
+    with (
+        Publication(options.output_dir, plan.application) as publication,
+        log_to(publication.root / "run.log"),
+    ):
+        items.save(publication.root / "items.json")
+        listener(Event("run", blocks_total=plan.blocks, message=plan.headline))
+        with open_client(options.cluster, plan.size, client) as active:
+            outcome = Engine(plan, active, publication, finish, listener).run()
+        seconds = time.monotonic() - started
+        write_json(publication.root / "failures.json", {"failures": [f.to_dict() for f in outcome.failures]})
+        write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
+        if len(outcome.failed) > options.max_failures or not outcome.items:
+            publication.keep_partial = True
+            raise _too_many(outcome, len(plan.units), publication.root)
+        finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
+        collection, catalog = describe(finished)
+        stac.write_catalog(publication.root, collection=collection, catalog=catalog)
+        output = publication.commit()
+    return Run(plan.application, output, tuple(finished), plan.empty, tuple(outcome.failures), seconds)
+
+
+def image_asset(
+    image: WrittenImage,
+    geobox: GeoBox,
+    key: str,
+    title: str,
+    roles: tuple[str, ...],
+    bands: tuple[stac.BandRecord, ...],
+) -> stac.AssetRecord:
+    """Return the record of an image that was written on a grid."""
+    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
+    transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
+    return stac.AssetRecord(
+        key, image.path.name, title, MEDIA_TYPE, roles, bands, image.size, image.sha256, shape, transform
+    )
+
+
+def thumbnail_asset(path: Path) -> stac.AssetRecord:
+    """Return the record of a thumbnail."""
+    return stac.AssetRecord(
+        "thumbnail", path.name, "Thumbnail", stac.PNG, ("thumbnail",), size=path.stat().st_size, sha256=sha256_of(path)
+    )
+
+
+def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, float] | None:
+    """Return the statistics of the valid pixels of a band, as STAC has them; None when there are none."""
+    number, total, squares, low, high = image.sums[band]
+    if not number:
+        return None
+    # in whole numbers up to the last step: the variance of a large image has no room for rounding
+    variance = (squares * number - total * total) / (number * number)
+    return {
+        "minimum": low,
+        "maximum": high,
+        "mean": round(total / number, 6),
+        "stddev": round(variance**0.5, 6),
+        "valid_percent": round(100 * number / pixels, 4),
+    }
+
+
+def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) -> tuple[P, RunOptions]:
+    """Return parameters and options with some fields changed, as Python callers name them.
+
+    Raises
+    ------
+    UsageError
+        when there is no such field
+    """
+    own = {f.name: f for f in dataclasses.fields(params)}  # type: ignore[arg-type]
+    running = {f.name for f in dataclasses.fields(RunOptions)}
+    unknown = sorted(set(changes) - set(own) - running)
+    if unknown:
+        raise UsageError(
+            f"There is no parameter {unknown[0]!r}.", f"Expected one of {', '.join(sorted({*own, *running}))}."
+        )
+    mine = {k: _as_tuple(v) if isinstance(own[k].default, tuple) else v for k, v in changes.items() if k in own}
+    theirs = {k: Path(v) if k == "output_dir" else v for k, v in changes.items() if k in running}
+    return dataclasses.replace(params, **mine), options.replace(**theirs)  # type: ignore[type-var]
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _account(plan: Plan, items: ItemSet, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
+    return {
+        **identity(plan.application),
+        "params": dict(plan.params),
+        "grid": plan.grid,
+        "search": {
+            "stac": items.stac,
+            "collection": items.collection,
+            "items": len(items),
+            "truncated": items.truncated,
+        },
+        "units": {u.unit.key: {"digest": u.digest, "done": u.unit.key in outcome.items} for u in plan.units},
+        "empty_periods": list(plan.empty),
+        "versions": {"eoap-dask": __version__, **_versions()},
+        "timings": {"seconds": round(seconds, 3), "finished": datetime.now(UTC).isoformat(timespec="seconds")},
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("dask", "distributed", "imagecodecs", "numpy", "odc-geo", "pyproj", "rasterio")
+    return {name: version(name) for name in names}
+
+
+def _too_many(outcome: Outcome, units: int, partial: Path) -> UnitsFailedError:
+    first, failed = outcome.failures[0], len(outcome.failed)
+    more = f" The same or other faults stopped {failed - 1} more." if failed > 1 else ""
+    return UnitsFailedError(
+        f"{failed} of {units} units failed. {first.unit}: {first.reason}{more}",
+        "",
+        f"See failures.json in {partial}; run the same command again when the source is well.",
+    )
