@@ -35,11 +35,6 @@ class Size:
         """Tasks that run at once."""
         return self.workers * self.threads_per_worker
 
-    @property
-    def memory_per_slot(self) -> int:
-        """Bytes that one running task may count on."""
-        return self.memory_per_worker // max(self.threads_per_worker, 1)
-
 
 def local_size(workers: int | None = None, memory_per_worker: int | None = None, tasks: int | None = None) -> Size:
     """Return a sensible use of this machine, within the limits of its control group.

@@ -81,9 +81,9 @@ class RunOptions:
     )
     max_failures: int = param(0, "How many units (months) may fail before the whole run counts as failed.", metavar="N")
     block: int | None = None
-    """Side of a block in pixels, 512·2^k. By default 2048, less when there would be fewer blocks than cores."""
+    """Side of a block in pixels, 512·2^k. By default 2048, less for few blocks or little memory."""
     budget: int | None = None
-    """Bytes of the layers that a task holds at once. By default from the workers' memory, at most 512 MiB."""
+    """Bytes of the layers that a task holds at once. By default from the workers' memory, at most 640 MiB."""
 
     def replace(self, **changes: Any) -> RunOptions:
         """Return a copy with some options changed."""

@@ -8,20 +8,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eoap_dask.cluster import Size
-from eoap_dask.grid import crs_name, project_bounds, window_bounds
+from eoap_dask.grid import TILE, crs_name, project_bounds, window_bounds
 from eoap_dask.render import Recipe, strip_height
 from eoap_dask.resample import data_level, mask_level, pixel_size_in
 from eoap_dask.scenes import Source
-from eoap_dask.stack import READ_THREADS, strip_bytes_per_row
+from eoap_dask.stack import strip_bytes_per_row
 from eoap_dask.units import Unit
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 BLOCK = 2048
-MAX_BUDGET = 512 << 20
+MAX_BUDGET = 640 << 20
+"""Sixteen passes of three bands over a whole block; more than that goes in strips."""
 PROCESS_BYTES = 220 << 20
 """A worker process with its libraries, before any pixels."""
+
+_USABLE = 0.7
+"""Of a worker's memory limit: Dask pauses a worker at 80 % of it."""
 
 _COMPRESSED = 0.6
 """Bytes of a Sentinel-2 tile in DEFLATE with predictor against its pixels; only for the estimate."""
@@ -93,9 +97,7 @@ class Plan:
                             read += _bytes_of(scene.mask, self.geobox, bounds, 1)
                 rows = strip_height(recipe, window, len(touching))
                 strip = rows * strip_bytes_per_row(recipe.stack.bands, len(touching), window.shape[1])
-                pixels = window.shape[0] * window.shape[1]
-                buffers = (READ_THREADS + 2) * rows * window.shape[1] * 4
-                peak = max(peak, strip + buffers + pixels * (4 * recipe.stack.bands + 12))
+                peak = max(peak, strip + window.shape[0] * window.shape[1] * (4 * recipe.stack.bands + 12))
         return {
             "read_bytes": int(read * _COMPRESSED),
             "worker_bytes": PROCESS_BYTES + peak * self.size.threads_per_worker,
@@ -160,17 +162,35 @@ class Plan:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def choose_block(shape: tuple[int, int], units: int, slots: int) -> int:
-    """Return the side of a block: 2048, or less when some slots would stay without work."""
+def choose_sizes(shape: tuple[int, int], units: int, bands: int, size: Size) -> tuple[int, int]:
+    """Return the side of a block in pixels, and the bytes that the strips of a task may take.
+
+    Blocks are 2048 pixels, or less when slots would stay without work or a block's outputs would fill more than a
+    third of a slot. Strips get what is left of the slot after them, at most `MAX_BUDGET`.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the grid.
+    units
+        How many units there are.
+    bands
+        Bands of the product.
+    size : Size
+        Of the cluster.
+    """
+    slot = max((int(size.memory_per_worker * _USABLE) - PROCESS_BYTES) // size.threads_per_worker, 32 << 20)
     block = BLOCK
-    while block > 512 and units * -(-shape[0] // block) * -(-shape[1] // block) < slots:
+    while block > TILE and (
+        units * -(-shape[0] // block) * -(-shape[1] // block) < size.slots or output_bytes(block, bands) > slot // 3
+    ):
         block //= 2
-    return block
+    return block, max(min(slot - output_bytes(block, bands), MAX_BUDGET), 16 << 20)
 
 
-def choose_budget(memory_per_slot: int) -> int:
-    """Return the bytes for the layers of a task: half of what a slot has, at most 512 MiB."""
-    return max(16 << 20, min(MAX_BUDGET, (memory_per_slot - PROCESS_BYTES) // 2))
+def output_bytes(block: int, bands: int) -> int:
+    """Return the bytes of a block's outputs while they are made: data, count, picture, their encoded tiles."""
+    return block * block * (4 * bands + 12)
 
 
 def is_aligned(source: Source, geobox: GeoBox) -> bool:

@@ -265,8 +265,8 @@ def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
 
 
 def strip_bytes_per_row(bands: int, passes: int, width: int) -> int:
-    """Return the bytes that one row of a strip needs: layers, a scene besides, masks, the median's rows."""
-    return width * (2 * bands * passes + 2 * bands + 3 + 16)
+    """Return the bytes that one row of a strip needs: layers, a scene besides, masks, index maps, reads ahead."""
+    return width * (2 * bands * passes + 2 * bands + 3 + 16 + 2 * (READ_THREADS + 2))
 
 
 def _pixel_side(transform: Transform) -> float:

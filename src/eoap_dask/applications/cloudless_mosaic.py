@@ -30,7 +30,7 @@ from eoap_dask.kernels.composites import COMPOSITES
 from eoap_dask.kernels.mask import SHARE_DIVISOR
 from eoap_dask.kernels.pixels import VISUAL_WHITE
 from eoap_dask.params import RunOptions, as_json, check_choices
-from eoap_dask.plan import Plan, UnitPlan, choose_block, choose_budget, is_aligned
+from eoap_dask.plan import Plan, UnitPlan, choose_sizes, is_aligned
 from eoap_dask.preview import write_thumbnail
 from eoap_dask.produce import Run, apply_changes, band_statistics, image_asset, produce, thumbnail_asset
 from eoap_dask.publish import check_output
@@ -134,6 +134,7 @@ def find_items(request: Request) -> ItemSet:
             params.collection,
         )
     else:
+        logger.info("Searching {} for {}", params.stac, params.collection)
         found = search_items(
             params.stac,
             params.collection,
@@ -145,6 +146,7 @@ def find_items(request: Request) -> ItemSet:
         )
     if not len(found):
         raise _nothing(request, found)
+    logger.info("{} items found", len(found))
     if found.truncated:
         logger.warning(
             "The search was cut at {} items: the mosaic lacks some. Try a larger --max-items, or fewer dates.",
@@ -178,8 +180,8 @@ def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: C
     running = existing_client(options.cluster, client)
     most = len(todo) * -(-shape[0] // TILE) * -(-shape[1] // TILE)
     size = size_of(running) if running else local_size(options.workers, options.worker_bytes(), most)
-    block = options.block or choose_block(shape, len(todo), size.slots)
-    budget = options.budget or choose_budget(size.memory_per_slot)
+    block, budget = choose_sizes(shape, len(todo), len(params.bands), size)
+    block, budget = options.block or block, options.budget or budget
     return Plan(
         application=NAME,
         params=request.json,

@@ -43,18 +43,25 @@ class Progress:
         """Take an event."""
         if event.kind == "run":
             logger.info("{}", event.message)
-            if sys.stderr.isatty() and not self._quiet and event.blocks_total:
-                self._bar = click.progressbar(length=event.blocks_total, label="blocks", file=sys.stderr, show_pos=True)
-                self._bar.render_progress()
+        elif event.kind == "unit-started":
+            logger.debug("{}: {}", event.unit, event.message)
+            self._show_bar(event)
         elif event.kind == "block-done":
             if self._bar is not None:
                 self._bar.update(1)
             elif time.monotonic() - self._said >= EVERY_S:
                 self._say(event)
         elif event.kind == "unit-failed":
+            if self._bar is not None:
+                click.echo(err=True)  # below the bar, which goes on in a line of its own
             logger.error("{} failed. {}", event.unit, event.message)
         else:
-            logger.debug("{} {} {}", event.kind, event.unit, event.message)
+            logger.debug("{} is done", event.unit)
+
+    def _show_bar(self, event: Event) -> None:
+        if self._bar is None and sys.stderr.isatty() and not self._quiet:
+            self._bar = click.progressbar(length=event.blocks_total, label="blocks", file=sys.stderr, show_pos=True)
+            self._bar.render_progress()
 
     def _say(self, event: Event) -> None:
         self._said = time.monotonic()
