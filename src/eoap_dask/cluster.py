@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -76,23 +79,25 @@ def local_client(size: Size) -> Iterator[Client]:
         "distributed.admin.large-graph-warning-threshold": "100MB",
     }
     with contextlib.ExitStack() as stack:
+        # the scheduler makes a directory as well, and has no parameter that says where
+        settings["temporary-directory"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-dask-"))
         stack.enter_context(dask.config.set(settings))
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-dask-"))
         stack.enter_context(_quiet_distributed())
         try:
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=size.workers,
-                    threads_per_worker=size.threads_per_worker,
-                    memory_limit=size.memory_per_worker,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address=os.environ.get("EOAP_DASK_DASHBOARD", "127.0.0.1:0"),
-                    local_directory=scratch,
-                    silence_logs=logging.CRITICAL,
+            with _uninterrupted():
+                cluster = stack.enter_context(
+                    LocalCluster(
+                        n_workers=size.workers,
+                        threads_per_worker=size.threads_per_worker,
+                        memory_limit=size.memory_per_worker,
+                        processes=True,
+                        host="127.0.0.1",
+                        dashboard_address=os.environ.get("EOAP_DASK_DASHBOARD", "127.0.0.1:0"),
+                        death_timeout=START_TIMEOUT_S,
+                        silence_logs=logging.CRITICAL,
+                    )
                 )
-            )
-            client = stack.enter_context(Client(cluster, timeout=START_TIMEOUT_S))
+                client = stack.enter_context(Client(cluster, timeout=START_TIMEOUT_S))
             client.wait_for_workers(size.workers, timeout=START_TIMEOUT_S)
         except (OSError, TimeoutError, RuntimeError, ValueError) as exc:
             raise ClusterError(
@@ -147,6 +152,31 @@ def _active_client() -> Client | None:
     except ValueError:
         return None
     return found
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put SIGINT and SIGTERM off: a cluster that is interrupted while it starts can't be stopped in order.
+
+    Threads and processes that are started in here never get SIGINT: a terminal sends it to the whole group, but to
+    stop the workers is our part.
+    """
+    resource_tracker.ensure_running()  # it comes with the first process, and lets SIGINT through to that one
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    caught: list[int] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # elsewhere, handlers can't be set and never run
+        for one in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(one)):
+                handlers[one] = signal.signal(one, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 @contextmanager

@@ -100,11 +100,12 @@ def utm_crs(aoi: Aoi) -> str:
 
 def project_aoi(aoi: Aoi, crs: str) -> shapely.Geometry:
     """Return the shape of the area in a CRS, with edges densified so that straight stays straight on the map."""
-    step = max(
-        max(aoi.geometry.bounds[2] - aoi.geometry.bounds[0], aoi.geometry.bounds[3] - aoi.geometry.bounds[1]) / 64,
-        1e-9,
-    )
-    dense = shapely.segmentize(aoi.geometry, step)
+    return _project(aoi.geometry, aoi, crs)
+
+
+def _project(geometry: shapely.Geometry, aoi: Aoi, crs: str) -> shapely.Geometry:
+    west, south, east, north = aoi.geometry.bounds
+    dense = shapely.segmentize(geometry, max(east - west, north - south, 64e-9) / 64)
     to = transformer("EPSG:4326", crs)
 
     def move(coordinates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -112,6 +113,14 @@ def project_aoi(aoi: Aoi, crs: str) -> shapely.Geometry:
         return np.column_stack([x, y])
 
     return shapely.transform(dense, move)
+
+
+def _is_torn(aoi: Aoi, crs: str) -> bool:
+    """Tell whether the edge of a projection, such as the antimeridian in Web Mercator, runs through an area."""
+    outline = shapely.get_coordinates(_project(shapely.box(*aoi.geometry.bounds).exterior, aoi, crs))
+    outline = outline[np.isfinite(outline).all(axis=1)]
+    steps = np.abs(np.diff(outline, axis=0))
+    return bool(len(outline) > 1 and steps.max() > np.ptp(outline, axis=0).max() / 2)
 
 
 def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
@@ -147,12 +156,19 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
         raise GridError(f"{code} is neither a projected nor a geographic CRS.", "", "Try --crs auto.")
     name = parsed.to_string() if parsed.to_authority() is None else ":".join(parsed.to_authority())
     unit = "degrees" if parsed.is_geographic else (parsed.axis_info[0].unit_name if parsed.axis_info else "metre") + "s"
+    unit = unit.replace("foots", "feet")
     shape = project_aoi(aoi, name)
     west, south, east, north = shape.bounds
     if not all(map(math.isfinite, (west, south, east, north))):
         raise GridError(
             f"The area can't be projected to {name}.",
             "Expected a CRS that is valid there.",
+            "Try --crs auto.",
+        )
+    if _is_torn(aoi, name):
+        raise GridError(
+            f"The area doesn't stay in one piece in {name}.",
+            "Expected a CRS whose edge isn't there.",
             "Try --crs auto.",
         )
     _check_scale(resolution, parsed, unit, max(east - west, north - south), code)
@@ -261,6 +277,7 @@ def rasterize_window(shape: shapely.Geometry | None, geobox: GeoBox, window: Win
     from affine import Affine
     from rasterio.features import rasterize
 
+    a, _, c, _, e, f = (float(v) for v in tuple(geobox.transform)[:6])
     out = np.zeros(window.shape, bool)
     for row in range(window.row - window.row % TILE, window.row_stop, TILE):
         for col in range(window.col - window.col % TILE, window.col_stop, TILE):
@@ -269,7 +286,7 @@ def rasterize_window(shape: shapely.Geometry | None, geobox: GeoBox, window: Win
             if part.is_empty:
                 continue
             painted = rasterize(
-                [part], (TILE, TILE), transform=geobox.transform * Affine.translation(col, row), dtype="uint8"
+                [part], (TILE, TILE), transform=Affine(a, 0.0, c + a * col, 0.0, e, f + e * row), dtype="uint8"
             )
             top, left = max(row, window.row), max(col, window.col)
             bottom, right = min(row + TILE, window.row_stop), min(col + TILE, window.col_stop)

@@ -1,6 +1,19 @@
 """Door one, for people: lazy xarray in, lazy xarray out, with the same kernels and the same reading as production.
 
 ``search → load → mask_clouds → composite``; nothing computes until somebody asks for it.
+
+Examples
+--------
+With the URL of a STAC API in `stac` and an area in `aoi`:
+
+>>> items = search(aoi, "2020-10-01", "2020-10-31", stac=stac)
+>>> cube = load(items, ["nir", "red"], aoi=aoi, resolution=100)
+>>> month = composite(mask_clouds(cube))
+>>> ndvi = (month.nir - month.red) / (month.nir + month.red)
+>>> ndvi.dims, str(ndvi.dtype), ndvi.odc.geobox == cube.odc.geobox
+(('time', 'y', 'x'), 'float32', True)
+>>> bool(ndvi.isnull().where(month["count"] > 0).any())
+False
 """
 
 from __future__ import annotations
@@ -27,9 +40,9 @@ from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.params import PLANETARY_COMPUTER
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.scenes import footprint_touches, group_passes, read_scenes
-from eoap_dask.search import search_items
 from eoap_dask.sensors import sensor_for
 from eoap_dask.signing import signer_from
+from eoap_dask.stac_search import search_items
 from eoap_dask.stack import Stack, StackReader
 from eoap_dask.trust import private_hosts_of
 
@@ -182,7 +195,7 @@ def load(
     for band in bands:
         cube[band].attrs = {"long_name": "surface reflectance", "units": "1"}
         if raw:
-            cube[band].attrs |= {"scale_factor": float(SCALE), "nodata": 0}
+            cube[band].attrs |= {"scale_factor": 1e-4, "nodata": 0}
         else:
             cube[band] = _reflectance(cube[band])
     return cube
@@ -219,7 +232,8 @@ def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "media
     Parameters
     ----------
     cube : xr.Dataset, (time, y, x)
-        From `load`, usually after `mask_clouds`; reflectance or raw.
+        From `load`, usually after `mask_clouds`; reflectance or raw. A ``cloud_mask`` that is still there isn't
+        applied, and left out.
     period
         ``monthly``.
     method
@@ -235,10 +249,11 @@ def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "media
     Raises
     ------
     UsageError
-        when period or method isn't known
+        when period or method isn't known; when computed, where a value isn't a reflectance from 0 to 6.5535
     """
     if method not in COMPOSITES:
         raise UsageError(f"There is no composite {method!r}.", f"Expected {' or '.join(COMPOSITES)}.")
+    cube = cube.drop_vars("cloud_mask", errors="ignore")
     times = cube["time"].to_index()
     found = []
     for one in split_periods(times.min().date(), times.max().date(), period):
@@ -339,4 +354,12 @@ def _to_reflectance(stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _to_stored(reflectance: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     # exact: a float32 holds every uint16 × 1e-4 to better than half a unit
-    return np.nan_to_num(np.rint(reflectance * np.float32(10000)), nan=0.0).astype(np.uint16)
+    stored = np.rint(reflectance * np.float32(10000))
+    if (stored < 0).any() or (stored > 65535).any():
+        raise UsageError(
+            f"A composite was asked for of values from {np.fmin.reduce(reflectance, None):g} "
+            f"to {np.fmax.reduce(reflectance, None):g}.",
+            "Expected surface reflectance, from 0 to 6.5535, as from load().",
+            "Make the composite first, and the index of it afterwards.",
+        )
+    return np.where(np.isnan(stored), 0, np.maximum(stored, 1)).astype(np.uint16)

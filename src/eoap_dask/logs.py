@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _FILE_FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {name}: {message}"
 
 
+_verbosity = 0
+
+
 def set_up_logging(verbosity: int) -> None:
     """Send log lines to stderr.
 
@@ -26,11 +29,18 @@ def set_up_logging(verbosity: int) -> None:
     verbosity
         Below 0 only errors, 0 what a user wants to know, above 0 everything, with its origin.
     """
+    global _verbosity
+    _verbosity = verbosity
     logger.remove()
     logger.configure(patcher=_without_secrets)
     level = "ERROR" if verbosity < 0 else "INFO" if verbosity == 0 else "DEBUG"
     logger.add(sys.stderr, level=level, format=_plain if verbosity <= 0 else _FILE_FORMAT, colorize=False)
     logger.enable("eoap_dask")
+
+
+def is_verbose() -> bool:
+    """Tell whether everything was asked for, tracebacks included."""
+    return _verbosity > 0
 
 
 @contextmanager

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 
+VALID_PERCENT = "eoap:valid_percent"
+"""Item property: share of the grid's pixels with data. An item with 0 is said to be empty."""
+
 Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """Given the items, return the collection and the catalog."""
 
@@ -130,6 +133,8 @@ def produce(
             outcome = Engine(plan, active, publication, finish, listener).run()
         seconds = time.monotonic() - started
         write_json(publication.root / "failures.json", {"failures": [f.to_dict() for f in outcome.failures]})
+        for key in _blank(outcome):
+            logger.warning("{} is empty: not one pixel was seen clearly.", key)
         write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
         if len(outcome.failed) > options.max_failures or not outcome.items:
             publication.keep_partial = True
@@ -218,9 +223,14 @@ def _account(plan: Plan, items: ItemSet, outcome: Outcome, seconds: float) -> di
         },
         "units": {u.unit.key: {"digest": u.digest, "done": u.unit.key in outcome.items} for u in plan.units},
         "empty_periods": list(plan.empty),
+        "blank_units": _blank(outcome),
         "versions": {"eoap-dask": __version__, **_versions()},
         "timings": {"seconds": round(seconds, 3), "finished": datetime.now(UTC).isoformat(timespec="seconds")},
     }
+
+
+def _blank(outcome: Outcome) -> list[str]:
+    return [key for key, item in sorted(outcome.items.items()) if item["properties"].get(VALID_PERCENT) == 0]
 
 
 def _versions() -> dict[str, str]:

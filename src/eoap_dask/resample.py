@@ -2,7 +2,7 @@
 
 The map is computed in float64 from the integer pixel numbers of the whole grid, so that it is the same for any
 block, strip or worker. Between two CRSs the projection is exact on a lattice of every 64th pixel of the grid and
-bilinear in between: over 64 pixels of 10 m between neighbouring UTM zones that is off by less than 1e-4 pixel.
+cubic in between: that is off by less than 1e-5 of a source pixel up to 1 km, also into degrees or Web Mercator.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 LATTICE = 64
 """Every how many pixels the projection is computed exactly."""
+
+_EDGE_TOLERANCE_PX = 1e-6
+"""A centre this close before the edge of a source pixel counts as on it, and takes the pixel to the right or below:
+which of two equally near is taken mustn't depend on rounding."""
 
 _SNAP = 0.02
 """A projected output pixel whose size in the source's units is this close to its nominal size counts as that:
@@ -59,7 +63,7 @@ class IndexMap:
         if self.inside.shape != self.shape:
             out[...] = 0
         part = out[self.inside.row : self.inside.row_stop, self.inside.col : self.inside.col_stop]
-        if part.shape == pixels.shape:
+        if (np.diff(self.rows) == 1).all() and (np.diff(self.cols) == 1).all():  # several times faster
             part[...] = pixels
         else:
             part[...] = pixels[self.rows[:, None], self.cols[None, :]]
@@ -105,8 +109,8 @@ def index_map(
 def _separable(
     x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.floating[Any]], source: Transform, source_shape: tuple[int, int]
 ) -> IndexMap | None:
-    col = np.floor((x - source[2]) / source[0]).astype(np.intp)
-    row = np.floor((y - source[5]) / source[4]).astype(np.intp)
+    col = np.floor((x - source[2]) / source[0] + _EDGE_TOLERANCE_PX).astype(np.intp)
+    row = np.floor((y - source[5]) / source[4] + _EDGE_TOLERANCE_PX).astype(np.intp)
     col_ok = np.flatnonzero((col >= 0) & (col < source_shape[1]))
     row_ok = np.flatnonzero((row >= 0) & (row < source_shape[0]))
     if not col_ok.size or not row_ok.size:
@@ -127,22 +131,22 @@ def _projected(
     source_shape: tuple[int, int],
 ) -> IndexMap | None:
     a, c, e, f = grid
-    node_rows = np.arange(rows[0] // LATTICE, rows[-1] // LATTICE + 2) * LATTICE
-    node_cols = np.arange(cols[0] // LATTICE, cols[-1] // LATTICE + 2) * LATTICE
+    node_rows = np.arange(rows[0] // LATTICE - 1, rows[-1] // LATTICE + 3) * LATTICE
+    node_cols = np.arange(cols[0] // LATTICE - 1, cols[-1] // LATTICE + 3) * LATTICE
     x, y = np.meshgrid(c + (node_cols + 0.5) * a, f + (node_rows + 0.5) * e)
     if crs != source_crs:
         x, y = transformer(crs, source_crs).transform(x, y)
     sa, sb, sc, sd, se, sf = source
     determinant = sa * se - sb * sd
-    node_col = ((x - sc) * se - (y - sf) * sb) / determinant
-    node_row = ((y - sf) * sa - (x - sc) * sd) / determinant
     height, width = source_shape
-    finite = np.isfinite(node_col) & np.isfinite(node_row)
-    if not finite.any() or not _may_touch(node_row[finite], node_col[finite], height, width):
-        return None
-    row = np.floor(_bilinear(node_row, rows, cols))
-    col = np.floor(_bilinear(node_col, rows, cols))
-    with np.errstate(invalid="ignore"):  # beyond the projection's domain there is nothing to compare
+    with np.errstate(invalid="ignore"):  # beyond the projection's domain there is nothing to compute with
+        node_col = ((x - sc) * se - (y - sf) * sb) / determinant
+        node_row = ((y - sf) * sa - (x - sc) * sd) / determinant
+        finite = np.isfinite(node_col) & np.isfinite(node_row)
+        if not finite.any() or not _may_touch(node_row[finite], node_col[finite], height, width):
+            return None
+        row = np.floor(_cubic(node_row, rows, cols) + _EDGE_TOLERANCE_PX)
+        col = np.floor(_cubic(node_col, rows, cols) + _EDGE_TOLERANCE_PX)
         ok = (row >= 0) & (row < height) & (col >= 0) & (col < width)
     if not ok.any():
         return None
@@ -162,26 +166,40 @@ def _projected(
 
 
 def _may_touch(row: npt.NDArray[np.float64], col: npt.NDArray[np.float64], height: int, width: int) -> bool:
-    # the nodes reach up to a lattice step beyond the window: this only rules out what is surely outside
+    # the nodes reach a lattice step and more beyond the window: this only rules out what is surely outside
     return bool(row.max() >= 0 and row.min() < height and col.max() >= 0 and col.min() < width)
 
 
-def _bilinear(
+def _cubic(
     nodes: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
+    """Interpolate between nodes, of which the first is one lattice step before the cell of the first pixel."""
     at = rows // LATTICE
-    t = ((rows - at * LATTICE) / LATTICE)[:, None]
+    weights = _weights((rows - at * LATTICE) / LATTICE)
     at = at - rows[0] // LATTICE
-    down = nodes[at] * (1 - t) + nodes[at + 1] * t
+    down = sum(nodes[at + k] * weights[k][:, None] for k in range(4))
     at = cols // LATTICE
-    t = (cols - at * LATTICE) / LATTICE
+    weights = _weights((cols - at * LATTICE) / LATTICE)
     at = at - cols[0] // LATTICE
-    out: npt.NDArray[np.float64] = down[:, at + 1]
-    out *= t
-    left = down[:, at]
-    left *= 1 - t
-    out += left
+    out = np.empty((rows.size, cols.size))
+    # a cell's columns share their nodes and fit the cache
+    starts = np.flatnonzero(np.diff(at, prepend=-1))
+    for start, stop in zip(starts, (*starts[1:], cols.size), strict=True):
+        part, first = out[:, start:stop], at[start]
+        np.multiply(down[:, first, None], weights[0][start:stop], out=part)
+        for k in (1, 2, 3):
+            part += down[:, first + k, None] * weights[k][start:stop]
     return out
+
+
+def _weights(t: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+    """Return Lagrange's weights of the nodes at -1, 0, 1 and 2 for positions between 0 and 1."""
+    return (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
 
 
 def pixel_size_in(geobox: GeoBox, source_crs: str) -> float:

@@ -5,6 +5,7 @@ Everything that differs between catalogues ends here; nothing behind this module
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
     Raises
     ------
     ItemError
-        when the asset declares another scale than 1 / 10000
+        when the asset declares another scale than 1 / 10000, or an offset that leaves nothing
     """
     properties = item.get("properties", {})
     if any(properties.get(flag) is True for flag in ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")):
@@ -137,6 +138,11 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
             f"Expected {1 / sensor.quantification:g}.",
         )
     if offset is not None:
+        if not abs(offset) * sensor.quantification < 65535:
+            raise ItemError(
+                f"The asset {redact(str(asset.get('href')))} of item {item.get('id')!r} declares the offset {offset}.",
+                "Expected one within the range of reflectance, such as -0.1.",
+            )
         return round(-offset * sensor.quantification)
     minimum = tuple(int(n) for n in sensor.offset_baseline.split("."))
     return sensor.offset_dn if _baseline(item) >= minimum else 0
@@ -268,8 +274,10 @@ def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> 
     try:
         height, width = (int(n) for n in shape)
         a, b, c, d, e, f = (float(n) for n in transform[:6])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise refuse("has a malformed grid") from None
+    if not all(map(math.isfinite, (a, b, c, d, e, f))):
+        raise refuse("has a malformed grid")
     if not (0 < height <= _MAX_SIDE_PX and 0 < width <= _MAX_SIDE_PX and a * e - b * d != 0):
         raise refuse(f"claims a grid of {height} × {width} pixels that can't be")
     try:

@@ -32,14 +32,14 @@ from eoap_dask.kernels.pixels import VISUAL_WHITE
 from eoap_dask.params import RunOptions, as_json, check_choices
 from eoap_dask.plan import Plan, UnitPlan, choose_sizes, is_aligned
 from eoap_dask.preview import write_thumbnail
-from eoap_dask.produce import Run, apply_changes, band_statistics, image_asset, produce, thumbnail_asset
+from eoap_dask.produce import VALID_PERCENT, Run, apply_changes, band_statistics, image_asset, produce, thumbnail_asset
 from eoap_dask.publish import check_output
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.render import ALGORITHM, Recipe
-from eoap_dask.scenes import Scene, footprint_touches, group_passes, read_scenes
-from eoap_dask.search import explain_nothing, search_items
+from eoap_dask.scenes import Pass, footprint_touches, group_passes, read_scenes
 from eoap_dask.sensors import Sensor, sensor_for
 from eoap_dask.signing import signer_from
+from eoap_dask.stac_search import explain_nothing, search_items
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
 from eoap_dask.units import Listener, Unit, digest, ignore
@@ -171,8 +171,9 @@ def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: C
         private_hosts=private_hosts_of(params.stac),
     )
     bounds = grid_bounds(geobox)
-    scenes = tuple(s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds))
-    units = [_unit(period, [s for s in scenes if s.datetime.date() in period]) for period in request.periods]
+    passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds)])
+    # a pass belongs to one period as a whole, also where midnight came between its scenes
+    units = [_unit(period, [p for p in passes if p.datetime.date() in period]) for period in request.periods]
     todo = [u for u in units if u.passes]
     if not todo:
         raise _nothing(request, items)
@@ -228,7 +229,7 @@ def cloudless_mosaic(
     NothingFoundError
         when no period has an item
     SearchError
-        when searching fails, or an item can't be used
+        when searching or signing fails, or an item can't be used
     ClusterError
         when the cluster doesn't start, or goes away
     UnitsFailedError
@@ -241,6 +242,7 @@ def cloudless_mosaic(
     check_output(options.output_dir, NAME)
     items = find_items(request)
     plan = plan_mosaic(request, items, options, client)
+    items.signer.sign(plan.units[0].unit.scenes[0].bands[0].href)  # where that fails, no unit could be made
     return produce(
         plan,
         items,
@@ -266,13 +268,13 @@ def dry_run(params: MosaicParams, options: RunOptions, client: Client | None = N
     return plan_mosaic(request, find_items(request), options, client)
 
 
-def _unit(period: Period, scenes: Sequence[Scene]) -> Unit:
+def _unit(period: Period, passes: Sequence[Pass]) -> Unit:
     return Unit(
         key=f"monthly-mosaic-{period.key}",
         title=f"Cloud-free mosaic, {period.label}",
         start=datetime.combine(period.start, clock.min, UTC),
         end=datetime.combine(period.end, clock(23, 59, 59), UTC),
-        passes=group_passes(scenes),
+        passes=tuple(passes),
     )
 
 
@@ -420,6 +422,7 @@ def finish_unit(
                 "instruments": ["msi"],
                 **({"gsd": float(geobox.transform.a)} if parse_crs(crs_name(geobox)).is_projected else {}),
                 "eoap:digest": planned.digest,
+                VALID_PERCENT: round(100 * data.sums[0][0] / pixels, 4),
                 "eoap:scenes": len(unit.scenes),
                 "eoap:passes": len(unit.passes),
                 "eoap:resampled_scenes": planned.resampled,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -16,9 +17,12 @@ from eoap_dask.cli.demo import demo
 from eoap_dask.cli.mosaic import command as mosaic_command
 from eoap_dask.errors import EoapError
 
+PATIENCE_S = 15.0
+"""A second Ctrl-C is impatience, because cleaning up takes a moment; after this long, the first one got lost."""
 
-class Terminated(BaseException):
-    """SIGTERM came: unwind, as for Ctrl-C."""
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM came: unwind."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,21 +47,23 @@ def cloudless_mosaic() -> NoReturn:
 
 def _run(command: click.Command, name: str) -> NoReturn:
     """Run a command and leave with the documented exit code; a traceback is only shown with -v."""
-    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_guarded(lambda: command.main(prog_name=name, standalone_mode=False)))
 
 
 def _guarded(action: Callable[[], Any]) -> int:
+    stop = _Stop()
     try:
-        return int(action() or 0)
+        with stop:
+            return int(action() or 0)
     except click.exceptions.Exit as exc:
         return exc.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except Stopped:
+        start = "\n" if sys.stderr.isatty() else ""  # where the terminal has written ^C
+        click.echo(f"{start}Stopped{' by SIGTERM' if stop.number == signal.SIGTERM else ''}.", err=True)
+        return 128 + stop.number
+    except click.Abort:
         click.echo("Stopped.", err=True)
         return 130
-    except Terminated:
-        click.echo("Stopped by SIGTERM.", err=True)
-        return 143
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code
@@ -76,13 +82,36 @@ def _guarded(action: Callable[[], Any]) -> int:
 
 
 def _explain(message: str) -> None:
+    from eoap_dask.logs import is_verbose
     from eoap_dask.trust import redact
 
-    if any(a in {"--verbose"} or (a.startswith("-v") and not a.startswith("--")) for a in sys.argv[1:]):
+    if is_verbose():
         click.echo(redact(traceback.format_exc()), err=True)
     click.echo(redact(message), err=True)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; cleaning up takes a moment
-    raise Terminated
+class _Stop:
+    """Lets SIGINT and SIGTERM raise `Stopped` in its context, whatever else becomes of that on its way out."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Of the signal that came."""
+        self._when = 0.0
+        self._is_over = False
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, or the & of a script, asked
+                signal.signal(number, self._take)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._is_over = True  # and the handlers stay: there is nothing left to be stopped
+        if self.number and error is not None:
+            raise Stopped from error  # an import, say, makes an ImportError of what interrupts it
+
+    def _take(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        now = time.monotonic()
+        if self._is_over or (self.number and now - self._when < PATIENCE_S):
+            return
+        self.number, self._when = number, now
+        raise Stopped

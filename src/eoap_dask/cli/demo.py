@@ -33,11 +33,12 @@ Examples:
 @verbosity_options
 def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
     """Make an archive, mosaic it, and print the path of a picture."""
-    from eoap_dask.cli.progress import Progress
-    from eoap_dask.demo.showcase import run_demo
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
+    from eoap_dask.cli.progress import Progress
+    from eoap_dask.demo.showcase import run_demo
+
     options = picked(RunOptions, values)
     with Progress(quiet=quiet) as progress:
         made = run_demo(
@@ -105,29 +106,30 @@ def serve(
     quiet: bool,
 ) -> None:
     """Serve an archive as a STAC API with its files, until Ctrl-C. Prints the API's URL."""
+    import socket
     import threading
 
-    from eoap_dask.demo import DemoServer, make_archive
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
-    wrong = [f for f in faults if "=" not in f]
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} isn't PATH=FAULT. Try B04=404.", param_hint="--fault")
+    from eoap_dask.demo import DemoServer, make_archive
+    from eoap_dask.demo.server import check_faults
+
+    odd = [f for f in faults if "=" not in f]
+    if odd:
+        raise click.BadParameter(f"{odd[0]!r} isn't PATH=FAULT. Try B04=404.", param_hint="--fault")
+    wrong = dict(f.split("=", 1) for f in faults)
+    check_faults(wrong, None)
+    try:
+        socket.create_server(("127.0.0.1", port)).close()  # better told before the archive is made
+    except OSError as exc:
+        raise click.BadParameter(f"{port} can't be used: {exc.strerror}. Try --port 0.", param_hint="--port") from exc
     with tempfile.TemporaryDirectory(prefix="eoap-dask-demo-") as scratch:
         root = directory or Path(scratch) / "archive"
         if not (root / "items.json").exists():
             if not quiet:
                 click.echo("Making a synthetic Sentinel-2 archive …", err=True)
             make_archive(root)
-        try:
-            server = DemoServer(
-                root, port=port, latency_s=latency, faults=dict(f.split("=", 1) for f in faults), sign=sign
-            ).start()
-        except OSError as exc:
-            raise click.ClickException(f"Port {port} can't be used: {exc.strerror}. Try --port 0.") from exc
-        try:
+        with DemoServer(root, port=port, latency_s=latency, faults=wrong, sign=sign) as server:
             click.echo(server.url)
             threading.Event().wait()
-        finally:
-            server.close()

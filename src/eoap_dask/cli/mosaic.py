@@ -45,11 +45,12 @@ def command(dry_run: bool, as_json: bool, verbose: int, quiet: bool, **values: A
     writes it as surface reflectance × 10000 (uint16, 0 = nodata), with the number of clear observations and a
     picture. Prints the path of the catalog.
     """
-    from eoap_dask.applications import cloudless_mosaic as application
-    from eoap_dask.cli.progress import Progress
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
+    from eoap_dask.applications import cloudless_mosaic as application
+    from eoap_dask.cli.progress import Progress
+
     params, options = picked(MosaicParams, values), picked(RunOptions, values)
     if dry_run:
         plan = application.dry_run(params, options)

@@ -59,10 +59,19 @@ def verbosity_options(function: F) -> F:
 
 def result_options(function: F) -> F:
     """Add --dry-run and --json."""
-    function = click.option("--json", "as_json", is_flag=True, help="Print the result, or the plan, as JSON.")(function)
-    return click.option("--dry-run", is_flag=True, help="Print what would be done, and stop before any pixel is read.")(
-        function
-    )
+    function = click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print the result, or the plan, as JSON.",
+        envvar=f"{ENV_PREFIX}JSON",
+    )(function)
+    return click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Print what would be done, and stop before any pixel is read.",
+        envvar=f"{ENV_PREFIX}DRY_RUN",
+    )(function)
 
 
 def _option(name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any) -> Callable[[F], F]:

@@ -54,7 +54,7 @@ class Progress:
         elif event.kind == "unit-failed":
             if self._bar is not None:
                 click.echo(err=True)  # below the bar, which goes on in a line of its own
-            logger.error("{} failed. {}", event.unit, event.message)
+            logger.warning("{} failed. {}", event.unit, event.message)  # whether it is an error is said at the end
         else:
             logger.debug("{} is done", event.unit)
 

@@ -137,7 +137,7 @@ class GdalRaster:
         )
 
     def _fault(self, exc: Exception) -> AssetError:
-        reason = redact(" ".join(str(exc.__cause__ or exc).split()))
+        reason = exc.what if isinstance(exc, SigningError) else redact(" ".join(str(exc.__cause__ or exc).split()))
         tried = f"after {self.reader.attempts} attempts"
         return AssetError(
             f"The asset {self.source.asset!r} of item {self.item_id!r} can't be read {tried}: {_plain(reason)}",
@@ -169,4 +169,6 @@ def _plain(reason: str) -> str:
         or "not recognized as a supported file format" in reason
     ):
         return "it isn't a raster file (an error page, perhaps)."
+    if re.search(r"IReadBlock failed|TIFFRead\w+\(\)|TIFFFetch", reason):
+        return "a part of it can't be fetched or decoded (a file cut short, perhaps)."
     return reason if reason.endswith(".") else f"{reason}."

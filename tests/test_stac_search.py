@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping, shape
 
-from eoap_dask import search as search_module
+from eoap_dask import stac_search as search_module
 from eoap_dask.aoi import parse_aoi
 from eoap_dask.errors import CollectionError, HrefError, OutputError, SearchError, UsageError
 from eoap_dask.itemset import ItemSet, footprint, instant, normalised, ordered
-from eoap_dask.search import explain_nothing, search_items
+from eoap_dask.stac_search import explain_nothing, search_items
 
 SECRET = "hunter2SECRET"
 AOI = parse_aoi("12,41,13,42")

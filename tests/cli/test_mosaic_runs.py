@@ -1,0 +1,292 @@
+"""What succeeds: the result, what is said about it and where, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import socket
+from pathlib import Path
+
+import click
+import pytest
+from command_line import Done, Shell, make_shell, read_json
+
+from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.cli import cli as root_command
+from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.params import RunOptions, declarations
+
+MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
+FILES = {"count.tif", "thumbnail.png", "visual.tif"}
+
+
+def assert_complete(output: Path, units: list[str]) -> None:
+    """Check that an output holds these units, whole, and a catalog that lists them."""
+    assert {path.name for path in output.iterdir()} == {
+        *("catalog.json", "collection.json", "items.json", "run.json", "failures.json", "run.log"),
+        *units,
+    }
+    for unit in units:
+        assert {path.name for path in (output / unit).iterdir()} == {*FILES, f"{unit}.tif", f"{unit}.json"}
+    links = [link["href"] for link in read_json(output / "catalog.json")["links"] if link["rel"] == "item"]
+    assert links == [f"./{unit}/{unit}.json" for unit in units]
+
+
+# ----------------------------------------------------------------------------------------------------
+# The command as it is known
+
+
+def test_the_known_command_works(asked: tuple[Shell, Done]) -> None:
+    shell, done = asked
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{shell.cwd / 'monthly-mosaic' / 'catalog.json'}\n"
+    assert_complete(shell.cwd / "monthly-mosaic", MONTHS)
+    assert read_json(shell.cwd / "monthly-mosaic" / "failures.json") == {"failures": []}
+    shell.assert_tidy()
+
+
+def test_it_says_little_and_without_control_characters(asked: tuple[Shell, Done]) -> None:
+    _, done = asked
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("Searching http://127.0.0.1:")
+    assert "items found" in lines[1]
+    assert "3 units, 3 blocks" in done.stderr
+    assert len(lines) < 8
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]|Traceback|Warning", done.stderr)
+
+
+def test_the_defaults_are_the_known_command(asked: tuple[Shell, Done], shell: Shell, calm: DemoServer) -> None:
+    done = shell.mosaic("--dry-run", "--json", env={"EOAP_DASK_STAC": calm.url})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["params"] == read_json(asked[0].cwd / "monthly-mosaic" / "run.json")["params"]
+
+
+# ----------------------------------------------------------------------------------------------------
+# Dry runs
+
+
+@pytest.fixture(scope="module")
+def planned(calm: DemoServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, Done]:
+    """A dry run, as JSON."""
+    shell = make_shell(tmp_path_factory.mktemp("planned"))
+    calm.stats.reset()
+    return shell, shell.mosaic("--stac", calm.url, "--dry-run", "--json", "--max-cloud-cover", "8")
+
+
+def test_a_dry_run_reads_and_writes_nothing(planned: tuple[Shell, Done], calm: DemoServer) -> None:
+    shell, done = planned
+    assert done.returncode == 0, done.stderr
+    assert calm.stats.requests == calm.stats.api_requests > 0
+    assert shell.files() == []
+    shell.assert_tidy()
+
+
+def test_a_dry_run_tells_the_plan_as_json(planned: tuple[Shell, Done]) -> None:
+    plan = json.loads(planned[1].stdout)
+    assert [unit["key"] for unit in plan["units"]] == [MONTHS[0], MONTHS[2]]
+    assert plan["empty_periods"] == [MONTHS[1]]
+    assert plan["grid"]["crs"] == "EPSG:32610"
+    assert plan["blocks"] == 2
+
+
+def test_a_dry_run_tells_the_plan_in_words(shell: Shell, calm: DemoServer) -> None:
+    done = shell.mosaic("--stac", calm.url, "--dry-run", "-q", "--max-cloud-cover", "8")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("cloudless-mosaic: 2 units, 2 blocks")
+    assert f"{MONTHS[1]}  nothing found" in done.stdout
+
+
+# ----------------------------------------------------------------------------------------------------
+# What is said
+
+
+def test_json_alone_on_stdout_and_nothing_on_stderr(shell: Shell, calm: DemoServer) -> None:
+    done = shell.mosaic("--stac", calm.url, "--json", "-q", "--max-items", "4", "--output-dir", "out/of/here")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    result = json.loads(done.stdout)
+    output = shell.cwd / "out/of/here"
+    assert (shell.cwd / result["catalog"]).samefile(output / "catalog.json")
+    assert [item["id"] for item in result["items"]] == [MONTHS[2]]
+    assert all((shell.cwd / path).is_file() for item in result["items"] for path in item["assets"].values())
+    assert result["empty_periods"] == MONTHS[:2]
+    assert result["failures"] == []
+    # that the search was cut is recorded, though nothing was said
+    assert read_json(output / "run.json")["search"] == {
+        "stac": calm.url,
+        "collection": "sentinel-2-l2a",
+        "items": 4,
+        "truncated": True,
+    }
+    assert read_json(output / "items.json")["eoap:truncated"] is True
+
+
+def test_what_is_missing_is_said_and_recorded(shell: Shell, calm: DemoServer) -> None:
+    done = shell.mosaic("--stac", calm.url, "--max-items", "4", "--resolution", "400")
+    assert done.returncode == 0
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning: ")]
+    assert any("cut at 4 items" in line and "--max-items" in line for line in warnings)
+    for month in MONTHS[:2]:
+        assert any(f"Nothing was found for {month}" in line for line in warnings)
+    assert len(warnings) == 3
+    output = shell.cwd / "monthly-mosaic"
+    assert_complete(output, [MONTHS[2]])
+    assert read_json(output / "run.json")["empty_periods"] == MONTHS[:2]
+
+
+def test_verbose_shows_where_an_error_came_from(shell: Shell) -> None:
+    for how in ({"env": {"EOAP_DASK_VERBOSE": "1"}}, {}):
+        done = shell.mosaic("--collection", "landsat-9", *([] if how else ["-v"]), **how)
+        assert done.returncode == 2
+        assert "Traceback (most recent call last)" in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("Error: How to read the collection 'landsat-9'")
+        assert done.stdout == ""
+
+
+# ----------------------------------------------------------------------------------------------------
+# Environment variables
+
+
+def test_every_option_has_an_environment_variable() -> None:
+    command = root_command.commands["cloudless-mosaic"]
+    assert isinstance(command, click.Command)
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    assert {p.name for p in options} >= {*declarations(MosaicParams), *declarations(RunOptions), "dry_run", "as_json"}
+    for option in options:
+        flag = max(option.opts, key=len).removeprefix("--")
+        assert option.envvar == f"EOAP_DASK_{flag.replace('-', '_').upper()}"
+        assert option.help
+
+
+def test_environment_variables_are_taken(shell: Shell, calm: DemoServer) -> None:
+    values = {
+        "STAC": calm.url,
+        "START_DATE": "2020-11-01",
+        "END_DATE": "2020-12-15",
+        "AOI": "-122.2,47.6,-122.1,47.7",
+        "BANDS": "red green",
+        "RESOLUTION": "200",
+        "CRS": "EPSG:32611",
+        "MAX_CLOUD_COVER": "50.5",
+        "MAX_ITEMS": "77",
+        "CLIP": "false",
+        "CLOUD_MASK": "none",
+        "WORKERS": "1",
+        "JSON": "1",
+        "DRY_RUN": "1",
+        "QUIET": "1",
+    }
+    done = shell.mosaic("--resolution", "250", env={f"EOAP_DASK_{name}": value for name, value in values.items()})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    plan = json.loads(done.stdout)
+    assert (
+        plan["params"]
+        | {
+            "stac": calm.url,
+            "start_date": "2020-11-01",
+            "end_date": "2020-12-15",
+            "aoi": "-122.2,47.6,-122.1,47.7",
+            "bands": ["red", "green"],
+            "resolution": 250.0,  # the command line goes before the environment
+            "crs": "EPSG:32611",
+            "max_cloud_cover": 50.5,
+            "max_items": 77,
+            "clip": False,
+            "cloud_mask": "none",
+        }
+        == plan["params"]
+    )
+    assert plan["cluster"]["workers"] == 1
+
+
+def test_a_wrong_environment_variable_is_named(shell: Shell) -> None:
+    done = shell.mosaic(env={"EOAP_DASK_RESOLUTION": "ten"})
+    assert done.returncode == 2
+    assert "'ten'" in done.stderr
+    assert "EOAP_DASK_RESOLUTION" in done.stderr or "--resolution" in done.stderr
+
+
+# ----------------------------------------------------------------------------------------------------
+# The examples of --help
+
+
+def examples(command: click.Command) -> list[str]:
+    """Return the examples in the epilogs of a command and those below it."""
+    found = re.findall(r"^  ((?:eoap-dask|cloudless-mosaic)\b.*)$", command.epilog or "", re.MULTILINE)
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            found += examples(one)
+    return found
+
+
+@pytest.fixture(scope="module")
+def village(calm: DemoServer, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """Where the examples are run one after the other, with the file that they need."""
+    shell = make_shell(tmp_path_factory.mktemp("village"), {"EOAP_DASK_STAC": calm.url})
+    ring = [[-122.2, 47.6], [-122.1, 47.6], [-122.1, 47.7], [-122.2, 47.6]]
+    (shell.cwd / "area.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    return shell
+
+
+def test_there_are_examples() -> None:
+    assert len(examples(root_command)) >= 7
+
+
+@pytest.mark.parametrize("example", examples(root_command.commands["cloudless-mosaic"]))
+def test_an_example_of_the_mosaic(example: str, village: Shell) -> None:
+    arguments = shlex.split(example)
+    done = village.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    village.assert_tidy()
+    if "--dry-run" not in arguments:
+        assert (village.cwd / done.stdout.strip()).name == "catalog.json"
+        assert (village.cwd / done.stdout.strip()).is_file()
+
+
+DEMOS = [e for e in examples(root_command) if e.startswith("eoap-dask demo run")]
+
+
+SMALLER = """
+from functools import partial
+from eoap_dask.cli import main
+from eoap_dask.demo import showcase
+showcase.make_archive = partial(showcase.make_archive, size_px=512, resolution_m=60.0, dates_per_month=4)
+main()
+"""
+
+
+@pytest.mark.parametrize("example", DEMOS)
+def test_an_example_of_the_demo(example: str, shell: Shell) -> None:
+    # the first as it is; once is enough
+    program = ("-m", "eoap_dask") if example == DEMOS[0] else ("-c", SMALLER)
+    done = shell.wait(shell.start(*shlex.split(example)[1:], program=program), 120)
+    assert done.returncode == 0, done.stderr
+    picture = shell.cwd / done.stdout.strip()
+    assert picture.name == "picture.png"
+    assert picture.is_file()
+    assert_complete(picture.parent / "mosaic", MONTHS)
+    shell.assert_tidy()
+
+
+def test_the_example_of_the_demo_as_a_server(shell: Shell, archive: Archive) -> None:
+    (example,) = [e for e in examples(root_command) if e.startswith("eoap-dask demo serve")]
+    arguments = shlex.split(example)[1:]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments[arguments.index("--port") + 1] = str(taken.getsockname()[1])
+        refused = shell.run(*arguments)
+    assert refused.returncode == 2
+    assert "Try --port 0." in refused.stderr
+    process = shell.start(*arguments, "--directory", archive.root)
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    (follows,) = [e for e in examples(root_command) if "127.0.0.1:8123" in e]
+    found = shell.run(*shlex.split(follows.replace("http://127.0.0.1:8123/stac", url)), "--dry-run")
+    assert found.returncode == 0, found.stderr
+    process.send_signal(signal.SIGINT)
+    done = shell.wait(process)
+    assert (done.returncode, done.stderr) == (130, "Stopped.\n")
+    shell.assert_tidy()

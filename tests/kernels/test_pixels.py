@@ -1,0 +1,190 @@
+"""Numbers to stored pixels, passes to layers, overviews, pictures and sums: each against plain Python."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from eoap_dask.kernels.pixels import fill_layer, halve_mean, halve_nearest, statistics, to_stored, visual
+
+Image = np.ndarray[Any, np.dtype[Any]]
+
+ALL = np.arange(65536, dtype=np.uint16)
+
+
+def images(dtype: type, bands: tuple[int, int] = (1, 3)) -> st.SearchStrategy[Image]:
+    top = int(np.iinfo(dtype).max)
+    numbers = st.sampled_from([0, 0, 1, 2, top - 1, top]) | st.integers(0, top)
+    return hnp.arrays(dtype, st.tuples(st.integers(*bands), st.integers(1, 7), st.integers(1, 7)), elements=numbers)
+
+
+# Digital numbers
+
+
+@pytest.mark.parametrize("nodata", [0, 1, 1000, 65535])
+@pytest.mark.parametrize("offset", [0, 1, 1000, 65534, -1, -1000, -65534])
+def test_every_digital_number(offset: int, nodata: int) -> None:
+    dn = ALL.copy()
+    to_stored(dn, offset, nodata)
+    expected = [0 if n in (0, nodata) else min(max(1, n - offset), 65535) for n in range(65536)]
+    np.testing.assert_array_equal(dn, np.array(expected, np.uint16), strict=True)
+
+
+def test_the_reflectance_of_baseline_4_known_by_hand() -> None:
+    dn = np.array([[0, 1, 999, 1000, 1001, 2500, 11000, 65535]], np.uint16)
+    to_stored(dn, 1000)
+    assert dn.tolist() == [[0, 1, 1, 1, 1, 1500, 10000, 64535]]
+
+
+def test_a_strided_view_is_changed_in_place() -> None:
+    dn = np.full((4, 6), 1500, np.uint16)
+    to_stored(dn[::2, 1::2], 1000)
+    assert dn[::2, 1::2].tolist() == [[500] * 3] * 2
+    assert (dn[1::2] == 1500).all()
+    assert (dn[:, ::2] == 1500).all()
+
+
+# Passes
+
+
+@st.composite
+def passes_of(draw: st.DrawFn) -> list[tuple[Image, Image | None]]:
+    bands, height, width = draw(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)))
+    masked = draw(st.booleans())
+    return [
+        (
+            draw(hnp.arrays(np.uint16, (bands, height, width), elements=st.sampled_from([0, 0, 5, 6, 7]))),
+            draw(hnp.arrays(bool, (height, width))) if masked else None,
+        )
+        for _ in range(draw(st.integers(1, 4)))
+    ]
+
+
+@given(passes_of())
+def test_the_first_scene_with_data_in_all_bands_gives_values_and_mask(scenes: list[tuple[Image, Image | None]]) -> None:
+    layer = np.full_like(scenes[0][0], 999)  # an untouched layer holds anything
+    dropped = np.ones(layer.shape[1:], bool)
+    for number, (scene, mask) in enumerate(scenes):
+        fill_layer(layer, dropped, scene.copy(), None if mask is None else mask.copy(), first=number == 0)
+    for row, col in np.ndindex(dropped.shape):
+        owner = next((s for s in scenes if all(s[0][:, row, col])), None)
+        if owner is None:
+            assert not layer[:, row, col].any()
+            assert not dropped[row, col]
+        else:
+            assert layer[:, row, col].tolist() == owner[0][:, row, col].tolist()
+            assert dropped[row, col] == (False if owner[1] is None else owner[1][row, col])
+
+
+def test_a_cloudy_first_scene_is_not_mended_by_the_second() -> None:
+    layer, dropped = np.empty((1, 1, 2), np.uint16), np.empty((1, 2), bool)
+    fill_layer(layer, dropped, np.array([[[10, 0]]], np.uint16), np.array([[True, False]]), first=True)
+    fill_layer(layer, dropped, np.array([[[20, 20]]], np.uint16), np.array([[False, True]]), first=False)
+    assert layer.tolist() == [[[10, 20]]]
+    assert dropped.tolist() == [[True, True]]
+
+
+def test_a_scene_may_be_the_layer_itself() -> None:
+    layer = np.array([[[3, 4]], [[0, 5]]], np.uint16)
+    dropped = np.empty((1, 2), bool)
+    fill_layer(layer, dropped, layer, np.array([[True, True]]), first=True)
+    assert layer.tolist() == [[[0, 4]], [[0, 5]]]
+    assert dropped.tolist() == [[False, True]]
+
+
+# Overviews
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@given(data=st.data())
+def test_an_overview_is_the_rounded_mean_of_valid_pixels(dtype: type, data: st.DataObject) -> None:
+    image = data.draw(images(dtype))
+    half = halve_mean(image)
+    bands, height, width = image.shape
+    assert half.shape == (bands, ceil(height / 2), ceil(width / 2))
+    assert half.dtype == dtype
+    for band, row, col in np.ndindex(half.shape):
+        cell = [int(v) for v in image[band, 2 * row : 2 * row + 2, 2 * col : 2 * col + 2].flat if v]
+        assert half[band, row, col] == (floor(Fraction(sum(cell), len(cell)) + Fraction(1, 2)) if cell else 0)
+
+
+@given(images(np.uint16))
+def test_a_nearest_overview_takes_the_top_left(image: Image) -> None:
+    half = halve_nearest(image)
+    assert half.flags.c_contiguous
+    assert half.dtype == image.dtype
+    assert half.shape == (image.shape[0], ceil(image.shape[1] / 2), ceil(image.shape[2] / 2))
+    for band, row, col in np.ndindex(half.shape):
+        assert half[band, row, col] == image[band, 2 * row, 2 * col]
+
+
+def test_overviews_known_by_hand() -> None:
+    image = np.array([[[1, 2, 65535], [0, 0, 65534], [65535, 65535, 0]]], np.uint16)
+    assert halve_mean(image).tolist() == [[[2, 65535], [65535, 0]]]
+    assert halve_nearest(image).tolist() == [[[1, 65535], [65535, 0]]]
+    assert halve_mean(np.array([[[1, 1], [1, 2]]], np.uint8)).tolist() == [[[1]]]  # 1.25
+    assert halve_mean(np.array([[[1, 1], [2, 2]]], np.uint8)).tolist() == [[[2]]]  # 1.5, half up
+    assert halve_mean(np.full((1, 2, 2), 255, np.uint8)).tolist() == [[[255]]]
+
+
+# Pictures
+
+
+def test_reflectance_up_to_0_3_becomes_1_to_255() -> None:
+    greys = visual(ALL.reshape(1, 256, 256), (0,)).ravel()
+    bright = [min(Fraction(n, 10000) / Fraction(3, 10), Fraction(1)) for n in range(1, 65536)]
+    expected = [0, *(1 + floor(254 * b + Fraction(1, 2)) for b in bright)]
+    np.testing.assert_array_equal(greys, np.array(expected, np.uint8), strict=True)
+    assert greys[[1, 1500, 3000, 65535]].tolist() == [1, 128, 255, 255]
+
+
+@given(images(np.uint16, bands=(4, 4)), st.sampled_from([(0,), (3,), (2, 1, 0), (3, 0, 1)]))
+def test_no_data_in_any_picked_band_is_0_in_all(image: Image, picks: tuple[int, ...]) -> None:
+    before = image.copy()
+    picture = visual(image, picks)
+    assert picture.shape == (len(picks), *image.shape[1:])
+    assert picture.dtype == np.uint8
+    some = (image[list(picks)] != 0).all(axis=0)
+    np.testing.assert_array_equal((picture != 0), np.broadcast_to(some, picture.shape))
+    for place, band in enumerate(picks):
+        np.testing.assert_array_equal(picture[place][some], visual(image[band : band + 1], (0,))[0][some])
+    np.testing.assert_array_equal(image, before)
+
+
+# Sums
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@given(data=st.data())
+def test_sums_are_those_of_python(dtype: type, data: st.DataObject) -> None:
+    image = data.draw(images(dtype))
+    for band, sums in zip(image, statistics(image), strict=True):
+        values = [int(v) for v in band.flat if v]
+        expected = (
+            len(values),
+            sum(values),
+            sum(v * v for v in values),
+            min(values, default=0),
+            max(values, default=0),
+        )
+        assert sums == expected
+        assert all(type(n) is int for n in sums)
+
+
+def test_sums_of_many_bright_pixels_are_exact_and_fit_those_of_float64() -> None:
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 65536, (2, 700, 900), dtype=np.uint16)
+    image[1] = 65535
+    for band, (number, total, squares, low, high) in zip(image, statistics(image), strict=True):
+        valid = band[band != 0].astype(np.float64)
+        assert (number, low, high) == (valid.size, valid.min(), valid.max())
+        assert total / number == pytest.approx(valid.mean(), rel=1e-12)
+        assert squares / number - (total / number) ** 2 == pytest.approx(valid.var(), rel=1e-9, abs=1e-3)
+    assert statistics(image)[1] == (630_000, 630_000 * 65535, 630_000 * 65535**2, 65535, 65535)

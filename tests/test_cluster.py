@@ -1,0 +1,235 @@
+"""Clusters: as large as the machine allows, somebody else's where there is one, and gone without a trace."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.system
+import distributed
+import distributed.system
+import psutil
+import pytest
+from distributed import Client, default_client
+
+from eoap_dask.cluster import Size, local_client, local_size, open_client, size_of
+from eoap_dask.errors import ClusterError, UsageError
+
+GIB = 1 << 30
+SMALL = Size(1, 1, GIB)
+
+
+# How large.
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Pretend to be on a machine, or in a container, with so many cores and so much memory."""
+
+    def pretend(cores: int, memory: int = 16 * GIB) -> None:
+        monkeypatch.setattr(dask.system, "CPU_COUNT", cores)
+        monkeypatch.setattr(distributed.system, "MEMORY_LIMIT", memory)
+
+    return pretend
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4, 5, 8, 9, 16, 64, 250])
+@pytest.mark.parametrize("tasks", [None, 1, 3, 1000])
+def test_a_cluster_uses_the_cores_and_no_more(machine: Any, cores: int, tasks: int | None) -> None:
+    machine(cores)
+    size = local_size(tasks=tasks)
+    wanted = min(cores, tasks or cores)
+    assert size.workers >= 1
+    assert size.threads_per_worker in range(1, 5)
+    assert wanted <= size.slots < wanted + size.workers  # a remainder may be shared out
+
+
+@pytest.mark.parametrize("workers", [None, 1, 2, 7])
+@pytest.mark.parametrize("memory", [2 * GIB, 16 * GIB, 1000 * GIB])
+def test_memory_is_shared_out_with_some_left(machine: Any, workers: int | None, memory: int) -> None:
+    machine(8, memory)
+    size = local_size(workers)
+    assert size.workers * size.memory_per_worker <= 0.8 * memory
+    assert size.workers * size.memory_per_worker > 0.79 * memory
+
+
+def test_what_was_asked_for_counts(machine: Any) -> None:
+    machine(8)
+    assert local_size(workers=3) == Size(3, 2, int(16 * GIB * 0.8) // 3)
+    assert local_size(workers=20).threads_per_worker == 1
+    assert local_size(memory_per_worker=3 * GIB).memory_per_worker == 3 * GIB
+    assert local_size(workers=2, memory_per_worker=GIB, tasks=1) == Size(2, 4, GIB)
+    assert Size(3, 2, GIB).slots == 6
+
+
+# Gone without a trace.
+
+
+def processes() -> set[int]:
+    """Our descendants, but for the tracker that Python keeps for all of them."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(child.cmdline()):
+                found.add(child.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def threads() -> set[str]:
+    return {t.name for t in threading.enumerate() if not t.daemon}
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go in this test, and in the processes that it starts."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@contextmanager
+def nothing_stays(scratch: Path) -> Iterator[None]:
+    before = processes(), threads(), set(Path.cwd().iterdir())
+    levels = [logging.getLogger(name).level for name in ("distributed", "distributed.worker", "bokeh", "tornado")]
+    settings = {key: dask.config.get(key, None) for key in ("distributed.worker.memory.spill", "temporary-directory")}
+    yield
+    deadline = time.monotonic() + 10
+    while processes() - before[0] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes() - before[0] == set()
+    assert threads() - before[1] == set()
+    assert set(Path.cwd().iterdir()) == before[2]
+    assert list(scratch.iterdir()) == []
+    assert levels == [
+        logging.getLogger(name).level for name in ("distributed", "distributed.worker", "bokeh", "tornado")
+    ]
+    assert settings == {key: dask.config.get(key, None) for key in settings}
+    with pytest.raises(ValueError, match="No client"):
+        default_client()
+
+
+@pytest.mark.cluster
+def test_nothing_is_left_after_success(scratch: Path) -> None:
+    with nothing_stays(scratch):
+        with local_client(Size(2, 1, GIB)) as client:
+            assert sum(client.gather(client.map(abs, range(-4, 0)))) == 10
+            workers = set(client.run(os.getpid).values())
+            assert len(workers) == 2
+            assert workers <= processes()
+        assert client.status == "closed"
+        assert not any(psutil.pid_exists(pid) for pid in workers)
+
+
+def fail(fault: type[BaseException], *, busy: bool) -> None:
+    with local_client(SMALL) as client:
+        if busy:
+            task = client.submit(time.sleep, 60)
+            deadline = time.monotonic() + 10
+            while not any(task.key in keys for keys in client.processing().values()) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        raise fault("something happened")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("fault", [KeyError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_after_a_fault(scratch: Path, fault: type[BaseException]) -> None:
+    with nothing_stays(scratch), pytest.raises(fault):
+        fail(fault, busy=False)
+
+
+@pytest.mark.cluster
+def test_work_that_goes_on_is_not_waited_for(scratch: Path) -> None:
+    began = time.monotonic()
+    with nothing_stays(scratch), pytest.raises(KeyError):
+        fail(KeyError, busy=True)
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.cluster
+def test_nothing_is_left_of_a_cluster_whose_worker_died(scratch: Path) -> None:
+    with nothing_stays(scratch), local_client(SMALL) as client:
+        (pid,) = client.run(os.getpid).values()
+        psutil.Process(pid).kill()
+        assert client.submit(abs, -3).result(timeout=30) == 3  # another took its place
+        assert set(client.run(os.getpid).values()) != {pid}
+
+
+def test_a_cluster_that_does_not_start(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no port is free")
+
+    monkeypatch.setattr(distributed, "LocalCluster", refuse)
+    with nothing_stays(scratch):
+        with pytest.raises(ClusterError, match="no port is free") as caught, local_client(SMALL):
+            pytest.fail("there's nothing to work with")
+        assert caught.value.exit_code == 5
+
+
+@pytest.mark.cluster
+def test_a_fault_of_the_work_is_not_one_of_the_cluster(scratch: Path) -> None:
+    """OSError, ValueError and the like mean a failed start only while it starts."""
+    with nothing_stays(scratch), pytest.raises(ValueError, match="mine"), local_client(SMALL):
+        raise ValueError("mine")
+
+
+# Whose.
+
+
+@pytest.mark.cluster
+def test_size_of() -> None:
+    with local_client(Size(2, 3, GIB)) as client:
+        assert size_of(client) == Size(2, 3, GIB)
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None, memory_limit=0) as client:
+        size = size_of(client)  # no limit is a large one, not none at all
+        assert (size.workers, size.threads_per_worker) == (1, 2)
+        assert size.memory_per_worker > 1000 * GIB
+        client.cluster.scale(0)
+        deadline = time.monotonic() + 10
+        while client.scheduler_info(n_workers=-1)["workers"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with pytest.raises(ClusterError, match="no workers"):
+            size_of(client)
+
+
+@pytest.mark.cluster
+def test_a_cluster_that_is_there_is_used_and_kept() -> None:
+    with local_client(SMALL) as mine:
+        with open_client("auto", SMALL) as active:
+            assert active is mine
+        with open_client("auto", SMALL, mine) as given:
+            assert given is mine
+        with open_client("local", SMALL, mine) as given:
+            assert given is mine
+        assert mine.submit(abs, -1).result() == 1
+
+        with open_client("local", SMALL) as own:  # asked for by name
+            assert own is not mine
+            assert own.scheduler.address != mine.scheduler.address
+        assert own.status == "closed"
+        assert default_client() is mine
+        assert mine.submit(abs, -2).result() == 2
+
+
+@pytest.mark.cluster
+def test_without_one_a_cluster_is_started_and_stopped(scratch: Path) -> None:
+    with nothing_stays(scratch):
+        with open_client("auto", SMALL) as own:
+            assert size_of(own) == SMALL
+        assert own.status == "closed"
+
+
+def test_an_unknown_kind_of_cluster() -> None:
+    with pytest.raises(UsageError, match="'moon' can't be used"), open_client("moon", SMALL):
+        pytest.fail("there's nothing to work with")
