@@ -91,9 +91,11 @@ def threads() -> set[str]:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go in this test, and in the processes that it starts."""
-    folder = tmp_path / "scratch"
+    """Where temporary files go in this test, and in the processes that it starts; the current directory is another."""
+    folder, here = tmp_path / "scratch", tmp_path / "here"
     folder.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
     return folder
@@ -101,7 +103,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def nothing_stays(scratch: Path) -> Iterator[None]:
-    before = processes(), threads(), set(Path.cwd().iterdir())
+    before = processes(), threads()
     levels = [logging.getLogger(name).level for name in ("distributed", "distributed.worker", "bokeh", "tornado")]
     settings = {key: dask.config.get(key, None) for key in ("distributed.worker.memory.spill", "temporary-directory")}
     yield
@@ -110,7 +112,7 @@ def nothing_stays(scratch: Path) -> Iterator[None]:
         time.sleep(0.05)
     assert processes() - before[0] == set()
     assert threads() - before[1] == set()
-    assert set(Path.cwd().iterdir()) == before[2]
+    assert list(Path.cwd().iterdir()) == []
     assert list(scratch.iterdir()) == []
     assert levels == [
         logging.getLogger(name).level for name in ("distributed", "distributed.worker", "bokeh", "tornado")

@@ -67,7 +67,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("output")
-    archive = make_archive(root / "demo", size_px=256, months=MONTHS, dates_per_month=3)
+    archive = make_archive(root / "demo", size_px=256, months=MONTHS, dates_per_month=3, workers=1)
     with ServerProcess(archive, sign=True) as server, local_client(Size(1, 2, 2 << 30)) as client:
         yield Place(archive, server, client, root)
 

@@ -33,7 +33,7 @@ from odc.geo.geobox import GeoBox
 
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.dates import check_range, parse_day, split_periods
-from eoap_dask.errors import GridError, NothingFoundError, UsageError
+from eoap_dask.errors import BandError, GridError, NothingFoundError, UsageError
 from eoap_dask.grid import Window, crs_name, grid_bounds, grid_for, project_aoi
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
@@ -121,7 +121,8 @@ def load(
     bands
         Common names or asset keys. A pixel counts only where all of them have data, so ask for no more than needed.
     geobox : GeoBox, optional
-        The grid. Without it the grid follows from `aoi`, `resolution` and `crs`, as in production.
+        The grid; its rows and columns run along the axes of its CRS. Without it the grid follows from `aoi`,
+        `resolution` and `crs`, as in production.
     aoi
         The area, as `eoap_dask.parse_aoi` takes it; needed without `geobox`.
     resolution
@@ -161,9 +162,16 @@ def load(
             "Expected one of them.",
             "Try aoi='12.1,41.8,12.6,42.1'.",
         )
+    if cloud_mask not in ("scl", "none"):
+        raise UsageError(f"cloud_mask can't be {cloud_mask!r}.", "Expected scl or none.")
+    bands = (bands,) if isinstance(bands, str) else tuple(bands)
+    if not bands or len(set(bands)) < len(bands):
+        raise BandError(f"The bands {list(bands)} can't be loaded.", "Expected at least one, and each once.")
     area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
     if geobox is None:
         geobox = grid_for(area, crs, resolution)  # type: ignore[arg-type]
+    if geobox.transform.b or geobox.transform.d:
+        raise GridError("The geobox is turned or sheared.", "Expected rows and columns along the axes of its CRS.")
     name = crs_name(geobox)
     shape = project_aoi(area, name) if clip and area is not None and not area.is_box else None
     sensor = sensor_for(items.collection)

@@ -60,7 +60,8 @@ class Scene:
     mask: Source | None
     """The scene classification."""
     fingerprint: tuple[str, ...]
-    """What of the item decides pixels: id, hrefs, and checksum or update time of each asset."""
+    """What of the item decides pixels: id, pass, and of each asset the unsigned href, the checksum or update time,
+    the grid and the scaling."""
 
 
 def read_scenes(
@@ -213,29 +214,30 @@ def _read_scene(
     sources = tuple(_source(item, _required(item, band, sensor), sensor, private_hosts) for band in bands)
     mask = None
     if cloud_mask:
-        key = next((k for k in sensor.mask_assets if k in item.get("assets", {})), None)
-        if key is None:
+        classes = next((k for k in sensor.mask_assets if k in item.get("assets", {})), None)
+        if classes is None:
             raise ItemError(
                 f"Item {item.get('id')!r} has no scene classification.",
                 f"Expected an asset {' or '.join(sensor.mask_assets)}.",
                 "Try --cloud-mask none.",
             )
-        mask = _source(item, key, sensor, private_hosts, mask=True)
+        mask = _source(item, classes, sensor, private_hosts, mask=True)
     properties = item.get("properties", {})
     found = _product(item)
-    keys = [s.asset for s in (*sources, *([mask] if mask else []))]
+    key = pass_key(item)
     return Scene(
         id=str(item["id"]),
         href=_self_href(item),
         datetime=_datetime(item),
-        pass_key=pass_key(item),
+        pass_key=key,
         tile=_tile(item) or (found[4] if found else ""),
         baseline=_baseline(item),
         bands=sources,
         mask=mask,
         fingerprint=(
             str(item["id"]),
-            *(f"{redact(str(item['assets'][k]['href']))} {_version(item['assets'][k], properties)}" for k in keys),
+            key,
+            *(_fingerprint(s, item["assets"][s.asset], properties) for s in (*sources, mask) if s is not None),
         ),
     )
 
@@ -387,8 +389,10 @@ def _self_href(item: Mapping[str, Any]) -> str:
     return str(item["id"])
 
 
-def _version(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
-    return str(asset.get("file:checksum") or properties.get("updated") or properties.get("s2:generation_time") or "")
+def _fingerprint(source: Source, asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    version = asset.get("file:checksum") or properties.get("updated") or properties.get("s2:generation_time") or ""
+    read = (source.crs, *source.transform, *source.shape, source.offset, source.nodata)
+    return f"{redact(source.href)} {version} {' '.join(map(str, read))}"
 
 
 @dataclass(frozen=True, slots=True)

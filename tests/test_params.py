@@ -1,0 +1,130 @@
+"""Parameters, declared once: what a field says of itself, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.dates import parse_day
+from eoap_dask.errors import UsageError
+from eoap_dask.params import RunOptions, as_json, check_choices, declarations, param
+from eoap_dask.sensors import sensor_for
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    name: str = param("a", "The name.", choices=("a", "b"))
+    places: tuple[str, ...] = param((), "Some places.", multiple=True, metavar="PLACE")
+    where: Path = param(Path("x/y"), "Where.")
+    number: float = param(1.5, "A number.")
+    nothing: str | None = param(None, "Nothing.")
+    hidden: int = 3
+
+
+def test_declared_fields_come_in_order_and_others_stay_out() -> None:
+    found = declarations(Example)
+    assert list(found) == ["name", "places", "where", "number", "nothing"]
+    field, declared = found["places"]
+    assert (field.name, field.default) == ("places", ())
+    assert (declared.help, declared.metavar, declared.multiple, declared.choices) == ("Some places.", "PLACE", True, ())
+
+
+def test_what_is_declared_becomes_json() -> None:
+    found = as_json(Example(places=("p", "q")))
+    assert found == {"name": "a", "places": ["p", "q"], "where": "x/y", "number": 1.5, "nothing": None}
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("cls", [MosaicParams, RunOptions])
+def test_every_declaration_can_be_shown(cls: type) -> None:
+    for name, (field, declared) in declarations(cls).items():
+        assert re.fullmatch(r"[A-Z].*[.\])]", declared.help), name  # a sentence; its default may follow
+        assert field.default is not dataclasses.MISSING, f"{name} has no default: a CWL job may give just two dates"
+        if declared.choices:
+            assert field.default in declared.choices
+        assert declared.multiple == isinstance(field.default, tuple)
+        if isinstance(field.default, bool):
+            assert declared.negative, f"{name} can't be turned off"
+    json.dumps(as_json(cls()))
+
+
+@pytest.mark.parametrize("cls", [MosaicParams, RunOptions])
+def test_options_are_frozen(cls: Any) -> None:
+    for field in dataclasses.fields(cls):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(cls(), field.name, None)
+
+
+def test_what_decides_pixels_and_what_does_not_share_no_name() -> None:
+    assert not set(declarations(MosaicParams)) & set(declarations(RunOptions))
+
+
+def test_the_defaults_of_a_mosaic_can_be_run() -> None:
+    params = MosaicParams()
+    check_choices(params)
+    assert parse_day(params.start_date) < parse_day(params.end_date)
+    sensor = sensor_for(params.collection)
+    assert all(sensor.band(name) for name in params.bands)
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        (Example(name="c"), "name can't be 'c'. Expected a or b."),
+        (MosaicParams(composite="best"), "composite can't be 'best'. Expected median."),
+        (MosaicParams(cloud_mask="yes"), "cloud-mask can't be 'yes'. Expected scl or none."),
+    ],
+)
+def test_a_value_that_is_no_choice_is_refused(params: Any, sentence: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_choices(params)
+    assert str(refused.value).startswith(sentence.rstrip("."))
+    assert refused.value.exit_code == 2
+
+
+def test_good_options_pass() -> None:
+    for cluster in declarations(RunOptions)["cluster"][1].choices:
+        RunOptions(cluster=cluster).check()
+    for block in (None, 512, 1024, 2048, 4096):
+        RunOptions(block=block, workers=1, max_failures=0, worker_memory="256MiB").check()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"workers": 0}, "0 workers can't do the work. Expected at least 1. Try --workers 1."),
+        ({"workers": -3}, "-3 workers can't do the work. Expected at least 1. Try --workers 1."),
+        ({"max_failures": -1}, "--max-failures -1 can't be. Expected 0 or more."),
+        ({"block": 500}, "A block of 500 pixels can't be used. Expected 512 or 512 times a power of two."),
+        ({"block": 256}, "A block of 256 pixels can't be used. Expected 512 or 512 times a power of two."),
+        ({"block": 1536}, "A block of 1536 pixels can't be used. Expected 512 or 512 times a power of two."),
+        ({"block": 0}, "A block of 0 pixels can't be used. Expected 512 or 512 times a power of two."),
+        ({"worker_memory": "much"}, "A worker memory of 'much' can't be used. Expected at least 256MiB. "
+                                    "Try --worker-memory 2GiB."),
+        ({"worker_memory": "10MB"}, "A worker memory of '10MB' can't be used. Expected at least 256MiB. "
+                                    "Try --worker-memory 2GiB."),
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        RunOptions(**options).check()
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [(None, None), ("2GiB", 2 << 30), ("2GB", 2 * 10**9), ("300 MiB", 300 << 20)]
+)
+def test_memory_in_bytes(text: str | None, size: int | None) -> None:
+    assert RunOptions(worker_memory=text).worker_bytes() == size
+
+
+def test_a_copy_with_changes() -> None:
+    options = RunOptions(workers=2)
+    assert options.replace(workers=3) == RunOptions(workers=3)
+    assert options == RunOptions(workers=2)

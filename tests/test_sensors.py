@@ -1,0 +1,92 @@
+"""The sensors' tables: complete, without contradictions, and in the words of the real catalogues."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.errors import CollectionError
+from eoap_dask.sensors import Sensor, sensor_for, sensors
+
+S2 = sensor_for("sentinel-2-l2a")
+
+
+@pytest.mark.parametrize("sensor", sensors(), ids=lambda s: s.id)
+def test_every_name_means_one_band(sensor: Sensor) -> None:
+    owners: dict[str, str] = {}
+    for band in sensor.bands:
+        for name in {band.name, band.common_name, *band.assets}:
+            assert owners.setdefault(name, band.name) == band.name
+            assert sensor.band(name) is band
+    assert sensor.band("no such band") is None
+    assert sensor.band("") is None
+
+
+@pytest.mark.parametrize("sensor", sensors(), ids=lambda s: s.id)
+def test_the_numbers_make_sense(sensor: Sensor) -> None:
+    assert sensor.quantification == 10000
+    assert 0 <= sensor.nodata <= 65535
+    assert [int(n) for n in sensor.offset_baseline.split(".")]
+    assert set(sensor.mask_dropped) <= set(range(256))
+    assert sensor.mask_nodata in sensor.mask_dropped  # unseen is never clear
+    assert sensor.mask_assets
+    assert sensor.collections
+
+
+def test_a_collection_belongs_to_one_sensor() -> None:
+    collections = [c for s in sensors() for c in s.collections]
+    assert len(collections) == len(set(collections))
+    assert all(sensor_for(c) in sensors() for c in collections)
+    assert MosaicParams().collection in collections
+    assert all(S2.band(name) for name in MosaicParams().bands)
+
+
+def test_a_collection_that_nobody_knows_is_said() -> None:
+    with pytest.raises(CollectionError) as refused:
+        sensor_for("landsat-c2-l2")
+    assert str(refused.value) == (
+        "How to read the collection 'landsat-c2-l2' isn't known. "
+        "Known collections are sentinel-2-l2a, sentinel-2-c1-l2a. Try --collection sentinel-2-l2a."
+    )
+    assert refused.value.exit_code == 2
+
+
+def test_sentinel_2_by_the_book() -> None:
+    # ESA, Sentinel-2 Products Specification Document: bands, classes, and the offset of baseline 04.00
+    assert " ".join(b.name for b in S2.bands) == "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12"
+    assert (S2.offset_baseline, S2.offset_dn, S2.nodata) == ("04.00", 1000, 0)
+    assert (S2.mask_dropped, S2.mask_nodata, S2.mask_resolution_m) == ((0, 1, 3, 8, 9, 10), 0, 20)
+
+
+def real(shared: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((shared / "stac" / name).read_text("utf-8"))
+    return found
+
+
+def test_the_keys_of_planetary_computer(shared: Path) -> None:
+    assets = real(shared, "planetary_computer_sentinel-2-l2a.collection.json")["item_assets"]
+    for band in S2.bands:
+        (key,) = (k for k in band.assets if k in assets)
+        assert assets[key]["eo:bands"][0]["name"] == key == band.name
+    assert any(k in assets for k in S2.mask_assets)
+
+
+def test_the_keys_of_earth_search(shared: Path) -> None:
+    assets = real(shared, "earthsearch_v1_c1_S2B_T38XNF_20250422T091553_L2A.json")["assets"]
+    for band in S2.bands:
+        (key,) = (k for k in band.assets if k in assets)
+        assert assets[key]["eo:bands"][0]["name"] == band.name
+    assert any(k in assets for k in S2.mask_assets)
+
+
+def test_the_keys_of_cdse_and_the_common_names_of_stac(shared: Path) -> None:
+    assets = real(shared, "cdse-sentinel-2-l2a.collection.json")["item_assets"]
+    for band in S2.bands:
+        (key,) = (k for k in band.assets if k in assets)
+        assert assets[key]["bands"] == [{"name": band.name, "eo:common_name": band.common_name}]
+        assert "sampling:original" in assets[key]["roles"]
+    assert any(k in assets for k in S2.mask_assets)
