@@ -1,36 +1,61 @@
 """An output directory that exists only when it is complete.
 
 Everything is written below ``<out>.partial`` and becomes ``<out>`` by one rename. CWL runners judge a step by
-whether ``<out>`` is there, so a crash at any moment must leave it absent.
+whether ``<out>`` is there, so a crash at any moment must leave it absent. An update makes the next generation in the
+same way, with hard links to what stays as it is, and the two trade places: ``<out>`` is the old one or the new one.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from loguru import logger
+
 from eoap_dask.__about__ import __version__
 from eoap_dask.errors import OutputError
-from eoap_dask.fileio import fsync_path, fsync_tree, write_json
+from eoap_dask.exchange import ASIDE_MARK, aside_of, can_exchange, exchange, is_aside, recover, remove_last, standing_at
+from eoap_dask.fileio import fsync_path, fsync_tree, write_bytes, write_json
+from eoap_dask.resume import (
+    CATALOG,
+    CONTENTS,
+    MARKER,
+    RUN_FILE,
+    SOFTWARE,
+    FinishedUnit,
+    UnitFile,
+    beside,
+    check_product,
+    check_unit,
+    is_key,
+    names_in,
+    occupied,
+    owner,
+    parse_object,
+    partial_owner,
+    resolve,
+    unlisted,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-SOFTWARE = "eoap-dask"
-MARKER = ".eoap-dask.json"
-"""Tells that a `.partial` directory is ours; gone from a published output, where `RUN_FILE` tells it."""
-RUN_FILE = "run.json"
 SCRATCH = ".scratch"
 
-_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _LOCK_ATTEMPTS = 20
+_MARKER_DRAFT = re.compile(rf"\.{re.escape(MARKER)}\.\d+\.tmp")
+"""What `write_bytes` leaves of a marker when it is killed."""
+_PIECE = 1 << 20
 
 
 def identity(application: str) -> dict[str, str]:
@@ -49,7 +74,7 @@ def identity(application: str) -> dict[str, str]:
     return {"software": SOFTWARE, "application": application, "version": __version__}
 
 
-def check_output(out: Path, application: str) -> None:
+def check_output(out: Path, application: str, *, update: bool = False) -> None:
     """Pass when `out` can become the output of an application; writes nothing and takes no lock.
 
     Parameters
@@ -58,32 +83,41 @@ def check_output(out: Path, application: str) -> None:
         The output directory, as the user gave it.
     application
         The application's name.
+    update
+        A product of the same application may be there, to be replaced by its next generation.
 
     Raises
     ------
     OutputError
-        When `out` exists, its parent can't hold it, or `<out>.partial` isn't ours to replace.
+        When `out` exists and may not be updated, its parent can't hold it, or ``<out>.partial`` isn't ours to
+        replace. Not updated is what another application or nobody of ours made, what isn't whole (a ``run.json``,
+        catalog or ledger that is no JSON), and what holds files of somebody else, which an update would lose.
     """
-    place = _resolve(out)
-    _check_place(place, out)
-    _check_partial(_beside(place, ".partial"), application)
+    place = resolve(out)
+    _check_place(place, out, application if update else None)
+    _check_partial(beside(place, ".partial"), application)
 
 
 class Publication:
-    """The making of one output: locked while it is made, published by one rename, cleaned up otherwise.
+    """The making of one output: locked while it is made, published in one step, cleaned up otherwise.
 
-    On entering, the output is checked and locked against other runs, what an earlier run of the same
-    application left unfinished is removed, and ``<out>.partial`` is created. On leaving without `commit`,
-    nothing half-written stays: units that aren't done go, and ``<out>.partial`` itself goes unless a unit is
-    done or `keep_partial` was set.
+    On entering, the output is checked and locked against other runs, an interrupted exchange is brought to its
+    end, and ``<out>.partial`` is there, with what `resume` keeps in it. On leaving without `commit`, nothing
+    half-written stays: units that aren't done go, and ``<out>.partial`` itself goes unless it holds a finished
+    unit or `keep_partial` was set. `out` is as it was.
 
     Parameters
     ----------
     out
-        The output directory; doesn't exist yet. Missing parents are created, and removed if nothing is
-        published.
+        The output directory; doesn't exist yet, unless it is updated. Missing parents are created, and removed if
+        nothing is published.
     application
         The application's name, such as ``cloudless-mosaic``.
+    resume
+        Keep the units that an unfinished run of the same application left, for `adopt`. Otherwise they go.
+    update
+        `out` may be a product of the same application: then its next generation is made, and the two trade places
+        in `commit`. See `check_output` for what isn't updated.
 
     Attributes
     ----------
@@ -103,21 +137,28 @@ class Publication:
 
     Examples
     --------
-    >>> with Publication(Path("out"), "cloudless-mosaic") as publication:  # doctest: +SKIP
-    ...     folder = publication.unit_dir("2021-07")
-    ...     (folder / "2021-07.json").write_text("{}")
-    ...     publication.unit_done("2021-07")
+    >>> with Publication(Path("out"), "cloudless-mosaic", resume=True, update=True) as publication:  # doctest: +SKIP
+    ...     publication.keep_only(["2021-07"])
+    ...     if publication.adopt("2021-07", digest) is None:
+    ...         folder = publication.unit_dir("2021-07")
+    ...         (folder / "2021-07.json").write_text("{}")
+    ...         publication.unit_done("2021-07")
     ...     write_json(publication.root / "run.json", identity("cloudless-mosaic"))
     ...     publication.commit()
     """
 
-    def __init__(self, out: Path, application: str) -> None:
+    def __init__(self, out: Path, application: str, *, resume: bool = False, update: bool = False) -> None:
         self._given = out
         self.application = application
-        self.out = _resolve(out)
-        self.root = _beside(self.out, ".partial")
+        self.out = resolve(out)
+        self.root = beside(self.out, ".partial")
         self.keep_partial = False
         self.committed = False
+        self._resume = resume
+        self._updater = application if update else None
+        self._replaces = False
+        self._discarded = False
+        self._found: set[str] = set()
         self._units: set[str] = set()
         self._done: set[str] = set()
         self._exit = ExitStack()
@@ -128,21 +169,28 @@ class Publication:
         return self.root / SCRATCH
 
     def __enter__(self) -> Self:
-        _check_place(self.out, self._given)
+        _check_place(self.out, self._given, self._updater)
         with ExitStack() as undo:
             try:
                 undo.callback(_remove_empty, _make_parents(self.out.parent))
-                lock = _Lock(_beside(self.out, ".lock"), self._given)
+                lock = _Lock(beside(self.out, ".lock"), self._given)
                 undo.enter_context(lock)
                 # Again, now that nobody else may change it: the holder before us may have published.
-                _check_place(self.out, self._given)
+                _check_place(self.out, self._given, self._updater)
                 _check_partial(self.root, self.application)
+                recover(self.out)
+                self._replaces = os.path.lexists(self.out)
                 if self.root.exists():
-                    _remove_partial(self.root)
-                self.root.mkdir()
+                    if self._resume:
+                        self._found = _real_directories(self.root)
+                    else:
+                        _remove_partial(self.root)
+                self.root.mkdir(exist_ok=True)
                 undo.callback(self._clean_up)
                 write_json(self.root / MARKER, identity(self.application))
+                self._keep_units()
                 self.scratch.mkdir()
+                self._check_aside()
             except OSError as error:
                 raise _unwritable(self._given, error) from error
             self._exit = undo.pop_all()
@@ -170,19 +218,21 @@ class Publication:
         Returns
         -------
         Path
-            The directory; what an earlier attempt at this unit left in it is gone.
+            The directory; what an earlier attempt at this unit left in it is gone. All that is in it in the end is
+            the unit's item, ``<key>.json``, and the assets that the item lists: nothing else is ever taken over.
 
         Raises
         ------
         ValueError
             When the key doesn't make a safe file name, or its unit is done.
         """
-        if not _KEY.fullmatch(key):
+        if not is_key(key):
             raise ValueError(f"{key!r} can't name the directory of a unit.")
         if key in self._done:
             raise ValueError(f"Unit {key!r} is done.")
         folder = self.root / key
         self._units.add(key)
+        self._found.discard(key)
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()
@@ -205,10 +255,80 @@ class Publication:
             raise ValueError(f"Unit {key!r} wasn't begun.")
         self._done.add(key)
 
-    def commit(self) -> Path:
-        """Publish: the output exists from now on, complete.
+    def adopt(self, key: str, digest: str) -> dict[str, Any] | None:
+        """Take over a unit that is finished already, and count it as done.
 
-        Directories of units that aren't done are removed first, with the scratch directory.
+        It is looked for where an unfinished run left it, then in the product that is updated. From there its
+        files come by hard links (copies where links aren't had), and its item as a copy: writing the item anew
+        in the directory leaves the product alone. Files that the item doesn't list are left out.
+
+        Parameters
+        ----------
+        key
+            The unit's key.
+        digest
+            What identifies the unit's pixels, see `units.digest`; compared with the item's ``eoap:digest``.
+
+        Returns
+        -------
+        dict or None
+            The unit's STAC item. None when the unit isn't finished, see `resume.check_unit`: then nothing of it is
+            left in ``<out>.partial``, and it is to be made.
+
+        Raises
+        ------
+        ValueError
+            When the key doesn't make a safe file name, or its unit was begun in this run.
+        OutputError
+            When the disk refuses.
+        """
+        if not is_key(key):
+            raise ValueError(f"{key!r} can't name the directory of a unit.")
+        if key in self._units:
+            raise ValueError(f"Unit {key!r} was begun already.")
+        try:
+            found = self._adopt_in_place(key, digest) or self._adopt_from_product(key, digest)
+        except OSError as error:
+            raise _unwritable(self._given, error) from error
+        if found is None:
+            return None
+        self._units.add(key)
+        self._done.add(key)
+        return found.item
+
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Remove all units but these from ``<out>.partial``.
+
+        What else an earlier run left there went on entering; files that this run wrote beside the units stay.
+
+        Parameters
+        ----------
+        keys
+            The units of this run. They needn't be there.
+
+        Raises
+        ------
+        OutputError
+            When the disk refuses.
+        """
+        try:
+            for name in sorted(_real_directories(self.root) - {SCRATCH, *keys}):
+                self._forget(name)
+        except OSError as error:
+            raise _unwritable(self._given, error) from error
+
+    def discard(self) -> None:
+        """Leave nothing in ``<out>.partial`` on leaving, finished units included: nothing of it is wanted.
+
+        For a run that finds its product published already, and has nothing to commit.
+        """
+        self._discarded = True
+
+    def commit(self) -> Path:
+        """Publish: the output is this one from now on, complete.
+
+        Directories of units that aren't done are removed first, with the scratch directory, and ``run.json`` gets
+        the list of what is published (``contents``). In an update, the generation before is removed in the end.
 
         Returns
         -------
@@ -218,36 +338,126 @@ class Publication:
         Raises
         ------
         OutputError
-            When something appeared at `out` meanwhile, or the disk refuses. ``<out>.partial`` stays.
+            When something appeared at `out` meanwhile, or in the product that is updated, or the disk refuses.
+            ``<out>.partial`` stays.
         ValueError
             When ``catalog.json`` or a ``run.json`` with our `identity` is missing.
         """
-        if not (self.root / "catalog.json").is_file():
+        if not (self.root / CATALOG).is_file():
             raise ValueError("An output without catalog.json isn't complete.")
-        if _owner(self.root, RUN_FILE) is None:
+        account = owner(self.root, RUN_FILE)
+        if account is None:
             raise ValueError("An output needs a run.json that begins with identity().")
         self._remove_unfinished()
+        for name in sorted(self._found):
+            self._forget(name)
         self.keep_partial = True  # from here on it is whole: whatever stops us, it is worth keeping
+        left = None
         try:
+            write_json(self.root / RUN_FILE, {**account, CONTENTS: sorted(names_in(self.root) - {MARKER})})
             # Killed between here and the rename, run.json tells the next run that the directory is ours.
-            (self.root / MARKER).unlink()
+            (self.root / MARKER).unlink(missing_ok=True)
             fsync_tree(self.root)
-            # rename(2) replaces an empty directory without a word, and refuses everything else.
-            if os.path.lexists(self.out):
-                raise FileExistsError
-            self.root.rename(self.out)
+            if self._replaces and os.path.lexists(self.out):
+                self._check_replaced()
+                left = exchange(self.root, self.out)
+            else:
+                self._appear()
         except OSError as error:
-            if os.path.lexists(self.out):
-                raise OutputError(
-                    f"{self._given} appeared while this run was working.",
-                    "Only this run should have made it.",
-                    f"The finished product is in {self.root}: move one of the two away.",
-                ) from error
             raise _unwritable(self._given, error) from error
         self.committed = True
         with suppress(OSError):  # the output is there and visible; some filesystems can't sync a directory
             fsync_path(self.out.parent)
+        if left is not None:
+            self._remove_generation(left)
         return self.out
+
+    def _keep_units(self) -> None:
+        """Leave only units in what an unfinished run left, for `adopt` to look at, and nothing that was killed."""
+        for name in sorted(names_in(self.root) - {MARKER}):
+            if not (name in self._found and is_key(name) and (self.root / name / f"{name}.json").is_file()):
+                self._forget(name)
+
+    def _check_aside(self) -> None:
+        """Raise before the work when the exchange at its end will need a name that isn't free."""
+        aside = aside_of(self.out)
+        if self._replaces and os.path.lexists(aside) and not can_exchange(self.scratch):
+            raise OutputError(
+                f"{aside} exists, and wasn't left by a run.",
+                "This file system can't replace a directory in one step, and needs that name for the old one.",
+                "Move it away, or choose another --output-dir.",
+            )
+
+    def _adopt_in_place(self, key: str, digest: str) -> FinishedUnit | None:
+        found = check_unit(self.root / key, key, digest)
+        if isinstance(found, str):
+            self._forget(key)
+            return None
+        self._found.discard(key)
+        for path in unlisted(self.root / key, key, found.files):
+            path.unlink()
+        for folder, _, _ in os.walk(self.root / key, topdown=False):
+            with suppress(OSError):  # it holds something
+                Path(folder).rmdir()
+        return found
+
+    def _adopt_from_product(self, key: str, digest: str) -> FinishedUnit | None:
+        if not self._replaces:
+            return None
+        found = check_unit(self.out / key, key, digest)
+        if isinstance(found, str):
+            logger.debug("{} can't be taken over: {}.", key, found)
+            return None
+        folder = self.unit_dir(key)
+        for file in found.files:
+            _link_or_copy(self.out / key / file.name, folder / file.name, file)
+        write_bytes(folder / f"{key}.json", found.content)  # last, as when it was made
+        return found
+
+    def _forget(self, name: str) -> None:
+        """Remove something directly below the root, if it is there."""
+        self._found.discard(name)
+        self._units.discard(name)
+        self._done.discard(name)
+        path = self.root / name
+        if os.path.lexists(path) and not path.is_dir():
+            path.unlink()
+        else:
+            _remove_tree(path)
+
+    def _check_replaced(self) -> None:
+        """Raise when what will be replaced isn't any more what it was on entering."""
+        try:
+            check_product(self.out, self.application, self._given)
+        except OutputError as error:
+            hint = f"The finished product is in {self.root}. {error.hint}"
+            raise OutputError(error.what, error.expected, hint) from error
+
+    def _appear(self) -> None:
+        """Rename to a place that is free."""
+        try:
+            # rename(2) replaces an empty directory without a word, and refuses everything else.
+            if os.path.lexists(self.out):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.out))
+            self.root.rename(self.out)
+        except OSError as error:
+            if not os.path.lexists(self.out):
+                raise
+            raise OutputError(
+                f"{self._given} appeared while this run was working.",
+                "Only this run should have made it.",
+                f"The finished product is in {self.root}: move one of the two away.",
+            ) from error
+
+    def _remove_generation(self, left: Path) -> None:
+        """Remove the generation before; what can't be removed is left to the next run."""
+        if left.is_symlink() or (owner(left, RUN_FILE) is None and not is_aside(left)):
+            logger.warning("{} was at {} in the last moment, and is left alone.", left, self.out)
+            return
+        try:
+            _remove_partial(left)
+        except OSError as error:
+            logger.warning("{} holds the product before this one, and can't be removed: {}", left, error)
 
     def _remove_unfinished(self) -> None:
         """Remove the scratch directory and the directories of units that aren't done."""
@@ -256,11 +466,11 @@ class Publication:
             _remove_tree(self.root / key)
 
     def _clean_up(self) -> None:
-        """Leave nothing half-written: done units stay in `.partial`, and a ledger if it was asked for."""
+        """Leave nothing half-written: finished units stay in `.partial`, and a ledger if it was asked for."""
         if self.committed:
             return
         self._remove_unfinished()
-        if not (self.keep_partial or self._done):
+        if self._discarded or not (self.keep_partial or self._done or self._found):
             _remove_partial(self.root)
 
 
@@ -350,7 +560,7 @@ class _Lock:
     def _refuse_foreign_file(self) -> None:
         """Raise when the file holds something that no lock of ours holds: it would be removed at the end."""
         content = os.pread(self._descriptor, 4096, 0)
-        if content and _parse(content).get("software") != SOFTWARE:
+        if content and (parse_object(content) or {}).get("software") != SOFTWARE:
             raise OutputError(
                 f"{self.path} exists and isn't a lock of {SOFTWARE}.",
                 "A run locks its output with a file of this name, and removes it.",
@@ -358,25 +568,16 @@ class _Lock:
             )
 
 
-def _resolve(out: Path) -> Path:
-    """Return `out` as an absolute path whose last part isn't followed if it is a link."""
-    # realpath, for Path.resolve raises on a loop of links
-    if out.name in ("", ".."):
-        return Path(os.path.realpath(out))
-    return Path(os.path.realpath(out.parent)) / out.name
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.parent / (path.name + suffix)
-
-
-def _check_place(place: Path, given: Path) -> None:
-    """Raise unless `place` is free and its parent, or the nearest one that exists, can be written."""
+def _check_place(place: Path, given: Path, updater: str | None) -> None:
+    """Raise unless `place` is free, or a product of `updater`, and its parent, or the nearest that exists, writable."""
     choose = "Choose another --output-dir."
     if place == place.parent:
         raise OutputError(f"{given} can't be an output.", "The root directory exists.", choose)
-    if os.path.lexists(place):
-        raise _occupied(place, given)
+    product = standing_at(place)
+    if product is not None and updater is None:
+        raise occupied(product, given)
+    if product is not None and updater is not None:
+        check_product(product, updater, given)
     try:
         parent = next(parent for parent in place.parents if os.path.lexists(parent))
         if not parent.is_dir():
@@ -385,29 +586,6 @@ def _check_place(place: Path, given: Path) -> None:
         raise _unwritable(given, error) from error
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"{given} can't be created.", f"{parent} isn't writable.", choose)
-
-
-def _occupied(place: Path, given: Path) -> OutputError:
-    """Return the error that says what is in the way."""
-    expected = "An output directory is created by the run, and appears when it is complete."
-    remedy = "Choose another --output-dir or remove it."
-    if place.is_symlink():
-        return OutputError(
-            f"{given} is a symbolic link.",
-            expected,
-            "Choose another --output-dir, or name what it points to.",
-        )
-    if not place.is_dir():
-        return OutputError(f"{given} exists and is a file.", expected, "Choose another --output-dir.")
-    owner = _owner(place, RUN_FILE)
-    if owner is not None:
-        made_by = owner.get("application") or SOFTWARE
-        return OutputError(f"{given} already exists, made by {made_by}.", expected, remedy)
-    if not _names(place):
-        return OutputError(f"{given} already exists, as an empty directory.", expected, remedy)
-    return OutputError(
-        f"{given} already exists and wasn't made by {SOFTWARE}.", expected, "Choose another --output-dir."
-    )
 
 
 def _check_partial(partial: Path, application: str) -> None:
@@ -419,50 +597,22 @@ def _check_partial(partial: Path, application: str) -> None:
     if partial.is_symlink() or not partial.is_dir():
         kind = "is a symbolic link" if partial.is_symlink() else "exists and isn't a directory"
         raise OutputError(f"{partial} {kind}.", expected, remedy)
-    owner = _owner(partial, MARKER) or _owner(partial, RUN_FILE)
-    if owner is None:
-        # Killed between creating it and writing the marker; an empty directory is no loss to anybody.
-        if _names(partial):
+    found = partial_owner(partial)
+    if found is None:
+        # Killed between creating it and writing the marker: an empty directory is no loss to anybody, a draft neither.
+        if any(not _MARKER_DRAFT.fullmatch(name) for name in names_in(partial)):
             raise OutputError(f"{partial} exists and wasn't made by {SOFTWARE}.", expected, remedy)
-    elif owner.get("application") != application:
+    elif found.get("application") != application:
         raise OutputError(
-            f"{partial} holds an unfinished run of {owner.get('application')}.",
+            f"{partial} holds an unfinished run of {found.get('application')}.",
             f"This is {application}, which won't remove it.",
             "Choose another --output-dir, or remove it.",
         )
 
 
-def _owner(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return what a marker or a run file of ours says, None when there is none."""
-    path = folder / name
-    try:
-        if path.is_symlink() or not path.is_file():
-            return None
-        document = _parse(path.read_bytes())
-    except OSError:
-        return None
-    return document if document.get("software") == SOFTWARE else None
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    """Return a JSON object; an empty one when the content isn't that."""
-    try:
-        document = json.loads(content)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))  # noqa: PTH208  # names are all that is needed
-    except OSError:
-        return {"?"}  # unreadable isn't empty
-
-
 def _read_holder(descriptor: int) -> str:
     """Return who holds a lock, as a phrase; empty when the file doesn't say (it is written after locking)."""
-    holder = _parse(os.pread(descriptor, 4096, 0))
+    holder = parse_object(os.pread(descriptor, 4096, 0)) or {}
     if "pid" not in holder:
         return ""
     host = holder.get("host")
@@ -506,18 +656,29 @@ def _remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def _real_directories(root: Path) -> set[str]:
+    """Return the names of the directories in a directory, without links to some."""
+    return {path.name for path in root.iterdir() if path.is_dir() and not path.is_symlink()}
+
+
+def _link_or_copy(source: Path, target: Path, file: UnitFile) -> None:
+    """Give a finished file a second name; where that isn't had, copy it, and compare the copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # FAT and some network disks have no links, others no more of them; a copy tells what else is wrong
+        checksum = hashlib.sha256()
+        with source.open("rb") as reader, target.open("xb") as writer:
+            while piece := reader.read(_PIECE):
+                checksum.update(piece)
+                writer.write(piece)
+        if checksum.hexdigest() != file.sha256:
+            raise OSError(errno.EIO, "The copy differs from what was read before", str(target)) from None
+
+
 def _remove_partial(root: Path) -> None:
-    """Remove an unfinished output; what tells that it is ours goes last, in case we are killed here."""
-    known = (RUN_FILE, MARKER)
-    for name in sorted(_names(root) - set(known)):
-        path = root / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    for name in known:
-        (root / name).unlink(missing_ok=True)
-    root.rmdir()
+    """Remove an unfinished output, or a product; what tells that it is ours goes last, in case we are killed here."""
+    remove_last(root, (RUN_FILE, MARKER, ASIDE_MARK))
 
 
 def _unwritable(given: Path, error: OSError) -> OutputError:
