@@ -1,4 +1,4 @@
-"""Other ways to make the same monthly medians, each as a script of its own: ``python -m benchmarks.contenders JOB.json``.
+"""Other ways to make the same monthly medians, each a script: ``python -m benchmarks.contenders JOB.json``.
 
 They are written as their public examples and documentation have them, on the grid that `cloudless-mosaic` chose, and
 write uint16 GeoTIFFs named by month. `ours` is our application through its Python door, for options that its command
@@ -70,11 +70,12 @@ class Phases:
         self.reached: dict[str, float] = {}
 
     def __call__(self, name: str) -> None:
+        """Take note that something is reached now."""
         self.reached[name] = round(time.perf_counter() - STARTED, 3)
 
 
 def peer(job: Job, phase: Phases) -> None:
-    """The public peer's way: stackstac in float64, everything persisted, groupby, median, to_raster."""
+    """Go the public peer's way: stackstac in float64, everything persisted, groupby, median, to_raster."""
     import rioxarray  # noqa: F401 - adds .rio
     import stackstac
 
@@ -104,7 +105,7 @@ def peer(job: Job, phase: Phases) -> None:
 
 
 def odc_documented(job: Job, phase: Phases) -> None:
-    """odc-stac as its documentation shows it: chunks of 2048, groupby, xarray's median."""
+    """Use odc-stac as its documentation shows it: chunks of 2048, groupby, xarray's median."""
     import odc.stac
     import rioxarray  # noqa: F401
     import xarray as xr
@@ -130,7 +131,7 @@ def odc_documented(job: Job, phase: Phases) -> None:
 
 
 def odc_tuned(job: Job, phase: Phases) -> None:
-    """odc-stac at its best: a month in one chunk of time, uint16 throughout, our median kernel, one compute."""
+    """Use odc-stac at its best: a month in one chunk of time, uint16 throughout, our median kernel, one compute."""
     import dask
     import odc.stac
     import rioxarray  # noqa: F401
@@ -156,9 +157,9 @@ def odc_tuned(job: Job, phase: Phases) -> None:
                 nodata=0,
             )
             bands = [
-                cube[band].isel(time=0, drop=True).copy(
-                    data=cube[band].data.map_blocks(median, drop_axis=0, dtype="uint16")
-                )
+                cube[band]
+                .isel(time=0, drop=True)
+                .copy(data=cube[band].data.map_blocks(median, drop_axis=0, dtype="uint16"))
                 for band in job.bands
             ]
             months[month] = xr.concat(bands, "band")
@@ -170,7 +171,7 @@ def odc_tuned(job: Job, phase: Phases) -> None:
 
 
 def ours(job: Job, phase: Phases) -> None:
-    """Our application, called from Python."""
+    """Call our application from Python."""
     from eoap_dask import cloudless_mosaic
 
     phase("imported")

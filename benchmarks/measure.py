@@ -64,6 +64,13 @@ class CommandError(RuntimeError):
     """A measured command failed."""
 
 
+def environment() -> dict[str, str]:
+    """Return the environment in which `benchmarks` is found, without settings that change what is measured."""
+    hidden = ("EOAP_DASK_", "DASK_", "GDAL_", "CPL_", "VSI_")
+    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+    return {**{k: v for k, v in os.environ.items() if not k.startswith(hidden)}, "PYTHONPATH": path}
+
+
 def measure(
     command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout_s: float = 3600.0
 ) -> tuple[Measurement, str]:
@@ -74,7 +81,7 @@ def measure(
     command
         The program and its arguments.
     env
-        Additions to the environment.
+        Additions to the `environment`.
     timeout_s
         When to give up.
 
@@ -91,10 +98,9 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="eoap-measure-") as scratch:
         result = Path(scratch) / "result.json"
         arguments = [sys.executable, "-m", "benchmarks.measure", str(result), *map(str, command)]
-        path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
         run = subprocess.run(
             arguments,
-            env={**os.environ, "PYTHONPATH": path, **(env or {})},
+            env={**environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -170,7 +176,7 @@ def _run(command: Sequence[str]) -> Measurement:
     _adopt_orphans()
     sampler = _Sampler()
     busy, started = busy_s(), time.perf_counter()
-    child = subprocess.Popen(command)  # noqa: S603 - the caller's own command
+    child = subprocess.Popen(command)
     sampler.start()
     _, status = os.waitpid(child.pid, 0)
     wall = time.perf_counter() - started

@@ -48,10 +48,15 @@ def cases(*, tiny: bool) -> dict[str, tuple[Case, Case]]:
             Case(f"{many} periods", small, sides[0], many, block),
         ),
         "blocks": (
-            Case(f"{(-(-sides[0] // 512)) ** 2} blocks", large, sides[0], 1, 512),
-            Case(f"{(-(-sides[1] // 512)) ** 2} blocks", large, sides[1], 1, 512),
+            Case(_blocks(sides[0]), large, sides[0], 1, 512),
+            Case(_blocks(sides[1]), large, sides[1], 1, 512),
         ),
     }
+
+
+def _blocks(side_px: int) -> str:
+    number = (-(-side_px // 512)) ** 2
+    return f"{number} block{'' if number == 1 else 's'}"
 
 
 def run_case(case: Case, cache: Path, scratch: Path, latency_s: float = 0.0) -> dict[str, Any]:

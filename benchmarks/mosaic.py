@@ -26,7 +26,7 @@ import rasterio
 from benchmarks import preload
 from benchmarks.archive import BANDS, DEFAULT_CACHE, Grid, Shape, aoi, needed, prepare, scenes_over, warm
 from benchmarks.contenders import Job
-from benchmarks.measure import Measurement, measure
+from benchmarks.measure import Measurement, environment, measure
 from eoap_dask.demo import ServerProcess
 
 NAMES = {
@@ -78,6 +78,7 @@ class Result:
             "requests": self.requests,
             "tasks": self.tasks,
             "graph_bytes": self.graph_bytes,
+            "others": self.cost.others_cpu_s / self.cost.wall_s,
         }
 
 
@@ -97,11 +98,6 @@ def plan(task: Task) -> dict[str, Any]:
     command = command_of(task, Path("not-made"), "--cloud-mask", "none", "--dry-run", "--json")
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
     return dict(json.loads(run.stdout))
-
-
-def environment() -> dict[str, str]:
-    """Return the environment without settings that would change what is measured."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("EOAP_DASK_", "DASK_", "GDAL_", "CPL_", "VSI_"))}
 
 
 def run_one(name: str, task: Task, grid: Grid, server: ServerProcess, output: Path, repeat: int = 0) -> Result:
@@ -314,16 +310,16 @@ def table(result: dict[str, Any]) -> str:
         f"{width} × {height} px of {task['resolution']:g} m, {len(BANDS)} bands, {result['archive']['months']} months, "
         f"{task['scenes']} scenes; {task['covered_by_several_tiles']:.0%} of the area lies in both tiles",
         f"latency {1000 * result['archive']['latency_s']:g} ms; medians of {summed['ours']['runs']} rounds; "
-        f"memory is the peak of the process tree (PSS)",
+        f"memory is the peak of the process tree (PSS); others = cores that were busy with anything else",
         "",
-        "| contender | wall s | CPU s | memory MB | fetched MB | requests | tasks | graph kB |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| contender | wall s | CPU s | memory MB | fetched MB | requests | tasks | graph kB | others |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, s in summed.items():
         graph = "" if s["graph_bytes"] is None else f"{s['graph_bytes'] / 1e3:.1f}"
         lines.append(
             f"| {NAMES[name]} | {s['wall_s']:.1f} | {s['cpu_s']:.1f} | {s['peak_pss'] / 1e6:.0f} "
-            f"| {s['fetched'] / 1e6:.0f} | {s['requests']:.0f} | {s['tasks']:.0f} | {graph} |"
+            f"| {s['fetched'] / 1e6:.0f} | {s['requests']:.0f} | {s['tasks']:.0f} | {graph} | {s['others']:.1f} |"
         )
     lines += [
         "",

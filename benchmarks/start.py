@@ -14,7 +14,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.archive import DEFAULT_CACHE, Shape, aoi, prepare, warm
-from benchmarks.mosaic import Task, command_of, environment
+from benchmarks.measure import environment
+from benchmarks.mosaic import Task, command_of
 from eoap_dask.demo import ServerProcess
 
 POLL_S = 0.002
@@ -39,7 +40,7 @@ def mosaic_s(server: ServerProcess, output: Path) -> tuple[float, float, float]:
     server.stats.reset()
     started = time.perf_counter()
     search = read = 0.0
-    with subprocess.Popen(command_of(task, output), env=environment()) as process:
+    with subprocess.Popen(command_of(task, output), env=environment(), stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and not read:
             counted = server.call("stats")
             now = time.perf_counter() - started

@@ -78,7 +78,7 @@ def test_memory_is_compared(cache: Path, tmp_path: Path) -> None:
         less, more = ([r["tasks"] for r in runs] for runs in pair["runs"].values())
         assert max(less) < min(more)
     assert "| 1 period | 2 periods |" in shown
-    assert "| 1 blocks | 4 blocks |" in shown
+    assert "| 1 block | 4 blocks |" in shown
 
 
 def test_start_is_measured(cache: Path, tmp_path: Path) -> None:
@@ -131,10 +131,12 @@ def test_a_failure_is_told(tmp_path: Path) -> None:
     assert measured(tmp_path, "raise SystemExit(7)")["exit_code"] == 7
 
 
-def test_archives_are_kept_and_the_area_fits(cache: Path) -> None:
+def test_archives_are_kept_and_the_area_fits(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.archive import Grid, Shape, aoi, needed, prepare, scenes_over
-    from eoap_dask.grid import crs_name, grid_for
+
     from eoap_dask.aoi import parse_aoi
+    from eoap_dask.grid import crs_name, grid_for
 
     shape = Shape(640, months=2, dates=3)
     root = prepare(shape, cache)

@@ -75,7 +75,7 @@ def test_the_resolution_that_the_readme_starts_with() -> None:
 DECIMALS = ("0.0001", "0.0003", "0.001", "0.0025", "0.01", "0.07", "0.1", "0.9")
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(
     resolution=st.sampled_from(DECIMALS),
     west=st.integers(-179, 170),
@@ -96,7 +96,7 @@ def test_bounds_on_the_grid_stay_as_they_are(
     assert geobox.transform.f == int(top / size) * float(resolution)
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(
     resolution=st.sampled_from([*map(float, DECIMALS[:-1]), 1 / 3600, 1 / 30]),
     west=st.floats(-180, 179),
@@ -321,6 +321,7 @@ def test_blocks_cover_every_pixel_once(shape: tuple[int, int], side: int) -> Non
     assert list(found) == sorted(found, key=lambda b: (b.row, b.col))
 
 
+@settings(deadline=None)
 @given(row=st.integers(0, 50), rows=st.integers(1, 60), height=st.integers(1, 70))
 def test_strips_cover_every_row_once(row: int, rows: int, height: int) -> None:
     window = Window(row, row + rows, 3, 9)

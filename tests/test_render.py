@@ -123,6 +123,7 @@ def scene(
     *,
     key: str = "",
     offset: int = 0,
+    nodata: int = 0,
     at: tuple[float, float] = (LEFT, TOP),
     side: int = 40,
     crs: str = "EPSG:32632",
@@ -140,7 +141,7 @@ def scene(
         pass_key=key or name,
         tile="",
         baseline=(0, 0),
-        bands=tuple(Source(f"b{b}", f"{name}/b{b}", crs, fine, (side, side), offset, 0) for b in range(bands)),
+        bands=tuple(Source(f"b{b}", f"{name}/b{b}", crs, fine, (side, side), offset, nodata) for b in range(bands)),
         mask=Source("scl", f"{name}/scl", crs, coarse, (side // 2, side // 2), 0, 0) if mask else None,
         fingerprint=(name,),
     )
@@ -173,12 +174,13 @@ def worlds(draw: st.DrawFn) -> World:
             bands,
             key=f"pass-{draw(st.integers(0, 3))}",
             offset=draw(st.sampled_from([0, 1000, -300])),
+            nodata=draw(st.sampled_from([0, 0, 77])),
             at=(LEFT + shift[0], TOP + shift[1]),
         )
         scenes.append(one)
         for source in one.bands:
             files[source.href] = [
-                np.where(rng.random((side, side)) < 0.2, 0, rng.integers(1, 65536, (side, side))).astype(np.uint16)
+                rng.choice(np.array([0, 77, *rng.integers(1, 65536, 6)], np.uint16), (side, side))
                 for side in (40, 20, 10)
             ]
         assert one.mask is not None
@@ -215,7 +217,7 @@ def model(world: World) -> tuple[Image, Image]:
         layer, free = np.zeros((bands, height, width), int), np.ones((height, width), bool)
         for one in sorted((s for s in world.scenes if s.pass_key == key), key=lambda s: s.id):
             dn = np.stack([look_up(world.files[s.href], level, s, world.geobox, 1) for s in one.bands]).astype(int)
-            stored = np.where(dn == 0, 0, np.clip(dn - one.bands[0].offset, 1, 65535))
+            stored = np.where((dn == 0) | (dn == one.bands[0].nodata), 0, np.clip(dn - one.bands[0].offset, 1, 65535))
             takes = (stored != 0).all(axis=0) & free
             free &= ~takes
             if world.cloud_mask:

@@ -327,7 +327,7 @@ CLASSES = (20.0, 40.0, 20 * 5490 / 1373, 20 * 5490 / 687)
 
 @pytest.mark.parametrize(
     ("pixel", "level"),
-    [(1, 0), (5, 0), (10, 0), (19.9, 0), (20, 1), (39, 1), (40, 2), (60, 2), (79, 2), (80, 3), (100, 3), (5000, 3)],
+    [(1, 0), (10, 0), (19.9, 0), (19.99, 1), (39, 1), (40, 2), (79.8, 2), (79.95, 3), (80, 3), (100, 3), (5000, 3)],
 )  # fmt: skip
 def test_data_come_from_the_coarsest_level_that_is_not_coarser(pixel: float, level: int) -> None:
     assert data_level(pixel, TILE) == level

@@ -50,7 +50,7 @@ class Shell:
             start_new_session=True,
         )
 
-    def wait(self, process: subprocess.Popen[str], timeout: float = 60) -> Done:
+    def wait(self, process: subprocess.Popen[str], timeout: float = 120) -> Done:
         """Wait for a command that was started."""
         try:
             out, err = process.communicate(timeout=timeout)
@@ -59,11 +59,11 @@ class Shell:
             raise
         return subprocess.CompletedProcess(process.args, process.returncode, out or "", err or "")
 
-    def run(self, *arguments: object, env: dict[str, str] | None = None, timeout: float = 60) -> Done:
+    def run(self, *arguments: object, env: dict[str, str] | None = None, timeout: float = 120) -> Done:
         """Run a command."""
         return self.wait(self.start(*arguments, env=env), timeout)
 
-    def mosaic(self, *arguments: object, env: dict[str, str] | None = None, timeout: float = 60) -> Done:
+    def mosaic(self, *arguments: object, env: dict[str, str] | None = None, timeout: float = 120) -> Done:
         """Run ``cloudless-mosaic``."""
         return self.run("cloudless-mosaic", *arguments, env=env, timeout=timeout)
 

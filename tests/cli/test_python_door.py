@@ -20,7 +20,7 @@ from eoap_dask.units import Event
 def client() -> Iterator[Client]:
     """An active client of a cluster of processes: the reading mustn't happen where the server is."""
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -75,7 +75,7 @@ def test_an_unknown_keyword(tmp_path: Path) -> None:
         ({"crs": "EPSG:4978"}, "EPSG:4978"),
         ({"resolution": float("nan")}, "resolution of nan"),
         ({"resolution": 1e6}, "larger than the area"),
-        ({"resolution": 0.5, "crs": "EPSG:4326"}, "0.5 degrees"),
+        ({"resolution": 0.9, "crs": "EPSG:4326"}, "0.9 degrees is larger than the area"),
         ({"max_items": 0}, "--max-items 0"),
         ({"max_failures": -1}, "--max-failures -1"),
         ({"workers": 0}, "0 workers"),

@@ -39,6 +39,7 @@ def random_stack(seed: int, depth: int, shape: tuple[int, ...], missing: float) 
     return stack
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(
         np.uint16,
@@ -50,7 +51,7 @@ def test_median_is_that_of_numpy(stack: Stack) -> None:
     np.testing.assert_array_equal(median(stack), reference(stack), strict=True)
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     depth=st.integers(1, 60),
@@ -117,6 +118,7 @@ def test_medians_known_by_hand(values: list[int], expected: int) -> None:
     assert median(stack[::-1]).tolist() == [[expected]]
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), depth=st.integers(1, 40))
 def test_order_of_observations_is_irrelevant(seed: int, depth: int) -> None:
     stack = random_stack(seed, depth, (3, 4), 0.4)
@@ -148,6 +150,7 @@ def test_no_observation_at_all() -> None:
     np.testing.assert_array_equal(count_valid(nothing), np.zeros((2, 3), np.uint16), strict=True)
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(
         np.uint16,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -31,6 +31,7 @@ def test_the_table_holds_for_every_number() -> None:
     assert not class_table(()).any()
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=st.integers(0, 255)))
 def test_nearest_drops_the_class_itself(classes: Classes) -> None:
     dropped = dropped_nearest(classes, TABLE)
@@ -47,6 +48,7 @@ def samples_of(draw: st.DrawFn) -> tuple[Classes, int]:
     return draw(hnp.arrays(np.uint8, (shape[0] * n, shape[1] * n), elements=st.sampled_from(mostly))), n
 
 
+@settings(deadline=None)
 @given(samples_of())
 def test_share_is_that_of_a_loop_over_pixels(case: tuple[Classes, int]) -> None:
     classes, n = case

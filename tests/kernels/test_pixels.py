@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -67,6 +67,7 @@ def passes_of(draw: st.DrawFn) -> list[tuple[Image, Image | None]]:
     ]
 
 
+@settings(deadline=None)
 @given(passes_of())
 def test_the_first_scene_with_data_in_all_bands_gives_values_and_mask(scenes: list[tuple[Image, Image | None]]) -> None:
     layer = np.full_like(scenes[0][0], 999)  # an untouched layer holds anything
@@ -103,6 +104,7 @@ def test_a_scene_may_be_the_layer_itself() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@settings(deadline=None)
 @given(data=st.data())
 def test_an_overview_is_the_rounded_mean_of_valid_pixels(dtype: type, data: st.DataObject) -> None:
     image = data.draw(images(dtype))
@@ -115,6 +117,7 @@ def test_an_overview_is_the_rounded_mean_of_valid_pixels(dtype: type, data: st.D
         assert half[band, row, col] == (floor(Fraction(sum(cell), len(cell)) + Fraction(1, 2)) if cell else 0)
 
 
+@settings(deadline=None)
 @given(images(np.uint16))
 def test_a_nearest_overview_takes_the_top_left(image: Image) -> None:
     half = halve_nearest(image)
@@ -145,6 +148,7 @@ def test_reflectance_up_to_0_3_becomes_1_to_255() -> None:
     assert greys[[1, 1500, 3000, 65535]].tolist() == [1, 128, 255, 255]
 
 
+@settings(deadline=None)
 @given(images(np.uint16, bands=(4, 4)), st.sampled_from([(0,), (3,), (2, 1, 0), (3, 0, 1)]))
 def test_no_data_in_any_picked_band_is_0_in_all(image: Image, picks: tuple[int, ...]) -> None:
     before = image.copy()
@@ -162,6 +166,7 @@ def test_no_data_in_any_picked_band_is_0_in_all(image: Image, picks: tuple[int, 
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@settings(deadline=None)
 @given(data=st.data())
 def test_sums_are_those_of_python(dtype: type, data: st.DataObject) -> None:
     image = data.draw(images(dtype))
