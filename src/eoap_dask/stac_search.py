@@ -14,6 +14,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from loguru import logger
+
 from eoap_dask.aoi import Aoi
 from eoap_dask.errors import CollectionError, SearchError, UsageError
 from eoap_dask.itemset import Item, ItemSet, cloud_cover, is_clear, is_match, normalised, ordered
@@ -226,7 +228,7 @@ class _Api:
 
     @classmethod
     def open(cls, stac: str, timeout_s: float, retries: int) -> _Api:
-        url = _checked_url(stac)
+        url = check_api_url(stac)
         private = private_hosts_of(url)
         io = _make_io(url, _Requests(private, timeout_s, retries))
         check_href(url, private_hosts=private)
@@ -346,7 +348,14 @@ class _Api:
             asked.add(mark)
 
 
-def _checked_url(stac: str) -> str:
+def check_api_url(stac: str) -> str:
+    """Return the URL of a STAC API without blanks and slashes around it; contacts nothing.
+
+    Raises
+    ------
+    UsageError
+        when it can't be one
+    """
     text = stac.strip()
     expected = "It must be the http(s) URL of a STAC API."
     if "://" not in text:
@@ -428,6 +437,7 @@ def _make_io(base: str, how: _Requests) -> StacApiIO:
                 stop=stop,
                 wait=_wait,
                 sleep=_sleep,
+                before_sleep=_say_retry,
                 reraise=True,
             )
             verb = (method or "GET").upper()
@@ -453,6 +463,12 @@ def _make_io(base: str, how: _Requests) -> StacApiIO:
             return found
 
     return Io(timeout=how.timeout_s, max_retries=None)
+
+
+def _say_retry(state: Any) -> None:
+    fault = state.outcome.exception()
+    what = fault.fault.what if isinstance(fault, _TransientError) else str(fault)
+    logger.info("{} Asking again in {:.0f} s.", what, state.next_action.sleep)
 
 
 def _sleep(seconds: float) -> None:

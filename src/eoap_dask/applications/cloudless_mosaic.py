@@ -39,7 +39,7 @@ from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, footprint_touches, group_passes, read_scenes
 from eoap_dask.sensors import Sensor, sensor_for
 from eoap_dask.signing import signer_from
-from eoap_dask.stac_search import explain_nothing, search_items
+from eoap_dask.stac_search import check_api_url, explain_nothing, search_items
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
 from eoap_dask.units import Listener, Unit, digest, ignore
@@ -98,6 +98,8 @@ def understand(params: MosaicParams) -> Request:
     twice = [b for b in params.bands if params.bands.count(b) > 1]
     if twice:
         raise BandError(f"The band {twice[0]!r} was asked for twice.", "Expected each once.", "")
+    if not params.items:
+        check_api_url(params.stac)
     start, end = parse_day(params.start_date), parse_day(params.end_date)
     check_range(start, end)
     aoi = parse_aoi(params.aoi)
