@@ -1,0 +1,5 @@
+"""Dask Gateway: joining and starting clusters, and a private Gateway on this machine.
+
+``api`` talks to a Gateway, ``client`` gives a Dask client to work with, ``versions`` and ``evidence`` look after any
+cluster; ``server`` is the private Gateway, whose process runs ``config`` and ``backend``.
+"""

@@ -1,0 +1,102 @@
+"""Comparing the software of client, scheduler and workers before any work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from eoap_dask.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+EVERYWHERE = ("python", "dask", "distributed", "msgpack", "cloudpickle")
+"""What must agree to speak with each other."""
+WHERE_WORK_IS = ("numpy", "eoap-dask", "imagecodecs", "rasterio", "pyproj")
+"""What makes pixels and files: needn't be on the scheduler."""
+
+
+def check_versions(client: Client, allow_mismatch: bool = False) -> None:
+    """Compare the versions of what matters on client, scheduler and workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    allow_mismatch
+        Only warn.
+
+    Raises
+    ------
+    ClusterError
+        with a table, when they differ: a product would depend on which worker made a block
+    """
+    found: Any = client.get_versions(packages=list(WHERE_WORK_IS))
+    table = compare(found)
+    if not table:
+        return
+    if allow_mismatch:
+        logger.warning("Client, scheduler and workers have different software:\n{}", table)
+        return
+    raise ClusterError(
+        f"Client, scheduler and workers have different software:\n{table}\n",
+        "Expected the same versions everywhere.",
+        "Use one image for all of them, or --allow-version-mismatch.",
+    )
+
+
+def compare(versions: Mapping[str, Any]) -> str:
+    """Return a table of what differs; empty when nothing does.
+
+    Parameters
+    ----------
+    versions
+        As `distributed.Client.get_versions` gives them.
+
+    Returns
+    -------
+    str
+        Lines of package, client, scheduler, workers. Python counts to its minor version.
+    """
+    client, scheduler = (_packages(versions.get(side)) for side in ("client", "scheduler"))
+    workers = [_packages(one) for one in dict(versions.get("workers") or {}).values()]
+    rows = []
+    for package in (*EVERYWHERE, *WHERE_WORK_IS):
+        ours = client.get(package)
+        if ours is None:  # can't be told here, or isn't needed
+            continue
+        theirs = [worker.get(package) for worker in workers]
+        at_scheduler = scheduler.get(package)
+        compared = [*theirs, *([at_scheduler] if package in EVERYWHERE or at_scheduler is not None else [])]
+        if all(_key(package, one) == _key(package, ours) for one in compared):
+            continue
+        counts = Counter(_shown(package, one) for one in theirs)
+        rows.append(
+            (
+                package,
+                _shown(package, ours),
+                _shown(package, at_scheduler) if package in EVERYWHERE or at_scheduler else "–",
+                ", ".join(f"{name} ({n} of {len(theirs)})" if len(counts) > 1 else name for name, n in counts.items()),
+            )
+        )
+    if not rows:
+        return ""
+    rows.insert(0, ("", "client", "scheduler", "workers"))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join("  " + "  ".join(f"{v:<{w}}" for v, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _packages(side: Any) -> dict[str, str | None]:
+    return dict(side.get("packages") or {}) if isinstance(side, Mapping) else {}
+
+
+def _shown(package: str, version: str | None) -> str:
+    if version is None:
+        return "missing"
+    return ".".join(version.split(".")[:3]) if package == "python" else version  # without .final.0
+
+
+def _key(package: str, version: str | None) -> str | None:
+    return ".".join(version.split(".")[:2]) if package == "python" and version else version
