@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loguru import logger
 
@@ -20,6 +20,8 @@ from eoap_dask.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from eoap_dask.params import RunOptions
 
 START_TIMEOUT_S = 60
 
@@ -108,32 +110,111 @@ def local_client(size: Size) -> Iterator[Client]:
 
 
 @contextmanager
-def open_client(cluster: str, size: Size, client: Client | None = None) -> Iterator[Client]:
-    """Yield a client: the given one, else the active one, else one of a new local cluster, which is stopped after.
+def open_client(options: RunOptions, size: Size, client: Client | None = None) -> Iterator[Client]:
+    """Yield a client to work with, as the options say; only what was started here is stopped afterwards.
+
+    Parameters
+    ----------
+    options : RunOptions
+        ``auto`` means the active client, else the Gateway's cluster that ``DASK_CLUSTER`` names, else a local one.
+    size : Size
+        Of a local cluster.
+    client : distributed.Client, optional
+        Goes before everything else.
 
     Raises
     ------
     ClusterError, UsageError
     """
-    running = existing_client(cluster, client)
+    running = existing_client(options.cluster, client)
     if running is not None:
         yield running
         return
-    with local_client(size) as own:
+    with _started(options, size) as own:
         yield own
 
 
 def existing_client(cluster: str, client: Client | None = None) -> Client | None:
-    """Return the given client, else with ``auto`` the active one; None where a cluster is to be started.
+    """Return the given client, else with ``auto`` the active one; None where a cluster is to be started or joined."""
+    return client or (_active_client() if cluster == "auto" else None)
+
+
+def cluster_kind(cluster: str) -> Literal["local", "gateway", "scheduler"]:
+    """Return what ``--cluster`` means, without an active client.
 
     Raises
     ------
     UsageError
         when there is no such kind of cluster
     """
-    if cluster not in {"auto", "local"}:
-        raise UsageError(f"The cluster {cluster!r} can't be used.", "Expected auto or local.", "Try --cluster local.")
-    return client or (_active_client() if cluster == "auto" else None)
+    from eoap_dask.gateway.client import name_from_environment
+
+    if cluster == "auto":
+        return "gateway" if name_from_environment() else "local"
+    if cluster in {"local", "gateway"}:
+        return "local" if cluster == "local" else "gateway"
+    if cluster.startswith(("tcp://", "tls://")):
+        return "scheduler"
+    raise UsageError(
+        f"The cluster {cluster!r} can't be used.",
+        "Expected auto, local, gateway, or the address of a scheduler.",
+        "Try --cluster local, or --cluster tcp://127.0.0.1:8786.",
+    )
+
+
+def describe_client(client: Client) -> str:
+    """Return in a phrase how large a cluster is."""
+    size = size_of(client)
+    return f"{size.workers} worker{'' if size.workers == 1 else 's'} × {size.threads_per_worker} threads"
+
+
+@contextmanager
+def _started(options: RunOptions, size: Size) -> Iterator[Client]:
+    from eoap_dask.gateway.client import GatewayOptions, gateway_client, name_from_environment, scheduler_client
+
+    kind = cluster_kind(options.cluster)
+    if kind == "local":
+        with local_client(size) as client:
+            yield client
+    elif kind == "scheduler":
+        with scheduler_client(
+            options.cluster,
+            timeout_s=options.cluster_timeout,
+            allow_version_mismatch=options.allow_version_mismatch,
+        ) as client:
+            yield client
+    else:
+        wanted = GatewayOptions(
+            name=name_from_environment(),
+            workers=options.workers,
+            worker_cores=options.worker_cores,
+            worker_memory=options.worker_memory,
+            image=options.image,
+            options=dict(options.cluster_options),
+            timeout_s=options.cluster_timeout,
+            allow_version_mismatch=options.allow_version_mismatch,
+        )
+        with gateway_client(wanted) as client:
+            yield client
+
+
+def expected_size(options: RunOptions, client: Client | None, tasks: int) -> Size:
+    """Return the size of the cluster that the work will run on, as far as it can be said before it is there.
+
+    Parameters
+    ----------
+    options : RunOptions
+    client : distributed.Client, optional
+        The caller's own.
+    tasks
+        At most how many tasks there are.
+    """
+    running = existing_client(options.cluster, client)
+    if running is not None:
+        return size_of(running)
+    if cluster_kind(options.cluster) == "local":
+        return local_size(options.workers, options.worker_bytes(), tasks)
+    return Size(options.workers or 2, max(1, int(options.worker_cores or 1)), options.worker_bytes() or 4 << 30)
 
 
 def size_of(client: Client) -> Size:

@@ -6,22 +6,25 @@ says how a finished unit becomes an item.
 
 from __future__ import annotations
 
-import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from loguru import logger
 
 from eoap_dask.cog import Cog, ImageSpec, Sums
 from eoap_dask.errors import AssetError, ClusterError, EoapError
+from eoap_dask.events import Event, Listener
 from eoap_dask.plan import Plan, UnitPlan
 from eoap_dask.render import Rendered, render_block
 from eoap_dask.trust import redact
-from eoap_dask.units import Event, Failure, Listener
+from eoap_dask.units import Failure
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -52,6 +55,11 @@ class Outcome:
     items: dict[str, dict[str, Any]] = field(default_factory=dict)
     """STAC items of the units that are done, by key."""
     failures: list[Failure] = field(default_factory=list)
+    """Why units failed."""
+    left_out: list[Failure] = field(default_factory=list)
+    """Scenes that units did without."""
+    blocks: int = 0
+    """Blocks that were rendered."""
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -63,13 +71,15 @@ FinishUnit = Callable[[UnitPlan, Path, dict[str, WrittenImage], dict[str, list[f
 """Given a unit, its directory, images and the levels read: write what else belongs to it, the item last."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Progress:
-    """A unit while it is being rendered."""
+    """One attempt at a unit, while it is being rendered."""
 
     plan: UnitPlan
     folder: Path
     images: dict[str, Cog]
+    recipe: Future[Any]
+    """The task that holds its recipe."""
     waiting: int
     levels: dict[str, set[float]] = field(default_factory=dict)
 
@@ -87,18 +97,29 @@ class Engine:
         Makes the item of a unit whose images are written, see `FinishUnit`.
     listener : callable
         Gets every event.
+    max_bad_scenes
+        How many scenes that stay bad a unit may do without.
     """
 
     def __init__(
-        self, plan: Plan, client: Client, publication: Publication, finish: FinishUnit, listener: Listener
+        self,
+        plan: Plan,
+        client: Client,
+        publication: Publication,
+        finish: FinishUnit,
+        listener: Listener,
+        max_bad_scenes: int = 0,
     ) -> None:
         self._plan, self._client, self._publication = plan, client, publication
-        self._finish, self._listener = finish, listener
+        self._finish, self._listener, self._max_bad_scenes = finish, listener, max_bad_scenes
         self._outcome = Outcome()
+        self._todo = deque(plan.units)
+        self._numbers: Iterator[int] = iter(())
+        self._current: _Progress | None = None
         self._open: dict[str, _Progress] = {}
-        self._recipes: dict[str, Future[Any]] = {}
-        self._running: dict[Future[Any], tuple[str, int]] = {}
+        self._running: dict[Future[Any], tuple[_Progress, int]] = {}
         self._writing: dict[str, ThreadFuture[dict[str, Any]]] = {}
+        self._attempts = count()
         self._done_blocks = 0
 
     def run(self) -> Outcome:
@@ -116,102 +137,101 @@ class Engine:
         """
         from distributed import as_completed
 
-        work = self._work()
         writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         try:
             results = as_completed(with_results=False)
             for _ in range(self._in_flight()):
-                self._submit_next(work, results)
+                self._submit_next(results)
             for future in results:
                 self._take(future, writer)
-                self._submit_next(work, results)
+                self._submit_next(results)
             for key in list(self._writing):
                 self._collect(key)
         finally:
             writer.shutdown(cancel_futures=True)
             self._cancel(list(self._running))
-            for key in list(self._open):
-                self._discard(key)
+            for progress in list(self._open.values()):
+                self._discard(progress)
             for key, written in self._writing.items():  # stopped in the middle: keep what is whole
                 if written.done() and not written.cancelled() and written.exception() is None:
                     self._publication.unit_done(key)
         return self._outcome
 
-    def _work(self) -> Iterator[tuple[UnitPlan, int]]:
-        for planned in self._plan.units:
-            for number in range(len(planned.recipe.windows())):
-                if planned.unit.key in self._outcome.failed:
-                    break
-                yield planned, number
-
     def _in_flight(self) -> int:
-        planned = self._plan.units[0].recipe
-        per_block = planned.block**2 * (2 * planned.stack.bands + 2 + len(planned.picks))
+        recipe = self._plan.units[0].recipe
+        per_block = recipe.block**2 * (2 * recipe.stack.bands + 2 + len(recipe.picks))
         slots = self._plan.size.slots
         return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // per_block)))
 
-    def _submit_next(self, work: Iterator[tuple[UnitPlan, int]], results: Any) -> None:
-        found = next(work, None)
+    def _next_block(self) -> tuple[_Progress, int] | None:
+        while True:
+            if self._current is not None and self._is_open(self._current):
+                number = next(self._numbers, None)
+                if number is not None:
+                    return self._current, number
+            if not self._todo:
+                return None
+            self._current = self._begin(self._todo.popleft())
+            self._numbers = iter(range(self._current.waiting))
+
+    def _is_open(self, progress: _Progress) -> bool:
+        return self._open.get(progress.plan.unit.key) is progress
+
+    def _submit_next(self, results: Any) -> None:
+        found = self._next_block()
         if found is None:
             return
-        planned, number = found
-        key = planned.unit.key
-        if number == 0:
-            self._begin(planned)
-        recipe = self._recipes[key]
+        progress, number = found
         future = self._client.submit(
-            render_block,
-            recipe,
-            number,
-            key=f"render-{key}-{planned.digest[:12]}-{id(self):x}-{number}",
-            pure=False,
+            render_block, progress.recipe, number, key=f"render-{progress.recipe.key}-{number}", pure=False
         )
-        self._running[future] = (key, number)
+        self._running[future] = found
         results.add(future)
 
-    def _begin(self, planned: UnitPlan) -> None:
+    def _begin(self, planned: UnitPlan) -> _Progress:
         key = planned.unit.key
         # a task, not scattered data: a worker that dies takes scattered data with it for good
-        self._recipes[key] = self._client.submit(
-            bytes, planned.recipe.pack(), key=f"recipe-{key}-{planned.digest[:12]}-{id(self):x}", pure=False
+        recipe = self._client.submit(
+            bytes, planned.recipe.pack(), key=f"recipe-{key}-{planned.digest[:12]}-{uuid4().hex[:8]}", pure=False
         )
         folder = self._publication.unit_dir(key)
-        scratch = self._publication.scratch / key
+        scratch = self._publication.scratch / f"{key}.{next(self._attempts)}"
         images = {s.name: Cog(s, planned.recipe.stack.geobox, scratch) for s in planned.recipe.images}
-        self._open[key] = _Progress(planned, folder, images, len(planned.recipe.windows()))
-        self._tell("unit-started", key, f"{len(planned.unit.scenes)} scenes")
+        self._open[key] = _Progress(planned, folder, images, recipe, len(planned.recipe.windows()))
+        self._tell("unit-retried" if planned.left_out else "unit-started", key, f"{len(planned.unit.scenes)} scenes")
+        return self._open[key]
 
     def _take(self, future: Future[Any], writer: ThreadPoolExecutor) -> None:
-        key, number = self._running.pop(future)
-        if key not in self._open:  # the unit has failed meanwhile
+        progress, number = self._running.pop(future)
+        if not self._is_open(progress):  # the unit has failed, or begun again, meanwhile
             future.release()
             return
+        key = progress.plan.unit.key
         try:
             rendered = self._result(future)
+            window = progress.plan.recipe.windows()[number]
+            for name, image in rendered.images.items():
+                progress.images[name].add(image, window)
         except AssetError as exc:
-            self._fail(key, Failure(key, exc.what, exc.item_id, exc.asset, exc.href, exc.attempts))
+            self._do_without(progress, Failure(key, exc.what, exc.item_id, exc.asset, exc.href, exc.attempts))
             return
         except _LostBlockError as exc:
-            self._fail(key, Failure(key, str(exc)))
+            self._fail(progress, Failure(key, str(exc)))
+            return
+        except OSError as exc:
+            self._fail(progress, Failure(key, f"Writing failed: {exc.strerror or exc}."))
             return
         finally:
             future.release()
-        progress = self._open[key]
-        window = progress.plan.recipe.windows()[number]
-        try:
-            for name, image in rendered.images.items():
-                progress.images[name].add(image, window)
-        except OSError as exc:
-            self._fail(key, Failure(key, f"Writing failed: {exc.strerror or exc}."))
-            return
         for kind, sides in rendered.levels.items():
             progress.levels.setdefault(kind, set()).update(sides)
         progress.waiting -= 1
         self._done_blocks += 1
+        self._outcome.blocks = self._done_blocks
         self._tell("block-done", key)
         if not progress.waiting:
             del self._open[key]
-            self._recipes.pop(key).release()
+            progress.recipe.release()
             self._writing[key] = writer.submit(self._write, progress)
             for other in [k for k, f in self._writing.items() if f.done()]:
                 self._collect(other)
@@ -240,7 +260,6 @@ class Engine:
             path = progress.folder / f"{name}.tif"
             size, sha256 = cog.write(path)
             written[name] = WrittenImage(cog.spec, path, size, sha256, cog.sums, cog.smallest)
-        shutil.rmtree(self._publication.scratch / progress.plan.unit.key, ignore_errors=True)
         levels = {kind: sorted(sides) for kind, sides in sorted(progress.levels.items())}
         return self._finish(progress.plan, progress.folder, written, levels)
 
@@ -249,26 +268,40 @@ class Engine:
         try:
             self._outcome.items[key] = future.result()
         except OSError as exc:
-            self._fail(key, Failure(key, f"Writing failed: {exc.strerror or exc}."))
+            self._record(Failure(key, f"Writing failed: {exc.strerror or exc}."))
             return
         self._publication.unit_done(key)
         self._tell("unit-done", key)
 
-    def _fail(self, key: str, failure: Failure) -> None:
-        self._outcome.failures.append(failure)
-        self._cancel([f for f, (unit, _) in self._running.items() if unit == key])
-        self._discard(key)
-        self._tell("unit-failed", key, failure.reason)
+    def _do_without(self, progress: _Progress, failure: Failure) -> None:
+        """Begin the unit again without a scene that stays bad, if that is allowed; else it has failed."""
+        planned = progress.plan
+        rest = planned.without(failure.item)
+        if len(planned.left_out) >= self._max_bad_scenes or not rest.unit.passes:
+            self._fail(progress, failure)
+            return
+        self._outcome.left_out.append(failure)
+        self._done_blocks -= len(planned.recipe.windows()) - progress.waiting
+        self._stop(progress)
+        self._todo.appendleft(rest)
 
-    def _discard(self, key: str) -> None:
-        progress = self._open.pop(key, None)
-        recipe = self._recipes.pop(key, None)
-        if recipe is not None:
-            recipe.release()
-        if progress is not None:
-            for cog in progress.images.values():
-                cog.close()
-            shutil.rmtree(self._publication.scratch / key, ignore_errors=True)
+    def _fail(self, progress: _Progress, failure: Failure) -> None:
+        self._stop(progress)
+        self._record(failure)
+
+    def _record(self, failure: Failure) -> None:
+        self._outcome.failures.append(failure)
+        self._tell("unit-failed", failure.unit, failure.reason)
+
+    def _stop(self, progress: _Progress) -> None:
+        self._cancel([f for f, (other, _) in self._running.items() if other is progress])
+        self._discard(progress)
+
+    def _discard(self, progress: _Progress) -> None:
+        del self._open[progress.plan.unit.key]
+        progress.recipe.release()
+        for cog in progress.images.values():
+            cog.close()
 
     def _cancel(self, futures: list[Future[Any]]) -> None:
         if not futures:

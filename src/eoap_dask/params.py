@@ -31,6 +31,8 @@ class Declaration:
     """Where it isn't ``EOAP_DASK_<NAME>``."""
     negative: str = ""
     """For a switch: the flag that turns it off."""
+    flag: str = ""
+    """Name of the option where it isn't the field's."""
 
 
 def param(default: Any, help: str, **about: Any) -> Any:  # noqa: A002 - click's word
@@ -67,19 +69,46 @@ class RunOptions:
     output_dir: Path = param(Path("output"), "Directory to be made; must not exist yet.", metavar="DIR")
     cluster: str = param(
         "auto",
-        "Where the work runs: on an embedded Dask cluster (auto, local).",
-        metavar="auto|local",
-        choices=("auto", "local"),
+        "Where the work runs: embedded on this machine, on a Dask Gateway, or on a running scheduler; auto is the "
+        "Gateway's cluster that DASK_CLUSTER names, else this machine.",
+        metavar="auto|local|gateway|tcp://…",
     )
     workers: int | None = param(
-        None, "Worker processes of the embedded cluster. [default: from cores and memory]", metavar="N"
+        None,
+        "Workers to start, or of a joined cluster to wait for. [default: from the machine; 2 on a Gateway]",
+        metavar="N",
+    )
+    worker_cores: float | None = param(
+        None, "Cores of each worker that a Gateway starts. [default: the Gateway's]", metavar="NUMBER"
     )
     worker_memory: str | None = param(
         None,
-        "Memory of each worker of the embedded cluster, such as 4GiB. [default: from the machine]",
+        "Memory of each worker, such as 4G. [default: from the machine, or the Gateway's]",
         metavar="SIZE",
     )
+    image: str | None = param(None, "Container image of the workers that a Gateway starts.", metavar="IMAGE")
+    cluster_options: tuple[tuple[str, str], ...] = param(
+        (),
+        "Further option of the Gateway's clusters. Repeat for more.",
+        metavar="NAME=VALUE",
+        multiple=True,
+        flag="cluster-option",
+    )
+    cluster_timeout: float = param(300.0, "How long to wait for a cluster and its workers.", metavar="SECONDS")
+    allow_version_mismatch: bool = param(
+        False,
+        "Only warn when client, scheduler and workers have different software.",
+        negative="no-allow-version-mismatch",
+    )
+    performance_report: Path | None = param(None, "Write Dask's performance report to this HTML file.", metavar="FILE")
     max_failures: int = param(0, "How many units (months) may fail before the whole run counts as failed.", metavar="N")
+    max_bad_scenes: int = param(
+        0, "How many scenes that stay bad after all retries a unit may do without; it says so in its item.", metavar="N"
+    )
+    retries: int = param(2, "How often an asset that can't be read is tried again.", metavar="N")
+    resume: bool = param(
+        True, "Go on with what an interrupted or earlier run finished, or begin anew.", negative="no-resume"
+    )
     block: int | None = None
     """Side of a block in pixels, 512·2^k. By default 2048, less for few blocks or little memory."""
     budget: int | None = None
@@ -123,8 +152,9 @@ class RunOptions:
         self.worker_bytes()
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"{self.workers} workers can't do the work.", "Expected at least 1.", "Try --workers 1.")
-        if self.max_failures < 0:
-            raise UsageError(f"--max-failures {self.max_failures} can't be.", "Expected 0 or more.", "")
+        for name in ("max_failures", "max_bad_scenes", "retries"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} can't be.", "Expected 0 or more.")
         if self.block is not None and (self.block < 512 or self.block & (self.block - 1)):
             raise UsageError(
                 f"A block of {self.block} pixels can't be used.",

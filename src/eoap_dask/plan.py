@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from eoap_dask.cluster import Size
@@ -17,6 +17,9 @@ from eoap_dask.units import Unit
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+
+    from eoap_dask.params import RunOptions
+    from eoap_dask.resume import State
 
 BLOCK = 2048
 MAX_BUDGET = 640 << 20
@@ -42,6 +45,16 @@ class UnitPlan:
     """Scenes whose pixels don't coincide with the grid's."""
     reprojected: int
     """Scenes in another CRS than the grid's."""
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    """What the digest is made of, see `units.digest_parts`."""
+    left_out: tuple[str, ...] = ()
+    """Ids of scenes that stayed bad, and are allowed to be missing."""
+
+    def without(self, scene_id: str) -> UnitPlan:
+        """Return the plan of the whole unit without a scene. Its digest stays: it is still the same unit."""
+        unit = self.unit.without(scene_id)
+        recipe = replace(self.recipe, stack=replace(self.recipe.stack, passes=unit.passes))
+        return replace(self, unit=unit, recipe=recipe, left_out=(*self.left_out, scene_id))
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class Plan:
     """Periods for which nothing was found."""
     size: Size
     """Of the cluster that it was planned for."""
+    states: Mapping[str, State] = field(default_factory=dict)
+    """What becomes of each unit, where somebody has looked: new, skip or recompute, and why."""
 
     @property
     def blocks(self) -> int:
@@ -67,6 +82,20 @@ class Plan:
     def tasks(self) -> int:
         """Tasks of all units: one per block, and one that holds the recipe."""
         return self.blocks + len(self.units)
+
+    def only(self, keys: Collection[str]) -> Plan:
+        """Return the plan of some of the units."""
+        return replace(self, units=tuple(u for u in self.units if u.unit.key in keys))
+
+    def sized(self, size: Size, options: RunOptions) -> Plan:
+        """Return the plan with blocks and strips that suit a cluster. Pixels don't depend on them."""
+        if not self.units:
+            return replace(self, size=size)
+        recipe = self.units[0].recipe
+        block, budget = choose_sizes(recipe.shape, len(self.units), recipe.stack.bands, size)
+        block, budget = options.block or block, options.budget or budget
+        units = (replace(u, recipe=replace(u.recipe, block=block, budget=budget)) for u in self.units)
+        return replace(self, size=size, units=tuple(units))
 
     @property
     def headline(self) -> str:
@@ -120,6 +149,7 @@ class Plan:
                     "reprojected_scenes": u.reprojected,
                     "blocks": len(u.recipe.windows()),
                     "digest": u.digest,
+                    **({"state": s.kind, "reason": s.reason} if (s := self.states.get(u.unit.key)) else {}),
                 }
                 for u in self.units
             ],
@@ -146,6 +176,7 @@ class Plan:
             lines.append(
                 f"  {unit['key']}  {unit['scenes']} scenes of {unit['passes']} passes, "
                 f"{unit['resampled_scenes']} resampled ({unit['reprojected_scenes']} from another CRS)"
+                + (f"; {unit['state']}: {unit['reason']}" if unit.get("reason") else "")
             )
         for key in self.empty:
             lines.append(f"  {key}  nothing found")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import html
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +16,18 @@ from loguru import logger
 
 from eoap_dask import stac
 from eoap_dask.__about__ import __version__
-from eoap_dask.cluster import open_client
+from eoap_dask.cluster import cluster_kind, describe_client, existing_client, open_client, size_of
 from eoap_dask.cog import MEDIA_TYPE
 from eoap_dask.engine import Engine, FinishUnit, Outcome, WrittenImage
-from eoap_dask.errors import UnitsFailedError, UsageError
-from eoap_dask.fileio import sha256_of, write_json
+from eoap_dask.errors import EoapError, UnitsFailedError, UsageError
+from eoap_dask.events import EVENTS_FILE, Event, EventFile, Listener
+from eoap_dask.fileio import dump_json, sha256_of, write_json
+from eoap_dask.gateway.evidence import collect_logs, performance_report
 from eoap_dask.logs import log_to
 from eoap_dask.params import RunOptions
 from eoap_dask.publish import Publication, identity
-from eoap_dask.units import Event, Failure, Listener
+from eoap_dask.resume import State, held_units, unit_states
+from eoap_dask.units import Failure
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from eoap_dask.plan import Plan
 
 P = TypeVar("P")
+
+LEFT_OUT = "eoap:left_out"
+"""Item property: ids of the scenes that stayed bad, and are missing from it."""
 
 VALID_PERCENT = "eoap:valid_percent"
 """Item property: share of the grid's pixels with data. An item with 0 is said to be empty."""
@@ -123,27 +130,135 @@ def produce(
     started = time.monotonic()
     for key in plan.empty:
         logger.warning("Nothing was found for {}: it is left out.", key)
-    with (
-        Publication(options.output_dir, plan.application) as publication,
-        log_to(publication.root / "run.log"),
-    ):
-        items.save(publication.root / "items.json")
-        listener(Event("run", blocks_total=plan.blocks, message=plan.headline))
-        with open_client(options.cluster, plan.size, client) as active:
-            outcome = Engine(plan, active, publication, finish, listener).run()
-        seconds = time.monotonic() - started
-        write_json(publication.root / "failures.json", {"failures": [f.to_dict() for f in outcome.failures]})
-        for key in _blank(outcome):
-            logger.warning("{} is empty: not one pixel was seen clearly.", key)
-        write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
-        if len(outcome.failed) > options.max_failures or not outcome.items:
-            publication.keep_partial = True
-            raise _too_many(outcome, len(plan.units), publication.root)
-        finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
-        collection, catalog = describe(finished)
-        stac.write_catalog(publication.root, collection=collection, catalog=catalog)
+    _refuse_loss(plan, options)
+    with Publication(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
+        with (
+            log_to(publication.root / "run.log"),
+            EventFile(publication.root / EVENTS_FILE, listener) as tell,
+        ):
+            items.save(publication.root / "items.json")
+            outcome = _carry_out(plan, options, publication, finish, tell, client)
+            seconds = time.monotonic() - started
+            if _is_published(publication.out, outcome):
+                publication.discard()
+                finished = [outcome.items[u.unit.key] for u in plan.units]
+                return Run(plan.application, publication.out, tuple(finished), plan.empty, (), seconds)
+            for key in _blank(outcome):
+                logger.warning("{} is empty: not one pixel was seen clearly.", key)
+            write_json(publication.root / "failures.json", _ledger(outcome))
+            write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
+            lost = set(outcome.failed) & set(held_units(publication.out))  # an update never drops what is there
+            if len(outcome.failed) > options.max_failures or not outcome.items or lost:
+                publication.keep_partial = True
+                fault = _too_many(outcome, len(plan.units), publication.root)
+                tell(Event("end", message=fault.what))
+                raise fault
+            finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
+            collection, catalog = describe(finished)
+            stac.write_catalog(publication.root, collection=collection, catalog=catalog)
+            tell(Event("end", blocks_done=outcome.blocks, blocks_total=outcome.blocks, message="complete"))
         output = publication.commit()
     return Run(plan.application, output, tuple(finished), plan.empty, tuple(outcome.failures), seconds)
+
+
+def plan_states(plan: Plan, options: RunOptions) -> dict[str, State]:
+    """Return what a run would do with each unit: new, skip, or recompute, and why. Writes nothing.
+
+    Raises
+    ------
+    OutputError
+        when the output is there and isn't a product of this application
+    UsageError
+        when an update would drop units that it holds
+    """
+    _refuse_loss(plan, options)
+    units = {u.unit.key: (u.digest, u.parts) for u in plan.units}
+    states = unit_states(options.output_dir, plan.application, units)
+    if options.resume:
+        return states
+    return {
+        key: state if state.kind == "new" else State("recompute", "--no-resume begins anew")
+        for key, state in states.items()
+    }
+
+
+def _carry_out(
+    plan: Plan,
+    options: RunOptions,
+    publication: Publication,
+    finish: FinishUnit,
+    tell: Listener,
+    client: Client | None,
+) -> Outcome:
+    """Render what isn't finished yet; finished units are taken over."""
+    kept = _adopt(plan, options, publication) if options.resume else {}
+    rest = plan.only([u.unit.key for u in plan.units if u.unit.key not in kept])
+    todo = f"{rest.headline} to do" if rest.units else "Nothing to do"
+    again = f", {len(kept)} finished before" if kept else ""
+    tell(Event("run", blocks_total=rest.blocks, message=todo + again))
+    for key in kept:
+        tell(Event("unit-skipped", key, 0, rest.blocks))
+    outcome = Outcome()
+    if rest.units:
+        try:
+            with open_client(options, plan.size, client) as active:
+                rest = rest.sized(size_of(active), options)
+                tell(Event("cluster", blocks_total=rest.blocks, message=describe_client(active)))
+                with _evidence(active, options, publication.root / "logs"):
+                    outcome = Engine(rest, active, publication, finish, tell, options.max_bad_scenes).run()
+        except BaseException as exc:
+            what = exc.what if isinstance(exc, EoapError) else type(exc).__name__
+            tell(Event("end", blocks_total=rest.blocks, message=what))
+            raise
+    outcome.items.update(kept)
+    return outcome
+
+
+@contextmanager
+def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[None]:
+    """Collect logs of a cluster elsewhere when work on it fails, and a performance report when asked for."""
+    with ExitStack() as stack:
+        if options.performance_report is not None:
+            stack.enter_context(performance_report(client, options.performance_report))
+        try:
+            yield
+        except Exception:
+            if existing_client(options.cluster) is None and cluster_kind(options.cluster) != "local":
+                collect_logs(client, directory)
+            raise
+
+
+def _adopt(plan: Plan, options: RunOptions, publication: Publication) -> dict[str, dict[str, Any]]:
+    """Take over the units that are finished already, with what their items say of dates brought up to date."""
+    publication.keep_only([u.unit.key for u in plan.units])
+    kept = {}
+    for planned in plan.units:
+        unit = planned.unit
+        item = publication.adopt(unit.key, planned.digest)
+        if item is None:
+            continue
+        if len(item["properties"].get(LEFT_OUT, ())) > options.max_bad_scenes:
+            publication.forget(unit.key)  # made when more was allowed to be missing
+            continue
+        renewed = stac.with_period(item, unit.title, unit.start, unit.end)
+        if renewed != item:
+            stac.write_item(publication.root / unit.key, renewed)
+        kept[unit.key] = renewed
+    return kept
+
+
+def _refuse_loss(plan: Plan, options: RunOptions) -> None:
+    """Refuse an update that would silently drop units which the output holds."""
+    if not options.resume:
+        return
+    lost = sorted(set(held_units(options.output_dir)) - {u.unit.key for u in plan.units})
+    if lost:
+        raise UsageError(
+            f"{options.output_dir} holds {', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}, "
+            "which this run wouldn't make.",
+            "An update keeps what is there.",
+            "Try dates that include it, another --output-dir, or --no-resume to replace the whole output.",
+        )
 
 
 def image_asset(
@@ -207,6 +322,21 @@ def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) ->
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _is_published(out: Path, outcome: Outcome) -> bool:
+    """Tell whether the output holds just these items already, so that there is nothing to publish."""
+    if outcome.failures or outcome.blocks or sorted(held_units(out)) != sorted(outcome.items):
+        return False
+    return all((out / key / f"{key}.json").read_text() == dump_json(item) for key, item in outcome.items.items())
+
+
+def _ledger(outcome: Outcome) -> dict[str, Any]:
+    """Return the content of ``failures.json``."""
+    return {
+        "failures": [f.to_dict() for f in outcome.failures],
+        "left_out": [f.to_dict() for f in outcome.left_out],
+    }
 
 
 def _account(plan: Plan, items: ItemSet, outcome: Outcome, seconds: float) -> dict[str, Any]:

@@ -296,6 +296,24 @@ class Publication:
         self._done.add(key)
         return found.item
 
+    def forget(self, key: str) -> None:
+        """Give an adopted unit up again: it is to be made after all.
+
+        Parameters
+        ----------
+        key
+            The unit's key.
+
+        Raises
+        ------
+        OutputError
+            When the disk refuses.
+        """
+        try:
+            self._forget(key)
+        except OSError as error:
+            raise _unwritable(self._given, error) from error
+
     def keep_only(self, keys: Iterable[str]) -> None:
         """Remove all units but these from ``<out>.partial``.
 

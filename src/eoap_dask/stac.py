@@ -234,6 +234,12 @@ def build_item(record: ItemRecord, *, collection_id: str, software_version: str,
     }
 
 
+def with_period(item: Mapping[str, Any], title: str, start: datetime, end: datetime) -> dict[str, Any]:
+    """Return an item with another title and period; for pixels that didn't change while the asked dates did."""
+    when = {"datetime": _time(start), "start_datetime": _time(start), "end_datetime": _time(end)}
+    return {**item, "properties": {**item["properties"], "title": title, **when}}
+
+
 def build_collection(
     collection_id: str,
     title: str,

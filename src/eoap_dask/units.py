@@ -1,13 +1,13 @@
-"""Units of work: what one is, its digest, and what happens to it, as a stream of events."""
+"""Units of work: what one is, what identifies its pixels, and how one can fail."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from eoap_dask.grid import crs_name
 from eoap_dask.scenes import Pass, Scene
@@ -32,16 +32,19 @@ class Unit:
         """All scenes, in order of time and id."""
         return tuple(s for p in self.passes for s in p.scenes)
 
+    def without(self, scene_id: str) -> Unit:
+        """Return the unit without a scene, and without its pass if that has no other."""
+        passes = (replace(p, scenes=tuple(s for s in p.scenes if s.id != scene_id)) for p in self.passes)
+        return replace(self, passes=tuple(p for p in passes if p.scenes))
 
-def digest(
-    key: str, geobox: GeoBox, params: Mapping[str, Any], scenes: Sequence[Scene], algorithm: Mapping[str, int]
-) -> str:
-    """Return what identifies a unit's pixels, as 32 hexadecimal digits.
+
+def digest_parts(
+    geobox: GeoBox, params: Mapping[str, Any], scenes: Sequence[Scene], algorithm: Mapping[str, int]
+) -> dict[str, str | list[str]]:
+    """Return a short hash of each thing that decides a unit's pixels, so that a change can be named.
 
     Parameters
     ----------
-    key
-        The unit's key.
     geobox : GeoBox
         The resolved grid.
     params
@@ -50,41 +53,32 @@ def digest(
         Their fingerprints enter, sorted.
     algorithm
         Version of each part that makes pixels.
+
+    Returns
+    -------
+    dict
+        ``grid``, ``params``, ``algorithm``, and a list for ``scenes``; 16 hexadecimal digits each.
     """
-    content = {
-        "unit": key,
-        "grid": [
-            crs_name(geobox),
-            [float(v) for v in tuple(geobox.transform)[:6]],
-            [int(n) for n in geobox.shape],
-        ],
+    transform = [float(v) for v in tuple(geobox.transform)[:6]]
+    parts: dict[str, Any] = {
+        "grid": [crs_name(geobox), transform, [int(n) for n in geobox.shape]],
         "params": dict(params),
         "scenes": sorted(s.fingerprint for s in scenes),
         "algorithm": dict(algorithm),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
+    short: dict[str, str | list[str]] = {name: _hash(part)[:16] for name, part in parts.items()}
+    return {**short, "scenes": [_hash(f)[:16] for f in parts["scenes"]]}
 
 
-EventKind = Literal["run", "unit-started", "block-done", "unit-done", "unit-failed"]
+def digest(
+    key: str, geobox: GeoBox, params: Mapping[str, Any], scenes: Sequence[Scene], algorithm: Mapping[str, int]
+) -> str:
+    """Return what identifies a unit's pixels, as 32 hexadecimal digits: its key and all of `digest_parts`."""
+    return _hash([key, digest_parts(geobox, params, scenes, algorithm)])[:32]
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something that happened during a run."""
-
-    kind: EventKind
-    unit: str = ""
-    blocks_done: int = 0
-    blocks_total: int = 0
-    message: str = ""
-    time: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
-Listener = Callable[[Event], None]
-
-
-def ignore(event: Event) -> None:
-    """Listen to nothing."""
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Read it from the bottom: `cloudless_mosaic` is search → items → plan → ren
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from datetime import time as clock
 from functools import partial
@@ -20,19 +20,31 @@ from eoap_dask import stac
 from eoap_dask.__about__ import __version__
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.parameters import MosaicParams
-from eoap_dask.cluster import existing_client, local_size, size_of
+from eoap_dask.cluster import expected_size
 from eoap_dask.cog import ImageSpec
 from eoap_dask.dates import Period, check_range, parse_day, split_periods
 from eoap_dask.errors import BandError, NothingFoundError, UsageError
+from eoap_dask.events import Listener
 from eoap_dask.grid import TILE, crs_name, grid_bounds, grid_for, parse_crs, project_aoi
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES
 from eoap_dask.kernels.mask import SHARE_DIVISOR
 from eoap_dask.kernels.pixels import VISUAL_WHITE
+from eoap_dask.notebook import default_listener
 from eoap_dask.params import RunOptions, as_json, check_choices
 from eoap_dask.plan import Plan, UnitPlan, choose_sizes, is_aligned
 from eoap_dask.preview import write_thumbnail
-from eoap_dask.produce import VALID_PERCENT, Run, apply_changes, band_statistics, image_asset, produce, thumbnail_asset
+from eoap_dask.produce import (
+    LEFT_OUT,
+    VALID_PERCENT,
+    Run,
+    apply_changes,
+    band_statistics,
+    image_asset,
+    plan_states,
+    produce,
+    thumbnail_asset,
+)
 from eoap_dask.publish import check_output
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.render import ALGORITHM, Recipe
@@ -42,7 +54,7 @@ from eoap_dask.signing import signer_from
 from eoap_dask.stac_search import check_api_url, explain_nothing, search_items
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
-from eoap_dask.units import Listener, Unit, digest, ignore
+from eoap_dask.units import Unit, digest, digest_parts
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -180,16 +192,14 @@ def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: C
     if not todo:
         raise _nothing(request, items)
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
-    running = existing_client(options.cluster, client)
-    most = len(todo) * -(-shape[0] // TILE) * -(-shape[1] // TILE)
-    size = size_of(running) if running else local_size(options.workers, options.worker_bytes(), most)
+    size = expected_size(options, client, len(todo) * -(-shape[0] // TILE) * -(-shape[1] // TILE))
     block, budget = choose_sizes(shape, len(todo), len(params.bands), size)
     block, budget = options.block or block, options.budget or budget
     return Plan(
         application=NAME,
         params=request.json,
         geobox=geobox,
-        units=tuple(_plan_unit(request, items, unit, block, budget) for unit in todo),
+        units=tuple(_plan_unit(request, items, options, unit, block, budget) for unit in todo),
         empty=tuple(u.key for u in units if not u.passes),
         size=size,
     )
@@ -200,7 +210,7 @@ def cloudless_mosaic(
     options: RunOptions | None = None,
     *,
     client: Client | None = None,
-    listener: Listener = ignore,
+    listener: Listener | None = None,
     **changes: Any,
 ) -> Run:
     """Make cloud-free composites of Sentinel-2 over an area, and publish them as a STAC catalog.
@@ -214,7 +224,7 @@ def cloudless_mosaic(
     client : distributed.Client, optional
         Where to work. By default the active client, else an embedded cluster that is stopped afterwards.
     listener : callable, optional
-        Gets an `Event` whenever something happens.
+        Gets an `Event` whenever something happens; by default a bar in a notebook, and nothing elsewhere.
     **changes
         Fields of `MosaicParams` and `RunOptions`.
 
@@ -241,7 +251,7 @@ def cloudless_mosaic(
     wanted, options = apply_changes(params or MosaicParams(), options or default, changes)
     options.check()
     request = understand(wanted)
-    check_output(options.output_dir, NAME)
+    check_output(options.output_dir, NAME, update=True)
     items = find_items(request)
     plan = plan_mosaic(request, items, options, client)
     items.signer.sign(plan.units[0].unit.scenes[0].bands[0].href)  # where that fails, no unit could be made
@@ -251,7 +261,7 @@ def cloudless_mosaic(
         options,
         finish=partial(finish_unit, request),
         describe=partial(describe, request),
-        listener=listener,
+        listener=listener or default_listener(),
         client=client,
     )
 
@@ -266,8 +276,9 @@ def dry_run(params: MosaicParams, options: RunOptions, client: Client | None = N
     """
     options.check()
     request = understand(params)
-    check_output(options.output_dir, NAME)
-    return plan_mosaic(request, find_items(request), options, client)
+    check_output(options.output_dir, NAME, update=True)
+    plan = plan_mosaic(request, find_items(request), options, client)
+    return replace(plan, states=plan_states(plan, options))
 
 
 def _unit(period: Period, passes: Sequence[Pass]) -> Unit:
@@ -280,7 +291,7 @@ def _unit(period: Period, passes: Sequence[Pass]) -> Unit:
     )
 
 
-def _plan_unit(request: Request, items: ItemSet, unit: Unit, block: int, budget: int) -> UnitPlan:
+def _plan_unit(request: Request, items: ItemSet, options: RunOptions, unit: Unit, block: int, budget: int) -> UnitPlan:
     params, geobox, sensor = request.params, request.geobox, request.sensor
     shape = None if request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
     clip = None if shape is None else shapely.to_wkb(shape)
@@ -294,7 +305,7 @@ def _plan_unit(request: Request, items: ItemSet, unit: Unit, block: int, budget:
             bands=len(params.bands),
             dropped_classes=sensor.mask_dropped if masked else None,
             clip_wkb=clip,
-            reader=GdalReader(signer_from(items.signing)),
+            reader=GdalReader(signer_from(items.signing), attempts=options.retries + 1),
         ),
         composite=params.composite,
         block=block,
@@ -309,10 +320,12 @@ def _plan_unit(request: Request, items: ItemSet, unit: Unit, block: int, budget:
         "mask": [sensor.mask_dropped, MASK_NEAREST_UP_TO_M, 1 / SHARE_DIVISOR] if masked else None,
         "visual": [VISUAL_WHITE, picks],
     }
+    algorithm = {**ALGORITHM, composite.name: composite.version}
     return UnitPlan(
         unit=unit,
         recipe=recipe,
-        digest=digest(unit.key, geobox, pixel_params, unit.scenes, {**ALGORITHM, composite.name: composite.version}),
+        digest=digest(unit.key, geobox, pixel_params, unit.scenes, algorithm),
+        parts=digest_parts(geobox, pixel_params, unit.scenes, algorithm),
         resampled=sum(not is_aligned(s.bands[0], geobox) for s in unit.scenes),
         reprojected=sum(s.bands[0].crs != crs_name(geobox) for s in unit.scenes),
     )
@@ -424,6 +437,8 @@ def finish_unit(
                 "instruments": ["msi"],
                 **({"gsd": float(geobox.transform.a)} if parse_crs(crs_name(geobox)).is_projected else {}),
                 "eoap:digest": planned.digest,
+                "eoap:digest_parts": dict(planned.parts),
+                **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
                 VALID_PERCENT: round(100 * data.sums[0][0] / pixels, 4),
                 "eoap:scenes": len(unit.scenes),
                 "eoap:passes": len(unit.passes),

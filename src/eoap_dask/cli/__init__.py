@@ -13,8 +13,11 @@ from typing import Any, NoReturn
 import click
 
 from eoap_dask.__about__ import __version__
+from eoap_dask.cli.cluster import cluster
 from eoap_dask.cli.demo import demo
+from eoap_dask.cli.gateway import gateway
 from eoap_dask.cli.mosaic import command as mosaic_command
+from eoap_dask.cli.status import status
 from eoap_dask.errors import EoapError
 
 PATIENCE_S = 15.0
@@ -32,6 +35,9 @@ def cli() -> None:
 
 
 cli.add_command(mosaic_command)
+cli.add_command(status)
+cli.add_command(cluster)
+cli.add_command(gateway)
 cli.add_command(demo)
 
 

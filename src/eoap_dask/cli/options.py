@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from eoap_dask.cli.types import key_value
 from eoap_dask.params import ENV_PREFIX, Declaration, declarations
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,6 +22,9 @@ _TYPES: dict[str, Any] = {
     "int | None": int,
     "Path": click.Path(path_type=Path),
     "Any": str,
+    "float | None": float,
+    "Path | None": click.Path(path_type=Path),
+    "tuple[tuple[str, str], ...]": key_value,
     "tuple[str, ...]": str,
 }
 
@@ -75,7 +79,7 @@ def result_options(function: F) -> F:
 
 
 def _option(name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any) -> Callable[[F], F]:
-    flag = "--" + name.replace("_", "-")
+    flag = "--" + (declared.flag or name.replace("_", "-"))
     envvar = declared.envvar or ENV_PREFIX + name.upper()
     common: dict[str, Any] = {"help": declared.help, "envvar": envvar, "show_envvar": False}
     if declared.negative:

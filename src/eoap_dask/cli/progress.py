@@ -10,7 +10,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from eoap_dask.units import Event
+from eoap_dask.events import Event
 
 EVERY_S = 30.0
 
@@ -46,6 +46,8 @@ class Progress:
         elif event.kind == "unit-started":
             logger.debug("{}: {}", event.unit, event.message)
             self._show_bar(event)
+        elif event.kind == "unit-skipped":
+            logger.info("{} is finished already", event.unit)
         elif event.kind == "block-done":
             if self._bar is not None:
                 self._bar.update(1)

@@ -19,6 +19,7 @@ from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import OutputError
+from eoap_dask.events import Listener, ignore
 from eoap_dask.fileio import write_json
 from eoap_dask.itemset import ItemSet, cloud_cover
 from eoap_dask.kernels.pixels import visual
@@ -26,7 +27,6 @@ from eoap_dask.lazy import load, search
 from eoap_dask.params import RunOptions
 from eoap_dask.preview import contact_sheet
 from eoap_dask.produce import Run
-from eoap_dask.units import Listener, ignore
 
 MARKER = "demo.json"
 BANDS = ("red", "green", "blue", "nir")

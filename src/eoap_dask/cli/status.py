@@ -1,0 +1,52 @@
+"""``eoap-dask status``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from eoap_dask.cli.options import verbosity_options
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  # How far the run is that writes monthly-mosaic
+  eoap-dask status monthly-mosaic
+\b
+  # Look again every five seconds until it is over
+  eoap-dask status monthly-mosaic --watch --every 5
+"""
+)
+@click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--watch", is_flag=True, help="Look again and again until the run is over.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    envvar="EOAP_DASK_EVERY",
+    help="How often, with --watch.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each time.")
+@verbosity_options
+def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int, quiet: bool) -> None:
+    """Say how far a run is, or how it ended: units, blocks, rate, time left, failures, cluster.
+
+    OUT is the --output-dir of the run, on this machine or another: only files are read. The exit code tells
+    whether the question could be answered, not how the run went.
+    """
+    from eoap_dask.logs import set_up_logging
+    from eoap_dask.status import read_status
+
+    set_up_logging(-1 if quiet else verbose)
+    while True:
+        found = read_status(output)
+        click.echo(json.dumps(found.to_dict()) if as_json else str(found))
+        if not watch or found.state != "running":
+            return
+        time.sleep(every)
