@@ -22,6 +22,7 @@ from distributed import Client, default_client
 
 from eoap_dask.cluster import Size, local_client, local_size, open_client, size_of
 from eoap_dask.errors import ClusterError, UsageError
+from eoap_dask.params import RunOptions
 
 GIB = 1 << 30
 SMALL = Size(1, 1, GIB)
@@ -208,15 +209,15 @@ def test_size_of() -> None:
 @pytest.mark.cluster
 def test_a_cluster_that_is_there_is_used_and_kept() -> None:
     with local_client(SMALL) as mine:
-        with open_client("auto", SMALL) as active:
+        with open_client(RunOptions(cluster="auto"), SMALL) as active:
             assert active is mine
-        with open_client("auto", SMALL, mine) as given:
+        with open_client(RunOptions(cluster="auto"), SMALL, mine) as given:
             assert given is mine
-        with open_client("local", SMALL, mine) as given:
+        with open_client(RunOptions(cluster="local"), SMALL, mine) as given:
             assert given is mine
         assert mine.submit(abs, -1).result() == 1
 
-        with open_client("local", SMALL) as own:  # asked for by name
+        with open_client(RunOptions(cluster="local"), SMALL) as own:  # asked for by name
             assert own is not mine
             assert own.scheduler.address != mine.scheduler.address
         assert own.status == "closed"
@@ -227,11 +228,11 @@ def test_a_cluster_that_is_there_is_used_and_kept() -> None:
 @pytest.mark.cluster
 def test_without_one_a_cluster_is_started_and_stopped(scratch: Path) -> None:
     with nothing_stays(scratch):
-        with open_client("auto", SMALL) as own:
+        with open_client(RunOptions(cluster="auto"), SMALL) as own:
             assert size_of(own) == SMALL
         assert own.status == "closed"
 
 
 def test_an_unknown_kind_of_cluster() -> None:
-    with pytest.raises(UsageError, match="'moon' can't be used"), open_client("moon", SMALL):
+    with pytest.raises(UsageError, match="'moon' can't be used"), open_client(RunOptions(cluster="moon"), SMALL):
         pytest.fail("there's nothing to work with")

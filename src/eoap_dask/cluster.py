@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loguru import logger
 
-from eoap_dask.errors import ClusterError, UsageError
+from eoap_dask.errors import ClusterError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -126,6 +126,7 @@ def open_client(options: RunOptions, size: Size, client: Client | None = None) -
     ------
     ClusterError, UsageError
     """
+    options.check()
     running = existing_client(options.cluster, client)
     if running is not None:
         yield running
@@ -140,26 +141,14 @@ def existing_client(cluster: str, client: Client | None = None) -> Client | None
 
 
 def cluster_kind(cluster: str) -> Literal["local", "gateway", "scheduler"]:
-    """Return what ``--cluster`` means, without an active client.
-
-    Raises
-    ------
-    UsageError
-        when there is no such kind of cluster
-    """
+    """Return what ``--cluster`` means, without an active client."""
     from eoap_dask.gateway.client import name_from_environment
 
     if cluster == "auto":
         return "gateway" if name_from_environment() else "local"
     if cluster in {"local", "gateway"}:
         return "local" if cluster == "local" else "gateway"
-    if cluster.startswith(("tcp://", "tls://")):
-        return "scheduler"
-    raise UsageError(
-        f"The cluster {cluster!r} can't be used.",
-        "Expected auto, local, gateway, or the address of a scheduler.",
-        "Try --cluster local, or --cluster tcp://127.0.0.1:8786.",
-    )
+    return "scheduler"
 
 
 def describe_client(client: Client) -> str:

@@ -150,6 +150,12 @@ class RunOptions:
         """
         check_choices(self)
         self.worker_bytes()
+        if self.cluster not in {"auto", "local", "gateway"} and not self.cluster.startswith(("tcp://", "tls://")):
+            raise UsageError(
+                f"The cluster {self.cluster!r} can't be used.",
+                "Expected auto, local, gateway, or the address of a scheduler.",
+                "Try --cluster local, or --cluster tcp://127.0.0.1:8786.",
+            )
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"{self.workers} workers can't do the work.", "Expected at least 1.", "Try --workers 1.")
         for name in ("max_failures", "max_bad_scenes", "retries"):

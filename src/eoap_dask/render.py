@@ -67,7 +67,8 @@ class Rendered:
 
 def strip_height(recipe: Recipe, window: Window, passes: int) -> int:
     """Return how many rows are worked on at once, so that they fit the budget: the whole block where it does."""
-    rows = recipe.budget // max(strip_bytes_per_row(recipe.stack.bands, max(passes, 1), window.shape[1]), 1)
+    stack = recipe.stack
+    rows = recipe.budget // strip_bytes_per_row(stack.bands, max(passes, 1), window.shape[1], stack.map_points)
     if rows >= window.shape[0]:
         return window.shape[0]
     # in steps that suit the files' tiles, so that fewer of them are read twice

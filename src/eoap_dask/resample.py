@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LATTICE = 64
 """Every how many pixels the projection is computed exactly."""
 
+_CHUNK = 256
+"""Rows of points that are projected at once: what that takes besides stays small, however many points there are."""
+
 _EDGE_TOLERANCE_PX = 1e-6
 """A centre this close before the edge of a source pixel counts as on it, and takes the pixel to the right or below:
 which of two equally near is taken mustn't depend on rounding."""
@@ -41,32 +44,55 @@ class IndexMap:
     """The part of the source that is needed."""
     shape: tuple[int, int]
     """Height and width of the output."""
-    rows: npt.NDArray[np.intp] | None
-    """Source rows within `source` for the output rows ``inside[0]``, on one grid orientation."""
-    cols: npt.NDArray[np.intp] | None
-    flat: npt.NDArray[np.intp] | None
-    """Position in the flattened source window for every output pixel, between different CRSs."""
-    outside: npt.NDArray[np.bool_] | None
-    """Output pixels that no source pixel covers, with `flat`; None when there are none."""
     inside: Window
-    """The output rows and columns that the source covers, with `rows` and `cols`."""
+    """The output rows and columns that the source covers, or may cover; the others get 0."""
+    rows: npt.NDArray[np.intp] | None
+    """Source rows within `source` for the output rows of `inside`, on one grid orientation."""
+    cols: npt.NDArray[np.intp] | None
+    flat: npt.NDArray[np.integer[Any]] | None
+    """Position in the flattened source window for every output pixel of `inside`, between different CRSs."""
+    outside: npt.NDArray[np.bool_] | None
+    """Output pixels of `inside` that no source pixel covers, with `flat`; None when there are none."""
 
-    def gather(self, pixels: npt.NDArray[np.generic], out: npt.NDArray[np.generic]) -> None:
-        """Fill `out`, (y, x), from the source window's pixels; 0 where the source has none."""
+    def gather(
+        self, pixels: npt.NDArray[np.generic], out: npt.NDArray[np.generic], window: Window | None = None
+    ) -> None:
+        """Fill `out`, (y, x), from the source window's pixels; 0 where the source has none.
+
+        Parameters
+        ----------
+        pixels : np.ndarray, (y, x), contiguous
+            Those of `source`.
+        out : np.ndarray, (y, x), same dtype
+        window : Window, optional
+            The part of the output that `out` is; all of it by default.
+        """
+        window = window or Window(0, self.shape[0], 0, self.shape[1])
+        inside = self.inside
+        top, bottom = max(window.row, inside.row), min(window.row_stop, inside.row_stop)
+        left, right = max(window.col, inside.col), min(window.col_stop, inside.col_stop)
+        if top >= bottom or left >= right:
+            out[...] = 0
+            return
+        part = out[top - window.row : bottom - window.row, left - window.col : right - window.col]
+        if part.shape != out.shape:
+            out[...] = 0
+        down, across = slice(top - inside.row, bottom - inside.row), slice(left - inside.col, right - inside.col)
         if self.flat is not None:
-            np.take(pixels.reshape(-1), self.flat, out=out, mode="clip")
+            flat = self.flat[down, across]
+            values = pixels.reshape(-1)
+            for row in range(0, part.shape[0], LATTICE):  # few at once: numpy makes 64-bit copies of the positions
+                np.take(values, flat[row : row + LATTICE], out=part[row : row + LATTICE], mode="clip")
             if self.outside is not None:
-                out[self.outside] = 0
+                part[self.outside[down, across]] = 0
             return
         assert self.rows is not None  # noqa: S101 - one of the two kinds
         assert self.cols is not None  # noqa: S101
-        if self.inside.shape != self.shape:
-            out[...] = 0
-        part = out[self.inside.row : self.inside.row_stop, self.inside.col : self.inside.col_stop]
-        if (np.diff(self.rows) == 1).all() and (np.diff(self.cols) == 1).all():  # several times faster
-            part[...] = pixels
+        rows, cols = self.rows[down], self.cols[across]
+        if (np.diff(rows) == 1).all() and (np.diff(cols) == 1).all():  # several times faster
+            part[...] = pixels[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
         else:
-            part[...] = pixels[self.rows[:, None], self.cols[None, :]]
+            np.take(pixels[rows], cols, axis=1, out=part, mode="clip")
 
 
 def index_map(
@@ -118,7 +144,7 @@ def _separable(
     col, row = col[col_ok], row[row_ok]
     window = Window(int(row.min()), int(row.max()) + 1, int(col.min()), int(col.max()) + 1)
     inside = Window(int(row_ok[0]), int(row_ok[-1]) + 1, int(col_ok[0]), int(col_ok[-1]) + 1)
-    return IndexMap(window, (y.size, x.size), row - window.row, col - window.col, None, None, inside)
+    return IndexMap(window, (y.size, x.size), inside, row - window.row, col - window.col, None, None)
 
 
 def _projected(
@@ -131,6 +157,7 @@ def _projected(
     source_shape: tuple[int, int],
 ) -> IndexMap | None:
     a, c, e, f = grid
+    shape = (rows.size, cols.size)
     node_rows = np.arange(rows[0] // LATTICE - 1, rows[-1] // LATTICE + 3) * LATTICE
     node_cols = np.arange(cols[0] // LATTICE - 1, cols[-1] // LATTICE + 3) * LATTICE
     x, y = np.meshgrid(c + (node_cols + 0.5) * a, f + (node_rows + 0.5) * e)
@@ -142,32 +169,75 @@ def _projected(
     with np.errstate(invalid="ignore"):  # beyond the projection's domain there is nothing to compute with
         node_col = ((x - sc) * se - (y - sf) * sb) / determinant
         node_row = ((y - sf) * sa - (x - sc) * sd) / determinant
-        finite = np.isfinite(node_col) & np.isfinite(node_row)
-        if not finite.any() or not _may_touch(node_row[finite], node_col[finite], height, width):
-            return None
-        row = np.floor(_cubic(node_row, rows, cols) + _EDGE_TOLERANCE_PX)
-        col = np.floor(_cubic(node_col, rows, cols) + _EDGE_TOLERANCE_PX)
-        ok = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-    if not ok.any():
+        cells = _may_touch(node_row, height) & _may_touch(node_col, width)
+    if not cells.any():
         return None
-    if ok.all():
-        outside = None
-    else:
-        outside = ~ok
-        row[outside] = row[ok].min()
-        col[outside] = col[ok].min()
-    window = Window(int(row.min()), int(row.max()) + 1, int(col.min()), int(col.max()) + 1)
-    row -= window.row
-    row *= window.shape[1]
-    row += col
-    row -= window.col
-    shape = (rows.size, cols.size)
-    return IndexMap(window, shape, None, None, row.astype(np.intp), outside, Window(0, shape[0], 0, shape[1]))
+    inside, (first_row, last_row), (first_col, last_col) = _inside(cells, rows, cols)
+    rows, cols = rows[inside.row : inside.row_stop], cols[inside.col : inside.col_stop]
+    node_row = node_row[first_row : last_row + 4, first_col : last_col + 4]
+    node_col = node_col[first_row : last_row + 4, first_col : last_col + 4]
+
+    flat = np.empty(inside.shape, np.int32 if height * width < 1 << 31 else np.int64)
+    outside = np.zeros(inside.shape, bool)
+    window = None
+    for part in (slice(start, start + _CHUNK) for start in range(0, rows.size, _CHUNK)):
+        at = rows[part.start] // LATTICE - rows[0] // LATTICE
+        with np.errstate(invalid="ignore"):
+            row = np.floor(_cubic(node_row[at:], rows[part], cols) + _EDGE_TOLERANCE_PX)
+            col = np.floor(_cubic(node_col[at:], rows[part], cols) + _EDGE_TOLERANCE_PX)
+            ok = (row >= 0) & (row < height) & (col >= 0) & (col < width)
+        if not ok.any():
+            outside[part] = True
+            continue
+        if not ok.all():
+            outside[part] = ~ok
+            row[~ok] = row[ok].min()
+            col[~ok] = col[ok].min()
+        window = _hull(window, Window(int(row.min()), int(row.max()) + 1, int(col.min()), int(col.max()) + 1))
+        row *= width
+        row += col
+        flat[part] = row
+    if window is None:
+        return None
+    # from positions in the whole source to those in its window
+    for part in (slice(start, start + _CHUNK) for start in range(0, rows.size, _CHUNK)):
+        skipped = flat[part] // width * (width - window.shape[1])
+        flat[part] -= skipped + (window.row * window.shape[1] + window.col)
+    return IndexMap(window, shape, inside, None, None, flat, outside if outside.any() else None)
 
 
-def _may_touch(row: npt.NDArray[np.float64], col: npt.NDArray[np.float64], height: int, width: int) -> bool:
-    # the nodes reach a lattice step and more beyond the window: this only rules out what is surely outside
-    return bool(row.max() >= 0 and row.min() < height and col.max() >= 0 and col.min() < width)
+def _may_touch(nodes: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.bool_]:
+    """Tell which cells of the lattice may reach source rows (or columns) from 0 to `size`; errs on the side of yes."""
+    corners = nodes[1:-2, 1:-2], nodes[1:-2, 2:-1], nodes[2:-1, 1:-2], nodes[2:-1, 2:-1]
+    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    bow = (high - low) / 4 + 1  # a projected cell isn't quite the hull of its corners
+    found: npt.NDArray[np.bool_] = (high + bow >= 0) & (low - bow < size)
+    return found
+
+
+def _inside(
+    cells: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]
+) -> tuple[Window, tuple[int, int], tuple[int, int]]:
+    """Return the output window of the cells that are touched, and the first and last of them each way."""
+    spans, edges = [], []
+    for axis, pixels in ((1, rows), (0, cols)):
+        touched = np.flatnonzero(cells.any(axis=axis))
+        first, last = int(touched[0]), int(touched[-1])
+        start = int(pixels[0]) // LATTICE * LATTICE - int(pixels[0])  # of the first cell, seen from the first pixel
+        edges += [max(start + first * LATTICE, 0), min(start + (last + 1) * LATTICE, pixels.size)]
+        spans.append((first, last))
+    return Window(*edges), spans[0], spans[1]
+
+
+def _hull(one: Window | None, other: Window) -> Window:
+    if one is None:
+        return other
+    return Window(
+        min(one.row, other.row),
+        max(one.row_stop, other.row_stop),
+        min(one.col, other.col),
+        max(one.col_stop, other.col_stop),
+    )
 
 
 def _cubic(

@@ -37,6 +37,10 @@ MASK_NEAREST_UP_TO_M = 20.0
 """Up to this output pixel size the class nearest to the pixel's centre decides, beyond it the share of classes."""
 
 
+_POINTS = 1 << 19
+"""Points whose classes are looked at together; they and their flags fit the processor's cache."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """Everything that decides the pixels of a unit before they are composed. Small, and cheap to pickle."""
@@ -64,6 +68,23 @@ class Stack:
     def class_table(self) -> npt.NDArray[np.bool_]:
         """Look-up table of dropped classes."""
         return class_table(self.dropped_classes or ())
+
+    def coarse(self, mask: Source) -> bool:
+        """Tell whether the share of classes decides, and not the nearest."""
+        return pixel_size_in(self.geobox, mask.crs) > MASK_NEAREST_UP_TO_M * (1 + 1e-3)
+
+    @cached_property
+    def map_points(self) -> int:
+        """Points per pixel that the index maps of scene classes hold: between two CRSs, each has its own place."""
+        masks = {
+            (s.mask.crs, s.mask.transform[:2]): s.mask for p in self.passes for s in p.scenes if s.mask is not None
+        }
+        points = [0]
+        for mask in masks.values():
+            if self.dropped_classes is not None and mask.crs != self.crs and self.coarse(mask):
+                n = round(pixel_size_in(self.geobox, mask.crs) / _pixel_side(mask.transform))
+                points.append(min(n, 8) ** 2)  # from 8 on, the next overview has enough
+        return max(points)
 
     def touching(self, window: Window) -> tuple[tuple[int, tuple[Scene, ...]], ...]:
         """Return (number of the pass, its scenes that may have pixels in a window)."""
@@ -176,17 +197,29 @@ class StackReader:
             if read is None:  # no classes, so nothing is known to be clear
                 bad = np.ones(strip.shape, bool)
             else:
-                samples = read.map.shape[0] // strip.shape[0]
-                classes = np.empty((strip.shape[0] * samples, strip.shape[1] * samples), np.uint8)
-                read.map.gather(read.pixels, classes)
-                table = self.stack.class_table
-                bad = (
-                    dropped_nearest(classes, table)
-                    if samples == 1 and not self._coarse(scene.mask)
-                    else dropped_share(classes, table, samples, scene.mask.nodata)
-                )
+                bad = self._dropped(scene.mask, read, strip.shape)
                 _give(read.buffer)
         return placed, bad
+
+    def _dropped(self, mask: Source, read: _Read, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """Tell which pixels of a strip are no clear view."""
+        table, found = self.stack.class_table, read.map
+        if not self.stack.coarse(mask):
+            classes = np.empty(shape, np.uint8)
+            found.gather(read.pixels, classes)
+            return dropped_nearest(classes, table)
+        n = found.shape[0] // shape[0]
+        bad = np.ones(shape, bool)  # where there are no classes, nothing is known to be clear
+        left, right = found.inside.col // n, -(-found.inside.col_stop // n)
+        stop = -(-found.inside.row_stop // n)
+        step = max(_POINTS // (n * n * (right - left)), 1)  # some rows at a time: points are many
+        for row in range(found.inside.row // n, stop, step):
+            part = Window(row, min(row + step, stop), left, right)
+            points = Window(part.row * n, part.row_stop * n, part.col * n, part.col_stop * n)
+            classes = np.empty(points.shape, np.uint8)
+            found.gather(read.pixels, classes, points)
+            bad[part.row : part.row_stop, left:right] = dropped_share(classes, table, n, mask.nodata)
+        return bad
 
     def _reads(self, strip: Window) -> Generator[_Read | None]:
         """Yield what was read, in the order of scenes and their bands, reading ahead."""
@@ -221,7 +254,7 @@ class StackReader:
         sizes = tuple(_pixel_side(source.transform) * source.shape[1] / width for _, width in shapes)
         pixel = pixel_size_in(self.stack.geobox, source.crs)
         samples = 1
-        if is_mask and self._coarse(source):
+        if is_mask and self.stack.coarse(source):
             level = mask_level(pixel, sizes)
             samples = max(1, round(pixel / sizes[level]))
         else:
@@ -237,9 +270,6 @@ class StackReader:
         pixels = buffer[: height * width * dtype.itemsize].view(dtype).reshape(height, width)
         raster.read(level, found.source, pixels)
         return _Read(found, pixels, buffer)
-
-    def _coarse(self, source: Source) -> bool:
-        return pixel_size_in(self.stack.geobox, source.crs) > MASK_NEAREST_UP_TO_M * (1 + 1e-3)
 
     def _raster(self, scene: Scene, source: Source) -> Raster:
         key = (scene.id, source.asset)
@@ -264,9 +294,9 @@ def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
     return a * along, b * down, c, d * along, e * down, f
 
 
-def strip_bytes_per_row(bands: int, passes: int, width: int) -> int:
+def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0) -> int:
     """Return the bytes that one row of a strip needs: layers, a scene besides, masks, index maps, reads ahead."""
-    return width * (2 * bands * passes + 2 * bands + 3 + 16 + 2 * (READ_THREADS + 2))
+    return width * (2 * bands * passes + 2 * bands + 3 + 16 + 5 * map_points + 2 * (READ_THREADS + 2))
 
 
 def _pixel_side(transform: Transform) -> float:

@@ -129,10 +129,10 @@ def test_an_output_that_is_not_ours(shell: Shell) -> None:
     assert "there already exists and wasn't made by eoap-dask" in refused(shell, "--output-dir", "there", code=2)
 
 
-def test_an_output_that_exists_already(asked: tuple[Shell, Done], calm: DemoServer) -> None:
+def test_an_update_that_would_drop_months(asked: tuple[Shell, Done], calm: DemoServer) -> None:
     shell, _ = asked
-    message = refused(shell, "--stac", calm.url, code=2)
-    assert "monthly-mosaic already exists, made by cloudless-mosaic" in message
+    message = refused(shell, "--stac", calm.url, "--start-date", "2020-11-01", code=2)
+    assert "monthly-mosaic holds monthly-mosaic-2020-10" in message
     assert says_what_to_do(message)
 
 

@@ -16,7 +16,7 @@ from loguru import logger
 from eoap_dask.cli import progress as module
 from eoap_dask.cli.progress import Progress
 from eoap_dask.demo import DemoServer
-from eoap_dask.units import Event
+from eoap_dask.events import Event
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from distributed import Client, LocalCluster
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
 from eoap_dask.demo import DemoServer
 from eoap_dask.errors import NothingFoundError, UsageError
+from eoap_dask.events import Event
 from eoap_dask.fileio import sha256_of
-from eoap_dask.units import Event
 
 
 @pytest.fixture(scope="module")

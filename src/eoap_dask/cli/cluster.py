@@ -221,7 +221,7 @@ def _start_again(api: GatewayApi, running: ClusterInfo, asked: GatewayOptions, p
     wanted = asked.workers or 1
     if workers < wanted:  # who started it may have been killed before the workers came
         info, wanted = start_workers(api, info.name, asked)
-    with work_on(api, info, asked, min(wanted, max(workers, wanted))) as client:
+    with work_on(api, info, asked, wanted) as client:
         workers = len(client.nthreads())
     return info, workers
 
