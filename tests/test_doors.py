@@ -482,7 +482,7 @@ def test_an_unknown_mask_is_not_silently_none(items: ItemSet, place: Place) -> N
 
 
 def test_a_band_that_nobody_has(items: ItemSet, place: Place) -> None:
-    with pytest.raises(BandError, match=r"No item has the band 'purple'\. Expected .*red"):
+    with pytest.raises(BandError, match=r"No item has reflectance in a band 'purple'\. Expected .*red"):
         load(items, ["purple"], aoi=place.box)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
+from eoap_dask import resample as resample_module
+from eoap_dask import stack as stack_module
 from eoap_dask.cog import Cog, ImageSpec
 from eoap_dask.demo import Catalogue, ServerProcess
 from eoap_dask.errors import AssetError
@@ -275,6 +278,19 @@ def test_strips_windows_and_order_change_nothing(world: World, data: st.DataObje
     np.testing.assert_array_equal(counted, number[part])
 
 
+@settings(max_examples=40, deadline=None)
+@given(worlds())
+def test_how_many_points_are_looked_at_together_changes_nothing(world: World) -> None:
+    recipe = recipe_of(world.scenes, world.geobox, Memory(world.files), cloud_mask=world.cloud_mask)
+    expected = compose_window(recipe, whole(recipe))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack_module, "_POINTS", 40)
+        patch.setattr(resample_module, "_CHUNK", 3)
+        found = compose_window(recipe, whole(recipe))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
 def test_strips_across_the_lattice_of_another_zone() -> None:
     rng = np.random.default_rng(1)
     scenes = [scene(n, 1, at=(LEFT, TOP + 100 * n), side=400) for n in range(3)]
@@ -287,7 +303,8 @@ def test_strips_across_the_lattice_of_another_zone() -> None:
     geobox = box(200, 210, 25, "EPSG:32631", (round(x), round(y)))
     recipe = recipe_of(scenes, geobox, Memory(files))
     expected = compose_window(recipe, whole(recipe))
-    per_row = strip_bytes_per_row(1, 3, 210)
+    assert recipe.stack.map_points == 1  # classes of 20 m at 25 m
+    per_row = strip_bytes_per_row(1, 3, 210, 1)
     for rows in (16, 64, 128):
         assert strip_height(replace(recipe, budget=per_row * rows), whole(recipe), 3) == rows
         found = compose_window(replace(recipe, budget=per_row * rows), whole(recipe))
@@ -443,6 +460,54 @@ def test_strips_are_as_high_as_the_budget_allows(rows_that_fit: int, height: int
     recipe = recipe_of([scene(1, 2)], box(height, 700, 10), Memory({}))
     budget = strip_bytes_per_row(2, 9, 700) * rows_that_fit
     assert strip_height(replace(recipe, budget=budget), Window(0, height, 0, 700), 9) == expected
+
+
+class Blank:
+    """A reader of whole Sentinel-2 tiles with overviews, of one value; it keeps no pixels."""
+
+    def open(self, source: Source, item_id: str) -> Blank:
+        height, width = source.shape
+        self.shapes = tuple((-(-height // f), -(-width // f)) for f in (1, 2, 4, 8))
+        return self
+
+    def read(self, level: int, window: Window, out: Image) -> None:
+        out[...] = CLEAR
+
+    def close(self) -> None:
+        pass
+
+
+class Blanks:
+    def open(self, source: Source, item_id: str) -> Blank:
+        return Blank().open(source, item_id)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:32633"])
+@pytest.mark.parametrize(("resolution", "points"), [(10, 0), (100, 25), (200, 64)])
+def test_memory_stays_within_what_is_counted(crs: str, resolution: float, points: int) -> None:
+    size, passes = 700, 4
+    scenes = [
+        scene(4 * n + k, 2, key=f"p{n}", at=(LEFT + (k % 2) * 100_000, TOP - (k // 2) * 100_000), side=10_980)
+        for n in range(passes)
+        for k in range(4)  # four tiles
+    ]
+    x, y = Transformer.from_crs("EPSG:32632", crs, always_xy=True).transform(LEFT + 80_000, TOP - 80_000)
+    geobox = box(size, size, resolution, crs, (round(x / resolution) * resolution, round(y / resolution) * resolution))
+    recipe = recipe_of(scenes, geobox, Blanks())
+    assert recipe.stack.map_points == (0 if crs == "EPSG:32632" else points)
+    counted = size * strip_bytes_per_row(2, passes, size, recipe.stack.map_points)
+    outputs = size * size * (2 * 2 + 2)
+    compose_window(recipe, Window(0, 16, 0, 16))  # what is made once
+    tracemalloc.start()
+    try:
+        data, count, _ = compose_window(recipe, whole(recipe))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (data[:, :10, :10] == CLEAR).all()
+    assert count.max() == passes
+    # a chunk's own arrays (see `resample._CHUNK` and `stack._POINTS`) don't grow with the strip
+    assert peak < counted + outputs + (48 << 20)
 
 
 def test_a_level_covers_the_same_ground() -> None:

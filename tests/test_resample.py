@@ -15,6 +15,7 @@ from pyproj import Geod, Transformer
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
+from eoap_dask import resample
 from eoap_dask.grid import Window
 from eoap_dask.resample import IndexMap, Transform, data_level, index_map, mask_level, pixel_size_in
 
@@ -159,6 +160,9 @@ CASES = {
     "samples, coarse": around(6.0, 45.0, "EPSG:3035", 500, "EPSG:32631", 80, shape=(40, 50), samples=6),
 }  # fmt: skip
 
+PARTLY = around(6.0, 45.0, "EPSG:32632", 20, "EPSG:32631", 10, side=150)
+"""A source in the middle of a grid in another zone."""
+
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_pixel_takes_what_its_exact_projection_hits(case: Case) -> None:
@@ -252,6 +256,52 @@ def test_a_wish_for_ties_does_not_depend_on_the_cut() -> None:
         np.testing.assert_array_equal(np.concatenate(strips), whole)
     for col in range(60):
         np.testing.assert_array_equal(taken(case, Window(0, 50, col, col + 1)), whole[:, col : col + 1])
+
+
+@pytest.mark.parametrize(
+    "name", ["same grid", "same CRS, finer", "neighbouring zone", "rotated", "samples", "samples, same CRS", "partly"]
+)
+def test_a_part_of_a_map_gathers_its_part(name: str) -> None:
+    case = PARTLY if name == "partly" else CASES[name]
+    whole, found = taken(case), case.map()
+    assert found is not None
+    pixels = numbered(case.source_shape)[
+        found.source.row : found.source.row_stop, found.source.col : found.source.col_stop
+    ]
+    pixels = np.ascontiguousarray(pixels)
+
+    @settings(max_examples=40, deadline=None)
+    @given(rows=spans(found.shape[0]), cols=spans(found.shape[1]))
+    def check(rows: tuple[int, int], cols: tuple[int, int]) -> None:
+        out = np.full((rows[1] - rows[0], cols[1] - cols[0]), -1, np.int64)
+        found.gather(pixels, out, Window(*rows, *cols))
+        np.testing.assert_array_equal(out, whole[slice(*rows), slice(*cols)])
+
+    check()
+
+
+@pytest.mark.parametrize("chunk", [1, 63, 64, 100])
+def test_how_many_rows_are_projected_at_once_changes_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for case in (CASES["neighbouring zone"], CASES["samples"], PARTLY):
+        expected = taken(case)
+        with monkeypatch.context() as patch:
+            patch.setattr(resample, "_CHUNK", chunk)
+            np.testing.assert_array_equal(taken(case), expected)
+
+
+def test_a_map_holds_little_beyond_what_the_source_covers() -> None:
+    wide = around(6.0, 45.0, "EPSG:32632", 100, "EPSG:32631", 10, side=1098, shape=(2000, 2000))
+    found = wide.map()  # the source is 11 km wide, the grid 200 km
+    assert found is not None
+    assert found.flat is not None
+    assert found.flat.dtype == np.int32
+    assert found.flat.size <= (110 + 3 * 64) ** 2
+    np.testing.assert_array_equal(taken(wide), exact(wide))
+    huge = Case(wide.crs, wide.at, 100, "EPSG:32631", wide.source, (1 << 17, 1 << 17), (300, 300))
+    found = huge.map(Window(900, 1000, 900, 1000))
+    assert found is not None
+    assert found.flat is not None
+    assert found.flat.dtype == np.int64  # positions in it don't fit 32 bits
 
 
 # Outside

@@ -370,6 +370,7 @@ def test_the_grid_may_stand_in_the_item_and_with_nine_numbers() -> None:
         ({}, {"proj:shape": [10**9, 10**9]}, "claims a grid of 1000000000 × 1000000000 pixels that can't be"),
         ({}, {"proj:transform": [10, 0, 0, 10, 0, 0]}, "claims a grid of 100 × 90 pixels that can't be"),
         ({"proj:epsg": 99999}, {}, "has the unknown projection 'EPSG:99999'"),
+        ({"proj:epsg": 4978}, {}, "has the unknown projection 'EPSG:4978'"),  # geocentric: no map
         ({"proj:code": "IAU_2015:nonsense"}, {}, "has the unknown projection 'IAU_2015:nonsense'"),
     ],
 )
@@ -397,8 +398,14 @@ def test_the_grid_of_the_classes_is_checked_too() -> None:
 def test_a_band_that_no_item_has_is_a_wrong_name() -> None:
     with pytest.raises(BandError) as refused:
         read(item(), item(id="other"), bands=("red", "gren"))
-    assert str(refused.value) == "No item has the band 'gren'. Expected red, nir, or an asset key."
+    assert str(refused.value) == ("No item has reflectance in a band 'gren'. Expected red, nir, or an asset key.")
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("bands", [("red", "B04"), ("nir", "red", "B08")])
+def test_a_band_under_two_names_is_asked_for_twice(bands: tuple[str, ...]) -> None:
+    with pytest.raises(BandError, match=r"is asked for under several names\. Expected each band once\."):
+        read(item(), bands=bands)
 
 
 def test_a_band_that_one_item_lacks_is_a_fault_of_the_item() -> None:
@@ -441,8 +448,14 @@ def test_a_band_that_no_table_knows_is_found_by_its_own_words(bands: Item) -> No
     whole["assets"]["whatever"] = {**whole["assets"]["B04"], **bands}
     whole["assets"]["picture"] = {"href": "x", "eo:bands": [{"name": "cirrus"}, {"name": "red"}]}  # of several bands
     assert select_asset(whole, "cirrus", SENSOR) == "whatever"
-    assert select_asset(whole, "whatever", SENSOR) == "whatever"
     assert select_asset(whole, "something", SENSOR) is None
+
+
+@pytest.mark.parametrize("key", ["SCL", "AOT", "visual", "preview", "product-metadata"])
+def test_what_holds_no_reflectance_is_no_band(real: Callable[[str], Item], key: str) -> None:
+    assert key in real(PC)["assets"]
+    with pytest.raises(BandError, match=f"No item has reflectance in a band '{key}'"):
+        read_one(real(PC), key)
 
 
 def test_an_ambiguous_band_names_its_assets() -> None:

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from loguru import logger
 
-from eoap_dask.errors import ClusterError
+from eoap_dask.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from eoap_dask.params import RunOptions
 
 START_TIMEOUT_S = 60
+MIN_WORKER_BYTES = 256 << 20
+"""A worker process needs most of this before it has read a pixel."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,14 @@ def local_size(workers: int | None = None, memory_per_worker: int | None = None,
 
 
 @contextmanager
-def local_client(size: Size) -> Iterator[Client]:
+def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
     """Start a cluster of worker processes on this machine; nothing of it is left afterwards.
+
+    Parameters
+    ----------
+    size : Size
+    scratch
+        Where its temporary directory goes; by default among the system's.
 
     Raises
     ------
@@ -82,7 +91,9 @@ def local_client(size: Size) -> Iterator[Client]:
     }
     with contextlib.ExitStack() as stack:
         # the scheduler makes a directory as well, and has no parameter that says where
-        settings["temporary-directory"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-dask-"))
+        settings["temporary-directory"] = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="eoap-dask-", dir=scratch, ignore_cleanup_errors=True)
+        )
         stack.enter_context(dask.config.set(settings))
         stack.enter_context(_quiet_distributed())
         try:
@@ -110,7 +121,9 @@ def local_client(size: Size) -> Iterator[Client]:
 
 
 @contextmanager
-def open_client(options: RunOptions, size: Size, client: Client | None = None) -> Iterator[Client]:
+def open_client(
+    options: RunOptions, size: Size, client: Client | None = None, scratch: Path | None = None
+) -> Iterator[Client]:
     """Yield a client to work with, as the options say; only what was started here is stopped afterwards.
 
     Parameters
@@ -121,6 +134,8 @@ def open_client(options: RunOptions, size: Size, client: Client | None = None) -
         Of a local cluster.
     client : distributed.Client, optional
         Goes before everything else.
+    scratch
+        See `local_client`: a killed run leaves nothing there that the next one doesn't remove.
 
     Raises
     ------
@@ -131,7 +146,7 @@ def open_client(options: RunOptions, size: Size, client: Client | None = None) -
     if running is not None:
         yield running
         return
-    with _started(options, size) as own:
+    with _started(options, size, scratch) as own:
         yield own
 
 
@@ -158,12 +173,12 @@ def describe_client(client: Client) -> str:
 
 
 @contextmanager
-def _started(options: RunOptions, size: Size) -> Iterator[Client]:
+def _started(options: RunOptions, size: Size, scratch: Path | None) -> Iterator[Client]:
     from eoap_dask.gateway.client import GatewayOptions, gateway_client, name_from_environment, scheduler_client
 
     kind = cluster_kind(options.cluster)
     if kind == "local":
-        with local_client(size) as client:
+        with local_client(size, scratch) as client:
             yield client
     elif kind == "scheduler":
         with scheduler_client(
@@ -197,12 +212,24 @@ def expected_size(options: RunOptions, client: Client | None, tasks: int) -> Siz
         The caller's own.
     tasks
         At most how many tasks there are.
+
+    Raises
+    ------
+    UsageError
+        when a local cluster would have too little memory for its workers
     """
     running = existing_client(options.cluster, client)
     if running is not None:
         return size_of(running)
     if cluster_kind(options.cluster) == "local":
-        return local_size(options.workers, options.worker_bytes(), tasks)
+        size = local_size(options.workers, options.worker_bytes(), tasks)
+        if size.memory_per_worker < MIN_WORKER_BYTES:
+            raise UsageError(
+                f"{size.workers} workers would have {size.memory_per_worker >> 20} MiB of memory each.",
+                f"Expected at least {MIN_WORKER_BYTES >> 20} MiB.",
+                "Try fewer --workers.",
+            )
+        return size
     return Size(options.workers or 2, max(1, int(options.worker_cores or 1)), options.worker_bytes() or 4 << 30)
 
 

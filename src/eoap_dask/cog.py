@@ -168,12 +168,7 @@ class Cog:
             if self._rest is None:
                 self._rest_level = level
                 # on disk, not in memory: it grows with the area
-                self._rest = np.memmap(
-                    self.scratch / f"{self.spec.name}.rest",
-                    self.spec.dtype,
-                    "w+",
-                    shape=(len(self.spec.bands), *self.shapes[level]),
-                )
+                self._rest = self._scratch_level(level)
             row, col = window.row >> level, window.col >> level
             self._rest[:, row : row + block.rest.shape[1], col : col + block.rest.shape[2]] = block.rest
 
@@ -204,8 +199,9 @@ class Cog:
             self._spool.close()
             self._spool = None
         self._rest = None
-        for name in (f"{self.spec.name}.tiles", f"{self.spec.name}.rest"):
-            (self.scratch / name).unlink(missing_ok=True)
+        (self.scratch / f"{self.spec.name}.tiles").unlink(missing_ok=True)
+        for level in range(len(self.shapes)):
+            (self.scratch / f"{self.spec.name}.rest{level}").unlink(missing_ok=True)
 
     def _append(self, rows: Iterator[tuple[int, int, int, int]] | Sequence[tuple[int, int, int, int]]) -> None:
         at = self._size
@@ -227,14 +223,24 @@ class Cog:
             return
         image, level = self._rest, self._rest_level
         while True:
-            for row, col, tile in encode_tiles(image):
-                self._append([(level, row, col, len(tile))])
-                self._write(tile)
-            level += 1
-            if level == len(self.shapes):
+            coarser = self._scratch_level(level + 1) if level + 1 < len(self.shapes) else None
+            for top in range(0, self.shapes[level][0], TILE):  # a row of tiles at a time: a level may be large
+                part = np.array(image[:, top : top + TILE])
+                for _, col, tile in encode_tiles(part):
+                    self._append([(level, top // TILE, col, len(tile))])
+                    self._write(tile)
+                if coarser is not None:
+                    half = _HALVE[self.spec.overviews](part)
+                    coarser[:, top // 2 : top // 2 + half.shape[1]] = half
+            if coarser is None:
                 break
-            image = _HALVE[self.spec.overviews](image)
+            image, level = coarser, level + 1
         self.smallest = np.array(image)
+
+    def _scratch_level(self, level: int) -> Any:
+        """Return an array on disk for a level."""
+        shape = (len(self.spec.bands), *self.shapes[level])
+        return np.memmap(self.scratch / f"{self.spec.name}.rest{level}", self.spec.dtype, "w+", shape=shape)
 
     def _decode(self, level: int) -> Image:
         """Return the only tile of a level."""

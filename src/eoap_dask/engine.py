@@ -6,6 +6,7 @@ says how a finished unit becomes an item.
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as ThreadFuture
@@ -29,6 +30,7 @@ from eoap_dask.units import Failure
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+    from eoap_dask.grid import Window
     from eoap_dask.publish import Publication
 
 IN_FLIGHT_BYTES = 512 << 20
@@ -80,6 +82,8 @@ class _Progress:
     images: dict[str, Cog]
     recipe: Future[Any]
     """The task that holds its recipe."""
+    windows: tuple[Window, ...]
+    """Its blocks."""
     waiting: int
     levels: dict[str, set[float]] = field(default_factory=dict)
 
@@ -121,6 +125,7 @@ class Engine:
         self._writing: dict[str, ThreadFuture[dict[str, Any]]] = {}
         self._attempts = count()
         self._done_blocks = 0
+        self._all_blocks = plan.blocks
 
     def run(self) -> Outcome:
         """Render all units.
@@ -197,7 +202,8 @@ class Engine:
         folder = self._publication.unit_dir(key)
         scratch = self._publication.scratch / f"{key}.{next(self._attempts)}"
         images = {s.name: Cog(s, planned.recipe.stack.geobox, scratch) for s in planned.recipe.images}
-        self._open[key] = _Progress(planned, folder, images, recipe, len(planned.recipe.windows()))
+        windows = planned.recipe.windows()
+        self._open[key] = _Progress(planned, folder, images, recipe, windows, len(windows))
         self._tell("unit-retried" if planned.left_out else "unit-started", key, f"{len(planned.unit.scenes)} scenes")
         return self._open[key]
 
@@ -209,7 +215,7 @@ class Engine:
         key = progress.plan.unit.key
         try:
             rendered = self._result(future)
-            window = progress.plan.recipe.windows()[number]
+            window = progress.windows[number]
             for name, image in rendered.images.items():
                 progress.images[name].add(image, window)
         except AssetError as exc:
@@ -256,12 +262,19 @@ class Engine:
     def _write(self, progress: _Progress) -> dict[str, Any]:
         """Write the files of a unit; runs beside the event loop of `run`."""
         written = {}
-        for name, cog in progress.images.items():
-            path = progress.folder / f"{name}.tif"
-            size, sha256 = cog.write(path)
-            written[name] = WrittenImage(cog.spec, path, size, sha256, cog.sums, cog.smallest)
         levels = {kind: sorted(sides) for kind, sides in sorted(progress.levels.items())}
-        return self._finish(progress.plan, progress.folder, written, levels)
+        try:
+            for name, cog in progress.images.items():
+                path = progress.folder / f"{name}.tif"
+                size, sha256 = cog.write(path)
+                written[name] = WrittenImage(cog.spec, path, size, sha256, cog.sums, cog.smallest)
+            return self._finish(progress.plan, progress.folder, written, levels)
+        except BaseException:
+            shutil.rmtree(progress.folder, ignore_errors=True)  # a full disk has better uses for it
+            raise
+        finally:
+            for cog in progress.images.values():
+                cog.close()
 
     def _collect(self, key: str) -> None:
         future = self._writing.pop(key)
@@ -281,11 +294,12 @@ class Engine:
             self._fail(progress, failure)
             return
         self._outcome.left_out.append(failure)
-        self._done_blocks -= len(planned.recipe.windows()) - progress.waiting
+        self._done_blocks -= len(progress.windows) - progress.waiting
         self._stop(progress)
         self._todo.appendleft(rest)
 
     def _fail(self, progress: _Progress, failure: Failure) -> None:
+        self._all_blocks -= progress.waiting  # nobody will render these
         self._stop(progress)
         self._record(failure)
 
@@ -312,7 +326,7 @@ class Engine:
             logger.debug("Cancelling failed: {}", exc)
 
     def _tell(self, kind: Any, unit: str = "", message: str = "") -> None:
-        self._listener(Event(kind, unit, self._done_blocks, self._plan.blocks, message))
+        self._listener(Event(kind, unit, self._done_blocks, self._all_blocks, message))
 
 
 class _LostBlockError(EoapError):

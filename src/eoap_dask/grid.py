@@ -154,6 +154,8 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
     parsed = parse_crs(code)
     if not (parsed.is_geographic or parsed.is_projected):
         raise GridError(f"{code} is neither a projected nor a geographic CRS.", "", "Try --crs auto.")
+    if len(parsed.axis_info) > 2:
+        raise GridError(f"{code} has {len(parsed.axis_info)} axes.", "Expected two.", "Try --crs auto.")
     name = parsed.to_string() if parsed.to_authority() is None else ":".join(parsed.to_authority())
     unit = "degrees" if parsed.is_geographic else (parsed.axis_info[0].unit_name if parsed.axis_info else "metre") + "s"
     unit = unit.replace("foots", "feet")
@@ -193,6 +195,8 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
 
 
 def _check_scale(resolution: float, crs: CRS, unit: str, extent: float, code: str) -> None:
+    if not math.isfinite(extent / resolution):
+        raise GridError(f"A resolution of {resolution:g} {unit} is too fine.", "", "Try a larger --resolution.")
     if crs.is_geographic and resolution >= 1:
         raise GridError(
             f"A resolution of {resolution:g} in {code} means {resolution:g} degrees.",

@@ -6,7 +6,7 @@ import html
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from eoap_dask.aoi import Aoi
 from eoap_dask.errors import OutputError, UsageError
 from eoap_dask.signing import Signer, detect_signing, origin, signer_from, unsigned
-from eoap_dask.trust import private_hosts_of, redact
+from eoap_dask.trust import check_href, private_hosts_of, redact
 
 Item = dict[str, Any]
 """A STAC item as it came, as a plain dictionary."""
@@ -44,6 +44,8 @@ class ItemSet:
     """Whether there were more items than the search was allowed to return."""
     lowest_cloud_cover: float | None = None
     """Lowest cloud cover seen, in percent, also of items that the filter dropped; None if not known."""
+    from_file: bool = False
+    """Whether a file says where the items come from: then `stac` is a claim, and nothing to be trusted."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -51,15 +53,27 @@ class ItemSet:
     def __iter__(self) -> Iterator[Item]:
         return iter(self.features)
 
-    @property
-    def signer(self) -> Signer:
-        """The signer for the hrefs of these items."""
-        return signer_from(self.signing)
+    def private_hosts(self, stac: str | None = None) -> frozenset[str]:
+        """Return the private hosts that these items may lead to, for `trust.check_href`.
 
-    @property
-    def private_hosts(self) -> frozenset[str]:
-        """Private hosts that hrefs of these items may lead to (`trust.check_href`)."""
-        return private_hosts_of(self.stac)
+        Parameters
+        ----------
+        stac
+            The catalogue that the user names; by default the one that was searched, and none for items from a file.
+        """
+        return private_hosts_of(stac or ("" if self.from_file else self.stac))
+
+    def signer(self, private_hosts: frozenset[str]) -> Signer:
+        """Return the signer for the hrefs of these items.
+
+        Raises
+        ------
+        HrefError
+            When signatures would be asked for where a catalogue may not send us.
+        """
+        if "endpoint" in self.signing:
+            check_href(str(self.signing["endpoint"]), private_hosts=private_hosts)
+        return signer_from(self.signing)
 
     def filtered(
         self,
@@ -103,7 +117,13 @@ class ItemSet:
         truncated = self.truncated
         if max_items is not None and len(found) > max_items:
             found, truncated = found[len(found) - max_items :], True
-        return ItemSet(tuple(found), self.stac, collection or self.collection, dict(self.signing), truncated, lowest)
+        return replace(
+            self,
+            features=tuple(found),
+            collection=collection or self.collection,
+            truncated=truncated,
+            lowest_cloud_cover=lowest,
+        )
 
     def save(self, path: Path | str) -> Path:
         """Write the items as a GeoJSON FeatureCollection, all at once; the same items give the same bytes.
@@ -132,7 +152,7 @@ class ItemSet:
             "eoap:stac": self.stac,
             "eoap:truncated": self.truncated,
         }
-        lines = ",\n".join(_dumps(item) for item in self.features)
+        lines = ",\n".join(_dumps(_unsigned(item)) for item in self.features)
         text = f'{_dumps(head)[:-1]},"features":[\n{lines}\n]}}\n'
         draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
@@ -198,6 +218,7 @@ class ItemSet:
             signing,
             bool(document.get("eoap:truncated", False)),
             lowest if isinstance(lowest, (int, float)) else _lowest(items),
+            from_file=True,
         )
 
     def __repr__(self) -> str:
@@ -383,12 +404,33 @@ def normalised(feature: object, base: str, *, strip: bool) -> Item:
     own = next((str(link["href"]) for link in links if link.get("rel") == "self" and "href" in link), "")
     base = own if origin(own) else base
     item = dict(feature)
+    item["links"] = [{**link, "href": _bare(link["href"])} for link in links if isinstance(link.get("href"), str)]
     item["assets"] = {
-        str(key): {**asset, "href": _absolute(asset["href"], base, strip=strip)}
+        str(key): {**_with_lists(asset), "href": _absolute(asset["href"], base, strip=strip)}
         for key, asset in assets.items()
         if isinstance(asset, Mapping) and isinstance(asset.get("href"), str)
     }
     return item
+
+
+def _unsigned(item: Item) -> Item:
+    assets = {key: {**asset, "href": unsigned(asset["href"])} for key, asset in item["assets"].items()}
+    return {**item, "assets": assets}
+
+
+def _bare(href: str) -> str:
+    """Return the href of a link without its query, which may hold a token and leads nowhere that we go."""
+    return href.partition("?")[0]
+
+
+def _with_lists(asset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an asset whose lists of bands are lists of objects, whatever they were."""
+    found = dict(asset)
+    for name in ("bands", "eo:bands", "raster:bands"):
+        if name in found:
+            bands = found[name] if isinstance(found[name], list) else []
+            found[name] = [band for band in bands if isinstance(band, Mapping)]
+    return found
 
 
 def ordered(items: Iterable[Item]) -> tuple[Item, ...]:

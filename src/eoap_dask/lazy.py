@@ -41,10 +41,8 @@ from eoap_dask.params import PLANETARY_COMPUTER
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.scenes import footprint_touches, group_passes, read_scenes
 from eoap_dask.sensors import sensor_for
-from eoap_dask.signing import signer_from
 from eoap_dask.stac_search import search_items
 from eoap_dask.stack import Stack, StackReader
-from eoap_dask.trust import private_hosts_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -110,6 +108,7 @@ def load(
     clip: bool = True,
     cloud_mask: Literal["scl", "none"] = "scl",
     raw: bool = False,
+    stac: str | None = None,
     chunks: Mapping[str, int] | None = None,
 ) -> xr.Dataset:
     """Put items on one grid, as a lazy Dataset with one time step per pass of the satellite.
@@ -135,6 +134,9 @@ def load(
         ``scl`` adds the variable ``cloud_mask``; ``none`` doesn't read the scene classification.
     raw
         Give the stored numbers instead of reflectance.
+    stac
+        URL of the catalogue that the items come from, for items from a file: only hosts on private networks that it
+        names are read from. Items from `search` need it not.
     chunks
         Sides of the Dask chunks, ``{"time": …, "y": …, "x": …}``; by default all time steps and 1024 pixels. Time in
         one chunk suits composites; a chunk holds time × y × x × (bands + 1) × 2 bytes.
@@ -175,12 +177,13 @@ def load(
     name = crs_name(geobox)
     shape = project_aoi(area, name) if clip and area is not None and not area.is_box else None
     sensor = sensor_for(items.collection)
+    hosts = items.private_hosts(stac)
     scenes = read_scenes(
         items.features,
         bands,
         sensor,
         cloud_mask=cloud_mask == "scl",
-        private_hosts=private_hosts_of(items.stac),
+        private_hosts=hosts,
     )
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], name, bounds)])
@@ -192,7 +195,7 @@ def load(
         bands=len(bands),
         dropped_classes=sensor.mask_dropped if cloud_mask == "scl" else None,
         clip_wkb=None if shape is None else shapely.to_wkb(shape),
-        reader=GdalReader(signer_from(items.signing)),
+        reader=GdalReader(items.signer(hosts)),
     )
     planes = _planes(stack, dict(chunks or {}))
     data: dict[Hashable, Any] = {band: (("time", "y", "x"), planes[i]) for i, band in enumerate(bands)}

@@ -19,7 +19,7 @@ from eoap_dask.__about__ import __version__
 from eoap_dask.cluster import cluster_kind, describe_client, existing_client, open_client, size_of
 from eoap_dask.cog import MEDIA_TYPE
 from eoap_dask.engine import Engine, FinishUnit, Outcome, WrittenImage
-from eoap_dask.errors import EoapError, UnitsFailedError, UsageError
+from eoap_dask.errors import EoapError, OutputError, UnitsFailedError, UsageError
 from eoap_dask.events import EVENTS_FILE, Event, EventFile, Listener
 from eoap_dask.fileio import dump_json, sha256_of, write_json
 from eoap_dask.gateway.evidence import collect_logs, performance_report
@@ -48,7 +48,7 @@ Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapp
 """Given the items, return the collection and the catalog."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run of an application."""
 
@@ -81,6 +81,9 @@ class Run:
 
     def _files(self, item: Mapping[str, Any]) -> dict[str, str]:
         return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
+
+    def __repr__(self) -> str:
+        return f"<{self.application}: {len(self.items)} items in {self.catalog}, {self.seconds:.1f} s>"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<li>{html.escape(i['properties']['title'])}</li>" for i in self.items)
@@ -131,6 +134,26 @@ def produce(
     for key in plan.empty:
         logger.warning("Nothing was found for {}: it is left out.", key)
     _refuse_loss(plan, options)
+    try:
+        return _publish(plan, items, options, finish, describe, listener, client, started)
+    except OSError as exc:  # a full disk, mostly
+        raise OutputError(
+            f"{options.output_dir} can't be written: {exc.strerror or exc}.",
+            "What is finished is kept.",
+            "Make room, and run the same command again.",
+        ) from exc
+
+
+def _publish(
+    plan: Plan,
+    items: ItemSet,
+    options: RunOptions,
+    finish: FinishUnit,
+    describe: Describe,
+    listener: Listener,
+    client: Client | None,
+    started: float,
+) -> Run:
     with Publication(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         with (
             log_to(publication.root / "run.log"),
@@ -201,7 +224,7 @@ def _carry_out(
     outcome = Outcome()
     if rest.units:
         try:
-            with open_client(options, plan.size, client) as active:
+            with open_client(options, plan.size, client, publication.scratch) as active:
                 rest = rest.sized(size_of(active), options)
                 tell(Event("cluster", blocks_total=rest.blocks, message=describe_client(active)))
                 with _evidence(active, options, publication.root / "logs"):
@@ -315,13 +338,23 @@ def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) ->
         raise UsageError(
             f"There is no parameter {unknown[0]!r}.", f"Expected one of {', '.join(sorted({*own, *running}))}."
         )
-    mine = {k: _as_tuple(v) if isinstance(own[k].default, tuple) else v for k, v in changes.items() if k in own}
+    mine = {k: _as_declared(k, v, own[k].default) for k, v in changes.items() if k in own}
     theirs = {k: Path(v) if k == "output_dir" else v for k, v in changes.items() if k in running}
     return dataclasses.replace(params, **mine), options.replace(**theirs)  # type: ignore[type-var]
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _as_declared(name: str, value: Any, default: Any) -> Any:
+    """Return a value as its field has it, for callers that don't come through Click."""
+    try:
+        if isinstance(default, tuple):
+            return (value,) if isinstance(value, str) else tuple(str(one) for one in value)
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            return type(default)(value)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{name.replace('_', '-')} can't be {value!r}.", f"Expected something like {default!r}."
+        ) from None
+    return value
 
 
 def _is_published(out: Path, outcome: Outcome) -> bool:

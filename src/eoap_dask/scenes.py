@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pyproj import CRS
+
 from eoap_dask.errors import BandError, ItemError
 from eoap_dask.grid import project_bounds, transformer
 from eoap_dask.resample import Transform
@@ -167,9 +169,9 @@ def select_asset(item: Mapping[str, Any], wanted: str, sensor: Sensor) -> str | 
         when the item names several assets for it
     """
     assets = item.get("assets", {})
-    if wanted in assets:
-        return wanted
     band = sensor.band(wanted)
+    if band and wanted in assets:
+        return wanted
     if band:
         for key in band.assets:
             if key in assets:
@@ -284,6 +286,8 @@ def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> 
         raise refuse(f"claims a grid of {height} × {width} pixels that can't be")
     try:
         transformer(crs, "EPSG:4326")
+        if not (CRS.from_user_input(crs).is_projected or CRS.from_user_input(crs).is_geographic):
+            raise ValueError(crs)
     except Exception as exc:  # pyproj's own errors share no public base
         raise refuse(f"has the unknown projection {crs[:60]!r}") from exc
     return crs, (a, b, c, d, e, f), (height, width)
@@ -293,12 +297,15 @@ def _check_bands(items: Sequence[Mapping[str, Any]], bands: Sequence[str], senso
     """Refuse a band that no item has: then the name is wrong, not an item."""
     if not items:
         return
-    for band in bands:
+    same = [select_asset(items[0], band, sensor) for band in bands]
+    for band, key in zip(bands, same, strict=True):
+        if key is not None and same.count(key) > 1:
+            raise BandError(f"The band {band!r} is asked for under several names.", "Expected each band once.")
         if not any(select_asset(item, band, sensor) for item in items):
             assets = items[0].get("assets", {})
             offered = [b.common_name for b in sensor.bands if any(k in assets for k in b.assets)]
             raise BandError(
-                f"No item has the band {band!r}.",
+                f"No item has reflectance in a band {band!r}.",
                 f"Expected {', '.join(offered) or ', '.join(sorted(assets))}, or an asset key.",
                 "",
             )

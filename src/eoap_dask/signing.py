@@ -29,6 +29,10 @@ _SAS_KEYS = frozenset(
     {"sig", "st", "se", "sp", "sv", "sr", "spr", "sip", "ss", "srt", "si", "sdd", "ses", "scid"}
     | {"skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid"}
 )
+# presigned URLs of Amazon S3, CloudFront and Google Cloud Storage
+_SIGNATURES = frozenset({"x-amz-signature", "x-goog-signature", "signature"})
+_PRESIGNED = ("x-amz-", "x-goog-")
+_PRESIGNED_KEYS = frozenset({"signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy"})
 _RENEW_BEFORE_S = 60.0
 _ATTEMPTS = 4
 _TIMEOUT_S = 20.0
@@ -282,7 +286,7 @@ def _is_planetary_computer(feature: Mapping[str, Any]) -> bool:
 
 
 def unsigned(href: str) -> str:
-    """Return an href without the parameters of a shared-access signature; others stay.
+    """Return an href without the parameters of a signature (Azure, Amazon, Google); others stay.
 
     Parameters
     ----------
@@ -292,16 +296,20 @@ def unsigned(href: str) -> str:
     Returns
     -------
     str
-        The same text if it carries no `sig` parameter.
+        The same text if it carries no signature.
     """
     try:
         parts = urlsplit(href)
     except ValueError:
         return href
-    pairs = parts.query.split("&")
-    if not any(pair.partition("=")[0].lower() == "sig" for pair in pairs):
+    pairs = [(pair, pair.partition("=")[0].lower()) for pair in parts.query.split("&")]
+    names = {name for _, name in pairs}
+    if "sig" in names:
+        kept = [pair for pair, name in pairs if name not in _SAS_KEYS]
+    elif names & _SIGNATURES:
+        kept = [pair for pair, name in pairs if name not in _PRESIGNED_KEYS and not name.startswith(_PRESIGNED)]
+    else:
         return href
-    kept = [pair for pair in pairs if pair.partition("=")[0].lower() not in _SAS_KEYS]
     return urlunsplit(parts._replace(query="&".join(kept)))
 
 

@@ -5,6 +5,7 @@ Read it from the bottom: `cloudless_mosaic` is search → items → plan → ren
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -50,7 +51,6 @@ from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, footprint_touches, group_passes, read_scenes
 from eoap_dask.sensors import Sensor, sensor_for
-from eoap_dask.signing import signer_from
 from eoap_dask.stac_search import check_api_url, explain_nothing, search_items
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
@@ -105,13 +105,13 @@ def understand(params: MosaicParams) -> Request:
             "Expected more than 0, at most 100.",
             "Try --max-cloud-cover 25.",
         )
+    params = dataclasses.replace(params, bands=_split(params.bands))
     if not params.bands:
         raise BandError("No band was asked for.", "Expected at least one.", "Try --bands red.")
     twice = [b for b in params.bands if params.bands.count(b) > 1]
     if twice:
         raise BandError(f"The band {twice[0]!r} was asked for twice.", "Expected each once.", "")
-    if not params.items:
-        check_api_url(params.stac)
+    check_api_url(params.stac)  # also where it only names a trusted host: it is recorded
     start, end = parse_day(params.start_date), parse_day(params.end_date)
     check_range(start, end)
     aoi = parse_aoi(params.aoi)
@@ -126,6 +126,11 @@ def understand(params: MosaicParams) -> Request:
         sensor=sensor_for(params.collection),
         geobox=grid_for(aoi, params.crs, params.resolution),
     )
+
+
+def _split(bands: tuple[str, ...]) -> tuple[str, ...]:
+    """Return bands one by one, also where several are in one text, as in an environment variable."""
+    return tuple(name for text in bands for name in text.replace(",", " ").split())
 
 
 def find_items(request: Request) -> ItemSet:
@@ -254,7 +259,8 @@ def cloudless_mosaic(
     check_output(options.output_dir, NAME, update=True)
     items = find_items(request)
     plan = plan_mosaic(request, items, options, client)
-    items.signer.sign(plan.units[0].unit.scenes[0].bands[0].href)  # where that fails, no unit could be made
+    signer = items.signer(private_hosts_of(wanted.stac))
+    signer.sign(plan.units[0].unit.scenes[0].bands[0].href)  # where that fails, no unit could be made
     return produce(
         plan,
         items,
@@ -305,7 +311,7 @@ def _plan_unit(request: Request, items: ItemSet, options: RunOptions, unit: Unit
             bands=len(params.bands),
             dropped_classes=sensor.mask_dropped if masked else None,
             clip_wkb=clip,
-            reader=GdalReader(signer_from(items.signing), attempts=options.retries + 1),
+            reader=GdalReader(items.signer(private_hosts_of(request.params.stac)), attempts=options.retries + 1),
         ),
         composite=params.composite,
         block=block,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -218,9 +219,9 @@ def _start_again(api: GatewayApi, running: ClusterInfo, asked: GatewayOptions, p
     info = api.wait_until_running(running.name, asked.timeout_s)
     with connected(info.scheduler or "", f"The Dask cluster {info.name}", info.security) as client:
         workers = len(client.nthreads())
-    wanted = asked.workers or 1
-    if workers < wanted:  # who started it may have been killed before the workers came
-        info, wanted = start_workers(api, info.name, asked)
+    # who started it may have been killed before the workers came, or they may be leaving just now
+    asked = dataclasses.replace(asked, workers=max(workers, asked.workers or 1))
+    info, wanted = start_workers(api, info.name, asked)
     with work_on(api, info, asked, wanted) as client:
         workers = len(client.nthreads())
     return info, workers

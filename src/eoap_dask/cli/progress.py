@@ -13,6 +13,8 @@ from loguru import logger
 from eoap_dask.events import Event
 
 EVERY_S = 30.0
+FEWEST = 5
+"""Blocks that must be done before they say anything of the rest."""
 
 
 class Progress:
@@ -67,6 +69,9 @@ class Progress:
 
     def _say(self, event: Event) -> None:
         self._said = time.monotonic()
+        done = f"{event.blocks_done} of {event.blocks_total} blocks done"
+        if event.blocks_done < FEWEST:
+            logger.info("{}", done)
+            return
         rate = event.blocks_done / max(self._said - self._started, 1e-9)
-        left = (event.blocks_total - event.blocks_done) / rate
-        logger.info("{} of {} blocks done, about {:.0f} s left", event.blocks_done, event.blocks_total, left)
+        logger.info("{}, about {:.0f} s left", done, (event.blocks_total - event.blocks_done) / rate)

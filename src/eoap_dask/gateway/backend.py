@@ -68,6 +68,8 @@ def configure(config: Any) -> None:
     config.PrivateBackend.sigint_timeout = 5
     config.PrivateBackend.cluster_status_period = 3
     config.PrivateBackend.worker_status_period = 3
+    config.PrivateBackend.cluster_heartbeat_period = 3  # with the default 15, so long it forgets that a worker has gone
+    config.PrivateBackend.cluster_heartbeat_timeout = 60
     config.PrivateBackend.cluster_start_timeout = 60
     config.PrivateBackend.worker_start_timeout = 60
     config.PrivateBackend.cluster_options = Options(

@@ -386,11 +386,13 @@ def connected(address: str, who: str, security: Any = None, patience_s: float = 
 def _explained(client: Client, look: Callable[[], None], who: str) -> Iterator[None]:
     """Say that the cluster has ended, where that is why the work failed."""
     from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
 
     try:
         yield
     except (ClusterError, FutureCancelledError, OSError) as exc:
-        if isinstance(exc, OSError) and _is_connected(client):
+        is_lost = isinstance(exc, CommClosedError) or not _is_connected(client)
+        if not is_lost and not isinstance(exc, ClusterError | FutureCancelledError):
             raise
         why = f" ({exc.reason})" if isinstance(exc, FutureCancelledError) else ""
         try:
@@ -398,7 +400,7 @@ def _explained(client: Client, look: Callable[[], None], who: str) -> Iterator[N
         except ClusterError as found:
             why = f": {found.what}"
         else:
-            if isinstance(exc, ClusterError) or _is_connected(client):
+            if not is_lost or isinstance(exc, ClusterError):
                 raise
         raise ClusterError(f"{who} ended while we worked{why.rstrip('.')}.", "", "Run the same command again.") from exc
 

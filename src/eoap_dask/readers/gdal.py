@@ -94,7 +94,9 @@ class GdalRaster:
             for attempt in range(1, self.reader.attempts + 1):
                 try:
                     with rasterio.Env(**self._retry_options()):
-                        return action()
+                        done = action()
+                    self._tried = 0
+                    return done
                 except (RasterioError, OSError, SigningError) as exc:
                     self._forget()
                     self._tried = attempt
