@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from affine import Affine
 from pyproj import Transformer
 
 from eoap_dask.demo import make_archive
@@ -73,7 +72,8 @@ class Grid:
     def centres_in(self, crs: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return x and y of all pixel centres in another CRS, both (y, x)."""
         cols, rows = np.meshgrid(np.arange(self.shape[1]) + 0.5, np.arange(self.shape[0]) + 0.5)
-        x, y = Affine(*self.transform) * (cols, rows)
+        a, _, c, _, e, f = self.transform
+        x, y = c + a * cols, f + e * rows
         if crs != self.crs:
             x, y = Transformer.from_crs(self.crs, crs, always_xy=True).transform(x, y)
         return x, y

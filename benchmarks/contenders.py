@@ -97,7 +97,7 @@ def peer(job: Job, phase: Phases) -> None:
             rescale=False,  # stored numbers, as everybody here
             xy_coords="center",  # what rioxarray takes them for; by default the product is shifted by half a pixel
         )
-        stack = stack.where(stack > 0).persist()
+        stack = stack.persist()
         monthly = stack.groupby("time.month").median("time", skipna=True)
         for month in monthly.month.values.tolist():
             _write(job, month, monthly.sel(month=month))

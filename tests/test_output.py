@@ -206,13 +206,13 @@ def test_sources_are_told_without_their_signatures(run: Run, place: Place) -> No
 
 
 def test_what_lies_beside_the_catalog(run: Run) -> None:
-    beside = {"catalog.json", "collection.json", "run.json", "failures.json", "items.json", "run.log"}
+    beside = {"catalog.json", "collection.json", "run.json", "failures.json", "items.json", "run.log", "events.jsonl"}
     assert {path.name for path in run.output.iterdir()} - {i["id"] for i in run.items} == beside
     for item in run.items:
         folder = run.output / item["id"]
         expected = {f"{item['id']}.tif", "count.tif", "visual.tif", "thumbnail.png", f"{item['id']}.json"}
         assert {path.name for path in folder.iterdir()} == expected
-    assert json.loads((run.output / "failures.json").read_text()) == {"failures": []}
+    assert json.loads((run.output / "failures.json").read_text()) == {"failures": [], "left_out": []}
     recorded = json.loads((run.output / "run.json").read_text())
     assert recorded["params"]["bands"] == list(BANDS)
     assert recorded["search"]["truncated"] is False

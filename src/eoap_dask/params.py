@@ -66,7 +66,11 @@ def check_choices(params: Any) -> None:
 class RunOptions:
     """How a product is made. Nothing here changes a pixel."""
 
-    output_dir: Path = param(Path("output"), "Directory to be made; must not exist yet.", metavar="DIR")
+    output_dir: Path = param(
+        Path("output"),
+        "Directory to be made, or an earlier output of the same application, to be updated.",
+        metavar="DIR",
+    )
     cluster: str = param(
         "auto",
         "Where the work runs: embedded on this machine, on a Dask Gateway, or on a running scheduler; auto is the "

@@ -125,7 +125,9 @@ class Plan:
                         if scene.mask is not None:
                             read += _bytes_of(scene.mask, self.geobox, bounds, 1)
                 rows = strip_height(recipe, window, len(touching))
-                strip = rows * strip_bytes_per_row(recipe.stack.bands, len(touching), window.shape[1])
+                strip = rows * strip_bytes_per_row(
+                    recipe.stack.bands, len(touching), window.shape[1], recipe.stack.map_points
+                )
                 peak = max(peak, strip + window.shape[0] * window.shape[1] * (4 * recipe.stack.bands + 12))
         return {
             "read_bytes": int(read * _COMPRESSED),

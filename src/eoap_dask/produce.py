@@ -132,7 +132,8 @@ def produce(
     """
     started = time.monotonic()
     for key in plan.empty:
-        logger.warning("Nothing was found for {}: it is left out.", key)
+        why = "The search was cut before" if items.truncated else "Nothing was found for"
+        logger.warning("{} {}: it is left out.", why, key)
     _refuse_loss(plan, options)
     try:
         return _publish(plan, items, options, finish, describe, listener, client, started)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from pyproj import CRS
@@ -286,11 +287,17 @@ def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> 
         raise refuse(f"claims a grid of {height} × {width} pixels that can't be")
     try:
         transformer(crs, "EPSG:4326")
-        if not (CRS.from_user_input(crs).is_projected or CRS.from_user_input(crs).is_geographic):
+        if not _is_horizontal(crs):
             raise ValueError(crs)
     except Exception as exc:  # pyproj's own errors share no public base
         raise refuse(f"has the unknown projection {crs[:60]!r}") from exc
     return crs, (a, b, c, d, e, f), (height, width)
+
+
+@lru_cache(256)
+def _is_horizontal(crs: str) -> bool:
+    found = CRS.from_user_input(crs)
+    return bool(found.is_projected or found.is_geographic)
 
 
 def _check_bands(items: Sequence[Mapping[str, Any]], bands: Sequence[str], sensor: Sensor) -> None:

@@ -6,6 +6,7 @@ Read it from the bottom: `cloudless_mosaic` is search → items → plan → ren
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
 NAME = "cloudless-mosaic"
 
+_NUMBERS = re.compile(r"[-+\d.eE,\s]+")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -82,7 +85,7 @@ class Request:
         """The parameters as JSON-like values; an area from a file as the GeoJSON that it held."""
         return {
             **as_json(self.params),
-            "aoi": self.params.aoi if isinstance(self.params.aoi, str) and self.aoi.is_box else self.aoi.geojson,
+            "aoi": text if _NUMBERS.fullmatch(text := str(self.params.aoi)) else self.aoi.geojson,
         }
 
 
