@@ -25,7 +25,7 @@ FILES = {"count.tif", "thumbnail.png", "visual.tif"}
 def assert_complete(output: Path, units: list[str]) -> None:
     """Check that an output holds these units, whole, and a catalog that lists them."""
     assert {path.name for path in output.iterdir()} == {
-        *("catalog.json", "collection.json", "items.json", "run.json", "failures.json", "run.log"),
+        *("catalog.json", "collection.json", "items.json", "run.json", "failures.json", "run.log", "events.jsonl"),
         *units,
     }
     for unit in units:
@@ -130,7 +130,7 @@ def test_what_is_missing_is_said_and_recorded(shell: Shell, calm: DemoServer) ->
     warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning: ")]
     assert any("cut at 4 items" in line and "--max-items" in line for line in warnings)
     for month in MONTHS[:2]:
-        assert any(f"Nothing was found for {month}" in line for line in warnings)
+        assert any(f"The search was cut before {month}" in line for line in warnings)
     assert len(warnings) == 3
     output = shell.cwd / "monthly-mosaic"
     assert_complete(output, [MONTHS[2]])

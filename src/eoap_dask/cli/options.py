@@ -80,7 +80,7 @@ def result_options(function: F) -> F:
 
 def _option(name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any) -> Callable[[F], F]:
     flag = "--" + (declared.flag or name.replace("_", "-"))
-    envvar = declared.envvar or ENV_PREFIX + name.upper()
+    envvar = declared.envvar or ENV_PREFIX + (declared.flag.replace("-", "_") or name).upper()
     common: dict[str, Any] = {"help": declared.help, "envvar": envvar, "show_envvar": False}
     if declared.negative:
         return click.option(f"{flag}/--{declared.negative}", name, default=default, show_default=True, **common)
