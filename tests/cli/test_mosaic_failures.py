@@ -145,7 +145,7 @@ def test_faults_that_pass_are_recovered_from(shell: Shell, archive: Archive) -> 
         done = shell.mosaic("--stac", server.url)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
-    assert read_json(shell.cwd / "monthly-mosaic" / "failures.json") == {"failures": []}
+    assert read_json(shell.cwd / "monthly-mosaic" / "failures.json") == {"failures": [], "left_out": []}
 
 
 def test_the_same_command_again_when_the_source_is_well(one_bad: tuple[Shell, Done, Done], calm: DemoServer) -> None:
@@ -153,7 +153,7 @@ def test_the_same_command_again_when_the_source_is_well(one_bad: tuple[Shell, Do
     done = shell.mosaic("--stac", calm.url)
     assert done.returncode == 0, done.stderr
     assert not (shell.cwd / "monthly-mosaic.partial").exists()
-    assert read_json(shell.cwd / "monthly-mosaic" / "failures.json") == {"failures": []}
+    assert read_json(shell.cwd / "monthly-mosaic" / "failures.json") == {"failures": [], "left_out": []}
     shell.assert_tidy()
 
 

@@ -66,7 +66,7 @@ def test_an_unknown_keyword(tmp_path: Path) -> None:
     ("wrong", "says"),
     [
         ({"period": "daily"}, "period can't be 'daily'"),
-        ({"cluster": "moon"}, "cluster can't be 'moon'"),
+        ({"cluster": "moon"}, "The cluster 'moon' can't be used"),
         ({"composite": "best"}, "composite can't be 'best'"),
         ({"block": 1000}, "A block of 1000 pixels"),
         ({"bands": ()}, "No band"),
