@@ -1,0 +1,106 @@
+"""Going on where a run stopped, bringing an output up to date, and watching it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command_line import Shell, clearest, read_json
+
+from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.events import read_events
+
+MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
+
+
+def assets(output: Path, month: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (output / month).iterdir() if path.suffix != ".json"}
+
+
+def states(shell: Shell, *arguments: object) -> dict[str, tuple[str, str]]:
+    plan = json.loads(shell.mosaic("--dry-run", "--json", *arguments).stdout)
+    return {unit["key"]: (unit["state"], unit["reason"]) for unit in plan["units"]}
+
+
+def test_another_month_is_all_that_is_made(shell: Shell, calm: DemoServer) -> None:
+    output = shell.cwd / "monthly-mosaic"
+    asked = ("--stac", calm.url, "--resolution", "200")
+    assert [state for state, _ in states(shell, *asked).values()] == ["new", "new", "new"]
+    first = shell.mosaic(*asked, "--end-date", "2020-11-30")
+    assert first.returncode == 0, first.stderr
+    before = {month: assets(output, month) for month in MONTHS[:2]}
+    assert [state for state, _ in states(shell, *asked).values()] == ["skip", "skip", "new"]
+
+    second = shell.mosaic(*asked)
+    assert second.returncode == 0, second.stderr
+    assert {month: assets(output, month) for month in MONTHS[:2]} == before
+    catalog = read_json(output / "catalog.json")
+    assert [link["href"] for link in catalog["links"] if link["rel"] == "item"] == [f"./{m}/{m}.json" for m in MONTHS]
+    kinds = [(event["kind"], event.get("unit")) for event in read_events(output / "events.jsonl")]
+    assert ("unit-skipped", MONTHS[0]) in kinds
+    assert [unit for kind, unit in kinds if kind == "unit-started"] == [MONTHS[2]]
+
+    told = shell.run("status", "monthly-mosaic", "--json")
+    status = json.loads(told.stdout)
+    assert (status["state"], status["blocks_done"], status["blocks_total"]) == ("complete", 1, 1)
+    assert status["units"] == {MONTHS[0]: "skipped", MONTHS[1]: "skipped", MONTHS[2]: "done"}
+
+    made = (output / "run.json").stat().st_mtime_ns
+    third = shell.mosaic(*asked)
+    assert third.returncode == 0, third.stderr
+    assert "Nothing to do, 3 finished before" in third.stderr
+    assert (output / "run.json").stat().st_mtime_ns == made  # nothing to publish
+
+    changed = states(shell, *asked, "--crs", "EPSG:32611")
+    assert set(changed.values()) == {("recompute", "the grid changed")}
+    begun_anew = states(shell, *asked, "--no-resume")
+    assert {state for state, _ in begun_anew.values()} == {"recompute"}
+    shell.assert_tidy()
+
+
+def test_a_month_that_failed_is_made_by_the_next_run(shell: Shell, archive: Archive) -> None:
+    bad = clearest(archive, "2020-11")["assets"]["B04"]["href"]
+    with DemoServer(archive, faults={bad: "404"}) as server:
+        asked = ("--stac", server.url, "--resolution", "200", "--retries", "0")
+        failed = shell.mosaic(*asked)
+        assert failed.returncode == 6
+        status = json.loads(shell.run("status", "monthly-mosaic", "--json").stdout)
+        assert status["state"] == "stopped"
+        assert list(status["failures"]) == [MONTHS[1]]
+        server.faults.clear()
+        again = shell.mosaic(*asked)
+    assert again.returncode == 0, again.stderr
+    assert "1 unit, 1 block to do, 2 finished before" in again.stderr
+    shell.assert_tidy()
+
+
+def test_a_bad_scene_may_be_left_out_and_that_is_said(shell: Shell, archive: Archive) -> None:
+    scene = clearest(archive, "2020-11")
+    with DemoServer(archive, faults={scene["assets"]["B04"]["href"]: "404"}) as server:
+        asked = ("--stac", server.url, "--resolution", "200", "--retries", "0")
+        done = shell.mosaic(*asked, "--max-bad-scenes", "1")
+        assert done.returncode == 0, done.stderr
+        output = shell.cwd / "monthly-mosaic"
+        item = read_json(output / MONTHS[1] / f"{MONTHS[1]}.json")
+        assert item["properties"]["eoap:left_out"] == [scene["id"]]
+        assert not any(scene["id"] in link["href"] for link in item["links"])
+        (entry,) = read_json(output / "failures.json")["left_out"]
+        assert (entry["unit"], entry["item"], entry["asset"]) == (MONTHS[1], scene["id"], "B04")
+        before = assets(output, MONTHS[1])
+
+        refused = shell.mosaic(*asked)  # no scene may be missing now
+        assert refused.returncode == 6
+        assert assets(output, MONTHS[1]) == before  # and the output is what it was
+        server.faults.clear()
+        whole = shell.mosaic(*asked)
+    assert whole.returncode == 0, whole.stderr
+    assert "eoap:left_out" not in read_json(output / MONTHS[1] / f"{MONTHS[1]}.json")["properties"]
+    assert assets(output, MONTHS[1]) != before
+    shell.assert_tidy()
+
+
+def test_status_of_nothing(shell: Shell) -> None:
+    done = shell.run("status", "nowhere")
+    assert done.returncode == 2
+    assert "No run has written to nowhere." in done.stderr
+    assert done.stdout == ""
