@@ -144,7 +144,7 @@ class Engine:
 
         writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         try:
-            results = as_completed(with_results=False)
+            results = as_completed(loop=self._client.loop, with_results=False)
             for _ in range(self._in_flight()):
                 self._submit_next(results)
             for future in results:

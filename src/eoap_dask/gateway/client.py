@@ -361,7 +361,7 @@ def connected(address: str, who: str, security: Any = None, patience_s: float = 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", VersionMismatchWarning)  # check_versions says it better
-                client = Client(address, security=security, timeout=patience_s)
+                client = Client(address, security=security, timeout=patience_s, set_as_default=False)
         except (OSError, TimeoutError) as exc:
             raise ClusterError(
                 f"{who} doesn't answer: {redact(exc).strip().splitlines()[0].rstrip('.')}.",
