@@ -353,12 +353,15 @@ def connected(address: str, who: str, security: Any = None, patience_s: float = 
     """
     import dask
     from distributed import Client
+    from distributed.comm.addressing import parse_address
+    from distributed.comm.registry import get_backend
     from distributed.versions import VersionMismatchWarning
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "100MB"}))
         stack.enter_context(_quiet())
         try:
+            get_backend(parse_address(address, strict=True)[0])  # a Client that can't begin leaves a thread behind
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", VersionMismatchWarning)  # check_versions says it better
                 client = Client(address, security=security, timeout=patience_s, set_as_default=False)
