@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -401,3 +402,86 @@ def test_merged_statistics_are_those_of_the_whole(tmp_path: Path) -> None:
         assert (number, total, squares) == (valid.size, valid.sum(), (valid**2).sum())
         assert (low, high) == ((valid.min(), valid.max()) if valid.size else (0, 0))
     cog.close()
+
+
+SIGNED, FLOAT = -32768, float("nan")
+
+
+def change(shape: tuple[int, ...], dtype: str) -> Image:
+    """Positive and negative values, with holes, and a corner without data."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[: shape[1], : shape[2]]
+    wave = np.sin(x / 9)[None] * np.cos(y / 13)[None] * np.arange(1, shape[0] + 1)[:, None, None]
+    image = (wave * 9000 + rng.normal(0, 300, shape)).astype(dtype)
+    hole = SIGNED if dtype == "int16" else FLOAT
+    image[:, ::7, ::5] = hole
+    image[:, shape[1] // 2 :, : shape[2] // 2] = hole
+    return image
+
+
+def means(image: Image) -> list[Image]:
+    """All levels of an image that may be negative, from masked means of the whole picture at once."""
+    levels = [image]
+    while max(levels[-1].shape[1:]) > TILE:
+        last = levels[-1]
+        gap = np.isnan(last) if last.dtype.kind == "f" else last == SIGNED
+        masked = np.ma.array(last.astype(np.float64), mask=gap)
+        padded = np.ma.masked_all((last.shape[0], last.shape[1] + last.shape[1] % 2, last.shape[2] + last.shape[2] % 2))
+        padded[:, : last.shape[1], : last.shape[2]] = masked
+        cells = padded.reshape(last.shape[0], padded.shape[1] // 2, 2, padded.shape[2] // 2, 2)
+        mean = cells.mean(axis=(2, 4))
+        if last.dtype.kind == "i":
+            mean = np.ma.array(np.floor(mean.data + 0.5), mask=mean.mask)  # half up
+        levels.append(mean.filled(FLOAT if last.dtype.kind == "f" else SIGNED).astype(last.dtype))
+    return levels
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize(("dtype", "nodata"), [("int16", SIGNED), ("float32", FLOAT)])
+def test_signed_and_floating_point_pixels(tmp_path: Path, dtype: str, nodata: float, bands: int) -> None:
+    image = change((bands, 1030, 1100), dtype)
+    expected = means(image)
+    found, sums = set(), []
+    for block, order in ((512, [5, 3, 8, 1, 7, 2, 0, 6, 4]), (1024, None), (2048, None)):
+        path = tmp_path / f"{block}.tif"
+        cog = write(image, spec_for(image, nodata=nodata), path, block, order)
+        np.testing.assert_array_equal(cog.smallest, expected[-1], strict=True)
+        found.add(path.read_bytes())
+        sums.append([(n, exact_sum(a), exact_sum(b), low, high) for n, a, b, low, high in cog.sums])
+    assert len(found) == 1
+    assert sums[0] == sums[1] == sums[2]
+    assert_levels(path, expected)
+    assert_valid(path)
+    with rasterio.open(path) as dataset:
+        np.testing.assert_equal(dataset.nodatavals, (nodata,) * bands)
+    for band, (number, total, squares, low, high) in zip(image, sums[0], strict=True):
+        valid = band[~np.isnan(band)] if dtype == "float32" else band[band != nodata]
+        assert number == valid.size
+        assert (low, high) == (valid.min(), valid.max())
+        assert total == pytest.approx(math.fsum(valid.astype(float)), rel=1e-9)
+        assert squares == pytest.approx(math.fsum(valid.astype(float) ** 2), rel=1e-9)
+
+
+def exact_sum(value: Any) -> float:
+    return math.fsum(value) if isinstance(value, tuple) else value
+
+
+def test_an_image_without_data(tmp_path: Path) -> None:
+    image = np.full((1, 600, 600), np.nan, np.float32)
+    cog = write(image, spec_for(image, nodata=FLOAT), tmp_path / "a.tif")
+    assert cog.sums == [(0, 0, 0, 0, 0)]
+    assert_levels(tmp_path / "a.tif", [image, image[:, :300, :300]])
+
+
+def test_classes_have_their_colours(tmp_path: Path) -> None:
+    image = picture((1, 600, 700), "uint8") % 4
+    palette = ((0, (0, 0, 0)), (1, (10, 200, 30)), (2, (250, 160, 0)), (3, (180, 0, 60)))
+    path = tmp_path / "a.tif"
+    write(image, spec_for(image, "nearest", palette=palette), path)
+    assert_levels(path, [image, image[:, ::2, ::2]])
+    assert_valid(path)
+    for level in (None, 0):
+        with rasterio.open(path, **({} if level is None else {"overview_level": level})) as dataset:
+            assert dataset.colorinterp == (ColorInterp.palette,)
+            colours = dataset.colormap(1)
+            assert [colours[value][:3] for value, _ in palette] == [colour for _, colour in palette]

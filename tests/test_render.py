@@ -30,9 +30,11 @@ from eoap_dask.errors import AssetError
 from eoap_dask.grid import Window, blocks
 from eoap_dask.kernels.pixels import statistics, visual
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.render import Recipe, Rendered, compose_window, render_block, strip_height
+from eoap_dask.render import Recipe, Rendered, render_block, strip_height
+from eoap_dask.render import compose_window as compose_images
 from eoap_dask.resample import Transform
 from eoap_dask.scenes import Pass, Scene, Source, group_passes, read_scenes
+from eoap_dask.science.composition import Composition
 from eoap_dask.sensors import sensor_for
 from eoap_dask.signing import NoSigner
 from eoap_dask.stack import Stack, StackReader, level_transform, strip_bytes_per_row
@@ -68,7 +70,13 @@ def recipe_of(
         clip_wkb=None if clip is None else shapely.to_wkb(clip),
         reader=reader,
     )
-    return Recipe(stack, "median", block, budget, SPECS, (0,))
+    data = replace(SPECS[0], bands=tuple(f"band {i}" for i in range(stack.bands)))
+    return Recipe(stack, Composition("median", (0,)), (data, *SPECS[1:]), block, budget)
+
+
+def compose_window(recipe: Recipe, window: Window) -> tuple[Image, Image, dict[str, set[float]]]:
+    (data, count, _), levels = compose_images(recipe, window)
+    return data, count, levels
 
 
 def whole(recipe: Recipe) -> Window:

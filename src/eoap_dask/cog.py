@@ -25,13 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from eoap_dask.grid import TILE, Window
-from eoap_dask.kernels.pixels import halve_mean, halve_nearest, statistics
+from eoap_dask.kernels.pixels import Image, Sums, halve_mean, halve_nearest, statistics
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-
-Image = npt.NDArray[np.unsignedinteger]
-Sums = list[tuple[int, int, int, int, int]]
 
 DEFLATE_LEVEL = 6
 MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -46,14 +43,26 @@ class ImageSpec:
 
     name: str
     bands: tuple[str, ...]
-    dtype: Literal["uint8", "uint16"]
+    dtype: Literal["uint8", "uint16", "int16", "float32"]
     overviews: Literal["mean", "nearest"]
-    nodata: int | None
+    nodata: float | None
+    """The value of a pixel without data: 0, or NaN in float32, or −32768 in int16; None where every value is one."""
     scale: float | None = None
     """Value × scale = physical quantity."""
     unit: str | None = None
     color: bool = False
     """Three bands are red, green and blue."""
+    palette: tuple[tuple[int, tuple[int, int, int]], ...] = ()
+    """Of a uint8 band of classes: value, and its red, green and blue."""
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel with all its bands."""
+        return len(self.bands) * np.dtype(self.dtype).itemsize
+
+    def empty(self, shape: tuple[int, int]) -> Image:
+        """Return an image without data, (band, y, x)."""
+        return np.full((len(self.bands), *shape), self.nodata or 0, self.dtype)
 
 
 @dataclass
@@ -98,7 +107,8 @@ def encode_image(image: Image, spec: ImageSpec, window: Window, block: int, leve
     -------
     EncodedImage
     """
-    sums = statistics(image)
+    nodata = 0 if spec.nodata is None else spec.nodata  # nothing was counted where a count is 0
+    sums = statistics(image, nodata)
     index: list[tuple[int, int, int, int]] = []
     parts: list[bytes] = []
     level, side = 0, block
@@ -109,7 +119,7 @@ def encode_image(image: Image, spec: ImageSpec, window: Window, block: int, leve
             parts.append(tile)
         level, side = level + 1, side // 2
         if level < levels:
-            image = _HALVE[spec.overviews](image)
+            image = _HALVE[spec.overviews](image, nodata)
     rest = image if level < levels else None
     payload = np.frombuffer(b"".join(parts), np.uint8)
     return EncodedImage(np.array(index, np.int64).reshape(-1, 4), payload, rest, sums)
@@ -125,9 +135,15 @@ def encode_tiles(image: Image) -> Iterator[tuple[int, int, bytes]]:
             if part.shape[1:] != (TILE, TILE):
                 tile[...] = 0
             tile[: part.shape[1], : part.shape[2]] = part.transpose(1, 2, 0)
-            difference: Any = imagecodecs.delta_encode(tile, axis=1)  # TIFF's horizontal predictor, per sample
-            encoded = imagecodecs.deflate_encode(difference, level=DEFLATE_LEVEL)
+            encoded = imagecodecs.deflate_encode(_difference(tile), level=DEFLATE_LEVEL)
             yield row // TILE, col // TILE, bytes(encoded)
+
+
+def _difference(tile: Image) -> Any:
+    """Apply TIFF's predictor to a tile (y, x, band): 3 to floating-point numbers, 2 to others; per sample."""
+    if tile.dtype.kind == "f":
+        return imagecodecs.floatpred_encode(tile, axis=1, dist=1)
+    return imagecodecs.delta_encode(tile, axis=1)
 
 
 @dataclass
@@ -230,7 +246,7 @@ class Cog:
                     self._append([(level, top // TILE, col, len(tile))])
                     self._write(tile)
                 if coarser is not None:
-                    half = _HALVE[self.spec.overviews](part)
+                    half = _HALVE[self.spec.overviews](part, self.spec.nodata or 0)
                     coarser[:, top // 2 : top // 2 + half.shape[1]] = half
             if coarser is None:
                 break
@@ -250,7 +266,8 @@ class Cog:
         spool.seek(at)
         raw = imagecodecs.deflate_decode(spool.read(size))
         tile = np.frombuffer(raw, self.spec.dtype).reshape(TILE, TILE, len(self.spec.bands))
-        pixels = imagecodecs.delta_decode(tile, axis=1)
+        floating = tile.dtype.kind == "f"
+        pixels = imagecodecs.floatpred_decode(tile, axis=1) if floating else imagecodecs.delta_decode(tile, axis=1)
         height, width = self.shapes[level]
         return np.ascontiguousarray(pixels[:height, :width].transpose(2, 0, 1))
 
@@ -353,9 +370,9 @@ def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
     count = len(spec.bands)
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": TILE, "height": TILE, "count": count, "dtype": spec.dtype, "tiled": True,
-        "blockxsize": TILE, "blockysize": TILE, "interleave": "pixel", "compress": "deflate", "predictor": 2,
-        "sparse_ok": True, "crs": str(geobox.crs), "transform": geobox.transform, "nodata": spec.nodata,
-        "photometric": "RGB" if spec.color else "MINISBLACK",
+        "blockxsize": TILE, "blockysize": TILE, "interleave": "pixel", "compress": "deflate",
+        "predictor": 3 if spec.dtype == "float32" else 2, "sparse_ok": True, "crs": str(geobox.crs),
+        "transform": geobox.transform, "nodata": spec.nodata, "photometric": "RGB" if spec.color else "MINISBLACK",
     }  # fmt: skip
     with rasterio.MemoryFile() as memory:
         with memory.open(**profile) as dataset:
@@ -365,7 +382,9 @@ def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
                     dataset.set_band_unit(i, spec.unit)
             if spec.scale is not None:
                 dataset.scales = (spec.scale,) * count
-            if not spec.color:
+            if spec.palette:
+                dataset.write_colormap(1, dict(spec.palette))
+            elif not spec.color:
                 dataset.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (count - 1)
         content = bytes(memory.getbuffer())
     every, first = [], []
@@ -387,10 +406,11 @@ _TAGS_EVERY = {
     277,
     284,
     317,
+    320,
     338,
     339,
     42113,
-}  # bits … predictor, extra samples, format, nodata
+}  # bits … predictor, palette, extra samples, format, nodata
 _TAGS_FIRST = {33550, 33922, 34264, 34735, 34736, 34737, 42112}  # the grid, the CRS, GDAL's metadata
 
 

@@ -19,9 +19,10 @@ from uuid import uuid4
 
 from loguru import logger
 
-from eoap_dask.cog import Cog, ImageSpec, Sums
+from eoap_dask.cog import Cog, ImageSpec
 from eoap_dask.errors import AssetError, ClusterError, EoapError
 from eoap_dask.events import Event, Listener
+from eoap_dask.kernels.pixels import Sums
 from eoap_dask.plan import Plan, UnitPlan
 from eoap_dask.render import Rendered, render_block
 from eoap_dask.trust import redact
@@ -69,8 +70,23 @@ class Outcome:
         return tuple(dict.fromkeys(f.unit for f in self.failures))
 
 
-FinishUnit = Callable[[UnitPlan, Path, dict[str, WrittenImage], dict[str, list[float]]], dict[str, Any]]
-"""Given a unit, its directory, images and the levels read: write what else belongs to it, the item last."""
+@dataclass(frozen=True)
+class WrittenUnit:
+    """What there is of a unit before its item."""
+
+    plan: UnitPlan
+    folder: Path
+    """Its directory, which holds its images."""
+    images: dict[str, WrittenImage]
+    """By name."""
+    levels: dict[str, list[float]]
+    """Side of the pixels that were read, for ``data`` and ``mask``."""
+    notes: tuple[Any, ...]
+    """What the science said of each block, in their order."""
+
+
+FinishUnit = Callable[[WrittenUnit], dict[str, Any]]
+"""Write what else belongs to a unit, the item last, and return the item."""
 
 
 @dataclass(eq=False)
@@ -86,6 +102,7 @@ class _Progress:
     """Its blocks."""
     waiting: int
     levels: dict[str, set[float]] = field(default_factory=dict)
+    notes: dict[int, Any] = field(default_factory=dict)
 
 
 class Engine:
@@ -164,7 +181,7 @@ class Engine:
 
     def _in_flight(self) -> int:
         recipe = self._plan.units[0].recipe
-        per_block = recipe.block**2 * (2 * recipe.stack.bands + 2 + len(recipe.picks))
+        per_block = recipe.block**2 * sum(spec.pixel_bytes for spec in recipe.images)
         slots = self._plan.size.slots
         return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // per_block)))
 
@@ -229,6 +246,7 @@ class Engine:
             return
         finally:
             future.release()
+        progress.notes[number] = rendered.note
         for kind, sides in rendered.levels.items():
             progress.levels.setdefault(kind, set()).update(sides)
         progress.waiting -= 1
@@ -263,12 +281,13 @@ class Engine:
         """Write the files of a unit; runs beside the event loop of `run`."""
         written = {}
         levels = {kind: sorted(sides) for kind, sides in sorted(progress.levels.items())}
+        notes = tuple(progress.notes[number] for number in sorted(progress.notes))
         try:
             for name, cog in progress.images.items():
                 path = progress.folder / f"{name}.tif"
                 size, sha256 = cog.write(path)
                 written[name] = WrittenImage(cog.spec, path, size, sha256, cog.sums, cog.smallest)
-            return self._finish(progress.plan, progress.folder, written, levels)
+            return self._finish(WrittenUnit(progress.plan, progress.folder, written, levels, notes))
         except BaseException:
             shutil.rmtree(progress.folder, ignore_errors=True)  # a full disk has better uses for it
             raise

@@ -12,7 +12,6 @@ from eoap_dask.grid import TILE, crs_name, project_bounds, window_bounds
 from eoap_dask.render import Recipe, strip_height
 from eoap_dask.resample import data_level, mask_level, pixel_size_in
 from eoap_dask.scenes import Source
-from eoap_dask.stack import strip_bytes_per_row
 from eoap_dask.units import Unit
 
 if TYPE_CHECKING:
@@ -91,8 +90,7 @@ class Plan:
         """Return the plan with blocks and strips that suit a cluster. Pixels don't depend on them."""
         if not self.units:
             return replace(self, size=size)
-        recipe = self.units[0].recipe
-        block, budget = choose_sizes(recipe.shape, len(self.units), recipe.stack.bands, size)
+        block, budget = choose_sizes(self.units[0].recipe, len(self.units), size)
         block, budget = options.block or block, options.budget or budget
         units = (replace(u, recipe=replace(u.recipe, block=block, budget=budget)) for u in self.units)
         return replace(self, size=size, units=tuple(units))
@@ -125,10 +123,8 @@ class Plan:
                         if scene.mask is not None:
                             read += _bytes_of(scene.mask, self.geobox, bounds, 1)
                 rows = strip_height(recipe, window, len(touching))
-                strip = rows * strip_bytes_per_row(
-                    recipe.stack.bands, len(touching), window.shape[1], recipe.stack.map_points
-                )
-                peak = max(peak, strip + window.shape[0] * window.shape[1] * (4 * recipe.stack.bands + 12))
+                strip = rows * recipe.strip_bytes_per_row(window, len(touching))
+                peak = max(peak, strip + recipe.image_bytes(window.shape[0] * window.shape[1]))
         return {
             "read_bytes": int(read * _COMPRESSED),
             "worker_bytes": PROCESS_BYTES + peak * self.size.threads_per_worker,
@@ -195,7 +191,7 @@ class Plan:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def choose_sizes(shape: tuple[int, int], units: int, bands: int, size: Size) -> tuple[int, int]:
+def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
     """Return the side of a block in pixels, and the bytes that the strips of a task may take.
 
     Blocks are 2048 pixels, or less when slots would stay without work or a block's outputs would fill more than a
@@ -203,27 +199,21 @@ def choose_sizes(shape: tuple[int, int], units: int, bands: int, size: Size) -> 
 
     Parameters
     ----------
-    shape
-        Height and width of the grid.
+    recipe : Recipe
+        Of any of the units; they share grid and images.
     units
         How many units there are.
-    bands
-        Bands of the product.
     size : Size
         Of the cluster.
     """
+    height, width = recipe.shape
     slot = max((int(size.memory_per_worker * _USABLE) - PROCESS_BYTES) // size.threads_per_worker, 32 << 20)
     block = BLOCK
     while block > TILE and (
-        units * -(-shape[0] // block) * -(-shape[1] // block) < size.slots or output_bytes(block, bands) > slot // 3
+        units * -(-height // block) * -(-width // block) < size.slots or recipe.image_bytes(block**2) > slot // 3
     ):
         block //= 2
-    return block, max(min(slot - output_bytes(block, bands), MAX_BUDGET), 16 << 20)
-
-
-def output_bytes(block: int, bands: int) -> int:
-    """Return the bytes of a block's outputs while they are made: data, count, picture, their encoded tiles."""
-    return block * block * (4 * bands + 12)
+    return block, max(min(slot - recipe.image_bytes(block**2), MAX_BUDGET), 16 << 20)
 
 
 def is_aligned(source: Source, geobox: GeoBox) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -314,12 +316,14 @@ def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, fl
     if not number:
         return None
     # in whole numbers up to the last step: the variance of a large image has no room for rounding
-    variance = (squares * number - total * total) / (number * number)
+    if isinstance(total, tuple):
+        total, squares = Fraction(math.fsum(total)), Fraction(math.fsum(squares))
+    variance = max(squares * number - total * total, 0) / (number * number)
     return {
         "minimum": low,
         "maximum": high,
-        "mean": round(total / number, 6),
-        "stddev": round(variance**0.5, 6),
+        "mean": round(float(total / number), 6),
+        "stddev": round(math.sqrt(variance), 6),
         "valid_percent": round(100 * number / pixels, 4),
     }
 

@@ -16,12 +16,11 @@ import numpy as np
 
 from eoap_dask.cog import EncodedImage, ImageSpec, encode_image, level_shapes
 from eoap_dask.grid import TILE, Window, blocks
-from eoap_dask.kernels.composites import COMPOSITES, count_valid
-from eoap_dask.kernels.pixels import visual
+from eoap_dask.science import Image, Science
 from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row
 
 ALGORITHM = {"mask": 1, "resample": 1, "reflectance": 1, "passes": 1}
-"""Versions of the parts that make pixels, beside the composite's own; raised when pixels change."""
+"""Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,13 @@ class Recipe:
     """All that a worker needs in order to render any block of one unit."""
 
     stack: Stack
-    composite: str
-    block: int
-    """Side of a block in pixels, 512·2^k."""
-    budget: int
-    """Bytes that the layers of a strip may take."""
+    science: Science
     images: tuple[ImageSpec, ...]
-    """data, count and visual, in this order."""
-    picks: tuple[int, ...]
-    """Which bands `visual` shows."""
+    """What the science fills, in its order."""
+    block: int = TILE
+    """Side of a block in pixels, 512·2^k; see `Plan.sized`."""
+    budget: int = 64 << 20
+    """Bytes that the layers of a strip may take."""
 
     def windows(self) -> tuple[Window, ...]:
         """Return the blocks of the unit."""
@@ -47,6 +44,17 @@ class Recipe:
     def shape(self) -> tuple[int, int]:
         """Height and width of the grid."""
         return int(self.stack.geobox.shape[0]), int(self.stack.geobox.shape[1])
+
+    def strip_bytes_per_row(self, window: Window, passes: int) -> int:
+        """Return the bytes that a row of a strip of a window needs, besides the images."""
+        stack = self.stack
+        own = self.science.work_bytes + (passes if self.science.keeps_dropped else 0)
+        width = window.shape[1]
+        return strip_bytes_per_row(stack.bands, max(passes, 1), width, stack.map_points) + width * own
+
+    def image_bytes(self, pixels: int) -> int:
+        """Return the bytes of the images of so many pixels while they are made: themselves, and their encoded tiles."""
+        return pixels * (2 * sum(spec.pixel_bytes for spec in self.images) + 2)
 
     def pack(self) -> bytes:
         """Return the recipe as bytes: hrefs repeat themselves, so this is some tens of bytes per asset."""
@@ -63,12 +71,13 @@ class Rendered:
     images: dict[str, EncodedImage]
     levels: dict[str, set[float]]
     """Side of the pixels that were read, for ``data`` and ``mask``."""
+    note: Any = None
+    """What the science says of the block, see `Science.note`."""
 
 
 def strip_height(recipe: Recipe, window: Window, passes: int) -> int:
     """Return how many rows are worked on at once, so that they fit the budget: the whole block where it does."""
-    stack = recipe.stack
-    rows = recipe.budget // strip_bytes_per_row(stack.bands, max(passes, 1), window.shape[1], stack.map_points)
+    rows = recipe.budget // recipe.strip_bytes_per_row(window, passes)
     if rows >= window.shape[0]:
         return window.shape[0]
     # in steps that suit the files' tiles, so that fewer of them are read twice
@@ -96,44 +105,34 @@ def render_block(packed: bytes, number: int) -> Rendered:
     """
     recipe = _unpack(packed)
     window = recipe.windows()[number]
-    data_spec, count_spec, visual_spec = recipe.images
-    data, count, levels_read = compose_window(recipe, window)
+    images, read = compose_window(recipe, window)
+    note = recipe.science.note(images, window.row, window.col)
     levels = len(level_shapes(recipe.shape))
-
-    def encode(image: np.ndarray[Any, Any], spec: ImageSpec) -> EncodedImage:
-        return encode_image(image, spec, window, recipe.block, levels)
-
-    images = {
-        data_spec.name: encode(data, data_spec),
-        count_spec.name: encode(count, count_spec),
-        visual_spec.name: encode(visual(data, recipe.picks), visual_spec),
+    encoded = {
+        spec.name: encode_image(image, spec, window, recipe.block, levels)
+        for spec, image in zip(recipe.images, images, strict=True)
     }
-    return Rendered(images, levels_read)
+    return Rendered(encoded, read, note)
 
 
-U16 = np.ndarray[Any, np.dtype[np.uint16]]
-
-
-def compose_window(recipe: Recipe, window: Window) -> tuple[U16, U16, dict[str, set[float]]]:
-    """Return the composite, (band, y, x), the count of clear observations, (1, y, x), and the levels read."""
-    kernel = COMPOSITES[recipe.composite].kernel
-    stack = recipe.stack
-    data = np.zeros((stack.bands, *window.shape), np.uint16)
-    count = np.zeros((1, *window.shape), np.uint16)
+def compose_window(recipe: Recipe, window: Window) -> tuple[tuple[Image, ...], dict[str, set[float]]]:
+    """Return the images of a window, each (band, y, x), in the order of the recipe, and the levels read."""
+    stack, science = recipe.stack, recipe.science
+    images = tuple(spec.empty(window.shape) for spec in recipe.images)
     with StackReader(stack, window) as reader:
         depth = len(reader.passes)
         if not depth:
-            return data, count, reader.levels
+            return images, reader.levels
+        numbers = tuple(number for number, _ in reader.passes)
         height = strip_height(recipe, window, depth)
         layers = np.empty((stack.bands, depth, height, window.shape[1]), np.uint16)
         for strip in window.strips(height):
             part = layers if strip.shape[0] == height else np.empty((stack.bands, depth, *strip.shape), np.uint16)
-            reader.read(strip, part)
+            dropped = np.empty((depth, *strip.shape), bool) if science.keeps_dropped else None
+            reader.read(strip, part, dropped)
             rows = slice(strip.row - window.row, strip.row_stop - window.row)
-            for band in range(stack.bands):
-                data[band, rows] = kernel(part[band])
-            count[0, rows] = count_valid(part[0])
-    return data, count, reader.levels
+            science.compose(part, dropped, numbers, tuple(image[:, rows] for image in images))
+    return images, reader.levels
 
 
 @lru_cache(8)

@@ -34,7 +34,7 @@ from eoap_dask.kernels.mask import SHARE_DIVISOR
 from eoap_dask.kernels.pixels import VISUAL_WHITE
 from eoap_dask.notebook import default_listener
 from eoap_dask.params import RunOptions, as_json, check_choices
-from eoap_dask.plan import Plan, UnitPlan, choose_sizes, is_aligned
+from eoap_dask.plan import Plan, UnitPlan, is_aligned
 from eoap_dask.preview import write_thumbnail
 from eoap_dask.produce import (
     LEFT_OUT,
@@ -51,6 +51,7 @@ from eoap_dask.publish import check_output
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, footprint_touches, group_passes, read_scenes
+from eoap_dask.science.composition import Composition
 from eoap_dask.sensors import Sensor, sensor_for
 from eoap_dask.stac_search import check_api_url, explain_nothing, search_items
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from distributed import Client
     from odc.geo.geobox import GeoBox
 
-    from eoap_dask.engine import WrittenImage
+    from eoap_dask.engine import WrittenImage, WrittenUnit
 
 NAME = "cloudless-mosaic"
 
@@ -199,18 +200,17 @@ def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: C
     todo = [u for u in units if u.passes]
     if not todo:
         raise _nothing(request, items)
-    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
-    size = expected_size(options, client, len(todo) * -(-shape[0] // TILE) * -(-shape[1] // TILE))
-    block, budget = choose_sizes(shape, len(todo), len(params.bands), size)
-    block, budget = options.block or block, options.budget or budget
-    return Plan(
+    tiles = -(-int(geobox.shape[0]) // TILE) * -(-int(geobox.shape[1]) // TILE)
+    size = expected_size(options, client, len(todo) * tiles)
+    plan = Plan(
         application=NAME,
         params=request.json,
         geobox=geobox,
-        units=tuple(_plan_unit(request, items, options, unit, block, budget) for unit in todo),
+        units=tuple(_plan_unit(request, items, options, unit) for unit in todo),
         empty=tuple(u.key for u in units if not u.passes),
         size=size,
     )
+    return plan.sized(size, options)
 
 
 def cloudless_mosaic(
@@ -300,7 +300,7 @@ def _unit(period: Period, passes: Sequence[Pass]) -> Unit:
     )
 
 
-def _plan_unit(request: Request, items: ItemSet, options: RunOptions, unit: Unit, block: int, budget: int) -> UnitPlan:
+def _plan_unit(request: Request, items: ItemSet, options: RunOptions, unit: Unit) -> UnitPlan:
     params, geobox, sensor = request.params, request.geobox, request.sensor
     shape = None if request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
     clip = None if shape is None else shapely.to_wkb(shape)
@@ -316,11 +316,8 @@ def _plan_unit(request: Request, items: ItemSet, options: RunOptions, unit: Unit
             clip_wkb=clip,
             reader=GdalReader(items.signer(private_hosts_of(request.params.stac)), attempts=options.retries + 1),
         ),
-        composite=params.composite,
-        block=block,
-        budget=budget,
+        science=Composition(params.composite, picks),
         images=_images(unit.key, params.bands, picks),
-        picks=picks,
     )
     pixel_params = {
         "bands": list(params.bands),
@@ -359,34 +356,28 @@ def _picks(bands: Sequence[str], sensor: Sensor) -> tuple[tuple[int, ...], str]:
     return (0, 1, 2), f"False colour: {bands[0]}, {bands[1]}, {bands[2]} as red, green, blue"
 
 
-def finish_unit(
-    request: Request, planned: UnitPlan, folder: Path, images: dict[str, WrittenImage], levels: dict[str, list[float]]
-) -> dict[str, Any]:
+def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     """Write the thumbnail and, last, the item of a unit.
 
     Parameters
     ----------
     request : Request
-    planned : UnitPlan
-    folder
-        The unit's directory, which holds its images.
-    images
-        By name.
-    levels
-        Side of the pixels that were read, for ``data`` and ``mask``.
+    written : WrittenUnit
+        The unit, whose images are written.
 
     Returns
     -------
     dict
         The STAC item.
     """
+    planned, folder, images, levels = written.plan, written.folder, written.images, written.levels
     unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
     sensor = request.sensor
     pixels = recipe.shape[0] * recipe.shape[1]
     transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
     geometry, bbox = stac.footprint_4326(crs_name(geobox), transform, recipe.shape)
     data, count, visual = (images[s.name] for s in recipe.images)
-    composite = COMPOSITES[recipe.composite].title
+    composite = COMPOSITES[request.params.composite].title
     _, visual_title = _picks(data.spec.bands, sensor)
     assets = (
         image_asset(data, geobox, "data", composite.capitalize(), ("data",), _data_bands(data, sensor, pixels)),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 U16 = npt.NDArray[np.uint16]
 U8 = npt.NDArray[np.uint8]
+Image = npt.NDArray[Any]
+"""(band, y, x) of uint8, uint16, int16 or float32."""
 
 VISUAL_WHITE = 3000
 """Stored value (reflectance 0.3) that becomes the brightest grey, 255, in `visual`."""
@@ -73,34 +77,56 @@ def fill_layer(
         np.copyto(dropped, scene_dropped, where=valid)
 
 
-def halve_mean(image: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.unsignedinteger]:
+def halve_mean(image: Image, nodata: float = 0) -> Image:
     """Next overview: the rounded mean (half up) of the valid pixels of each 2 × 2.
 
     Parameters
     ----------
-    image : np.ndarray, (band, y, x), uint8 or uint16, 0 = no data
+    image : np.ndarray, (band, y, x), uint8, uint16, int16 or float32
+    nodata
+        The value of a pixel without data; NaN in float32 always is one.
 
     Returns
     -------
-    np.ndarray, (band, ceil(y / 2), ceil(x / 2)), same dtype; 0 where all four pixels are 0
+    np.ndarray, (band, ceil(y / 2), ceil(x / 2)), same dtype; nodata where all four pixels are. The mean of integers is
+    exact before it is rounded, that of float32 is taken in float64.
     """
     bands, height, width = image.shape
     rows, cols = -(-height // 2), -(-width // 2)
-    total = np.zeros((bands, rows, cols), np.uint32)
-    valid = np.zeros((bands, rows, cols), np.uint8)
+    floating = image.dtype.kind == "f"
+    total = np.zeros(
+        (bands, rows, cols), np.float64 if floating else np.int32 if image.dtype.kind == "i" else np.uint32
+    )
+    count = np.zeros((bands, rows, cols), np.uint8)
     for dy in (0, 1):
         for dx in (0, 1):
             part = image[:, dy::2, dx::2]
             h, w = part.shape[1:]
-            total[:, :h, :w] += part
-            valid[:, :h, :w] += part != 0
-    total += valid >> 1
-    np.maximum(valid, 1, out=valid)
-    total //= valid
-    return total.astype(image.dtype)
+            valid = is_valid(part, nodata)
+            total[:, :h, :w] += part if nodata == 0 and not floating else np.where(valid, part, part.dtype.type(0))
+            count[:, :h, :w] += valid
+    empty = count == 0
+    if not floating:
+        total += count >> 1
+    np.maximum(count, 1, out=count)
+    if floating:
+        total /= count
+    else:
+        total //= count  # rounds down, also below zero
+    out = total.astype(image.dtype)
+    if nodata != 0:
+        out[empty] = nodata
+    return out
 
 
-def halve_nearest(image: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.unsignedinteger]:
+def is_valid(image: Image, nodata: float | None) -> npt.NDArray[np.bool_]:
+    """Tell which pixels hold data: all but `nodata`, and but NaN; all of them where `nodata` is None."""
+    if image.dtype.kind == "f":
+        return np.asarray(~np.isnan(image))
+    return np.ones(image.shape, bool) if nodata is None else np.asarray(image != nodata)
+
+
+def halve_nearest(image: Image, nodata: float = 0) -> Image:  # noqa: ARG001 - as `halve_mean`
     """Next overview of counts and classes: the top left pixel of each 2 × 2; (band, y, x) in and out."""
     return np.ascontiguousarray(image[:, ::2, ::2])
 
@@ -126,34 +152,67 @@ def visual(data: U16, picks: tuple[int, ...]) -> U8:
     return out
 
 
-def statistics(image: npt.NDArray[np.unsignedinteger]) -> list[tuple[int, int, int, int, int]]:
+Sums = list[tuple[int, Any, Any, float, float]]
+"""Per band: how many pixels are valid, their sum, the sum of their squares, the smallest, the largest.
+
+Sums of integers are integers. Sums of floating-point numbers are tuples of partial sums, of one tile of the grid each:
+added up by `math.fsum`, which rounds once, they give the same whatever the order. ``+`` joins either kind.
+"""
+
+
+def statistics(image: Image, nodata: float | None = 0, tile: int = 512) -> Sums:
     """Exact sums of the valid pixels of each band, to be merged over blocks in any order.
 
     Parameters
     ----------
-    image : np.ndarray, (band, y, x), unsigned integers, 0 = no data
+    image : np.ndarray, (band, y, x), uint8, uint16, int16 or float32
+    nodata
+        The value of a pixel without data; NaN in float32 always is one.
+    tile
+        Side of the tiles that floating-point numbers are summed in; the image begins on their lattice.
 
     Returns
     -------
-    list of (number, sum, sum of squares, minimum, maximum), Python integers; zeros where nothing is valid
+    list of (number, sum, sum of squares, minimum, maximum)
+        See `Sums`; zeros where nothing is valid.
     """
-    out = []
-    for band in image:
-        # a histogram makes every sum exact and touches the pixels once
-        histogram = np.bincount(band.reshape(-1), minlength=2)
-        histogram[0] = 0
-        values = np.flatnonzero(histogram)
-        if not values.size:
-            out.append((0, 0, 0, 0, 0))
-            continue
-        counts = histogram[values]
-        out.append(
-            (
-                int(counts.sum()),
-                int((counts * values).sum()),
-                int((counts * values * values).sum()),
-                int(values[0]),
-                int(values[-1]),
-            )
-        )
-    return out
+    return [_band_statistics(band, nodata, tile) for band in image]
+
+
+def _band_statistics(band: Image, nodata: float | None, tile: int) -> tuple[int, Any, Any, float, float]:
+    if band.dtype.kind == "f":
+        return _float_statistics(band, tile)
+    # a histogram makes every sum exact and touches the pixels once
+    shift = 0
+    if band.dtype.kind == "i":
+        shift = 1 << 15
+        band = (band.view(np.uint16) ^ np.uint16(1 << 15)) if band.flags.c_contiguous else band.astype(np.int32) + shift
+    histogram = np.bincount(band.reshape(-1), minlength=2)
+    if nodata is not None and 0 <= int(nodata) + shift < histogram.size:
+        histogram[int(nodata) + shift] = 0
+    places = np.flatnonzero(histogram)
+    if not places.size:
+        return 0, 0, 0, 0, 0
+    counts, values = histogram[places], places - shift
+    return (
+        int(counts.sum()),
+        int((counts * values).sum()),
+        int((counts * values * values).sum()),
+        int(values[0]),
+        int(values[-1]),
+    )
+
+
+def _float_statistics(band: Image, tile: int) -> tuple[int, Any, Any, float, float]:
+    number, sums, squares, low, high = 0, [], [], np.inf, -np.inf
+    for row in range(0, band.shape[0], tile):
+        for col in range(0, band.shape[1], tile):
+            part = band[row : row + tile, col : col + tile]
+            values = part[~np.isnan(part)].astype(np.float64)
+            if not values.size:
+                continue
+            number += values.size
+            sums.append(float(values.sum()))
+            squares.append(float(np.square(values).sum()))
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return (number, tuple(sums), tuple(squares), low, high) if number else (0, 0, 0, 0, 0)

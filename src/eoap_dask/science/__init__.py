@@ -1,0 +1,52 @@
+"""What an application computes on a worker: the seam between the engine and the kernels.
+
+The engine reads layers, cuts, encodes and writes; a `Science` says what a strip of layers becomes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Layers = npt.NDArray[np.uint16]
+Flags = npt.NDArray[np.bool_]
+Image = npt.NDArray[Any]
+
+
+class Science(Protocol):
+    """Turns the layers of a strip into the images of a unit. Small, and cheap to pickle."""
+
+    keeps_dropped: ClassVar[bool]
+    """Whether pixels that the mask drops stay in the layers, and the flags come apart; else they are 0 there."""
+    work_bytes: ClassVar[int]
+    """Bytes per pixel of a strip that it needs besides layers and images."""
+
+    def compose(self, layers: Layers, dropped: Flags | None, numbers: tuple[int, ...], out: tuple[Image, ...]) -> None:
+        """Fill the images of a strip.
+
+        Parameters
+        ----------
+        layers : np.ndarray, (band, pass, y, x), uint16
+            Stored pixels, 0 = no data. Only passes that touch the block are here, at least one; may be changed.
+        dropped : np.ndarray, (pass, y, x), bool
+            True where the scene classification says that the ground isn't seen; None without `keeps_dropped`.
+        numbers
+            Which passes of the stack they are.
+        out : tuple of np.ndarray, (band, y, x)
+            Images in the order of the recipe, which hold no data yet.
+        """
+        ...
+
+    def note(self, images: tuple[Image, ...], row: int, col: int) -> Any:
+        """Return what the client must know of a finished block besides its tiles; small, or None.
+
+        Parameters
+        ----------
+        images
+            Of the whole block, also where no pass touches it.
+        row, col
+            Of the block's first pixel in the grid.
+        """
+        ...
