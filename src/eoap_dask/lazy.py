@@ -37,6 +37,7 @@ from eoap_dask.errors import BandError, GridError, NothingFoundError, UsageError
 from eoap_dask.grid import Window, crs_name, grid_bounds, grid_for, project_aoi
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
+from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.params import PLANETARY_COMPUTER
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.scenes import footprint_touches, group_passes, read_scenes
@@ -47,7 +48,6 @@ from eoap_dask.stack import Stack, StackReader
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-SCALE = np.float32(1e-4)
 CHUNK = 1024
 
 
@@ -287,7 +287,7 @@ def _reduce(array: xr.DataArray, kernel: Any, *, counts: bool = False) -> xr.Dat
         if floating:
             stack = _to_stored(stack)
         out = kernel(stack)
-        return _to_reflectance(out) if floating and not counts else out
+        return to_reflectance(out) if floating and not counts else out
 
     out: xr.DataArray = xr.apply_ufunc(
         on_block,
@@ -352,14 +352,8 @@ def _coordinates(geobox: GeoBox, passes: Sequence[Any]) -> dict[str, Any]:
 
 def _reflectance(array: xr.DataArray) -> xr.DataArray:
     out: xr.DataArray = xr.apply_ufunc(
-        _to_reflectance, array, dask="parallelized", output_dtypes=[np.float32], keep_attrs=True
+        to_reflectance, array, dask="parallelized", output_dtypes=[np.float32], keep_attrs=True
     )
-    return out
-
-
-def _to_reflectance(stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    out = stored * SCALE
-    out[stored == 0] = np.nan
     return out
 
 

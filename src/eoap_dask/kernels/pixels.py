@@ -11,6 +11,10 @@ U16 = npt.NDArray[np.uint16]
 U8 = npt.NDArray[np.uint8]
 Image = npt.NDArray[Any]
 """(band, y, x) of uint8, uint16, int16 or float32."""
+F32 = npt.NDArray[np.float32]
+
+SCALE = np.float32(1e-4)
+"""Reflectance of the stored value 1. Everybody multiplies by it in float32, so that everybody gets the same numbers."""
 
 VISUAL_WHITE = 3000
 """Stored value (reflectance 0.3) that becomes the brightest grey, 255, in `visual`."""
@@ -39,6 +43,24 @@ def to_stored(dn: U16, offset: int, nodata: int = 0) -> None:
         np.minimum(dn, 65535 + offset, out=dn)
         np.add(dn, -offset, out=dn)
         np.multiply(dn, data, out=dn)
+
+
+def to_reflectance(stored: U16, out: F32 | None = None) -> F32:
+    """Turn stored pixels into reflectance.
+
+    Parameters
+    ----------
+    stored : np.ndarray, any shape, uint16, reflectance × 10000, 0 = no data
+    out : np.ndarray, same shape, float32, optional
+        Where to put the result.
+
+    Returns
+    -------
+    np.ndarray, same shape, float32, NaN = no data
+    """
+    found: F32 = np.multiply(stored, SCALE, out=out)
+    np.copyto(found, np.nan, where=stored == 0)
+    return found
 
 
 def fill_layer(
