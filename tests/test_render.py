@@ -30,6 +30,7 @@ from eoap_dask.errors import AssetError
 from eoap_dask.grid import Window, blocks
 from eoap_dask.kernels.pixels import statistics, visual
 from eoap_dask.readers.gdal import GdalReader
+from eoap_dask.readers.retry import Retry
 from eoap_dask.render import Recipe, Rendered, render_block, strip_height
 from eoap_dask.render import compose_window as compose_images
 from eoap_dask.resample import Transform
@@ -540,7 +541,7 @@ class Files:
 
     def __init__(self, root: Path, server: ServerProcess) -> None:
         self.root, self.server, self.number = root, server, 0
-        self.reader = GdalReader(NoSigner(), attempts=2, backoff_s=0.01)
+        self.reader = GdalReader(NoSigner(), Retry(attempts=2, backoff_s=0.01))
 
     def write(self, name: str, *levels: Image) -> str:
         """Write a TIFF whose overviews hold what they are told, not what the full level would give."""

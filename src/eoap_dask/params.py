@@ -9,9 +9,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eoap_dask.errors import UsageError
+
+if TYPE_CHECKING:
+    from eoap_dask.readers.retry import Retry
 
 ENV_PREFIX = "EOAP_DASK_"
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
@@ -110,6 +113,9 @@ class RunOptions:
         0, "How many scenes that stay bad after all retries a unit may do without; it says so in its item.", metavar="N"
     )
     retries: int = param(2, "How often an asset that can't be read is tried again.", metavar="N")
+    retry_deadline: float = param(
+        300.0, "How long an asset is tried, however often, before it counts as bad.", metavar="SECONDS"
+    )
     resume: bool = param(
         True, "Go on with what an interrupted or earlier run finished, or begin anew.", negative="no-resume"
     )
@@ -145,6 +151,12 @@ class RunOptions:
             )
         return size
 
+    def retry(self) -> Retry:
+        """Return how readers insist on an asset."""
+        from eoap_dask.readers.retry import Retry
+
+        return Retry(attempts=self.retries + 1, deadline_s=self.retry_deadline)
+
     def check(self) -> None:
         """Refuse numbers that make no sense.
 
@@ -165,6 +177,11 @@ class RunOptions:
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} can't be.", "Expected 0 or more.")
+        for name in ("cluster_timeout", "retry_deadline"):
+            if not getattr(self, name) > 0:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} {getattr(self, name):g} can't be.", "Expected more than 0 seconds."
+                )
         if self.block is not None and (self.block < 512 or self.block & (self.block - 1)):
             raise UsageError(
                 f"A block of {self.block} pixels can't be used.",

@@ -314,7 +314,7 @@ def _plan_unit(request: Request, items: ItemSet, options: RunOptions, unit: Unit
             bands=len(params.bands),
             dropped_classes=sensor.mask_dropped if masked else None,
             clip_wkb=clip,
-            reader=GdalReader(items.signer(private_hosts_of(request.params.stac)), attempts=options.retries + 1),
+            reader=GdalReader(items.signer(private_hosts_of(request.params.stac)), options.retry()),
         ),
         science=Composition(params.composite, picks),
         images=_images(unit.key, params.bands, picks),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
+import math
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
+from eoap_dask.readers.retry import Attempt, Retry, insist
 from eoap_dask.trust import redact
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ class GdalReader:
     """Opens sources with rasterio; an asset that fails is tried again with a fresh signature."""
 
     signer: Signer
-    attempts: int = 3
-    backoff_s: float = 0.5
+    retry: Retry = Retry()
 
     def open(self, source: Source, item_id: str) -> GdalRaster:
         """Return a raster that opens the file on its first use."""
@@ -90,25 +89,27 @@ class GdalRaster:
             self._forget()
 
     def _insist(self, action: Callable[[], T]) -> T:
-        with self._lock, rasterio.Env(**_OPTIONS):
-            for attempt in range(1, self.reader.attempts + 1):
-                try:
-                    with rasterio.Env(**self._retry_options()):
-                        done = action()
-                    self._tried = 0
-                    return done
-                except (RasterioError, OSError, SigningError) as exc:
-                    self._forget()
-                    self._tried = attempt
-                    fault = self._fault(exc)
-                if attempt < self.reader.attempts:
-                    time.sleep(self.reader.backoff_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
-        # not inside `except`: GDAL's errors, as its context, couldn't be pickled on the way to the client
-        raise fault
+        def attempt(this: Attempt) -> T:
+            self._tried = this.number - 1
+            try:
+                with rasterio.Env(**self._options(this)):
+                    return action()
+            except (RasterioError, OSError, SigningError):
+                self._forget()
+                raise
 
-    def _retry_options(self) -> dict[str, str]:
-        # GDAL remembers that a file "doesn't exist": a later attempt must ask again
-        return {"CPL_VSIL_CURL_NON_CACHED": f"/vsicurl/{self.source.href}"} if self._tried else {}
+        with self._lock, rasterio.Env(**_OPTIONS):
+            return insist(attempt, self.reader.retry, (RasterioError, OSError, SigningError), self._fault)
+
+    def _options(self, attempt: Attempt) -> dict[str, str]:
+        left = str(math.ceil(attempt.left_s))
+        options = {"GDAL_HTTP_TIMEOUT": left}
+        if attempt.left_s < float(_OPTIONS["GDAL_HTTP_LOW_SPEED_TIME"]):
+            options["GDAL_HTTP_LOW_SPEED_TIME"] = left
+        if attempt.number > 1:
+            # GDAL remembers that a file "doesn't exist": a later attempt must ask again
+            options["CPL_VSIL_CURL_NON_CACHED"] = f"/vsicurl/{self.source.href}"
+        return options
 
     def _dataset(self, level: int) -> Any:
         if level not in self._open:
@@ -139,16 +140,16 @@ class GdalRaster:
             href=redact(self.source.href),
         )
 
-    def _fault(self, exc: Exception) -> AssetError:
+    def _fault(self, exc: Exception, attempts: int) -> AssetError:
         reason = exc.what if isinstance(exc, SigningError) else redact(" ".join(str(exc.__cause__ or exc).split()))
-        tried = f"after {self.reader.attempts} attempts"
+        tried = f"after {attempts} attempt{'' if attempts == 1 else 's'}"
         return AssetError(
             f"The asset {self.source.asset!r} of item {self.item_id!r} can't be read {tried}: {_plain(reason)}",
             hint="Try again later, or leave its date out.",
             item_id=self.item_id,
             asset=self.source.asset,
             href=redact(self.source.href),
-            attempts=self.reader.attempts,
+            attempts=attempts,
         )
 
     def _forget(self) -> None:
