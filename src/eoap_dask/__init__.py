@@ -16,7 +16,22 @@ if TYPE_CHECKING:
     from eoap_dask.aoi import Aoi, parse_aoi
     from eoap_dask.applications.cloudless_mosaic import cloudless_mosaic
     from eoap_dask.applications.parameters import MosaicParams
-    from eoap_dask.errors import EoapError
+    from eoap_dask.errors import EoapError, GridMismatchError
+    from eoap_dask.indices import (
+        bai,
+        dnbr,
+        evi,
+        mndwi,
+        nbr,
+        ndmi,
+        ndvi,
+        ndwi,
+        rbr,
+        rdnbr,
+        savi,
+        severity,
+        severity_classes,
+    )
     from eoap_dask.itemset import ItemSet
     from eoap_dask.lazy import composite, load, mask_clouds, search
     from eoap_dask.params import RunOptions
@@ -27,32 +42,60 @@ logger.disable("eoap_dask")  # a library is silent until a program asks it to sp
 _PLACES = {
     "Aoi": "aoi",
     "EoapError": "errors",
+    "GridMismatchError": "errors",
     "ItemSet": "itemset",
     "MosaicParams": "applications.parameters",
     "Run": "produce",
     "RunOptions": "params",
+    "bai": "indices",
     "cloudless_mosaic": "applications.cloudless_mosaic",
     "composite": "lazy",
+    "dnbr": "indices",
+    "evi": "indices",
     "load": "lazy",
     "mask_clouds": "lazy",
+    "mndwi": "indices",
+    "nbr": "indices",
+    "ndmi": "indices",
+    "ndvi": "indices",
+    "ndwi": "indices",
     "parse_aoi": "aoi",
+    "rbr": "indices",
+    "rdnbr": "indices",
+    "savi": "indices",
     "search": "lazy",
+    "severity": "indices",
+    "severity_classes": "indices",
 }
 
 __all__ = [
     "Aoi",
     "EoapError",
+    "GridMismatchError",
     "ItemSet",
     "MosaicParams",
     "Run",
     "RunOptions",
     "__version__",
+    "bai",
     "cloudless_mosaic",
     "composite",
+    "dnbr",
+    "evi",
     "load",
     "mask_clouds",
+    "mndwi",
+    "nbr",
+    "ndmi",
+    "ndvi",
+    "ndwi",
     "parse_aoi",
+    "rbr",
+    "rdnbr",
+    "savi",
     "search",
+    "severity",
+    "severity_classes",
 ]
 
 

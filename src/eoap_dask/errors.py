@@ -49,6 +49,10 @@ class GridError(UsageError):
     """CRS and resolution don't give a usable grid over the area."""
 
 
+class GridMismatchError(GridError):
+    """Arrays that are to be combined don't show the same pixels."""
+
+
 class BandError(UsageError):
     """A band isn't offered by the collection."""
 
