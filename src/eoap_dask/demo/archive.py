@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from eoap_dask.demo import weather
-from eoap_dask.demo.items import BANDS, DIALECTS, Dialect, make_item
-from eoap_dask.demo.landscape import GROUND_EPSG, Event, Landscape
+from eoap_dask.demo.fire import FIRE_BANDS, POST_FIRE, PRE_FIRE, default_fire, fire_pair
+from eoap_dask.demo.items import BANDS, COARSE, DIALECTS, Dialect, make_item
+from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, GROUND_EPSG, Event, Landscape
 from eoap_dask.demo.scenes import (
     OLD_PROCESSING_ERROR,
     Pass,
@@ -33,6 +34,7 @@ from eoap_dask.demo.scenes import (
     default_bbox,
     ground_xy,
     lay_tiles,
+    plan_fire_passes,
     plan_passes,
     plan_scenes,
 )
@@ -136,14 +138,73 @@ class Archive:
         Returns
         -------
         NDArray[np.uint16], (band, y, x)
-            Reflectance × 10000, at least 1.
+            Reflectance × 10000, at least 1. Short-wave infrared, whose pixels are twice as large, is repeated.
 
         Raises
         ------
         BandError
             When the ground isn't known in a band.
         """
-        return self.surface(bands, *tile.ground_xy(), month)
+        grids = {coarse: tile.classes if coarse else tile for coarse in {band in COARSE for band in bands}}
+        places = {coarse: grid.ground_xy() for coarse, grid in grids.items()}
+        layers = []
+        for band in bands:
+            layer = self.surface([band], *places[band in COARSE], month)[0]
+            layers.append(layer.repeat(2, 0).repeat(2, 1) if band in COARSE else layer)
+        return np.stack(layers)
+
+    def burn_truth(self, month: str, crs: Any, transform: Affine, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """How badly the ground has burned at the pixel centres of a grid in any CRS.
+
+        Parameters
+        ----------
+        month
+            "YYYY-MM".
+        crs, transform, shape
+            The grid, as for `truth`.
+
+        Returns
+        -------
+        NDArray[np.uint8], (y, x)
+            Values of `eoap_dask.severity_classes`, 4 (low) to 7 (high); 0 where nothing burned, as on water.
+        """
+        index = self.landscape.index(*ground_xy(crs, transform, shape))
+        return self.landscape.burn_severity(month).ravel()[index]
+
+    def burned_ha(self, month: str) -> float:
+        """Area of the fire, whole, without the water in it.
+
+        Parameters
+        ----------
+        month
+            "YYYY-MM"; before the fire it is 0.
+
+        Returns
+        -------
+        float
+            Hectares.
+        """
+        return int((self.landscape.burn_severity(month) > 0).sum()) * self.landscape.cell_m**2 / 10_000
+
+    def fire_pair(self, tile: str = "10TET") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Find the clear scenes before and after the fire; see `eoap_dask.demo.fire.fire_pair`.
+
+        Parameters
+        ----------
+        tile
+            10TET in UTM zone 10, or 11TJN in zone 11.
+
+        Returns
+        -------
+        tuple of dict
+            Items, hrefs relative to `root`.
+
+        Raises
+        ------
+        UsageError
+            When the archive has no fire.
+        """
+        return fire_pair(self.items, tile)
 
 
 def make_archive(
@@ -160,6 +221,7 @@ def make_archive(
     reprocessed: bool = True,
     dialect: Dialect = "planetary-computer",
     events: Sequence[Event] = (),
+    fire: bool = False,
     workers: int = 2,
 ) -> Archive:
     """Make an archive of two overlapping tiles in two UTM zones; the same arguments give the same bytes.
@@ -169,16 +231,17 @@ def make_archive(
     root
         Directory for it, made when missing; must be empty.
     months
-        As "YYYY-MM". Within a month the ground doesn't change; between months it fades with the season.
+        As "YYYY-MM". Within a month the ground doesn't change; between months it fades with the season. May be empty
+        where there is a fire.
     dates_per_month
         Passes in each month, 1 to 28.
     bands
-        Common names, among blue, green, red and nir.
+        Common names, among blue, green, red, nir, swir16 and swir22. Pixels of the latter two have twice the side.
     size_px
         Pixels per side of a tile, even, at least 128. Where every overview halves evenly (multiples of 512),
         the overview pixels are every second pixel of the level below.
     resolution_m
-        Side of a pixel, metres; the scene classification has twice that.
+        Side of a pixel, metres; short-wave infrared and the scene classification have twice that.
     seed
         Another seed, another sky and another texture of the ground.
     cloudiness
@@ -191,6 +254,10 @@ def make_archive(
         Which catalogue's keys, baselines and offset rules to follow.
     events
         What changes the ground; must be picklable when `workers` > 1.
+    fire
+        Whether to add four passes of July and August 2021, between which something burned: scenes in all bands, with
+        hardly a cloud on 13 July and 12 August. `Archive.fire_pair` finds these two, and `Archive.burn_truth` says
+        what burned.
     workers
         Processes. With more than one, a script must guard its entry by ``if __name__ == "__main__":``, as for
         every use of spawned processes.
@@ -207,7 +274,7 @@ def make_archive(
     BandError, DateError, UsageError
         When an argument is out of range.
     """
-    _check(months, dates_per_month, bands, size_px, cloudiness)
+    _check(months, dates_per_month, bands, size_px, cloudiness, fire)
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     if any(root.iterdir()):
@@ -223,8 +290,12 @@ def make_archive(
         side_m=size_px * resolution_m,
         baselines=rules.baselines,
     )
-    scenes = plan_scenes(tiles, passes, rules.superseded if reprocessed else None)
-    landscape = _cover(tiles, seed, resolution_m, events)
+    scenes = plan_scenes(tiles, passes, rules.twice if reprocessed else None)
+    if fire:
+        around = plan_fire_passes(len(passes), rules.fire)
+        passes = sorted(passes + around, key=lambda flight: flight.when)
+        scenes = sorted(scenes + plan_scenes(tiles, around, None), key=lambda scene: scene.flight.when)
+    landscape = _cover(tiles, seed, resolution_m, events, fire)
     with tempfile.TemporaryDirectory(prefix="eoap-demo-") as scratch:
         jobs = _jobs(root, Path(scratch), landscape, tiles, passes, scenes, bands, dialect)
         items = list(_run(jobs, workers))
@@ -269,8 +340,12 @@ class _Job:
     cells: _SkyCells
 
 
-def _check(months: Sequence[str], dates: int, bands: Sequence[str], size_px: int, cloudiness: float) -> None:
+def _check(
+    months: Sequence[str], dates: int, bands: Sequence[str], size_px: int, cloudiness: float, fire: bool
+) -> None:
     """Refuse arguments that can't be met."""
+    if not months and not fire:
+        raise DateError("No month was asked for.", "An archive without a fire has at least one.")
     for month in months:
         digits = month.replace("-", "", 1)
         if not (len(month) == 7 and month[4] == "-" and digits.isdigit() and 1 <= int(digits[4:]) <= 12):
@@ -286,10 +361,12 @@ def _check(months: Sequence[str], dates: int, bands: Sequence[str], size_px: int
         raise UsageError(f"A cloudiness of {cloudiness} was asked for.", "It lies between 0 and 1.")
 
 
-def _cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequence[Event]) -> Landscape:
+def _cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequence[Event], fire: bool) -> Landscape:
     """Lay a landscape under all tiles, on whole cells of the scene classification."""
     edges = []
+    side_m = 0.0
     for tile in tiles:
+        side_m = tile.size_px * resolution_m
         west, south, east, north = tile.bounds
         to_ground = Transformer.from_crs(tile.epsg, GROUND_EPSG, always_xy=True)
         edges.append(to_ground.transform_bounds(west, south, east, north, densify_pts=21))
@@ -299,7 +376,15 @@ def _cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequen
     snap = 2 * resolution_m
     west, north = np.floor(west / snap) * snap - snap, np.ceil(north / snap) * snap + snap
     rows, cols = np.ceil((north - south) / snap) + 1, np.ceil((east - west) / snap) + 1
-    return Landscape(seed, float(west), float(north), resolution_m, (2 * int(rows), 2 * int(cols)), tuple(events))
+    return Landscape(
+        seed,
+        float(west),
+        float(north),
+        resolution_m,
+        (2 * int(rows), 2 * int(cols)),
+        tuple(events),
+        default_fire((CENTRE_X, CENTRE_Y), side_m) if fire else None,
+    )
 
 
 def _jobs(
@@ -315,21 +400,24 @@ def _jobs(
     """Jobs in order of time; the truth of a month is laid down in `scratch` before its first."""
     rows, cols = landscape.shape
     cells = _SkyCells(landscape.west, landscape.north, 2 * landscape.cell_m, (rows // 2, cols // 2))
-    pixels = {}
-    for tile in tiles:
-        pixels[tile] = landscape.index(*tile.ground_xy())
-        clear = landscape.scl(landscape.index(*tile.classes.ground_xy()))
-        np.save(_ground_file(scratch, tile, "scl"), clear)
+    pixels = {tile: landscape.index(*tile.ground_xy()) for tile in tiles}
+    coarse = {tile: landscape.index(*tile.classes.ground_xy()) for tile in tiles}
+    fire_months = {f"{day:%Y-%m}" for day in (PRE_FIRE, POST_FIRE)} if landscape.fire else set()
+    all_bands = (*bands, *(band for band in FIRE_BANDS if band not in bands))
     done = set()
     for flight in passes:
+        made = all_bands if flight.month in fire_months else tuple(bands)
         if flight.month not in done:
             done.add(flight.month)
-            for band in bands:
+            for tile in tiles:
+                np.save(_ground_file(scratch, tile, f"{flight.month}-scl"), landscape.scl(coarse[tile], flight.month))
+            for band in made:
                 layer = landscape.layer(band, flight.month).ravel()
                 for tile in tiles:
-                    np.save(_ground_file(scratch, tile, f"{flight.month}-{band}"), layer[pixels[tile]])
+                    index = (coarse if band in COARSE else pixels)[tile]
+                    np.save(_ground_file(scratch, tile, f"{flight.month}-{band}"), layer[index])
         mine = tuple(scene for scene in scenes if scene.flight is flight)
-        yield _Job(root, scratch, flight, mine, tuple(bands), dialect, cells)
+        yield _Job(root, scratch, flight, mine, made, dialect, cells)
 
 
 def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
@@ -355,19 +443,18 @@ def _make_scene(job: _Job, scene: Scene, sky_grid: weather.SkyGrid) -> dict[str,
     tile = scene.tile
     sky = sky_grid.take(_sky_index(tile, job.cells))
     scl = sky.classify()
-    clear = np.load(_ground_file(job.scratch, tile, "scl"), mmap_mode="r")
+    clear = np.load(_ground_file(job.scratch, tile, f"{job.flight.month}-scl"), mmap_mode="r")
     scl = np.where(scl == 0, clear, scl)
     if job.flight.sky.swath != "whole":
         scl[~job.flight.sky.inside(*_class_xy(tile))] = weather.NODATA
 
     # Only the pixels that differ from the clear ground are computed.
-    size = tile.size_px
-    wide = np.repeat(np.repeat(np.arange(scl.size).reshape(scl.shape), 2, 0), 2, 1).ravel()
-    flagged = np.flatnonzero(
-        np.isin(scl, (weather.SHADOW, weather.CLOUD, weather.DENSE_CLOUD, weather.CIRRUS)).ravel()[wide]
-    )
-    outside = np.flatnonzero((scl == weather.NODATA).ravel()[wide])
-    over = sky.take(wide[flagged])
+    cell = np.arange(scl.size).reshape(scl.shape)
+    wide = {False: np.repeat(np.repeat(cell, 2, 0), 2, 1).ravel(), True: cell.ravel()}  # by whether a band is coarse
+    covered = np.isin(scl, (weather.SHADOW, weather.CLOUD, weather.DENSE_CLOUD, weather.CIRRUS)).ravel()
+    flagged = {coarse: np.flatnonzero(covered[index]) for coarse, index in wide.items()}
+    outside = {coarse: np.flatnonzero((scl == weather.NODATA).ravel()[index]) for coarse, index in wide.items()}
+    over = {coarse: sky.take(index[flagged[coarse]]) for coarse, index in wide.items()}
     error = OLD_PROCESSING_ERROR if scene.superseded else 0
     shift = DIALECTS[job.dialect].shift(scene)
 
@@ -376,11 +463,13 @@ def _make_scene(job: _Job, scene: Scene, sky_grid: weather.SkyGrid) -> dict[str,
     files = {}
     for band in job.bands:
         stored = np.load(_ground_file(job.scratch, tile, f"{job.flight.month}-{band}")).ravel()
-        stored[flagged] = weather.shade(stored[flagged], over, band)
+        coarse = band in COARSE
+        grid = tile.classes if coarse else tile
+        stored[flagged[coarse]] = weather.shade(stored[flagged[coarse]], over[coarse], band)
         stored += np.uint16(error + shift)
-        stored[outside] = 0
+        stored[outside[coarse]] = 0
         files[band] = folder / f"{BANDS[band][0]}.tif"
-        _write_cog(job.root / files[band], stored.reshape(size, size), tile)
+        _write_cog(job.root / files[band], stored.reshape(grid.size_px, grid.size_px), grid)
     files["scl"] = folder / "SCL.tif"
     _write_cog(job.root / files["scl"], scl, tile.classes)
     return make_item(scene, job.dialect, job.root, files, np.bincount(scl.ravel(), minlength=12))

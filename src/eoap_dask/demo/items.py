@@ -15,7 +15,7 @@ from shapely.geometry import mapping
 
 from eoap_dask.demo.scenes import BOA_SHIFT, Scene, Tile
 
-Dialect = Literal["planetary-computer", "earth-search-v1", "earth-search-c1"]
+Dialect = Literal["planetary-computer", "earth-search-v1", "earth-search-c1", "earth-search-v0"]
 
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 
@@ -25,7 +25,12 @@ BANDS: dict[str, tuple[str, str, float, float]] = {
     "green": ("B03", "Band 3 - Green", 0.56, 0.045),
     "red": ("B04", "Band 4 - Red", 0.665, 0.038),
     "nir": ("B08", "Band 8 - NIR", 0.842, 0.145),
+    "swir16": ("B11", "Band 11 - SWIR 1.6", 1.61, 0.143),
+    "swir22": ("B12", "Band 12 - SWIR 2.2", 2.19, 0.242),
 }
+
+COARSE = ("swir16", "swir22", "scl")
+"""Files with pixels twice as large: those of 20 m beside those of 10 m."""
 
 _SCHEMAS = "https://stac-extensions.github.io"
 _PERCENTAGES = {
@@ -53,8 +58,10 @@ class DialectRules:
     """Of its items."""
     baselines: tuple[str, str]
     """Of two passes out of three, and of the third."""
-    superseded: str
-    """Baseline of the old processing of the scene that was processed twice."""
+    twice: tuple[str, str]
+    """Baselines of the old and the new processing of the scene that was processed twice."""
+    fire: tuple[str, str]
+    """Baselines before and after the fire."""
     shifted: bool
     """Whether the files of baselines from 04.00 carry the shift of 1000."""
 
@@ -75,9 +82,23 @@ class DialectRules:
 
 
 DIALECTS: Mapping[Dialect, DialectRules] = {
-    "planetary-computer": DialectRules("sentinel-2-l2a", "1.0.0", ("02.12", "05.00"), "02.12", shifted=True),
-    "earth-search-v1": DialectRules("sentinel-2-l2a", "1.0.0", ("02.12", "05.00"), "02.12", shifted=False),
-    "earth-search-c1": DialectRules("sentinel-2-c1-l2a", "1.1.0", ("05.00", "05.00"), "05.00", shifted=True),
+    "planetary-computer": DialectRules(
+        "sentinel-2-l2a", "1.0.0", ("02.12", "05.00"), ("02.12", "05.00"), ("03.01", "05.00"), shifted=True
+    ),
+    "earth-search-v1": DialectRules(
+        "sentinel-2-l2a", "1.0.0", ("02.12", "05.00"), ("02.12", "05.00"), ("03.01", "05.00"), shifted=False
+    ),
+    "earth-search-c1": DialectRules(
+        "sentinel-2-c1-l2a", "1.1.0", ("05.00", "05.00"), ("05.00", "05.11"), ("05.00", "05.00"), shifted=True
+    ),
+    "earth-search-v0": DialectRules(
+        "sentinel-s2-l2a-cogs",
+        "1.0.0-beta.2",
+        ("02.14", "02.14"),
+        ("02.12", "02.14"),
+        ("03.01", "03.01"),
+        shifted=False,
+    ),
 }
 
 
@@ -110,11 +131,15 @@ def make_item(
     """
     rules = DIALECTS[dialect]
     footprint = scene.tile.footprint(scene.flight.sky)
-    earth_search = dialect != "planetary-computer"
+    earth_search = dialect in ("earth-search-v1", "earth-search-c1")
     percent = _percentages(class_counts)
-    properties = _properties(scene, earth_search) | percent
     clouds = ("medium_proba_clouds", "high_proba_clouds", "thin_cirrus")
-    properties["eo:cloud_cover"] = round(sum(percent[f"s2:{kind}_percentage"] for kind in clouds), 6)
+    cover = round(sum(percent[f"s2:{kind}_percentage"] for kind in clouds), 6)
+    if dialect == "earth-search-v0":
+        properties = _first_properties(scene, percent["s2:nodata_pixel_percentage"])
+    else:
+        properties = _properties(scene, earth_search) | percent
+    properties["eo:cloud_cover"] = cover
     if dialect == "earth-search-v1":
         properties["earthsearch:boa_offset_applied"] = scene.baseline >= "04.00"
     assets = {}
@@ -143,7 +168,7 @@ def _item_id(scene: Scene, dialect: Dialect) -> str:
     flight, tile = scene.flight, scene.tile.mgrs
     if dialect == "planetary-computer":
         return scene.name
-    if dialect == "earth-search-v1":
+    if dialect in ("earth-search-v1", "earth-search-v0"):
         return f"S2{flight.satellite}_{tile}_{flight.when:%Y%m%d}_{scene.sequence}_L2A"
     return f"S2{flight.satellite}_T{tile}_{_datastrip_start(scene):%Y%m%dT%H%M%S}_L2A"
 
@@ -206,6 +231,30 @@ def _properties(scene: Scene, earth_search: bool) -> dict[str, Any]:
     }
 
 
+def _first_properties(scene: Scene, nodata: float) -> dict[str, Any]:
+    """Properties as Earth Search had them at first (v0): no baseline but that in the product's name."""
+    tile = scene.tile
+    made = f"{scene.generated:%Y-%m-%dT%H:%M:%S}"
+    return {
+        "datetime": f"{scene.flight.when + timedelta(minutes=8, seconds=11):%Y-%m-%dT%H:%M:%SZ}",
+        "created": f"{made}.000Z",
+        "updated": f"{made}.000Z",
+        "platform": f"sentinel-2{scene.flight.satellite.lower()}",
+        "constellation": "sentinel-2",
+        "instruments": ["msi"],
+        "gsd": tile.resolution_m,
+        "data_coverage": round(100 - nodata, 2),
+        "view:off_nadir": 0,
+        "proj:epsg": tile.epsg,
+        "sentinel:utm_zone": int(tile.mgrs[:2]),
+        "sentinel:latitude_band": tile.mgrs[2],
+        "sentinel:grid_square": tile.mgrs[3:],
+        "sentinel:sequence": str(scene.sequence),
+        "sentinel:product_id": scene.product_uri.removesuffix(".SAFE"),
+        "sentinel:valid_cloud_cover": True,
+    }
+
+
 def _asset_key(name: str, earth_search: bool) -> str:
     if earth_search:
         return name
@@ -214,7 +263,7 @@ def _asset_key(name: str, earth_search: bool) -> str:
 
 def _asset(scene: Scene, name: str, path: Path, dialect: Dialect) -> dict[str, Any]:
     is_classes = name == "scl"
-    tile: Tile = scene.tile.classes if is_classes else scene.tile
+    tile: Tile = scene.tile.classes if name in COARSE else scene.tile
     asset: dict[str, Any] = {
         "href": path.as_posix(),
         "type": COG_TYPE,
@@ -237,6 +286,9 @@ def _asset(scene: Scene, name: str, path: Path, dialect: Dialect) -> dict[str, A
     if dialect == "planetary-computer":
         asset |= {"proj:bbox": list(tile.bounds), "roles": ["data"]}
         return asset
+    if dialect == "earth-search-v0":
+        asset |= {"proj:transform": list(tile.transform), "roles": ["data"]}
+        return asset
     stored: dict[str, Any] = {
         "nodata": 0,
         "data_type": "uint8" if is_classes else "uint16",
@@ -252,6 +304,8 @@ def _asset(scene: Scene, name: str, path: Path, dialect: Dialect) -> dict[str, A
 def _extensions(dialect: Dialect) -> list[str]:
     if dialect == "planetary-computer":
         names: tuple[str, ...] = ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.0.0")
+    elif dialect == "earth-search-v0":
+        names = ("eo/v1.0.0", "view/v1.0.0", "projection/v1.0.0")
     elif dialect == "earth-search-v1":
         names = (
             "eo/v1.1.0",

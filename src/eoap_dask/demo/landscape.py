@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eoap_dask.demo.fire import HIGH, Fire, factors
 from eoap_dask.demo.noise import Floats, fractal_noise, unit_hash, value_noise
 from eoap_dask.errors import BandError
 
@@ -26,39 +27,41 @@ CENTRE_X, CENTRE_Y = 566_227.0, 5_277_369.0
 STEP = 10
 """Stored values are multiples of this (reflectance 0.001): finer steps aren't seen and grow the files."""
 
-_BANDS = ("blue", "green", "red", "nir")
+_BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
+_Bands = tuple[int, int, int, int, int, int]
 
-# Cover types: SCL class, (blue, green, red, nir) in full green, the same when dry; reflectance × 1000.
-_COVERS: dict[str, tuple[int, tuple[int, int, int, int], tuple[int, int, int, int]]] = {
-    "deep water": (6, (62, 58, 32, 14), (60, 55, 32, 14)),
-    "shallow water": (6, (76, 92, 52, 22), (74, 86, 52, 22)),
-    "river": (6, (70, 84, 64, 30), (72, 82, 66, 30)),
-    "sand": (5, (118, 142, 162, 240), (118, 142, 162, 240)),
-    "conifers": (4, (28, 53, 33, 250), (28, 50, 34, 235)),
-    "young conifers": (4, (32, 62, 36, 300), (34, 60, 40, 270)),
-    "broadleaf": (4, (32, 74, 38, 360), (44, 62, 70, 230)),
-    "clear-cut": (5, (46, 76, 64, 230), (56, 80, 80, 190)),
-    "fresh clear-cut": (5, (72, 92, 104, 190), (74, 92, 106, 180)),
-    "lush crop": (4, (36, 98, 44, 440), (42, 104, 54, 400)),
-    "grass": (4, (48, 102, 66, 370), (58, 104, 84, 320)),
-    "young crop": (4, (60, 100, 84, 290), (66, 100, 96, 260)),
-    "ripe crop": (5, (92, 148, 172, 300), (94, 138, 166, 270)),
-    "stubble": (5, (112, 146, 176, 270), (108, 138, 168, 250)),
-    "ploughed": (5, (66, 80, 98, 150), (62, 74, 90, 140)),
-    "red soil": (5, (74, 92, 132, 200), (72, 88, 126, 190)),
-    "track": (5, (112, 126, 142, 220), (108, 122, 136, 210)),
-    "road": (5, (112, 116, 122, 150), (112, 116, 122, 150)),
-    "houses": (5, (88, 98, 96, 220), (92, 100, 102, 205)),
-    "garden suburb": (4, (60, 82, 66, 290), (66, 82, 74, 250)),
-    "leafy suburb": (4, (42, 68, 46, 320), (46, 66, 54, 270)),
-    "commerce": (5, (128, 134, 138, 220), (128, 134, 138, 220)),
-    "bright roofs": (7, (216, 220, 224, 290), (216, 220, 224, 290)),
-    "rock": (5, (104, 112, 118, 160), (104, 112, 118, 160)),
-    "alpine meadow": (4, (58, 92, 74, 280), (72, 92, 92, 220)),
-    "deep shade": (2, (26, 38, 25, 110), (26, 37, 26, 100)),
+# Cover types: SCL class, the bands in full green, the same when dry; reflectance × 1000.
+_COVERS: dict[str, tuple[int, _Bands, _Bands]] = {
+    "deep water": (6, (62, 58, 32, 14, 8, 5), (60, 55, 32, 14, 8, 5)),
+    "shallow water": (6, (76, 92, 52, 22, 12, 8), (74, 86, 52, 22, 12, 8)),
+    "river": (6, (70, 84, 64, 30, 18, 12), (72, 82, 66, 30, 18, 12)),
+    "sand": (5, (118, 142, 162, 240, 300, 270), (118, 142, 162, 240, 300, 270)),
+    "conifers": (4, (28, 53, 33, 250, 120, 60), (28, 50, 34, 235, 118, 60)),
+    "young conifers": (4, (32, 62, 36, 300, 145, 75), (34, 60, 40, 270, 140, 75)),
+    "broadleaf": (4, (32, 74, 38, 360, 180, 90), (44, 62, 70, 230, 190, 110)),
+    "clear-cut": (5, (46, 76, 64, 230, 240, 150), (56, 80, 80, 190, 230, 150)),
+    "fresh clear-cut": (5, (72, 92, 104, 190, 230, 170), (74, 92, 106, 180, 225, 170)),
+    "lush crop": (4, (36, 98, 44, 440, 190, 95), (42, 104, 54, 400, 185, 95)),
+    "grass": (4, (48, 102, 66, 370, 200, 105), (58, 104, 84, 320, 205, 115)),
+    "young crop": (4, (60, 100, 84, 290, 220, 140), (66, 100, 96, 260, 215, 140)),
+    "ripe crop": (5, (92, 148, 172, 300, 320, 230), (94, 138, 166, 270, 310, 225)),
+    "stubble": (5, (112, 146, 176, 270, 330, 260), (108, 138, 168, 250, 320, 255)),
+    "ploughed": (5, (66, 80, 98, 150, 180, 150), (62, 74, 90, 140, 175, 145)),
+    "red soil": (5, (74, 92, 132, 200, 260, 220), (72, 88, 126, 190, 250, 210)),
+    "track": (5, (112, 126, 142, 220, 280, 245), (108, 122, 136, 210, 270, 240)),
+    "road": (5, (112, 116, 122, 150, 170, 160), (112, 116, 122, 150, 170, 160)),
+    "houses": (5, (88, 98, 96, 220, 210, 180), (92, 100, 102, 205, 205, 178)),
+    "garden suburb": (4, (60, 82, 66, 290, 190, 130), (66, 82, 74, 250, 190, 135)),
+    "leafy suburb": (4, (42, 68, 46, 320, 170, 95), (46, 66, 54, 270, 170, 100)),
+    "commerce": (5, (128, 134, 138, 220, 230, 210), (128, 134, 138, 220, 230, 210)),
+    "bright roofs": (7, (216, 220, 224, 290, 280, 250), (216, 220, 224, 290, 280, 250)),
+    "rock": (5, (104, 112, 118, 160, 190, 165), (104, 112, 118, 160, 190, 165)),
+    "alpine meadow": (4, (58, 92, 74, 280, 210, 130), (72, 92, 92, 220, 205, 130)),
+    "deep shade": (2, (26, 38, 25, 110, 55, 28), (26, 37, 26, 100, 52, 27)),
 }
 _ID = {name: number for number, name in enumerate(_COVERS)}
 _SCL = np.array([scl for scl, _, _ in _COVERS.values()], np.uint8)
+_WATER = _SCL == 6
 
 _GREENNESS = (0.25, 0.28, 0.40, 0.62, 0.85, 1.0, 0.95, 0.82, 0.68, 0.52, 0.38, 0.28)
 """Share of the full green by month of the year; a month is one picture."""
@@ -67,7 +70,7 @@ _FIELDS = ("lush crop", "grass", "young crop", "ripe crop", "stubble", "ploughed
 
 
 class Event(Protocol):
-    """Something that changes the ground: a fire, a felling, a flood."""
+    """Something that changes the ground: a felling, a flood."""
 
     def apply(
         self,
@@ -118,6 +121,8 @@ class Landscape:
     """Rows and columns."""
     events: Sequence[Event] = field(default=())
     """What changed the ground, in order."""
+    fire: Fire | None = None
+    """What burned before that; water doesn't."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -173,6 +178,8 @@ class Landscape:
         """
         reflectance = _palette(band, month)[self._cover]
         reflectance *= self._shade
+        if self._burned_by(month):
+            reflectance *= factors(band)[self._burn]
         for event in self.events:
             reflectance = event.apply(reflectance, band=band, month=month, x=self.x, y=self.y)
         steps = np.rint(reflectance * np.float32(10_000 / STEP))
@@ -203,13 +210,15 @@ class Landscape:
         """
         return self.layer(band, month).ravel()[self.index(x, y)]
 
-    def scl(self, index: NDArray[np.intp]) -> NDArray[np.uint8]:
+    def scl(self, index: NDArray[np.intp], month: str = "") -> NDArray[np.uint8]:
         """Scene classification of the clear ground.
 
         Parameters
         ----------
         index
             Flat cell index, as `index` gives it.
+        month
+            "YYYY-MM", which matters where something burned: that is bare, or dark where it burned worst.
 
         Returns
         -------
@@ -217,7 +226,37 @@ class Landscape:
             Classes 2, 4, 5, 6 and 7, the same shape.
         """
         classes: NDArray[np.uint8] = _SCL[self._cover.ravel()[index]]
+        if self._burned_by(month):
+            burn = self._burn.ravel()[index]
+            classes[burn > 0] = 5
+            classes[burn == HIGH] = 2
         return classes
+
+    def burn_severity(self, month: str) -> NDArray[np.uint8]:
+        """How badly every cell has burned.
+
+        Parameters
+        ----------
+        month
+            "YYYY-MM"; before the fire nothing has.
+
+        Returns
+        -------
+        NDArray[np.uint8], (y, x)
+            Values of `eoap_dask.severity_classes`, 4 (low) to 7 (high); 0 where nothing burned.
+        """
+        return self._burn.copy() if self._burned_by(month) else np.zeros(self.shape, np.uint8)
+
+    def _burned_by(self, month: str) -> bool:
+        return self.fire is not None and month >= self.fire.month
+
+    @cached_property
+    def _burn(self) -> NDArray[np.uint8]:
+        if self.fire is None:
+            return np.zeros(self.shape, np.uint8)
+        burn = self.fire.severity(self.x, self.y)
+        burn[_WATER[self._cover]] = 0
+        return burn
 
     @property
     def _cover(self) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from pyproj import Transformer
 from shapely.geometry import Polygon, box
 from shapely.geometry.base import BaseGeometry
 
+from eoap_dask.demo.fire import POST_FIRE, PRE_FIRE
 from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, GROUND_EPSG
 from eoap_dask.demo.weather import Sky, Swath
 
@@ -152,7 +153,7 @@ class Scene:
     def generated(self) -> datetime:
         """When the product was made: soon after the pass, or in a later reprocessing."""
         if self.baseline < "04.00":
-            return self.flight.when + timedelta(days=4, hours=2, minutes=43, seconds=31)
+            return self.flight.when + timedelta(days=4 + 33 * self.sequence, hours=2, minutes=43, seconds=31)
         day = 45 if self.baseline == "05.11" else 0
         return datetime(2023, 3, 14, 7, 11, 52, tzinfo=UTC) + timedelta(days=self.flight.number + day)
 
@@ -313,15 +314,50 @@ def plan_passes(
     return passes
 
 
-def plan_scenes(tiles: Sequence[Tile], passes: Sequence[Pass], superseded: str | None) -> list[Scene]:
+def plan_fire_passes(first: int, baselines: tuple[str, str]) -> list[Pass]:
+    """Four passes around the fire, the same in every archive: two clear ones, and a cloudy one on either side.
+
+    Parameters
+    ----------
+    first
+        Number of the first of them.
+    baselines
+        Before and after the fire.
+
+    Returns
+    -------
+    list[Pass]
+        In order of time. On `PRE_FIRE` and `POST_FIRE` no cloud is over the fire, five days before and after these a
+        part of it is hidden.
+    """
+    passes = []
+    before, after = PRE_FIRE - timedelta(5), POST_FIRE + timedelta(5)
+    # Chosen by looking: skies that leave the fire clear, or hide a part of it, in archives of all sizes.
+    skies = ((before, 0.3, 5008), (PRE_FIRE, 0.02, 5190), (POST_FIRE, 0.02, 5191), (after, 0.4, 5000))
+    for i, (day, cover, seed) in enumerate(skies):
+        sky = Sky(
+            seed=seed,
+            cover=cover,
+            blob_m=2600.0,
+            cirrus=False,
+            swath="whole",
+            edge_x=CENTRE_X,
+            edge_y=CENTRE_Y,
+        )
+        when = datetime(day.year, day.month, day.day, 19, 3, 25, 24_000, tzinfo=UTC)
+        passes.append(Pass(first + i, when, "ABBA"[i], baselines[i // 2], sky))
+    return passes
+
+
+def plan_scenes(tiles: Sequence[Tile], passes: Sequence[Pass], twice: tuple[str, str] | None) -> list[Scene]:
     """All products: each pass over each tile that it covers, and perhaps an old processing of one.
 
     Parameters
     ----------
     tiles, passes
         Of the archive.
-    superseded
-        Baseline of the old processing, or None when there shall be none.
+    twice
+        Baselines of the two processings of one scene, or None when no scene shall have two.
 
     Returns
     -------
@@ -329,15 +365,15 @@ def plan_scenes(tiles: Sequence[Tile], passes: Sequence[Pass], superseded: str |
         In order of time, then of tiles.
     """
     # The one with two processings is a clear one, so that a search by cloud cover finds both.
-    twice = min((p for p in passes if p.sky.swath == "whole"), key=lambda p: p.sky.cover, default=None)
+    clearest = min((p for p in passes if p.sky.swath == "whole"), key=lambda p: p.sky.cover, default=None)
     scenes = []
     for flight in passes:
         for tile in tiles:
             if tile.footprint(flight.sky).is_empty:
                 continue
-            if superseded is not None and flight is twice and tile is tiles[0]:
-                scenes.append(Scene(tile, flight, superseded, superseded=True))
-                scenes.append(Scene(tile, flight, "05.11" if superseded == "05.00" else "05.00", sequence=1))
+            if twice is not None and flight is clearest and tile is tiles[0]:
+                scenes.append(Scene(tile, flight, twice[0], superseded=True))
+                scenes.append(Scene(tile, flight, twice[1], sequence=1))
             else:
                 scenes.append(Scene(tile, flight, flight.baseline))
     return scenes
