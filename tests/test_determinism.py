@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 
 from eoap_dask import ItemSet, MosaicParams, Run, RunOptions, cloudless_mosaic
-from eoap_dask.applications.cloudless_mosaic import find_items, plan_mosaic, understand
+from eoap_dask.applications.cloudless_mosaic import APPLICATION, find_items, understand
 from eoap_dask.cluster import Size, local_client
 from eoap_dask.demo import Archive, ServerProcess, make_archive
 
@@ -188,7 +188,9 @@ def test_the_archive_itself_is_reproducible(place: Place) -> None:
 def digests(place: Place, one: Client, **changes: Any) -> list[str]:
     items: ItemSet | None = changes.pop("found", None)
     request = understand(replace(place.params, **changes))
-    return [unit.digest for unit in plan_mosaic(request, items or find_items(request), RunOptions(), one).units]
+    return [
+        unit.digest for unit in APPLICATION.plan_for(request, items or find_items(request), RunOptions(), one).units
+    ]
 
 
 def test_what_changes_pixels_changes_the_digest_and_nothing_else_does(

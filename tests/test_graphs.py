@@ -28,7 +28,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 import eoap_dask
 from eoap_dask import ItemSet, MosaicParams, RunOptions, cloudless_mosaic
-from eoap_dask.applications.cloudless_mosaic import dry_run, find_items, plan_mosaic, understand
+from eoap_dask.applications.cloudless_mosaic import APPLICATION, find_items, understand
 from eoap_dask.cluster import Size, local_client
 from eoap_dask.demo import Archive, ServerProcess, make_archive
 from eoap_dask.plan import Plan
@@ -115,7 +115,7 @@ def test_the_lazy_door_computes_nothing_while_it_is_built(
 def test_a_plan_computes_nothing(items: ItemSet, params: MosaicParams, served: ServerProcess) -> None:
     before = served.stats.requests
     with dask.config.set(scheduler=refuse):
-        plan = plan_mosaic(understand(params), items, RunOptions())
+        plan = APPLICATION.plan_for(understand(params), items, RunOptions())
         assert str(plan)
         assert plan._repr_html_()
         assert json.dumps(plan.to_dict())
@@ -128,7 +128,7 @@ def test_a_dry_run_asks_the_catalogue_but_for_no_file(
 ) -> None:
     served.stats.reset()
     with dask.config.set(scheduler=refuse):
-        assert dry_run(params, RunOptions(output_dir=tmp_path / "out")).blocks == 1
+        assert APPLICATION.dry_run(params, RunOptions(output_dir=tmp_path / "out")).blocks == 1
     assert served.stats.api_requests == served.stats.requests > 0
     assert served.stats.ranges == {}
     assert list(tmp_path.iterdir()) == []
@@ -158,7 +158,7 @@ def measure(client: Client, monkeypatch: pytest.MonkeyPatch, params: MosaicParam
         return submit(self, function, *args, **kwargs)
 
     options = RunOptions(output_dir=out, block=512)
-    plan = dry_run(params, options, client)
+    plan = APPLICATION.dry_run(params, options, client)
     monkeypatch.setattr(Client, "submit", listen)
     client.cluster.scheduler.add_plugin(counter, name="counter")
     try:
@@ -222,7 +222,7 @@ def test_recipes_are_small_with_real_hrefs_too(
     items: ItemSet, params: MosaicParams, resolution: float, blocks: int
 ) -> None:
     request = understand(replace(params, resolution=resolution))
-    plan = plan_mosaic(request, as_in_the_real_catalogue(items), RunOptions(block=512))
+    plan = APPLICATION.plan_for(request, as_in_the_real_catalogue(items), RunOptions(block=512))
     recipes = [len(unit.recipe.pack()) for unit in plan.units]
     assert plan.blocks == blocks
     assert sum(recipes) + PER_TASK * plan.tasks <= BYTES_PER_TASK * plan.tasks
@@ -233,7 +233,7 @@ def test_a_recipe_grows_by_some_tens_of_bytes_per_scene(items: ItemSet, params: 
 
     def size(count: int) -> int:
         few = replace(real, features=real.features[:count])
-        (unit,) = plan_mosaic(understand(params), few, RunOptions()).units
+        (unit,) = APPLICATION.plan_for(understand(params), few, RunOptions()).units
         assert len(unit.unit.scenes) == count
         return len(unit.recipe.pack())
 
@@ -241,7 +241,7 @@ def test_a_recipe_grows_by_some_tens_of_bytes_per_scene(items: ItemSet, params: 
 
 
 def test_a_block_gets_only_the_scenes_that_touch_it(items: ItemSet, params: MosaicParams) -> None:
-    (unit,) = plan_mosaic(understand(replace(params, resolution=5.0)), items, RunOptions(block=512)).units
+    (unit,) = APPLICATION.plan_for(understand(replace(params, resolution=5.0)), items, RunOptions(block=512)).units
     stack, windows = unit.recipe.stack, unit.recipe.windows()
     everything = {scene.id for one in stack.passes for scene in one.scenes}
     far = replace(windows[0], col=windows[0].col + 4096, col_stop=windows[0].col_stop + 4096)

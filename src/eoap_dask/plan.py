@@ -67,8 +67,8 @@ class Plan:
     units: tuple[UnitPlan, ...]
     empty: tuple[str, ...]
     """Periods for which nothing was found."""
-    size: Size
-    """Of the cluster that it was planned for."""
+    size: Size = Size(1, 1, 4 << 30)
+    """Of the cluster that it was planned for, see `sized`."""
     states: Mapping[str, State] = field(default_factory=dict)
     """What becomes of each unit, where somebody has looked: new, skip or recompute, and why."""
 

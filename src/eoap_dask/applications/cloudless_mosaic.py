@@ -1,6 +1,6 @@
 """cloudless-mosaic: cloud-free composites of Sentinel-2, one per month.
 
-Read it from the bottom: `cloudless_mosaic` is search → items → plan → render → COG → item → catalog.
+Read it from the top: understand → search → plan → finish → describe. Rendering and publishing are everybody's.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from datetime import time as clock
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +20,17 @@ from loguru import logger
 from eoap_dask import stac
 from eoap_dask.__about__ import __version__
 from eoap_dask.aoi import Aoi, parse_aoi
+from eoap_dask.applications.application import Application
 from eoap_dask.applications.parameters import MosaicParams
-from eoap_dask.cluster import expected_size
 from eoap_dask.cog import ImageSpec
 from eoap_dask.dates import Period, check_range, parse_day, split_periods
 from eoap_dask.errors import BandError, NothingFoundError, UsageError
 from eoap_dask.events import Listener
-from eoap_dask.grid import TILE, crs_name, grid_bounds, grid_for, parse_crs, project_aoi
+from eoap_dask.grid import crs_name, grid_bounds, grid_for, parse_crs, project_aoi
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES
 from eoap_dask.kernels.mask import SHARE_DIVISOR
 from eoap_dask.kernels.pixels import VISUAL_WHITE
-from eoap_dask.notebook import default_listener
 from eoap_dask.params import RunOptions, as_json, check_choices
 from eoap_dask.plan import Plan, UnitPlan, is_aligned
 from eoap_dask.preview import write_thumbnail
@@ -40,15 +38,10 @@ from eoap_dask.produce import (
     LEFT_OUT,
     VALID_PERCENT,
     Run,
-    apply_changes,
     band_statistics,
     image_asset,
-    plan_states,
-    produce,
     thumbnail_asset,
 )
-from eoap_dask.publish import check_output
-from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, footprint_touches, group_passes, read_scenes
 from eoap_dask.science.composition import Composition
@@ -63,6 +56,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from eoap_dask.engine import WrittenImage, WrittenUnit
+    from eoap_dask.readers import Reader
 
 NAME = "cloudless-mosaic"
 
@@ -178,7 +172,7 @@ def find_items(request: Request) -> ItemSet:
     return found
 
 
-def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: Client | None = None) -> Plan:
+def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     """Return what will be done. Reads no pixels.
 
     Raises
@@ -200,17 +194,13 @@ def plan_mosaic(request: Request, items: ItemSet, options: RunOptions, client: C
     todo = [u for u in units if u.passes]
     if not todo:
         raise _nothing(request, items)
-    tiles = -(-int(geobox.shape[0]) // TILE) * -(-int(geobox.shape[1]) // TILE)
-    size = expected_size(options, client, len(todo) * tiles)
-    plan = Plan(
+    return Plan(
         application=NAME,
         params=request.json,
         geobox=geobox,
-        units=tuple(_plan_unit(request, items, options, unit) for unit in todo),
+        units=tuple(_plan_unit(request, reader, unit) for unit in todo),
         empty=tuple(u.key for u in units if not u.passes),
-        size=size,
     )
-    return plan.sized(size, options)
 
 
 def cloudless_mosaic(
@@ -255,39 +245,7 @@ def cloudless_mosaic(
     UnitsFailedError
         when more units failed than allowed; finished ones stay in ``<output_dir>.partial``
     """
-    default = RunOptions(output_dir=Path("monthly-mosaic"))
-    wanted, options = apply_changes(params or MosaicParams(), options or default, changes)
-    options.check()
-    request = understand(wanted)
-    check_output(options.output_dir, NAME, update=True)
-    items = find_items(request)
-    plan = plan_mosaic(request, items, options, client)
-    signer = items.signer(private_hosts_of(wanted.stac))
-    signer.sign(plan.units[0].unit.scenes[0].bands[0].href)  # where that fails, no unit could be made
-    return produce(
-        plan,
-        items,
-        options,
-        finish=partial(finish_unit, request),
-        describe=partial(describe, request),
-        listener=listener or default_listener(),
-        client=client,
-    )
-
-
-def dry_run(params: MosaicParams, options: RunOptions, client: Client | None = None) -> Plan:
-    """Search and plan; write nothing, read no pixels.
-
-    Raises
-    ------
-    EoapError
-        as `cloudless_mosaic` would before its first block
-    """
-    options.check()
-    request = understand(params)
-    check_output(options.output_dir, NAME, update=True)
-    plan = plan_mosaic(request, find_items(request), options, client)
-    return replace(plan, states=plan_states(plan, options))
+    return APPLICATION.run(params, options, client=client, listener=listener, changes=changes)
 
 
 def _unit(period: Period, passes: Sequence[Pass]) -> Unit:
@@ -300,7 +258,7 @@ def _unit(period: Period, passes: Sequence[Pass]) -> Unit:
     )
 
 
-def _plan_unit(request: Request, items: ItemSet, options: RunOptions, unit: Unit) -> UnitPlan:
+def _plan_unit(request: Request, reader: Reader, unit: Unit) -> UnitPlan:
     params, geobox, sensor = request.params, request.geobox, request.sensor
     shape = None if request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
     clip = None if shape is None else shapely.to_wkb(shape)
@@ -314,7 +272,7 @@ def _plan_unit(request: Request, items: ItemSet, options: RunOptions, unit: Unit
             bands=len(params.bands),
             dropped_classes=sensor.mask_dropped if masked else None,
             clip_wkb=clip,
-            reader=GdalReader(items.signer(private_hosts_of(request.params.stac)), options.retry()),
+            reader=reader,
         ),
         science=Composition(params.composite, picks),
         images=_images(unit.key, params.bands, picks),
@@ -504,3 +462,15 @@ def _nothing(request: Request, items: ItemSet) -> NothingFoundError:
         max_cloud_cover=params.max_cloud_cover,
     )
     return NothingFoundError(what, why)
+
+
+APPLICATION = Application(
+    name=NAME,
+    params=MosaicParams,
+    output_dir=Path("monthly-mosaic"),
+    understand=understand,
+    find=find_items,
+    plan=plan_mosaic,
+    finish=finish_unit,
+    describe=describe,
+)
