@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping, shape
 
-from eoap_dask import stac_search as search_module
+from eoap_dask import fetch as fetch_module
 from eoap_dask.aoi import parse_aoi
 from eoap_dask.errors import CollectionError, HrefError, OutputError, SearchError, UsageError
-from eoap_dask.itemset import ItemSet, footprint, instant, normalised, ordered
-from eoap_dask.stac_search import explain_nothing, search_items
+from eoap_dask.items import footprint, instant, normalised, ordered
+from eoap_dask.itemset import ItemSet
+from eoap_dask.query import Query
+from eoap_dask.stac_search import explain_nothing, find_items
 
 SECRET = "hunter2SECRET"
 AOI = parse_aoi("12,41,13,42")
@@ -184,7 +186,7 @@ def serving(api):
 def slept(monkeypatch):
     """Pauses between attempts are noted, not made."""
     pauses = []
-    monkeypatch.setattr(search_module, "_sleep", pauses.append)
+    monkeypatch.setattr(fetch_module, "_sleep", pauses.append)
     return pauses
 
 
@@ -203,7 +205,8 @@ def find(api, **options):
     collection = options.pop("collection", "sentinel-2-l2a")
     aoi = options.pop("aoi", AOI)
     stac = options.pop("stac") if "stac" in options else api.url
-    return search_items(stac, collection, aoi, START, END, **options)
+    query = Query(collection, aoi, START, END, options.pop("max_cloud_cover"), options.pop("max_items"))
+    return find_items(stac, query, **options)
 
 
 def ids(found):
@@ -236,7 +239,7 @@ def test_search_pages_filters_and_sorts(api, page_size):
     assert found.private_hosts() == {"127.0.0.1"}
     body = api.searches[0]
     assert body["query"] == {"eo:cloud_cover": {"lt": 20}}
-    assert body["datetime"] == "2021-07-01T00:00:00Z/2021-07-31T23:59:59Z"
+    assert body["datetime"] == "2021-07-01T00:00:00Z/2021-07-31T23:59:59.999999Z"
     assert body["bbox"] == [12, 41, 13, 42]
     assert body["limit"] == page_size
 
@@ -260,8 +263,7 @@ def test_an_api_that_cannot_filter_is_filtered_here(api, odd):
     else:
         api.obeys = False
     found = find(api, page_size=3)
-    assert ids(found)[:5] == ["s01", "s02", "s03", "s04", "unknown"]
-    assert len(found) == 20
+    assert ids(found) == [f"s{n:02}" for n in range(1, 20)]
     assert ("query" in api.searches[0]) == (odd == "ignores all")
     if odd == "no query":
         assert find(api, page_size=3, max_cloud_cover=0.5).lowest_cloud_cover == 1
@@ -456,10 +458,16 @@ def test_pages_that_are_wrong(api, page, says):
         ({"hello": 1}, "holds JSON, but no STAC"),
         (
             {"links": [], "type": "Collection", "stac_version": "1.0.0"},
-            "is a STAC Collection, no landing page",
+            "a STAC Collection without item search, and without",
         ),
-        ({"links": [], "type": "Catalog", "stac_version": "1.0.0"}, "is a STAC catalog without item search"),
-        ({"links": [5, {"rel": "search"}], "stac_version": "1.0.0"}, "is a STAC catalog without item search"),
+        (
+            {"links": [], "type": "Catalog", "stac_version": "1.0.0"},
+            "a STAC Catalog without item search, and without",
+        ),
+        (
+            {"links": [5, {"rel": "search"}], "stac_version": "1.0.0"},
+            "a STAC Catalog without item search, and without",
+        ),
     ],
 )
 def test_landing_pages_that_are_wrong(api, landing, says):
@@ -501,7 +509,7 @@ def test_redirects_keep_the_body_and_are_checked(api):
 
 
 def test_an_answer_without_end(api, monkeypatch):
-    monkeypatch.setattr(search_module, "_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(fetch_module, "_ANSWER_BYTES", 1000)
     assert "is larger than" in refused(api)
 
 
@@ -526,13 +534,14 @@ def test_an_api_without_collections(api):
 @pytest.mark.parametrize(
     ("stac", "says"),
     [
-        ("catalog.json", "For items in a file use --items."),
-        ("", "isn't a URL"),
-        ("ftp://example.org", "isn't a usable URL"),
-        ("http://", "isn't a usable URL"),
-        ("http://[::1", "isn't a usable URL"),
-        ("http://a.org:99999", "isn't a usable URL"),
-        ("http://a b.org", "isn't a usable URL"),
+        ("no-such-catalog.json", "There is no file or directory 'no-such-catalog.json', as --stac says."),
+        ("earth-search.aws.element84.com/v1", "a URL begins with https://"),
+        ("", "--stac is empty."),
+        ("ftp://example.org", "of --stac isn't usable."),
+        ("http://", "of --stac isn't usable."),
+        ("http://[::1", "of --stac isn't usable."),
+        ("http://a.org:99999", "of --stac isn't usable."),
+        ("http://a b.org", "of --stac isn't usable."),
         (f"https://u:{SECRET}@example.org", "~/.netrc"),
         (f"https://example.org/?token={SECRET}", "a query"),
     ],
@@ -564,7 +573,7 @@ def test_explain_nothing(api, sorts):
     api.features = [item("a", cloud=34.2), item("b", 2, 90), item("c", 3, None)]
 
     def explain(limit, aoi=AOI, source=api.url):
-        return explain_nothing(source, "sentinel-2-l2a", aoi, START, END, max_cloud_cover=limit)
+        return explain_nothing(source, Query("sentinel-2-l2a", aoi, START, END, limit))
 
     assert explain(20) == "Lowest cloud cover seen: 34.2 %. Try --max-cloud-cover 40."
     assert len(api.searches) == 1
@@ -575,7 +584,7 @@ def test_explain_nothing(api, sorts):
     assert explain(20, source="http://127.0.0.1:1").startswith("Try other dates")
     local = ItemSet(tuple(api.features), "x", "sentinel-2-l2a")
     assert explain(20, source=local) == "Lowest cloud cover seen: 34.2 %. Try --max-cloud-cover 40."
-    dropped = ItemSet((item("a", cloud=34.2),), "x", "c").filtered(max_cloud_cover=20)
+    dropped = ItemSet((item("a", cloud=34.2),), "x", "c").filtered(Query(max_cloud_cover=20))
     assert len(dropped) == 0
     assert explain(20, source=dropped).startswith("Lowest cloud cover seen: 34.2 %.")
     full = ItemSet((item("a", cloud=100.0),), "x", "sentinel-2-l2a")
@@ -653,7 +662,7 @@ def test_load_believes_no_foreign_endpoint(tmp_path, signing):
     ("content", "says"),
     [
         (b"", "it isn't JSON"),
-        (b"\xff\xfe", "it isn't JSON"),
+        (b"\xff\xfe", "it is neither JSON nor Parquet"),
         (b"[]", "it isn't an object"),
         (b'{"type": "Collection", "id": "c"}', "it is a STAC Collection"),
         (b"{}", "an entry isn't a GeoJSON feature"),
@@ -668,9 +677,9 @@ def test_load_refuses(tmp_path, content, says):
     with pytest.raises(UsageError) as caught:
         ItemSet.load(path)
     assert says in str(caught.value)
-    with pytest.raises(UsageError, match="There is no file of items"):
+    with pytest.raises(UsageError, match="can't be read: No such file or directory"):
         ItemSet.load(tmp_path / "none.json")
-    with pytest.raises(UsageError, match="can't be read"):
+    with pytest.raises(UsageError, match="it is no file"):
         ItemSet.load(tmp_path)
 
 
@@ -678,7 +687,7 @@ def test_load_refuses(tmp_path, content, says):
 def test_filtered_means_what_the_api_means(api, max_cloud_cover):
     api.conforms = []  # so that the items without cloud cover come too
     everything = ItemSet(ordered(api.features), api.url, "")
-    here = everything.filtered(AOI, START, END, max_cloud_cover, None, "sentinel-2-l2a")
+    here = everything.filtered(Query("sentinel-2-l2a", AOI, START, END, max_cloud_cover))
     there = find(api, max_cloud_cover=max_cloud_cover)
     assert here.features == there.features
     assert here.lowest_cloud_cover == there.lowest_cloud_cover
@@ -687,10 +696,10 @@ def test_filtered_means_what_the_api_means(api, max_cloud_cover):
 
 def test_filtered_truncates_to_the_latest():
     items = ItemSet(ordered([item(f"i{n}", n) for n in range(1, 6)]), "x", "c")
-    assert ids(items.filtered(max_items=2)) == ["i4", "i5"]
-    assert items.filtered(max_items=2).truncated
-    assert not items.filtered(max_items=5).truncated
-    assert items.filtered() == ItemSet(items.features, "x", "c", lowest_cloud_cover=10)
+    assert ids(items.filtered(Query(max_items=2))) == ["i4", "i5"]
+    assert items.filtered(Query(max_items=2)).truncated
+    assert not items.filtered(Query(max_items=5)).truncated
+    assert items.filtered(Query()) == ItemSet(items.features, "x", "c", lowest_cloud_cover=10)
 
 
 def test_filtered_days_are_those_of_utc():
@@ -698,7 +707,7 @@ def test_filtered_days_are_those_of_utc():
         return ItemSet(({**item("a"), "properties": {"datetime": text}},), "x", "c")
 
     def found(text, first, last):
-        return len(at(text).filtered(start=date(2021, 7, first), end=date(2021, 7, last)))
+        return len(at(text).filtered(Query(start=date(2021, 7, first), end=date(2021, 7, last))))
 
     assert found("2021-07-02T00:30:00+02:00", 1, 1)
     assert not found("2021-07-02T00:30:00+02:00", 2, 2)
@@ -709,8 +718,8 @@ def test_filtered_days_are_those_of_utc():
         "end_datetime": "2021-07-10T00:00:00Z",
     }
     items = ItemSet(({**item("a"), "properties": span},), "x", "c")
-    assert len(items.filtered(start=date(2021, 7, 9), end=date(2021, 7, 20)))
-    assert not len(items.filtered(start=date(2021, 7, 11), end=date(2021, 7, 20)))
+    assert len(items.filtered(Query(start=date(2021, 7, 9), end=date(2021, 7, 20))))
+    assert not len(items.filtered(Query(start=date(2021, 7, 11), end=date(2021, 7, 20))))
 
 
 @given(st.permutations([item(f"i{n}", 1 + n // 2) for n in range(6)] + [item("i0"), item("i0", collection="z")]))

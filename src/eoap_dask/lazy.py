@@ -39,10 +39,11 @@ from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.params import PLANETARY_COMPUTER
+from eoap_dask.query import Query
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.scenes import footprint_touches, group_passes, read_scenes
 from eoap_dask.sensors import sensor_for
-from eoap_dask.stac_search import search_items
+from eoap_dask.stac_search import find_items
 from eoap_dask.stack import Stack, StackReader
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def search(
     collection: str = "sentinel-2-l2a",
     max_cloud_cover: float = 100.0,
     max_items: int = 1000,
+    filter: str = "",  # noqa: A002 - the word of STAC
 ) -> ItemSet:
-    """Search a STAC API.
+    """Search a STAC API, or anything else that holds STAC items.
 
     Parameters
     ----------
@@ -70,13 +72,16 @@ def search(
     start, end
         First and last day, both inclusive.
     stac
-        URL of the API.
+        URL of an API; or URL or path of a static catalog, an item collection, ndjson or stac-geoparquet. All mean the
+        same by a search.
     collection
         One collection.
     max_cloud_cover
-        Only scenes with less cloud, in percent.
+        Only scenes with less cloud, in percent; 100 also keeps those that don't tell.
     max_items
         At most this many; the result's `truncated` says whether it was reached.
+    filter
+        Only scenes for which this is true, in CQL2 as text or JSON.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def search(
     Raises
     ------
     UsageError
-        when area or dates make no sense, or the catalogue lacks the collection
+        when area, dates or filter make no sense, a file can't be read, or the catalogue lacks the collection
     SearchError
         when the catalogue can't be searched
     """
@@ -94,7 +99,7 @@ def search(
     last = end if isinstance(end, date) else parse_day(end)
     check_range(first, last)
     area = aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
-    return search_items(stac, collection, area, first, last, max_cloud_cover=max_cloud_cover, max_items=max_items)
+    return find_items(stac, Query(collection, area, first, last, max_cloud_cover, max_items, filter))
 
 
 def load(

@@ -181,6 +181,37 @@ class TokenSigner:
         return f"{href}{'&' if '?' in href else '?'}{token}"
 
 
+@dataclass(frozen=True)
+class SeveralSigners:
+    """Signs the assets of several places, each in its own way."""
+
+    signers: tuple[Signer, ...]
+    """Of different places: each leaves the hrefs of the others as they are."""
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        """Return an href as the signer of its place signs it.
+
+        Parameters
+        ----------
+        href
+            An href.
+        fresh
+            Ask for a new signature.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError
+            When no signature could be had.
+        """
+        for signer in self.signers:
+            href = signer.sign(href, fresh=fresh)
+        return href
+
+
 def _planetary_computer_sas() -> Any:
     """Return the module of `planetary_computer` that signs."""
     with warnings.catch_warnings():
@@ -203,7 +234,8 @@ def signer_from(spec: Mapping[str, Any]) -> Signer:
     Parameters
     ----------
     spec
-        `{"kind": "none" | "planetary-computer" | "token", "endpoint": url}`; empty means none.
+        `{"kind": "none" | "planetary-computer" | "token", "endpoint": url}`; empty means none. Of several places
+        `{"kind": "several", "of": [spec, …]}`.
 
     Returns
     -------
@@ -229,11 +261,65 @@ def signer_from(spec: Mapping[str, Any]) -> Signer:
                 "The endpoint of a token must be an http(s) URL.",
                 fault.what,
             ) from None
+    if kind == "several":
+        return SeveralSigners(tuple(signer_from(part) for part in spec.get("of", [])))
     raise UsageError(
         f"There is no way of signing called {redact(kind)!r}.",
-        "Known are: none, planetary-computer, token.",
+        "Known are: none, planetary-computer, token, several.",
         "Search the catalogue again, or correct eoap:signing in the file of items.",
     )
+
+
+def merged_signing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the assets of two catalogues together are signed.
+
+    Parameters
+    ----------
+    first, second
+        Specifications for `signer_from`.
+
+    Returns
+    -------
+    dict
+        A specification that signs each asset as its own would.
+
+    Raises
+    ------
+    UsageError
+        When one place would have to be signed in two ways.
+    """
+    parts: list[dict[str, Any]] = []
+    for spec in (first, second):
+        for part in spec.get("of", []) if spec.get("kind") == "several" else [spec]:
+            if part.get("kind", "none") != "none" and dict(part) not in parts:
+                parts.append(dict(part))
+    endpoints = endpoints_of({"kind": "several", "of": parts})
+    origins = [origin(endpoint) for endpoint in endpoints]
+    if len(set(origins)) < len(origins):
+        raise UsageError(
+            f"Assets of one place would be signed in two ways, through {' and '.join(map(redact, endpoints))}.",
+            "Each place has one way of signing.",
+            "Take both scenes from the same catalogue.",
+        )
+    if len(parts) > 1:
+        return {"kind": "several", "of": parts}
+    return parts[0] if parts else {"kind": "none"}
+
+
+def endpoints_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the URLs that a specification has tokens asked from.
+
+    Parameters
+    ----------
+    spec
+        For `signer_from`.
+
+    Returns
+    -------
+    tuple of str
+    """
+    own = (str(spec["endpoint"]),) if "endpoint" in spec else ()
+    return own + tuple(endpoint for part in spec.get("of", []) for endpoint in endpoints_of(part))
 
 
 def detect_signing(

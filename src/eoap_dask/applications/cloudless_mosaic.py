@@ -42,11 +42,13 @@ from eoap_dask.produce import (
     image_asset,
     thumbnail_asset,
 )
+from eoap_dask.query import Query, check_filter
 from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, footprint_touches, group_passes, read_scenes
 from eoap_dask.science.composition import Composition
 from eoap_dask.sensors import Sensor, sensor_for
-from eoap_dask.stac_search import check_api_url, explain_nothing, search_items
+from eoap_dask.stac_search import check_source, explain_nothing
+from eoap_dask.stac_search import find_items as find
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
 from eoap_dask.units import Unit, digest, digest_parts
@@ -74,6 +76,25 @@ class Request:
     periods: tuple[Period, ...]
     sensor: Sensor
     geobox: GeoBox
+
+    @property
+    def query(self) -> Query:
+        """What is searched for."""
+        params = self.params
+        return Query(
+            params.collection,
+            self.aoi,
+            self.start,
+            self.end,
+            params.max_cloud_cover,
+            params.max_items,
+            params.filter,
+        )
+
+    @property
+    def private_hosts(self) -> frozenset[str]:
+        """Hosts on private networks that the user named, so that items may lead there."""
+        return private_hosts_of(self.params.stac) | private_hosts_of(self.params.items or "")
 
     @property
     def json(self) -> dict[str, Any]:
@@ -109,7 +130,10 @@ def understand(params: MosaicParams) -> Request:
     twice = [b for b in params.bands if params.bands.count(b) > 1]
     if twice:
         raise BandError(f"The band {twice[0]!r} was asked for twice.", "Expected each once.", "")
-    check_api_url(params.stac)  # also where it only names a trusted host: it is recorded
+    check_source(params.stac)  # also where it only names a trusted host: it is recorded
+    if params.items:
+        check_source(params.items, "--items")
+    check_filter(params.filter)
     start, end = parse_day(params.start_date), parse_day(params.end_date)
     check_range(start, end)
     aoi = parse_aoi(params.aoi)
@@ -132,7 +156,7 @@ def _split(bands: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def find_items(request: Request) -> ItemSet:
-    """Search the catalogue, or read the given item collection.
+    """Search the catalogue, or the given items.
 
     Raises
     ------
@@ -141,28 +165,11 @@ def find_items(request: Request) -> ItemSet:
     SearchError
     """
     params = request.params
-    if params.items:
-        found = ItemSet.load(Path(params.items)).filtered(
-            request.aoi,
-            request.start,
-            request.end,
-            params.max_cloud_cover,
-            params.max_items,
-            params.collection,
-        )
-    else:
-        logger.info("Searching {} for {}", params.stac, params.collection)
-        found = search_items(
-            params.stac,
-            params.collection,
-            request.aoi,
-            request.start,
-            request.end,
-            max_cloud_cover=params.max_cloud_cover,
-            max_items=params.max_items,
-        )
+    source, option = (params.items, "--items") if params.items else (params.stac, "--stac")
+    logger.info("Searching {} for {}", source, params.collection)
+    found = find(source, request.query, option=option)
     if not len(found):
-        raise _nothing(request, found)
+        raise _nothing(request)
     logger.info("{} items found", len(found))
     if found.truncated:
         logger.warning(
@@ -185,7 +192,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
         params.bands,
         request.sensor,
         cloud_mask=params.cloud_mask == "scl",
-        private_hosts=private_hosts_of(params.stac),
+        private_hosts=request.private_hosts,
     )
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds)])
@@ -193,7 +200,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     units = [_unit(period, [p for p in passes if p.datetime.date() in period]) for period in request.periods]
     todo = [u for u in units if u.passes]
     if not todo:
-        raise _nothing(request, items)
+        raise _nothing(request)
     return Plan(
         application=NAME,
         params=request.json,
@@ -450,18 +457,10 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
     return collection, stac.build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
 
 
-def _nothing(request: Request, items: ItemSet) -> NothingFoundError:
+def _nothing(request: Request) -> NothingFoundError:
     params = request.params
     what = f"No items of {params.collection} from {request.start} to {request.end} over {request.aoi.source}."
-    why = explain_nothing(
-        items if params.items else params.stac,
-        params.collection,
-        request.aoi,
-        request.start,
-        request.end,
-        max_cloud_cover=params.max_cloud_cover,
-    )
-    return NothingFoundError(what, why)
+    return NothingFoundError(what, explain_nothing(params.items or params.stac, request.query))
 
 
 APPLICATION = Application(

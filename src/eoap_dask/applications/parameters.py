@@ -27,16 +27,23 @@ class MosaicParams:
         multiple=True,
     )
     collection: str = param("sentinel-2-l2a", "STAC collection.", metavar="ID")
-    stac: str = param(PLANETARY_COMPUTER, "STAC API to search.", metavar="URL")
+    stac: str = param(
+        PLANETARY_COMPUTER,
+        "What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.",
+        metavar="URL|PATH",
+    )
     items: str | None = param(
         None,
-        "Item collection (a file, such as the items.json of an earlier run) to use instead of searching.",
-        metavar="FILE",
+        "Items to use instead, such as the items.json of an earlier run, or whatever --stac takes.",
+        metavar="PATH|URL",
     )
     resolution: float = param(100.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER")
     crs: str = param("auto", "CRS of the output; auto is the UTM zone that holds most of the area.", metavar="auto|CRS")
     max_items: int = param(1000, "At most this many items are used; reaching it is said and recorded.", metavar="N")
     max_cloud_cover: float = param(25.0, "Only scenes with less cloud than this, in percent.", metavar="PERCENT")
+    filter: str = param(
+        "", "Only items for which this is true, in CQL2 (text or JSON), whatever is searched.", metavar="CQL2"
+    )
     period: str = param("monthly", "One mosaic per calendar month.", choices=("monthly",))
     composite: str = param("median", "How the clear observations of a period become one.", choices=("median",))
     cloud_mask: str = param(

@@ -492,7 +492,7 @@ def _sort_field(text: str) -> dict[str, str]:
 
 
 def _sort_keys(sortby: Any) -> list[tuple[Callable[[_Record], Any], bool]]:
-    """Keys and whether they descend, most important first; by default the newest first; ids settle ties."""
+    """Keys and whether they descend, most important first; by default the newest and the last id first."""
     keys: list[tuple[Callable[[_Record], Any], bool]] = []
     if not isinstance(sortby, list) or not all(isinstance(rule, dict) and "field" in rule for rule in sortby):
         raise ApiError(400, f"sortby must be a list of fields with directions, not {sortby!r}.")
@@ -502,7 +502,8 @@ def _sort_keys(sortby: Any) -> list[tuple[Callable[[_Record], Any], bool]]:
             raise ApiError(400, f"sortby can't go in direction {direction!r}.")
         keys.append((_sort_key(field), direction == "desc"))
     if not keys:
-        keys.append((lambda record: record.start, True))
+        # as pgstac and stac-server do
+        return [(lambda record: record.start, True), (lambda record: record.item["id"], True)]
     keys.append((lambda record: record.item["id"], False))
     return keys
 
