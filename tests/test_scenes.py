@@ -123,6 +123,27 @@ def test_a_real_item_says_where_its_pixels_are_and_what_they_mean(real: Callable
     assert (scene.mask.offset, scene.mask.nodata) == (0, 0)
 
 
+@pytest.mark.parametrize("name", [V0, V1, C1, PC])
+def test_the_collections_of_real_items_are_known(real: Callable[[str], Item], name: str) -> None:
+    assert sensor_for(real(name)["collection"]) is SENSOR
+
+
+def test_a_real_item_of_the_first_earth_search_gives_what_a_burn_ratio_needs(real: Callable[[str], Item]) -> None:
+    """It has no raster:bands, no eo:bands, and no baseline but in the name of its product."""
+    item = real(V0)
+    scene = read_one(item, "red", "nir", "swir22")
+    assert [b.asset for b in scene.bands] == ["B04", "B08", "B12"]
+    assert [b.offset for b in scene.bands] == [0, 0, 0]
+    assert [b.shape for b in scene.bands] == [TEN, TEN, TWENTY]
+    assert [b.transform[0] for b in scene.bands] == [10, 10, 20]
+    assert scene.href == item["id"]  # its own link is of s3, which isn't followed
+    late = copy.deepcopy(item)
+    late["properties"]["sentinel:product_id"] = item["properties"]["sentinel:product_id"].replace("N0214", "N0400")
+    assert read_one(late, "nir").bands[0].offset == 1000
+    late["properties"]["sentinel:boa_offset_applied"] = True
+    assert read_one(late, "nir").bands[0].offset == 0
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_real_item_has_every_band_by_every_name(real: Callable[[str], Item], name: str) -> None:
     item = absolute(real(name))

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.cluster
 BANDS = ("red", "nir", "blue")
 MONTH, CLOUDY = "2020-10", "2020-11"
 DROPPED = (0, 1, 3, 8, 9, 10)
-DIALECTS = ("planetary-computer", "earth-search-v1", "earth-search-c1")
+DIALECTS = ("planetary-computer", "earth-search-v1", "earth-search-c1", "earth-search-v0")
 
 TIE_PX = 1e-4
 """This close to the edge between two source pixels, either is right: between the nodes of its lattice our
@@ -364,9 +364,13 @@ def test_baselines_are_mixed(place: Place) -> None:
             good = np.isin(np.repeat(np.repeat(scl(place.archive, scene), 2, 0), 2, 1), (4, 5))
             truth = place.archive.tile_truth(scene.tile, ["blue"], MONTH)[0]
             shifts |= set(np.unique(stored[good].astype(int) - truth[good]).tolist())
-    shifted = {"planetary-computer": {0, 1000}, "earth-search-v1": {0}, "earth-search-c1": {1000}}
-    assert shifts == shifted[place.archive.dialect]
-    assert used == ({True} if place.archive.dialect == "earth-search-c1" else {True, False})
+    expected = {
+        "planetary-computer": ({0, 1000}, {True, False}),
+        "earth-search-v1": ({0}, {True, False}),
+        "earth-search-c1": ({1000}, {True}),
+        "earth-search-v0": ({0}, {False}),
+    }
+    assert (shifts, used) == expected[place.archive.dialect]
 
 
 # A month of clouds.
