@@ -16,6 +16,7 @@ from command_line import Done, Shell, make_shell, read_json
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.cli import cli as root_command
 from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.demo.items import DIALECTS
 from eoap_dask.params import RunOptions, declarations
 
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
@@ -268,6 +269,36 @@ def test_an_example_of_the_demo(example: str, shell: Shell) -> None:
     assert picture.name == "picture.png"
     assert picture.is_file()
     assert_complete(picture.parent / "mosaic", MONTHS)
+    shell.assert_tidy()
+
+
+SMALLER_ARCHIVE = """
+from functools import partial
+from eoap_dask import demo
+from eoap_dask.cli import main
+demo.make_archive = partial(demo.make_archive, months=("2020-10",), dates_per_month=1, size_px=128)
+main()
+"""
+
+
+def test_the_demo_offers_all_dialects() -> None:
+    (option,) = [p for p in root_command.commands["demo"].commands["serve"].params if p.name == "dialect"]
+    assert set(option.type.choices) == set(DIALECTS)
+
+
+@pytest.mark.parametrize("dialect", ["planetary-computer", "earth-search-v0"])
+def test_the_demo_as_a_server_says_where_a_fire_is(dialect: str, shell: Shell) -> None:
+    arguments = ("demo", "serve", "--port", "0", "--dialect", dialect)
+    process = shell.start(*arguments, program=("-c", SMALLER_ARCHIVE))
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    process.send_signal(signal.SIGINT)
+    said = shell.wait(process).stderr.splitlines()
+    before, after = said[1].removeprefix("Before and after a fire: ").split()
+    collection = "sentinel-s2-l2a-cogs" if dialect == "earth-search-v0" else "sentinel-2-l2a"
+    assert before.startswith(f"{url}/collections/{collection}/items/S2B_")
+    assert "20210713" in before
+    assert "20210812" in after
     shell.assert_tidy()
 
 

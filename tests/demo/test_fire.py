@@ -12,7 +12,7 @@ import pytest
 import rasterio
 
 from eoap_dask.demo import Archive, DemoServer, make_archive
-from eoap_dask.demo.fire import FIRE_BANDS, default_fire, factors, fire_pair
+from eoap_dask.demo.fire import FIRE_BANDS, default_fire, factors, fire_pair, has_fire
 from eoap_dask.demo.items import BANDS, DIALECTS
 from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, Landscape
 from eoap_dask.errors import DateError, UsageError
@@ -179,7 +179,8 @@ def test_the_fire_is_found_in_the_files(archive: Archive, name: str) -> None:
 def test_single_items_of_the_pair_are_served(archive: Archive) -> None:
     with DemoServer(archive) as server:
         for item in archive.fire_pair():
-            url = f"{server.url}/collections/{archive.collection}/items/{item['id']}"
+            url = server.item_url(item["id"])
+            assert url == f"{server.url}/collections/{archive.collection}/items/{item['id']}"
             with urlopen(url) as answer:  # noqa: S310  # loopback
                 found = json.load(answer)
             assert found["id"] == item["id"]
@@ -232,6 +233,7 @@ def test_archives_without_a_fire_have_none(tmp_path: Path) -> None:
         small.fire_pair()
     with pytest.raises(UsageError, match="0 scenes"):
         fire_pair([])
+    assert not has_fire(small.items)
     assert small.burned_ha("2030-01") == 0
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eoap_dask.cli.options import declared_options, picked, verbosity_options
 from eoap_dask.params import RunOptions
+
+if TYPE_CHECKING:
+    from eoap_dask.demo.items import Dialect
 
 
 @click.group()
@@ -95,6 +98,13 @@ Examples:
     help="Let files go wrong whose path contains PATH: 403, 404, 500, truncate, html, 503-then-ok:2 … Repeat for more.",
 )
 @click.option("--sign/--no-sign", default=False, show_default=True, help="Ask for signed hrefs, as some catalogues do.")
+@click.option(
+    "--dialect",
+    type=click.Choice(["planetary-computer", "earth-search-v1", "earth-search-c1", "earth-search-v0"]),
+    default="planetary-computer",
+    show_default=True,
+    help="Whose items an archive that is made resembles: their ids, asset keys, and offsets of reflectance.",
+)
 @verbosity_options
 def serve(
     port: int,
@@ -102,6 +112,7 @@ def serve(
     latency: float,
     faults: tuple[str, ...],
     sign: bool,
+    dialect: Dialect,
     verbose: int,
     quiet: bool,
 ) -> None:
@@ -113,6 +124,7 @@ def serve(
 
     set_up_logging(-1 if quiet else verbose)
     from eoap_dask.demo import DemoServer, make_archive
+    from eoap_dask.demo.fire import fire_pair, has_fire
     from eoap_dask.demo.server import check_faults
 
     odd = [f for f in faults if "=" not in f]
@@ -129,7 +141,10 @@ def serve(
         if not (root / "items.json").exists():
             if not quiet:
                 click.echo("Making a synthetic Sentinel-2 archive …", err=True)
-            make_archive(root)
+            make_archive(root, dialect=dialect, fire=True)
         with DemoServer(root, port=port, latency_s=latency, faults=wrong, sign=sign) as server:
+            if has_fire(server.catalogue.items) and not quiet:
+                before, after = (server.item_url(item["id"]) for item in fire_pair(server.catalogue.items))
+                click.echo(f"Before and after a fire: {before} {after}", err=True)
             click.echo(server.url)
             threading.Event().wait()

@@ -148,7 +148,7 @@ def fire_pair(items: Sequence[Mapping[str, Any]], tile: str = "10TET") -> tuple[
     """
     found = []
     for day in (PRE_FIRE, POST_FIRE):
-        mine = [i for i in items if tile in i["id"] and i["properties"]["datetime"].startswith(day.isoformat())]
+        mine = _seen(items, day, tile)
         if len(mine) != 1:
             raise UsageError(
                 f"The archive has {len(mine)} scenes of {tile} on {day}.",
@@ -157,3 +157,22 @@ def fire_pair(items: Sequence[Mapping[str, Any]], tile: str = "10TET") -> tuple[
             )
         found.append(dict(mine[0]))
     return found[0], found[1]
+
+
+def has_fire(items: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether items are of an archive with a fire, so that `fire_pair` finds its scenes.
+
+    Parameters
+    ----------
+    items
+        Of an archive, of any dialect.
+
+    Returns
+    -------
+    bool
+    """
+    return all(len(_seen(items, day, "10TET")) == 1 for day in (PRE_FIRE, POST_FIRE))
+
+
+def _seen(items: Sequence[Mapping[str, Any]], day: date, tile: str) -> list[Mapping[str, Any]]:
+    return [i for i in items if tile in i["id"] and i["properties"]["datetime"].startswith(day.isoformat())]

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from eoap_dask.demo.catalogue import Catalogue, CatalogueLike
 from eoap_dask.demo.server import DemoServer, check_faults
@@ -64,6 +65,21 @@ class ServerProcess:
     def collection(self) -> str:
         """Id of the collection."""
         return self.catalogue.collection
+
+    def item_url(self, item_id: str) -> str:
+        """Tell where the API has an item.
+
+        Parameters
+        ----------
+        item_id
+            Its id.
+
+        Returns
+        -------
+        str
+            What its link ``self`` says.
+        """
+        return f"{self.url}/collections/{self.collection}/items/{quote(item_id)}"
 
     @property
     def faults(self) -> dict[str, str]:

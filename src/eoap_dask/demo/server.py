@@ -25,7 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from eoap_dask.demo.catalogue import GEOJSON, ApiError, Catalogue, CatalogueLike, StacApi, from_query_string
 from eoap_dask.errors import UsageError
@@ -208,6 +208,21 @@ class DemoServer:
     def collection(self) -> str:
         """Id of the collection."""
         return self.catalogue.collection
+
+    def item_url(self, item_id: str) -> str:
+        """Tell where the API has an item.
+
+        Parameters
+        ----------
+        item_id
+            Its id.
+
+        Returns
+        -------
+        str
+            What its link ``self`` says.
+        """
+        return f"{self.url}/collections/{self.collection}/items/{quote(item_id)}"
 
     def start(self) -> Self:
         """Listen, and serve in a thread; what entering the context does.
