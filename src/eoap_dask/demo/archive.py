@@ -168,8 +168,8 @@ class Archive:
         NDArray[np.uint8], (y, x)
             Values of `eoap_dask.severity_classes`, 4 (low) to 7 (high); 0 where nothing burned, as on water.
         """
-        index = self.landscape.index(*ground_xy(crs, transform, shape))
-        return self.landscape.burn_severity(month).ravel()[index]
+        part = self.landscape.around_fire()  # its outermost cells never burn, and stand for all beyond
+        return part.burn_severity(month).ravel()[part.index(*ground_xy(crs, transform, shape))]
 
     def burned_ha(self, month: str) -> float:
         """Area of the fire, whole, without the water in it.
@@ -184,7 +184,8 @@ class Archive:
         float
             Hectares.
         """
-        return int((self.landscape.burn_severity(month) > 0).sum()) * self.landscape.cell_m**2 / 10_000
+        burned = int((self.landscape.around_fire().burn_severity(month) > 0).sum())
+        return burned * self.landscape.cell_m**2 / 10_000
 
     def fire_pair(self, tile: str = "10TET") -> tuple[dict[str, Any], dict[str, Any]]:
         """Find the clear scenes before and after the fire; see `eoap_dask.demo.fire.fire_pair`.
@@ -295,7 +296,7 @@ def make_archive(
         around = plan_fire_passes(len(passes), rules.fire)
         passes = sorted(passes + around, key=lambda flight: flight.when)
         scenes = sorted(scenes + plan_scenes(tiles, around, None), key=lambda scene: scene.flight.when)
-    landscape = _cover(tiles, seed, resolution_m, events, fire)
+    landscape = cover(tiles, seed, resolution_m, events, fire)
     with tempfile.TemporaryDirectory(prefix="eoap-demo-") as scratch:
         jobs = _jobs(root, Path(scratch), landscape, tiles, passes, scenes, bands, dialect)
         items = list(_run(jobs, workers))
@@ -361,8 +362,27 @@ def _check(
         raise UsageError(f"A cloudiness of {cloudiness} was asked for.", "It lies between 0 and 1.")
 
 
-def _cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequence[Event], fire: bool) -> Landscape:
-    """Lay a landscape under all tiles, on whole cells of the scene classification."""
+def cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequence[Event], fire: bool) -> Landscape:
+    """Lay a landscape under all tiles, on whole cells of the scene classification.
+
+    Parameters
+    ----------
+    tiles
+        What it shall hold, all of one size.
+    seed
+        Of the ground.
+    resolution_m
+        Side of a cell.
+    events
+        What changes the ground.
+    fire
+        Whether something burns.
+
+    Returns
+    -------
+    Landscape
+        With a margin of a cell at least.
+    """
     edges = []
     side_m = 0.0
     for tile in tiles:
@@ -469,14 +489,24 @@ def _make_scene(job: _Job, scene: Scene, sky_grid: weather.SkyGrid) -> dict[str,
         stored += np.uint16(error + shift)
         stored[outside[coarse]] = 0
         files[band] = folder / f"{BANDS[band][0]}.tif"
-        _write_cog(job.root / files[band], stored.reshape(grid.size_px, grid.size_px), grid)
+        write_cog(job.root / files[band], stored.reshape(grid.size_px, grid.size_px), grid)
     files["scl"] = folder / "SCL.tif"
-    _write_cog(job.root / files["scl"], scl, tile.classes)
+    write_cog(job.root / files["scl"], scl, tile.classes)
     return make_item(scene, job.dialect, job.root, files, np.bincount(scl.ravel(), minlength=12))
 
 
-def _write_cog(path: Path, pixels: NDArray[Any], tile: Tile) -> None:
-    """Write one band."""
+def write_cog(path: Path, pixels: NDArray[Any], tile: Tile) -> None:
+    """Write one band of a scene.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pixels
+        (y, x), as stored.
+    tile
+        Their grid.
+    """
     size = tile.size_px
     profile = {
         "driver": "COG",

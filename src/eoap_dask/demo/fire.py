@@ -57,6 +57,11 @@ class Fire:
     seed: int = 1910
     """Of its edge."""
 
+    @property
+    def reach_m(self) -> float:
+        """No cell further than this from the middle, along either axis, burns."""
+        return _REACH * self.radius_m
+
     def severity(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.uint8]:
         """How badly ground burns that can burn.
 
@@ -71,7 +76,7 @@ class Fire:
             Classes from `LOW` to `HIGH`, 0 where the fire doesn't come.
         """
         out = np.zeros((len(y), len(x)), np.uint8)
-        reach = _REACH * self.radius_m
+        reach = self.reach_m
         cols = np.flatnonzero(np.abs(x - self.x) < reach)
         rows = np.flatnonzero(np.abs(y - self.y) < reach)
         if not (cols.size and rows.size):

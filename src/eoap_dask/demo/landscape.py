@@ -7,7 +7,7 @@ in, to the last digit, so that two tiles in two projections show the same ground
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Protocol
 
@@ -155,6 +155,44 @@ class Landscape:
         col = np.clip(np.floor((x - self.west) / self.cell_m).astype(np.intp), 0, self.shape[1] - 1)
         row = np.clip(np.floor((self.north - y) / self.cell_m).astype(np.intp), 0, self.shape[0] - 1)
         return row * self.shape[1] + col
+
+    def crop(self, row: int, row_stop: int, col: int, col_stop: int) -> Landscape:
+        """Take a part of the ground, which costs no more than the part.
+
+        Parameters
+        ----------
+        row, row_stop, col, col_stop
+            Cells, half open; what lies outside of the grid is left out.
+
+        Returns
+        -------
+        Landscape
+            The same cells, but for its outermost ones: the relief needs a neighbour.
+        """
+        row, col = max(row, 0), max(col, 0)
+        row_stop, col_stop = min(row_stop, self.shape[0]), min(col_stop, self.shape[1])
+        return replace(
+            self,
+            west=self.west + col * self.cell_m,
+            north=self.north - row * self.cell_m,
+            shape=(row_stop - row, col_stop - col),
+        )
+
+    def around_fire(self) -> Landscape:
+        """Take the part of the ground that the fire can reach.
+
+        Returns
+        -------
+        Landscape
+            Of 2 × 2 cells where there is no fire.
+        """
+        if self.fire is None:
+            return self.crop(0, 2, 0, 2)
+        reach = self.fire.reach_m
+        col = int((self.fire.x - reach - self.west) // self.cell_m) - 2
+        row = int((self.north - self.fire.y - reach) // self.cell_m) - 2
+        side = int(2 * reach / self.cell_m) + 6
+        return self.crop(row, row + side, col, col + side)
 
     def layer(self, band: str, month: str) -> NDArray[np.uint16]:
         """Compute one band over the whole grid.

@@ -26,6 +26,9 @@ SHADOW_EAST_M, SHADOW_NORTH_M = -640.0, 1585.0
 CLOUD_COLOUR = {"blue": 1.02, "green": 1.0, "red": 1.0, "nir": 1.05}
 """Brightness of cloud by band; other bands count as 1."""
 
+_SAMPLED = 4
+"""Step between the cells, along either axis, that are looked at to find how much lies above a level."""
+
 Swath = Literal["whole", "west", "east"]
 
 
@@ -114,7 +117,28 @@ class SkyGrid:
         return SkyGrid(*(a.ravel()[index] for a in (self.opacity, self.thin, self.shadow, self.brightness)))
 
 
-def evaluate(sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64], cell_m: float) -> SkyGrid:
+def cloud_level(sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Find the value of a sky's noise above which there are clouds, so that they cover their share of a rectangle.
+
+    Parameters
+    ----------
+    sky
+        Of the pass.
+    x, y
+        As for `evaluate`, all of the rectangle.
+
+    Returns
+    -------
+    float
+        What `evaluate` takes as `level` for a part of the rectangle.
+    """
+    sample = fractal_noise(x[::_SAMPLED], y[::_SAMPLED], sky.blob_m, 5, sky.seed, gain=0.55)
+    return _level(sample, sky.cover, 1)
+
+
+def evaluate(
+    sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64], cell_m: float, level: float | None = None
+) -> SkyGrid:
     """Evaluate a sky over a rectangle of ground.
 
     Parameters
@@ -125,6 +149,8 @@ def evaluate(sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64], cell_m: f
         EPSG:32610 coordinates of the columns and of the rows, `cell_m` apart, metres.
     cell_m
         Side of a cell.
+    level
+        Of `cloud_level`, where the rectangle is a part of a larger one; its cirrus isn't then that of the larger one.
 
     Returns
     -------
@@ -138,7 +164,8 @@ def evaluate(sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64], cell_m: f
     wide_y = np.concatenate([y, y[-1] - cell_m * np.arange(1, down + 1)])
     field = fractal_noise(wide_x, wide_y, sky.blob_m, 5, sky.seed, gain=0.55)
 
-    level = _level(field[:rows, :cols], sky.cover)
+    if level is None:
+        level = _level(field[:rows, :cols], sky.cover)
     dense = np.clip((field - np.float32(level)) * np.float32(4.5), 0, 1)
     if sky.cover >= 1:
         dense[:] = 1
@@ -183,11 +210,11 @@ def shade(truth: NDArray[np.uint16], sky: SkyGrid, band: str) -> NDArray[np.uint
     return stored
 
 
-def _level(field: NDArray[np.float32], share: float) -> float:
+def _level(field: NDArray[np.float32], share: float, step: int = _SAMPLED) -> float:
     """Find the value that this share of the field lies above."""
     if share <= 0:
         return float("inf")
     if share >= 1:
         return float(field.min()) - 1
-    sample = np.sort(field[::4, ::4], axis=None)
+    sample = np.sort(field[::step, ::step], axis=None)
     return float(sample[min(len(sample) - 1, int(len(sample) * (1 - share)))])
