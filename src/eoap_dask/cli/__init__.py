@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -19,6 +20,8 @@ from eoap_dask.cli.gateway import gateway
 from eoap_dask.cli.mosaic import command as mosaic_command
 from eoap_dask.cli.status import status
 from eoap_dask.errors import EoapError
+from eoap_dask.heartbeat import Heartbeat, shared_directory
+from eoap_dask.memory_guard import MemoryGuard, control_group, is_wanted
 
 PATIENCE_S = 15.0
 """A second Ctrl-C is impatience, because cleaning up takes a moment; after this long, the first one got lost."""
@@ -53,17 +56,26 @@ def cloudless_mosaic() -> NoReturn:
 
 def _run(command: click.Command, name: str) -> NoReturn:
     """Run a command and leave with the documented exit code; a traceback is only shown with -v."""
-    sys.exit(_guarded(lambda: command.main(prog_name=name, standalone_mode=False)))
+    shared = shared_directory()
+    with Heartbeat(shared) if shared else contextlib.nullcontext() as heartbeat:
+        code = _guarded(lambda: command.main(prog_name=name, standalone_mode=False), in_pod=shared is not None)
+        if heartbeat is not None:
+            heartbeat.end(code)
+    sys.exit(code)
 
 
-def _guarded(action: Callable[[], Any]) -> int:
-    stop = _Stop()
+def _guarded(action: Callable[[], Any], *, in_pod: bool = False) -> int:
+    stop, guard = _Stop(), MemoryGuard(None)
     try:
         with stop:
-            return int(action() or 0)
+            guard = MemoryGuard(control_group() if is_wanted(in_pod) else None)
+            with guard:
+                return int(action() or 0)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except Stopped:
+        if guard.used:
+            return _fail(guard.fault())
         start = "\n" if sys.stderr.isatty() else ""  # where the terminal has written ^C
         click.echo(f"{start}Stopped{' by SIGTERM' if stop.number == signal.SIGTERM else ''}.", err=True)
         return 128 + stop.number
@@ -74,8 +86,9 @@ def _guarded(action: Callable[[], Any]) -> int:
         exc.show()
         return exc.exit_code
     except EoapError as exc:
-        _explain(f"Error: {exc}")
-        return exc.exit_code
+        return _fail(exc)
+    except MemoryError:
+        return _fail(guard.fault())
     except BrokenPipeError:
         sys.stderr.close()  # who read our output has gone: nothing to say, and nobody to say it to
         return 1
@@ -85,6 +98,11 @@ def _guarded(action: Callable[[], Any]) -> int:
             "Please report it, with the output of the same command and -v."
         )
         return 1
+
+
+def _fail(fault: EoapError) -> int:
+    _explain(f"Error: {fault}")
+    return fault.exit_code
 
 
 def _explain(message: str) -> None:

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from distributed import Client
 
 NAME_VARIABLE = "DASK_CLUSTER"
+PLATFORM_VARIABLES = {
+    "workerCores": "DASK_GATEWAY_WORKER_CORES",
+    "workerCoresLimit": "DASK_GATEWAY_WORKER_CORES_LIMIT",
+    "workerMemory": "DASK_GATEWAY_WORKER_MEMORY",
+    "clusterMaxCores": "DASK_GATEWAY_CLUSTER_MAX_CORES",
+    "clusterMaxMemory": "DASK_GATEWAY_CLUSTER_MAX_RAM",
+}
+"""Fields of ``calrissian:DaskGatewayRequirement`` and the variables in which calrissian tells them."""
 DEFAULT_WORKERS = 2
 CONNECT_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0
@@ -317,7 +325,7 @@ def work_on(api: GatewayApi, info: ClusterInfo, options: GatewayOptions, asked: 
 
     if info.dashboard:
         logger.info("Dask dashboard at {}", info.dashboard)
-    size = options.size if options.name is None else _count(asked, "worker")
+    size = options.size if options.name is None else _count(asked, "worker") + _asked_by_platform()
     who = f"The Dask cluster {info.name}"
     with connected(info.scheduler or "", who, info.security) as client, _explained(client, look, who):
         wait_for_workers(client, asked, size, options.timeout_s, look)
@@ -410,6 +418,14 @@ def _explained(client: Client, look: Callable[[], None], who: str) -> Iterator[N
 
 def _is_connected(client: Client) -> bool:
     return bool(client.status == "running")
+
+
+def _asked_by_platform() -> str:
+    """Return what the platform asked for when it started the cluster that we join, in CWL's words."""
+    asked = [
+        f"{name} {os.environ[variable]}" for name, variable in PLATFORM_VARIABLES.items() if variable in os.environ
+    ]
+    return f" ({', '.join(asked)})" if asked else ""
 
 
 def _count(number: int, thing: str) -> str:
