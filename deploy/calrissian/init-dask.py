@@ -1,0 +1,308 @@
+"""Start the Dask cluster of a CWL step, or say why not; calrissian's init container runs it in the tool's own image.
+
+It needs dask-gateway and nothing else of ours: one config map serves all tools of a platform, and their images differ.
+Its settings are calrissian's variables, and two of ours that ``--pod-env-vars`` may add:
+
+EOAP_DASK_INIT_WORKERS   how many workers to wait for: a number, or "all"; by default none, the tool waits.
+EOAP_DASK_INIT_TIMEOUT   seconds for the scheduler to start and, from then on, for the workers; by default 300.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+FIELDS = {
+    "workerCores": "DASK_GATEWAY_WORKER_CORES",
+    "workerCoresLimit": "DASK_GATEWAY_WORKER_CORES_LIMIT",
+    "workerMemory": "DASK_GATEWAY_WORKER_MEMORY",
+    "clusterMaxCores": "DASK_GATEWAY_CLUSTER_MAX_CORES",
+    "clusterMaxMemory": "DASK_GATEWAY_CLUSTER_MAX_RAM",
+}
+"""Field of the requirement → calrissian's variable."""
+POWERS = "KMGT"
+TERMINATION_LOG = Path("/dev/termination-log")
+"""What is written here is in the pod's status, and so in calrissian's log: it doesn't show what init containers say."""
+REQUEST_TIMEOUT_S = 30
+STOP_ATTEMPTS = 4
+
+
+class Refused(Exception):  # noqa: N818 - it is one
+    """What can't be, in a sentence."""
+
+    code = 2
+
+
+class Failed(Refused):
+    """What went wrong with the Gateway or the cluster, in a sentence."""
+
+    code = 5
+
+
+def main() -> int:
+    """Start the cluster and write its name.
+
+    Returns
+    -------
+    int
+        0 when its name is written; 2 a setting, 5 the Gateway or the cluster, 143 stopped: nothing is left then.
+    """
+    try:
+        wanted = Wanted(os.environ)
+        return asyncio.run(start_or_stop(wanted))
+    except Refused as exc:
+        say(f"Error: {exc}", last=True)
+        return exc.code
+    except Exception as exc:  # noqa: BLE001 - the last line of defence
+        say(f"Error: the Dask cluster can't be started: {type(exc).__name__}: {exc}", last=True)
+        return 1
+
+
+class Wanted:
+    """What calrissian asks for, checked before anything is contacted."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        given = {field: environ.get(variable, "").strip() for field, variable in FIELDS.items()}
+        for field, value in given.items():
+            if not value or value == "None":
+                raise Refused(
+                    "{} is missing from the DaskGatewayRequirement. It has five fields: {}.".format(
+                        field, ", ".join(FIELDS)
+                    )
+                )
+            if "$(" in value or "${" in value:
+                raise Refused(
+                    f"{field} is the expression {value!r}, which calrissian hands on as it is written. Use a literal."
+                )
+        self.worker_cores = whole("workerCores", given)
+        self.worker_cores_limit = whole("workerCoresLimit", given)
+        self.worker_memory = given["workerMemory"]
+        if self.worker_cores > self.worker_cores_limit:
+            raise Refused(f"workerCores {self.worker_cores} is more than workerCoresLimit {self.worker_cores_limit}.")
+        by_cores = whole("clusterMaxCores", given) // self.worker_cores_limit
+        by_memory = memory("clusterMaxMemory", given) // memory("workerMemory", given)
+        self.workers = min(by_cores, by_memory)
+        if self.workers < 1:
+            what, most = (
+                ("workerCoresLimit", "clusterMaxCores") if by_cores < 1 else ("workerMemory", "clusterMaxMemory")
+            )
+            raise Refused(f"Not one worker fits: {what} {given[what]} is more than {most} {given[most]}.")
+        self.text = ", ".join("{} {}".format(*one) for one in given.items())
+        self.image = environ.get("DASK_GATEWAY_IMAGE", "").strip()
+        self.address = environ.get("DASK_GATEWAY_URL", "").strip() or None
+        self.path = environ.get("DASK_CLUSTER_NAME_PATH", "").strip()
+        if not self.image or self.image == "None":
+            raise Refused("The step has no image: its DockerRequirement needs a dockerPull, for the workers too.")
+        if not self.path:
+            raise Refused("DASK_CLUSTER_NAME_PATH isn't set: there is no place for the cluster's name.")
+        self.awaited = awaited(environ.get("EOAP_DASK_INIT_WORKERS", ""), self.workers)
+        self.timeout_s = seconds(environ.get("EOAP_DASK_INIT_TIMEOUT", "") or "300")
+
+    def options(self) -> dict[str, Any]:
+        """Return the cluster options as calrissian sets them."""
+        return {
+            "image": self.image,
+            "worker_cores": float(self.worker_cores),
+            "worker_cores_limit": self.worker_cores_limit,
+            "worker_memory": self.worker_memory,
+        }
+
+
+def whole(field: str, given: dict[str, str]) -> int:
+    """Return a field that is a positive whole number."""
+    if not re.fullmatch("[0-9]{1,6}", given[field]) or not int(given[field]):
+        raise Refused(f"{field} can't be {given[field]!r}. Expected a whole number, 1 or more.")
+    return int(given[field])
+
+
+def memory(field: str, given: dict[str, str]) -> int:
+    """Return the bytes of a field that is an amount of memory as calrissian and Gateways both read it."""
+    match = re.fullmatch("([1-9][0-9]{0,6})([KMGT])", given[field])
+    if not match:
+        raise Refused(
+            f"{field} can't be {given[field]!r}. "
+            "Expected a whole number with K, M, G or T, such as 4G; neither GB nor Gi."
+        )
+    return int(match.group(1)) << 10 * (POWERS.index(match.group(2)) + 1)
+
+
+def awaited(text: str, workers: int) -> int:
+    """Return how many workers to wait for."""
+    text = text.strip().lower() or "0"
+    if text != "all" and not text.isdigit():
+        raise Refused(f"EOAP_DASK_INIT_WORKERS can't be {text!r}. Expected a number, or all.")
+    return workers if text == "all" else min(int(text), workers)
+
+
+def seconds(text: str) -> float:
+    """Return a positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise Refused(f"EOAP_DASK_INIT_TIMEOUT can't be {text!r}. Expected seconds.")
+    return value
+
+
+async def start_or_stop(wanted: Wanted) -> int:
+    """Start the cluster; stop it again when anything goes wrong, or when we are told to stop."""
+    work = asyncio.ensure_future(start(wanted))
+
+    def stop() -> None:
+        if not work.cancelling():  # a second signal mustn't interrupt the cleaning up
+            work.cancel()
+
+    # as process 1 of a container we get no signal without a handler
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        await work
+    except asyncio.CancelledError:
+        say("Stopped before the Dask cluster was there; nothing of it is left.", last=True)
+        return 143
+    return 0
+
+
+async def start(wanted: Wanted) -> None:
+    """Start the cluster, ask for its workers, and write its name."""
+    from dask_gateway import Gateway
+
+    try:
+        gateway = Gateway(wanted.address, asynchronous=True)
+    except Exception as exc:
+        if not has_name():
+            raise Refused(
+                f"The user {os.getuid()} of this container has no name. Set LOGNAME in the image, in the CWL file "
+                "(EnvVarRequirement) or with --pod-env-vars."
+            ) from None
+        # without its text, which may hold what is secret
+        raise Failed(f"The configured access to the Dask Gateway can't be used ({type(exc).__name__}).") from exc
+    async with gateway:
+        where = f"The Dask Gateway at {gateway.address}"
+        options = await ask(gateway.cluster_options(use_local_defaults=False), where)
+        for name, value in wanted.options().items():
+            if name not in options:
+                raise Failed(
+                    "{} has no cluster option {}; it has {}.".format(where, name, ", ".join(options) or "none")
+                )
+            try:
+                options[name] = value
+            except (TypeError, ValueError) as exc:
+                raise Failed(f"{where} doesn't take {name} {value!r}: {exc}.") from None
+        say(f"Starting a Dask cluster of {count(wanted.workers)} at {gateway.address}: {wanted.text}")
+        submission = asyncio.ensure_future(ask(gateway.submit(options), where))
+        try:
+            # shielded: once it is on its way, there may be a cluster, and we must know its name
+            name = await asyncio.shield(submission)
+            await bring_up(gateway, name, wanted)
+            write_name(wanted.path, name)
+        except BaseException:
+            await asyncio.shield(give_back(gateway, submission))
+            raise
+    say(f"The Dask cluster {name} is started.")
+
+
+def has_name() -> bool:
+    """Tell whether the user of this process has a name."""
+    try:
+        return bool(getpass.getuser())
+    except (KeyError, OSError):
+        return False
+
+
+async def bring_up(gateway: Any, name: str, wanted: Wanted) -> None:
+    """Wait for the scheduler, ask for workers, and wait for those that we are to wait for."""
+    where = f"The Dask Gateway at {gateway.address}"
+    deadline = time.monotonic() + wanted.timeout_s
+    while True:
+        report = await ask(gateway.get_cluster(name, wait=True), where)
+        status = report.status.name.lower()
+        if status == "running":
+            break
+        if status != "pending":
+            raise Failed(f"The Dask cluster {name} ended before it had begun: it is {status}.")
+        if time.monotonic() > deadline:
+            raise Failed(
+                f"The Dask cluster {name} didn't start within {wanted.timeout_s:g} s. "
+                "The platform may have no room for it."
+            )
+        await asyncio.sleep(0.2)
+    await ask(gateway.scale_cluster(name, wanted.workers), where)
+    if not wanted.awaited:
+        return
+    async with (
+        gateway.connect(name, shutdown_on_close=False) as cluster,
+        cluster.get_client(set_as_default=False) as client,
+    ):
+        try:
+            await client.wait_for_workers(wanted.awaited, timeout=wanted.timeout_s)
+        except TimeoutError:
+            came = len(await client.nthreads())
+            raise Failed(
+                f"{came} of {count(wanted.awaited)} came within {wanted.timeout_s:g} s. Asked for was {wanted.text}."
+            ) from None
+
+
+async def ask(question: Awaitable[Any], where: str) -> Any:
+    """Wait for a Gateway's answer; what it answers otherwise becomes a sentence."""
+    try:
+        return await asyncio.wait_for(question, REQUEST_TIMEOUT_S)
+    except TimeoutError:
+        raise Failed(f"{where} didn't answer within {REQUEST_TIMEOUT_S} s.") from None
+    except Refused:
+        raise
+    except Exception as exc:
+        text = str(exc).strip().splitlines()
+        raise Failed("{}: {}.".format(where, (text[0] if text else type(exc).__name__).rstrip("."))) from exc
+
+
+async def give_back(gateway: Any, submission: Awaitable[str]) -> None:
+    """Stop the cluster that was submitted, if there is one."""
+    try:
+        name = await submission
+    except Exception:  # noqa: BLE001 - then there is none, and that was said
+        return
+    for attempt in range(STOP_ATTEMPTS):
+        try:
+            await asyncio.wait_for(gateway.stop_cluster(name), REQUEST_TIMEOUT_S / STOP_ATTEMPTS)
+        except Exception as exc:  # noqa: BLE001 - tried again, then told
+            say(f"The Dask cluster {name} couldn't be stopped ({type(exc).__name__}).")
+            await asyncio.sleep(0.25 * 2**attempt)
+        else:
+            say(f"The Dask cluster {name} is stopped again.")
+            return
+
+
+def write_name(path: str, name: str) -> None:
+    """Write the bare name; the file appears whole or not at all."""
+    draft = Path(f"{path}.{os.getpid()}.tmp")
+    draft.write_text(name)
+    draft.replace(path)
+
+
+def count(workers: int) -> str:
+    """Return a number of workers in words."""
+    return "{} worker{}".format(workers, "" if workers == 1 else "s")
+
+
+def say(text: str, last: bool = False) -> None:
+    """Say something to the container's log and, if it is why we end, to the pod's status."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+    if last:
+        with suppress(OSError), TERMINATION_LOG.open("a") as file:  # Kubernetes makes it
+            file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,428 @@
+"""calrissian's sequence of containers, as real processes: what becomes of a step, its exit code and its Dask cluster.
+
+With the built-in scripts, to know what a tool of ours makes of them, and with the hardened ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pod import BUILTIN, HARDENED, HOME, UID, Container, Pod
+
+from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.gateway.api import GatewayApi
+from eoap_dask.gateway.server import LocalGateway
+
+pytestmark = pytest.mark.cluster
+
+MakePod = Callable[..., Pod]
+OUT = "monthly-mosaic"
+OCTOBER = ("--start-date", "2020-10-01", "--end-date", "2020-10-31")
+NAMELESS = {"DASK_GATEWAY__AUTH__KWARGS__USERNAME": None}
+"""Who asks the Gateway is who the process is."""
+QUICK = {"EOAP_DASK_HEARTBEAT_TIMEOUT": "6"}
+
+both = pytest.mark.parametrize("scripts", [BUILTIN, HARDENED], ids=["builtin", "hardened"])
+
+
+def mosaic(server: DemoServer, *more: object) -> list[object]:
+    """Return the command of a small mosaic."""
+    return ["cloudless-mosaic", "--stac", server.url, "--resolution", 200, "--output-dir", OUT, *OCTOBER, *more]
+
+
+def with_a_change(change: str, server: DemoServer) -> list[object]:
+    """Return the command of a mosaic in a process that was changed beforehand, to provoke a fault in its middle."""
+    program = f"import eoap_dask.engine as engine\n{change}\nfrom eoap_dask.cli import cloudless_mosaic as m; m()"
+    return ["python", "-c", program, *mosaic(server)[1:]]
+
+
+CRASH = """
+def crash(*arguments, **named): raise RuntimeError("a bug of ours")
+engine.Engine._take = crash
+"""
+EAT = """
+import time
+eaten = []
+def eat(*arguments, **named):
+    while True:
+        eaten.append(bytearray(2 << 20))
+        time.sleep(0.002)
+engine.Engine._take = eat
+"""
+
+
+def status(gateway: LocalGateway, name: str) -> str:
+    """Return what the Gateway says of a cluster."""
+    with gateway.configured(), GatewayApi() as api:
+        found = api.cluster(name)
+    return found.status if found else "unknown"
+
+
+def assert_disposed(pod: Pod, name: str | None = None) -> None:
+    """The cluster of a pod is gone, or about to."""
+    name, end = name or pod.cluster, time.monotonic() + 20
+    while status(pod.gateway, name) not in {"stopped", "unknown", "failed"}:
+        assert time.monotonic() < end, status(pod.gateway, name)
+        time.sleep(0.1)
+
+
+def wait_until(is_true: Callable[[], object], timeout: float = 60) -> None:
+    """Wait for something that comes about by itself."""
+    end = time.monotonic() + timeout
+    while not is_true():
+        assert time.monotonic() < end, "it didn't come about"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def slow(archive: Archive) -> Iterator[DemoServer]:
+    """A server whose files take a while: there is something to interrupt."""
+    with DemoServer(archive, faults={"MSIL2A_2020": "slow:30"}) as running:
+        yield running
+
+
+def begin_reading(pod: Pod, server: DemoServer) -> tuple[Container, Container, psutil.Process]:
+    """Start a pod, and wait until the workers of its tool read."""
+    main, sidecar = pod.begin(*mosaic(server))
+    wait_until(lambda: server.stats.requests - server.stats.api_requests >= 2 or not main.runs)
+    assert main.runs, main.said
+    return main, sidecar, main.tool("cloudless-mosaic")
+
+
+# ----------------------------------------------------------------------------------------------------
+# It goes well
+
+
+@both
+def test_success(scripts: Path, make_pod: MakePod, catalogue: DemoServer) -> None:
+    pod = make_pod(scripts=scripts)
+    main, sidecar = pod.begin(*mosaic(catalogue))
+    assert main.wait() == 0, main.said
+    assert sidecar.wait() == 0, sidecar.said
+    assert pod.verdict(0, OUT) == "success"
+    catalog = json.loads((pod.home / OUT / "catalog.json").read_text())
+    assert [link["href"] for link in catalog["links"] if link["rel"] == "item"] == [
+        "./monthly-mosaic-2020-10/monthly-mosaic-2020-10.json"
+    ]
+    assert main.said.splitlines()[-1] == f"{HOME}/{OUT}/catalog.json"
+    assert_disposed(pod)
+    # nothing but the output, and what dask-gateway keeps in the home of a user
+    assert {path.name for path in pod.home.iterdir()} <= {OUT, ".config"}
+    assert list((pod.folder / "tmp").iterdir()) == []
+    assert sorted(path.name for path in pod.shared.iterdir()) == ["completed", "dask_cluster_name.txt", "exit_code"]
+    assert (pod.shared / "exit_code").read_text() == "0\n"
+    assert {path.stat().st_uid for path in pod.home.rglob("*")} == {UID}
+    assert stat.S_IMODE(pod.home.stat().st_mode) == 0o700
+
+
+@both
+def test_a_tool_leaves_its_cluster_and_the_sidecar_stops_it(
+    scripts: Path, make_pod: MakePod, catalogue: DemoServer
+) -> None:
+    pod = make_pod(scripts=scripts)
+    assert pod.init().wait() == 0
+    assert (pod.shared / "dask_cluster_name.txt").read_text().isalnum()
+    main = pod.main(*mosaic(catalogue))
+    assert main.wait() == 0, main.said
+    assert status(pod.gateway, pod.cluster) == "running"
+    sidecar = pod.sidecar()
+    assert sidecar.wait() == 0, sidecar.said
+    assert_disposed(pod)
+
+
+@pytest.mark.parametrize(("scripts", "verdict"), [(BUILTIN, "permanentFail"), (HARDENED, "success")])
+def test_a_cluster_that_was_gone_when_the_tool_had_ended(
+    scripts: Path, verdict: str, make_pod: MakePod, catalogue: DemoServer
+) -> None:
+    pod = make_pod(scripts=scripts)
+    assert pod.init().wait() == 0
+    main = pod.main(*mosaic(catalogue))
+    assert main.wait() == 0, main.said
+    with pod.gateway.configured(), GatewayApi() as api:
+        api.stop(pod.cluster, wait=True)
+    sidecar = pod.sidecar()
+    code = sidecar.wait()
+    assert pod.verdict(code, OUT) == verdict, sidecar.said
+    if scripts == HARDENED:
+        assert "was gone already" in sidecar.said
+
+
+# ----------------------------------------------------------------------------------------------------
+# The tool fails
+
+
+@pytest.mark.parametrize(
+    ("scripts", "code", "with_any_glob"),
+    [(BUILTIN, 0, "success"), (HARDENED, 1, "permanentFail")],
+)
+def test_a_crash(scripts: Path, code: int, with_any_glob: str, make_pod: MakePod, catalogue: DemoServer) -> None:
+    pod = make_pod(scripts=scripts)
+    main, sidecar = pod.begin(*with_a_change(CRASH, catalogue))
+    assert main.wait() == 1
+    assert "This is a bug in eoap-dask: RuntimeError: a bug of ours." in main.said
+    assert sidecar.wait() == code, sidecar.said
+    assert_disposed(pod)
+    assert not (pod.home / OUT).exists()
+    assert pod.verdict(code, OUT) == "permanentFail"
+    assert pod.verdict(code, "*.partial") == "permanentFail"
+    assert pod.verdict(code, ".") == with_any_glob  # why an output needs a name that only success gives
+
+
+@both
+def test_nothing_found_is_exit_code_3(scripts: Path, make_pod: MakePod, catalogue: DemoServer) -> None:
+    pod = make_pod(scripts=scripts)
+    main, sidecar = pod.begin(*mosaic(catalogue, "--max-cloud-cover", 0.001))
+    assert main.wait() == 3, main.said
+    assert "Error: No items of sentinel-2-l2a" in main.said
+    assert sidecar.wait() == (3 if scripts == HARDENED else 0), sidecar.said
+    assert_disposed(pod)
+    assert list(pod.home.glob(OUT + "*")) == []
+
+
+@both
+def test_a_usage_error_is_exit_code_2(scripts: Path, make_pod: MakePod, catalogue: DemoServer) -> None:
+    pod = make_pod(scripts=scripts)
+    main, sidecar = pod.begin(*mosaic(catalogue, "--no-such-option"))
+    assert main.wait() == 2, main.said
+    assert sidecar.wait() == (2 if scripts == HARDENED else 0), sidecar.said
+    assert_disposed(pod)
+
+
+@both
+def test_the_tool_is_killed(scripts: Path, make_pod: MakePod, slow: DemoServer) -> None:
+    pod = make_pod(scripts=scripts)
+    main, sidecar, tool = begin_reading(pod, slow)
+    tool.kill()
+    assert main.wait() == 137
+    assert sidecar.wait() == (137 if scripts == HARDENED else 0), sidecar.said
+    assert_disposed(pod)
+    assert pod.verdict(0, OUT) == "permanentFail"
+    if scripts == HARDENED:
+        assert "it was killed" in sidecar.said
+
+
+def test_the_tool_is_stopped(make_pod: MakePod, slow: DemoServer) -> None:
+    pod = make_pod()
+    main, sidecar, tool = begin_reading(pod, slow)
+    tool.terminate()
+    assert main.wait() == 143
+    assert main.said.splitlines()[-1] == "Stopped by SIGTERM."
+    assert sidecar.wait() == 143, sidecar.said
+    assert_disposed(pod)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Memory
+
+
+@pytest.fixture
+def limited() -> int:
+    """A limit of memory, where one can be set."""
+    if not os.access("/sys/fs/cgroup/memory", os.W_OK):
+        pytest.skip("no control groups of version 1 for memory")
+    return 384 << 20
+
+
+@both
+def test_memory_runs_out_in_order(scripts: Path, limited: int, make_pod: MakePod, catalogue: DemoServer) -> None:
+    pod = make_pod(scripts=scripts, memory=limited)
+    main, sidecar = pod.begin(*with_a_change(EAT, catalogue))
+    assert main.wait() == 6, main.said
+    assert "of the 384 MiB of memory that it may use." in main.said
+    assert "ramMin" in main.said
+    assert sidecar.wait() == (6 if scripts == HARDENED else 0), sidecar.said
+    assert_disposed(pod)
+    assert not (pod.home / OUT).exists()
+
+
+def test_one_allocation_far_above_the_limit_fails_in_order(
+    limited: int, make_pod: MakePod, catalogue: DemoServer
+) -> None:
+    pod = make_pod(memory=limited)
+    change = "def crash(*arguments, **named): return bytearray(4 << 30)\nengine.Engine._take = crash"
+    main, sidecar = pod.begin(*with_a_change(change, catalogue))
+    assert main.wait() == 6, main.said
+    assert "This command asked for more than the 384 MiB of memory that it may use." in main.said
+    assert sidecar.wait() == 6, sidecar.said
+    assert_disposed(pod)
+
+
+@both
+def test_without_the_guard_the_kernel_kills(
+    scripts: Path, limited: int, make_pod: MakePod, catalogue: DemoServer
+) -> None:
+    pod = make_pod(scripts=scripts, memory=limited, env={"EOAP_DASK_MEMORY_GUARD": "off"})
+    main, sidecar = pod.begin(*with_a_change(EAT, catalogue))
+    assert main.wait() == 137, main.said
+    assert sidecar.wait() == (137 if scripts == HARDENED else 0), sidecar.said
+    assert_disposed(pod)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Containers and pods are killed
+
+
+def test_the_whole_container_is_killed_and_its_heart_stops(make_pod: MakePod, slow: DemoServer) -> None:
+    pod = make_pod(env=QUICK)
+    main, sidecar, _ = begin_reading(pod, slow)
+    assert (pod.shared / "heartbeat").exists()
+    main.kill()
+    assert main.wait() == 137
+    assert sidecar.wait() == 137, sidecar.said
+    assert "The tool's heartbeat has stopped" in sidecar.said
+    assert not (pod.shared / "completed").exists()
+    assert_disposed(pod)
+
+
+def test_with_the_built_in_scripts_a_killed_container_leaves_its_cluster(make_pod: MakePod, slow: DemoServer) -> None:
+    pod = make_pod(scripts=BUILTIN)
+    main, sidecar, _ = begin_reading(pod, slow)
+    main.kill()
+    main.wait()
+    time.sleep(6)  # more than its period
+    assert sidecar.runs
+    assert status(pod.gateway, pod.cluster) == "running"
+
+
+@pytest.fixture
+def impatient_gateway(can_make_pods: None) -> Iterator[LocalGateway]:
+    """A Gateway that stops a cluster soon when it has no work."""
+    with LocalGateway(idle_timeout_s=3) as running:
+        yield running
+
+
+def test_the_idle_timeout_of_the_gateway_is_the_last_resort(impatient_gateway: LocalGateway, make_pod: MakePod) -> None:
+    pod = make_pod(scripts=BUILTIN, gateway=impatient_gateway)
+    main, sidecar = pod.begin("sleep", 3600)
+    main.kill()
+    assert_disposed(pod)
+    assert sidecar.runs
+
+
+@both
+def test_the_pod_is_deleted(scripts: Path, make_pod: MakePod, slow: DemoServer) -> None:
+    pod = make_pod(scripts=scripts)
+    main, sidecar, _ = begin_reading(pod, slow)
+    if scripts == HARDENED:
+        wait_until(lambda: "Waiting" in sidecar.said)
+    for container in (main, sidecar):
+        container.terminate()
+    if scripts == HARDENED:
+        assert sidecar.wait() == 143, sidecar.said
+        assert_disposed(pod)
+    for container in (main, sidecar):  # after 30 s
+        container.kill()
+        container.wait()
+    if scripts == BUILTIN:
+        assert status(pod.gateway, pod.cluster) == "running"
+
+
+# ----------------------------------------------------------------------------------------------------
+# The cluster doesn't come, or has no room
+
+
+def test_what_the_built_in_init_makes_and_leaves(make_pod: MakePod) -> None:
+    pod = make_pod(scripts=BUILTIN, requirement={"clusterMaxMemory": "2Gi"})
+    with pod.gateway.configured(), GatewayApi() as api:
+        before = {one.name for one in api.clusters()}
+    init = pod.init()
+    assert init.wait() == 1
+    assert "KeyError: 'Gi'" in init.said
+    with pod.gateway.configured(), GatewayApi() as api:
+        assert len({one.name for one in api.clusters()} - before) == 1
+
+
+@pytest.mark.parametrize(
+    ("requirement", "env", "logname", "code", "says"),
+    [
+        ({"clusterMaxMemory": "2Gi"}, {}, "eoap", 2, "clusterMaxMemory can't be '2Gi'."),
+        ({}, NAMELESS, None, 2, "The user 12345 of this container has no name. Set LOGNAME"),
+        # 3 cores are more than the Gateway lets a cluster have, so that no worker comes
+        (
+            {"workerCores": "3", "workerCoresLimit": "3", "clusterMaxCores": "3"},
+            {"EOAP_DASK_INIT_WORKERS": "all", "EOAP_DASK_INIT_TIMEOUT": "4"},
+            "eoap",
+            5,
+            "0 of 1 worker came within 4 s. Asked for was workerCores 3",
+        ),
+        ({}, {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "wrong"}, "eoap", 5, "401"),
+        ({}, {"DASK_GATEWAY_URL": "http://127.0.0.1:9"}, "eoap", 5, "The Dask Gateway at http://127.0.0.1:9: "),
+    ],
+)
+def test_the_hardened_init_says_why_and_leaves_no_cluster(
+    requirement: dict[str, str],
+    env: dict[str, str | None],
+    logname: str | None,
+    code: int,
+    says: str,
+    make_pod: MakePod,
+) -> None:
+    pod = make_pod(requirement=requirement, env=env, logname=logname)
+    with pod.gateway.configured(), GatewayApi() as api:
+        before = {one.name for one in api.clusters()}
+    init = pod.init()
+    assert init.wait() == code, init.said
+    assert says in init.said
+    assert "Traceback" not in init.said
+    assert list(pod.shared.iterdir()) == []
+    with pod.gateway.configured(), GatewayApi() as api:
+        assert {one.name for one in api.clusters()} <= before
+
+
+def test_an_unknown_user_ends_the_built_in_init(make_pod: MakePod) -> None:
+    pod = make_pod(scripts=BUILTIN, logname=None, env=NAMELESS)
+    init = pod.init()
+    assert init.wait() == 1
+    assert "getpwuid(): uid not found: 12345" in init.said
+
+
+def test_the_hardened_init_waits_for_workers(make_pod: MakePod) -> None:
+    pod = make_pod(env={"EOAP_DASK_INIT_WORKERS": "all"})
+    init = pod.init()
+    assert init.wait() == 0, init.said
+    assert init.said.splitlines()[-1] == f"The Dask cluster {pod.cluster} is started."
+    with pod.gateway.configured(), GatewayApi() as api:
+        info = api.cluster(pod.cluster)
+    assert info is not None
+    from distributed import Client
+
+    with Client(info.scheduler, security=info.security, set_as_default=False) as client:
+        assert len(client.nthreads()) == 1
+    sidecar = pod.sidecar()
+    wait_until(lambda: "Waiting" in sidecar.said)
+    sidecar.terminate()
+    assert sidecar.wait() == 143
+    assert_disposed(pod)
+
+
+def test_an_init_that_is_stopped_leaves_no_cluster(make_pod: MakePod) -> None:
+    pod = make_pod(
+        requirement={"workerCores": "3", "workerCoresLimit": "3", "clusterMaxCores": "3"},
+        env={"EOAP_DASK_INIT_WORKERS": "all"},
+    )
+    with pod.gateway.configured(), GatewayApi() as api:
+        before = {one.name for one in api.clusters()}
+        init = pod.init()
+        wait_until(lambda: {one.name for one in api.clusters() if one.status == "running"} - before)
+        init.terminate()
+        assert init.wait() == 143, init.said
+        assert "nothing of it is left" in init.said
+        assert {one.name for one in api.clusters()} <= before
+
+
+def test_a_cluster_without_workers_is_noticed_by_the_tool(make_pod: MakePod, catalogue: DemoServer) -> None:
+    pod = make_pod(scripts=BUILTIN, requirement={"workerMemory": "4G", "clusterMaxMemory": "2G"})
+    main, sidecar = pod.begin(*mosaic(catalogue, "--cluster-timeout", 4))
+    assert main.wait() == 5, main.said
+    assert "No worker came within 4 s; " in main.said
+    assert "workerMemory 4G" in main.said
+    assert "clusterMaxMemory 2G" in main.said
+    assert sidecar.wait() == 0, sidecar.said
+    assert_disposed(pod)
