@@ -1,0 +1,42 @@
+# The image of the tools, and of the schedulers and workers of their Dask clusters: one for all, so that versions agree.
+#   docker build --build-arg VERSION=0.1.0 --tag ghcr.io/eoap/eoap-dask:0.1.0 .
+# Where packages come from another index than PyPI: --secret id=pip_conf,src=pip.conf --secret id=ca,src=ca.crt
+ARG BASE_IMAGE=docker.io/library/python:3.12-slim
+
+FROM ${BASE_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/eoap-dask
+ENV PATH=/opt/eoap-dask/bin:$PATH
+# what changes seldom comes first
+COPY deploy/image/requirements.txt /build/
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
+    pip install --quiet -r /build/requirements.txt \
+    && python -m venv /build/hatch \
+    && /build/hatch/bin/pip install --quiet hatchling==1.33.0
+COPY pyproject.toml README.md LICENSE /build/
+COPY src /build/src
+# without an index: whatever is missing among the requirements fails here
+RUN /build/hatch/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /build/wheels /build \
+    && pip install --quiet --no-index /build/wheels/*.whl \
+    && pip check \
+    && pip uninstall --quiet --yes pip
+# distributed has no such commands any more, and Dask Gateway starts them by these names
+COPY --chmod=0755 deploy/image/dask-scheduler deploy/image/dask-worker /opt/eoap-dask/bin/
+
+FROM ${BASE_IMAGE}
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="eoap-dask" \
+      org.opencontainers.image.description="Earth-observation applications on Dask: STAC in, COG and STAC out" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="MIT"
+# a read-only file system can't keep bytecode: without this, every process compiles the standard library anew
+RUN python -m compileall -q -j 0 "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
+    && install -d -m 1777 /work
+COPY --from=build /opt/eoap-dask /opt/eoap-dask
+# LOGNAME: a platform runs us as a user that has no name, and dask-gateway asks for one
+ENV PATH=/opt/eoap-dask/bin:$PATH LOGNAME=eoap HOME=/tmp LANG=C.UTF-8 \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /work
+USER 10001:10001
+# no entry point: platforms give whole commands, such as python -c …
+CMD ["eoap-dask", "--help"]
