@@ -1,0 +1,309 @@
+# Made by `eoap-dask cwl generate` from the parameters of cloudless-mosaic: change those, not this.
+cwlVersion: v1.2
+$namespaces:
+  s: https://schema.org/
+  calrissian: https://calrissian-cwl.github.io/schema#
+s:name: Cloud-free Sentinel-2 mosaics
+s:description: Searches a STAC API for Sentinel-2 scenes, drops clouds and their shadows pixel by pixel, and writes
+  one mosaic of surface reflectance per month as a Cloud-Optimized GeoTIFF, with a STAC catalog.
+s:softwareVersion: 0.1.0.dev0
+s:dateCreated: '2026-11-25'
+s:license: https://spdx.org/licenses/MIT
+s:keywords: [Sentinel-2, mosaic, composite, cloud-free, surface reflectance, STAC, COG, Dask]
+s:codeRepository: https://github.com/eoap/eoap-dask
+s:releaseNotes: https://github.com/eoap/eoap-dask/blob/main/CHANGELOG.md
+s:citation: eoap-dask 0.1.0.dev0, https://github.com/eoap/eoap-dask
+s:softwareHelp:
+  - '@type': s:CreativeWork
+    s:name: CWL packages
+    s:url: https://github.com/eoap/eoap-dask/blob/main/docs/cwl.md
+s:publisher:
+  '@type': s:Organization
+  s:name: The eoap-dask developers
+  s:url: https://github.com/eoap/eoap-dask
+s:author:
+  - '@type': s:Organization
+    s:name: The eoap-dask developers
+    s:url: https://github.com/eoap/eoap-dask
+s:contributor:
+  - '@type': s:Organization
+    s:name: The eoap-dask developers
+    s:url: https://github.com/eoap/eoap-dask
+$graph:
+  - class: Workflow
+    id: monthly-composite
+    label: Cloud-free Sentinel-2 mosaics
+    doc: Searches a STAC API for Sentinel-2 scenes, drops clouds and their shadows pixel by pixel, and writes one
+      mosaic of surface reflectance per month as a Cloud-Optimized GeoTIFF, with a STAC catalog.
+    requirements:
+      NetworkAccess:
+        networkAccess: true
+      ResourceRequirement:
+        coresMin: 1
+        coresMax: 2
+        ramMin: 1024
+        ramMax: 4096
+    inputs:
+      start-date:
+        type: string
+        label: Start date
+        doc: First day, as YYYY-MM-DD.
+        default: '2020-10-01'
+      end-date:
+        type: string
+        label: End date
+        doc: Last day, inclusive.
+        default: '2020-12-31'
+      aoi:
+        type: string
+        label: Area of interest
+        doc: West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text.
+        default: -122.27508544921875,47.54687159892238,-121.96128845214844,47.745787772920934
+      clip:
+        type:
+          type: enum
+          symbols: [clip, no-clip]
+        label: Clip
+        doc: Cut to the shape of the area, or keep its bounding box.
+        default: clip
+      bands:
+        type: string[]
+        label: Bands
+        doc: Band, by common name or asset key.
+        default: [nir, red, green]
+      collection:
+        type: string
+        label: Collection
+        doc: STAC collection.
+        default: sentinel-2-l2a
+      stac:
+        type: string
+        label: STAC API
+        doc: STAC API to search.
+        default: https://planetarycomputer.microsoft.com/api/stac/v1
+      items:
+        type: File?
+        label: Items
+        doc: Item collection (a file, such as the items.json of an earlier run) to use instead of searching.
+      resolution:
+        type: double
+        label: Resolution
+        doc: Side of a pixel, in units of the CRS.
+        default: 100
+      crs:
+        type: string
+        label: CRS
+        doc: CRS of the output; auto is the UTM zone that holds most of the area.
+        default: auto
+      max-items:
+        type: int
+        label: Max items
+        doc: At most this many items are used; reaching it is said and recorded.
+        default: 1000
+      max-cloud-cover:
+        type: double
+        label: Max cloud cover
+        doc: Only scenes with less cloud than this, in percent.
+        default: 25
+      period:
+        type:
+          type: enum
+          symbols: [monthly]
+        label: Period
+        doc: One mosaic per calendar month.
+        default: monthly
+      composite:
+        type:
+          type: enum
+          symbols: [median]
+        label: Composite
+        doc: How the clear observations of a period become one.
+        default: median
+      cloud-mask:
+        type:
+          type: enum
+          symbols: [scl, none]
+        label: Cloud mask
+        doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
+        default: scl
+    outputs:
+      stac-catalog:
+        type: Directory
+        label: STAC catalog
+        doc: 'The directory that cloudless-mosaic made: a STAC catalog with its items and their assets.'
+        outputSource: mosaic/stac-catalog
+    steps:
+      mosaic:
+        label: Cloud-free Sentinel-2 mosaics
+        doc: Runs cloudless-mosaic on a Dask cluster.
+        run: '#cloudless-mosaic'
+        in:
+          start-date: start-date
+          end-date: end-date
+          aoi: aoi
+          clip: clip
+          bands: bands
+          collection: collection
+          stac: stac
+          items: items
+          resolution: resolution
+          crs: crs
+          max-items: max-items
+          max-cloud-cover: max-cloud-cover
+          period: period
+          composite: composite
+          cloud-mask: cloud-mask
+        out: [stac-catalog]
+  - class: CommandLineTool
+    id: cloudless-mosaic
+    label: cloudless-mosaic
+    doc: Searches a STAC API for Sentinel-2 scenes, drops clouds and their shadows pixel by pixel, and writes one
+      mosaic of surface reflectance per month as a Cloud-Optimized GeoTIFF, with a STAC catalog. Works on the Dask
+      cluster that DASK_CLUSTER names.
+    requirements:
+      NetworkAccess:
+        networkAccess: true
+      ResourceRequirement:
+        coresMin: 1
+        coresMax: 2
+        ramMin: 1024
+        ramMax: 4096
+      EnvVarRequirement:
+        envDef:
+          LOGNAME: eoap
+      calrissian:DaskGatewayRequirement:
+        workerCores: 2
+        workerCoresLimit: 2
+        workerMemory: 4G
+        clusterMaxCores: 8
+        clusterMaxMemory: 16G
+    hints:
+      DockerRequirement:
+        dockerPull: ghcr.io/eoap/eoap-dask:0.1.0.dev0
+    baseCommand: cloudless-mosaic
+    arguments: [--output-dir, monthly-mosaic]
+    inputs:
+      start-date:
+        type: string
+        label: Start date
+        doc: First day, as YYYY-MM-DD.
+        default: '2020-10-01'
+        inputBinding:
+          prefix: --start-date
+      end-date:
+        type: string
+        label: End date
+        doc: Last day, inclusive.
+        default: '2020-12-31'
+        inputBinding:
+          prefix: --end-date
+      aoi:
+        type: string
+        label: Area of interest
+        doc: West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text.
+        default: -122.27508544921875,47.54687159892238,-121.96128845214844,47.745787772920934
+        inputBinding:
+          prefix: --aoi
+      clip:
+        type:
+          type: enum
+          symbols: [clip, no-clip]
+        label: Clip
+        doc: Cut to the shape of the area, or keep its bounding box.
+        default: clip
+        inputBinding:
+          valueFrom: --$(self)
+      bands:
+        type:
+          type: array
+          items: string
+          inputBinding:
+            prefix: --bands
+        label: Bands
+        doc: Band, by common name or asset key.
+        default: [nir, red, green]
+      collection:
+        type: string
+        label: Collection
+        doc: STAC collection.
+        default: sentinel-2-l2a
+        inputBinding:
+          prefix: --collection
+      stac:
+        type: string
+        label: STAC API
+        doc: STAC API to search.
+        default: https://planetarycomputer.microsoft.com/api/stac/v1
+        inputBinding:
+          prefix: --stac
+      items:
+        type: File?
+        label: Items
+        doc: Item collection (a file, such as the items.json of an earlier run) to use instead of searching.
+        inputBinding:
+          prefix: --items
+      resolution:
+        type: double
+        label: Resolution
+        doc: Side of a pixel, in units of the CRS.
+        default: 100
+        inputBinding:
+          prefix: --resolution
+      crs:
+        type: string
+        label: CRS
+        doc: CRS of the output; auto is the UTM zone that holds most of the area.
+        default: auto
+        inputBinding:
+          prefix: --crs
+      max-items:
+        type: int
+        label: Max items
+        doc: At most this many items are used; reaching it is said and recorded.
+        default: 1000
+        inputBinding:
+          prefix: --max-items
+      max-cloud-cover:
+        type: double
+        label: Max cloud cover
+        doc: Only scenes with less cloud than this, in percent.
+        default: 25
+        inputBinding:
+          prefix: --max-cloud-cover
+      period:
+        type:
+          type: enum
+          symbols: [monthly]
+        label: Period
+        doc: One mosaic per calendar month.
+        default: monthly
+        inputBinding:
+          prefix: --period
+      composite:
+        type:
+          type: enum
+          symbols: [median]
+        label: Composite
+        doc: How the clear observations of a period become one.
+        default: median
+        inputBinding:
+          prefix: --composite
+      cloud-mask:
+        type:
+          type: enum
+          symbols: [scl, none]
+        label: Cloud mask
+        doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
+        default: scl
+        inputBinding:
+          prefix: --cloud-mask
+    outputs:
+      stac-catalog:
+        type: Directory
+        label: STAC catalog
+        doc: 'The directory that cloudless-mosaic made: a STAC catalog with its items and their assets. It exists
+          only when it is complete.'
+        outputBinding:
+          glob: monthly-mosaic
+    temporaryFailCodes: [4, 5]
+    permanentFailCodes: [1, 2, 3, 6]

@@ -1,0 +1,77 @@
+"""The applications by name: what the command line, CWL and documentation share. Importing it is cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from eoap_dask.applications.parameters import MosaicParams
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """One product for each value of a parameter, each on a cluster of its own."""
+
+    over: str
+    """The option, without its dashes."""
+    id: str
+    """Of the workflow's input that takes the values."""
+    label: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """How an application is wrapped for platforms that run CWL."""
+
+    id: str
+    """Of the workflow, and the stem of its file."""
+    step: str
+    """Of its one step; clusters name pods after it."""
+    keywords: tuple[str, ...]
+    worker_cores: int = 2
+    worker_memory: str = "4G"
+    cluster_max_cores: int = 8
+    cluster_max_memory: str = "16G"
+    ram_min_mib: int = 1024
+    """Of the tool itself, which holds no pixels but those on their way to a file."""
+    ram_max_mib: int = 4096
+    docs: Mapping[str, str] = field(default_factory=dict)
+    """Of the inputs of which the command's help isn't true on a platform."""
+    scatter: Scatter | None = None
+    """There is a second file then, whose workflow takes an array."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """What everybody needs to know of an application."""
+
+    name: str
+    """Of its command."""
+    params: type
+    """The dataclass that decides its product."""
+    title: str
+    summary: str
+    """One or two sentences."""
+    output_dir: str
+    """The directory that it makes unless told otherwise."""
+    package: Package
+
+
+MOSAIC = Application(
+    name="cloudless-mosaic",
+    params=MosaicParams,
+    title="Cloud-free Sentinel-2 mosaics",
+    summary="Searches a STAC API for Sentinel-2 scenes, drops clouds and their shadows pixel by pixel, and writes one "
+    "mosaic of surface reflectance per month as a Cloud-Optimized GeoTIFF, with a STAC catalog.",
+    output_dir="monthly-mosaic",
+    package=Package(
+        id="monthly-composite",
+        step="mosaic",
+        keywords=("Sentinel-2", "mosaic", "composite", "cloud-free", "surface reflectance", "STAC", "COG", "Dask"),
+        docs={"aoi": "West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text."},
+        scatter=Scatter("aoi", "areas", "Areas of interest"),
+    ),
+)
+
+APPLICATIONS: dict[str, Application] = {one.name: one for one in (MOSAIC,)}
+"""Every application, by the name of its command."""

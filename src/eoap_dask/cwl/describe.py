@@ -1,0 +1,128 @@
+"""From the declarations of parameters to the inputs of CWL."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eoap_dask.params import Declaration, declarations
+
+FILE = "FILE"
+"""The metavar of an option that takes the path of a file and nothing else: it is staged in where CWL runs it."""
+
+_SCALARS: dict[Any, str] = {str: "string", int: "int", float: "double", Any: "string", Path: "string"}
+_LABELS = {"aoi": "Area of interest", "crs": "CRS", "stac": "STAC API", "url": "URL"}
+_FOR_COMMANDS = re.compile(r"\s*Repeat for more\.")
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a tool and of its workflow."""
+
+    id: str
+    """As the option is named, without its dashes."""
+    type: Any
+    """Of the workflow's input, in CWL."""
+    label: str
+    doc: str
+    default: Any
+    """None where there is none."""
+    binding: dict[str, Any]
+    """How it becomes a part of the command line."""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it takes several values, each of which becomes an option."""
+        return isinstance(self.type, str) and self.type.endswith("[]")
+
+    def for_workflow(self) -> dict[str, Any]:
+        """Return the workflow's input."""
+        return {"type": self.type, **self._about()}
+
+    def for_tool(self) -> dict[str, Any]:
+        """Return the tool's input."""
+        if self.is_array:
+            items = {"type": "array", "items": self.type.removesuffix("[]"), "inputBinding": self.binding}
+            return {"type": items, **self._about()}
+        return {"type": self.type, **self._about(), "inputBinding": self.binding}
+
+    def _about(self) -> dict[str, Any]:
+        about: dict[str, Any] = {"label": self.label, "doc": self.doc}
+        return about if self.default is None else {**about, "default": self.default}
+
+
+def inputs_of(params: type, docs: Mapping[str, str] | None = None) -> list[Input]:
+    """Return the inputs of an application's parameters, in their order.
+
+    Parameters
+    ----------
+    params
+        A dataclass of declared fields.
+    docs
+        What to say of an input instead of its option's help.
+
+    Returns
+    -------
+    list of Input
+
+    Raises
+    ------
+    TypeError
+        when a field has a type that CWL, or this package, has no word for
+    """
+    hints = typing.get_type_hints(params)
+    found = [_input(name, hints[name], field, declared) for name, (field, declared) in declarations(params).items()]
+    return [dataclasses.replace(one, doc=(docs or {}).get(one.id, one.doc)) for one in found]
+
+
+def _input(name: str, hint: Any, field: dataclasses.Field[Any], declared: Declaration) -> Input:
+    flag = declared.flag or name.replace("_", "-")
+    default = field.default
+    binding: dict[str, Any] = {"prefix": f"--{flag}"}
+    if declared.negative:
+        # never a boolean: some platforms make true of the text "false"
+        kind: Any = {"type": "enum", "symbols": [flag, declared.negative]}
+        default = flag if default else declared.negative
+        binding = {"valueFrom": "--$(self)"}
+    elif declared.choices:
+        kind = {"type": "enum", "symbols": list(declared.choices)}
+    else:
+        kind = _kind(name, hint, declared)
+    return Input(flag, kind, _label(name), _FOR_COMMANDS.sub("", declared.help), _plain(default), binding)
+
+
+def _plain(value: Any) -> Any:
+    """Return a default as a document has it: 100 rather than 100.0, which is as well a double."""
+    if value is dataclasses.MISSING:
+        return None
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _kind(name: str, hint: Any, declared: Declaration) -> str:
+    choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    optional = "?" if type(None) in choices else ""
+    plain = [one for one in choices if one is not type(None)]
+    if len(plain) == 1:
+        if declared.metavar == FILE:
+            return f"File{optional}"
+        if plain[0] in _SCALARS:
+            return _SCALARS[plain[0]] + optional
+        items = typing.get_args(plain[0])
+        if typing.get_origin(plain[0]) is tuple and len(items) == 2 and items[1] is ... and items[0] in _SCALARS:
+            return f"{_SCALARS[items[0]]}[]{optional}"
+    raise TypeError(f"the parameter {name} has the type {hint}, for which there is none in CWL")
+
+
+def _label(name: str) -> str:
+    words = [_LABELS.get(word, word) for word in name.split("_")]
+    return words[0][0].upper() + " ".join(words)[1:]
