@@ -203,6 +203,7 @@ $graph:
         doc: First day, as YYYY-MM-DD.
         default: '2020-10-01'
         inputBinding:
+          position: 2
           prefix: --start-date
       end-date:
         type: string
@@ -210,6 +211,7 @@ $graph:
         doc: Last day, inclusive.
         default: '2020-12-31'
         inputBinding:
+          position: 3
           prefix: --end-date
       aoi:
         type: string
@@ -217,6 +219,7 @@ $graph:
         doc: West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text.
         default: -122.27508544921875,47.54687159892238,-121.96128845214844,47.745787772920934
         inputBinding:
+          position: 4
           prefix: --aoi
       clip:
         type:
@@ -226,6 +229,7 @@ $graph:
         doc: Cut to the shape of the area, or keep its bounding box.
         default: clip
         inputBinding:
+          position: 5
           valueFrom: --$(self)
       bands:
         type:
@@ -236,12 +240,15 @@ $graph:
         label: Bands
         doc: Band, by common name or asset key.
         default: [nir, red, green]
+        inputBinding:
+          position: 6
       collection:
         type: string
         label: Collection
         doc: STAC collection.
         default: sentinel-2-l2a
         inputBinding:
+          position: 7
           prefix: --collection
       stac:
         type: string
@@ -249,12 +256,14 @@ $graph:
         doc: STAC API to search.
         default: https://planetarycomputer.microsoft.com/api/stac/v1
         inputBinding:
+          position: 8
           prefix: --stac
       items:
         type: File?
         label: Items
         doc: Item collection (a file, such as the items.json of an earlier run) to use instead of searching.
         inputBinding:
+          position: 9
           prefix: --items
       resolution:
         type: double
@@ -262,6 +271,7 @@ $graph:
         doc: Side of a pixel, in units of the CRS.
         default: 100
         inputBinding:
+          position: 10
           prefix: --resolution
       crs:
         type: string
@@ -269,6 +279,7 @@ $graph:
         doc: CRS of the output; auto is the UTM zone that holds most of the area.
         default: auto
         inputBinding:
+          position: 11
           prefix: --crs
       max-items:
         type: int
@@ -276,6 +287,7 @@ $graph:
         doc: At most this many items are used; reaching it is said and recorded.
         default: 1000
         inputBinding:
+          position: 12
           prefix: --max-items
       max-cloud-cover:
         type: double
@@ -283,6 +295,7 @@ $graph:
         doc: Only scenes with less cloud than this, in percent.
         default: 25
         inputBinding:
+          position: 13
           prefix: --max-cloud-cover
       period:
         type:
@@ -292,6 +305,7 @@ $graph:
         doc: One mosaic per calendar month.
         default: monthly
         inputBinding:
+          position: 14
           prefix: --period
       composite:
         type:
@@ -301,6 +315,7 @@ $graph:
         doc: How the clear observations of a period become one.
         default: median
         inputBinding:
+          position: 15
           prefix: --composite
       cloud-mask:
         type:
@@ -310,6 +325,7 @@ $graph:
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
         inputBinding:
+          position: 16
           prefix: --cloud-mask
     outputs:
       stac-catalog:

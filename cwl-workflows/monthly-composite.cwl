@@ -189,6 +189,7 @@ $graph:
         doc: First day, as YYYY-MM-DD.
         default: '2020-10-01'
         inputBinding:
+          position: 1
           prefix: --start-date
       end-date:
         type: string
@@ -196,6 +197,7 @@ $graph:
         doc: Last day, inclusive.
         default: '2020-12-31'
         inputBinding:
+          position: 2
           prefix: --end-date
       aoi:
         type: string
@@ -203,6 +205,7 @@ $graph:
         doc: West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text.
         default: -122.27508544921875,47.54687159892238,-121.96128845214844,47.745787772920934
         inputBinding:
+          position: 3
           prefix: --aoi
       clip:
         type:
@@ -212,6 +215,7 @@ $graph:
         doc: Cut to the shape of the area, or keep its bounding box.
         default: clip
         inputBinding:
+          position: 4
           valueFrom: --$(self)
       bands:
         type:
@@ -222,12 +226,15 @@ $graph:
         label: Bands
         doc: Band, by common name or asset key.
         default: [nir, red, green]
+        inputBinding:
+          position: 5
       collection:
         type: string
         label: Collection
         doc: STAC collection.
         default: sentinel-2-l2a
         inputBinding:
+          position: 6
           prefix: --collection
       stac:
         type: string
@@ -235,12 +242,14 @@ $graph:
         doc: STAC API to search.
         default: https://planetarycomputer.microsoft.com/api/stac/v1
         inputBinding:
+          position: 7
           prefix: --stac
       items:
         type: File?
         label: Items
         doc: Item collection (a file, such as the items.json of an earlier run) to use instead of searching.
         inputBinding:
+          position: 8
           prefix: --items
       resolution:
         type: double
@@ -248,6 +257,7 @@ $graph:
         doc: Side of a pixel, in units of the CRS.
         default: 100
         inputBinding:
+          position: 9
           prefix: --resolution
       crs:
         type: string
@@ -255,6 +265,7 @@ $graph:
         doc: CRS of the output; auto is the UTM zone that holds most of the area.
         default: auto
         inputBinding:
+          position: 10
           prefix: --crs
       max-items:
         type: int
@@ -262,6 +273,7 @@ $graph:
         doc: At most this many items are used; reaching it is said and recorded.
         default: 1000
         inputBinding:
+          position: 11
           prefix: --max-items
       max-cloud-cover:
         type: double
@@ -269,6 +281,7 @@ $graph:
         doc: Only scenes with less cloud than this, in percent.
         default: 25
         inputBinding:
+          position: 12
           prefix: --max-cloud-cover
       period:
         type:
@@ -278,6 +291,7 @@ $graph:
         doc: One mosaic per calendar month.
         default: monthly
         inputBinding:
+          position: 13
           prefix: --period
       composite:
         type:
@@ -287,6 +301,7 @@ $graph:
         doc: How the clear observations of a period become one.
         default: median
         inputBinding:
+          position: 14
           prefix: --composite
       cloud-mask:
         type:
@@ -296,6 +311,7 @@ $graph:
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
         inputBinding:
+          position: 15
           prefix: --cloud-mask
     outputs:
       stac-catalog:

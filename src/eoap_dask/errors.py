@@ -142,3 +142,20 @@ class UnitsFailedError(EoapError):
     """More units of work failed than were allowed."""
 
     exit_code = 6
+
+
+class StepFailedError(EoapError):
+    """A step of a workflow failed.
+
+    Parameters
+    ----------
+    what, expected, hint
+        As in `EoapError`.
+    exit_code
+        Of its tool, or as a shell has it for one that a signal killed.
+    """
+
+    def __init__(self, what: str, expected: str = "", hint: str = "", exit_code: int = 1) -> None:
+        super().__init__(what, expected, hint)
+        self.args = (what, expected, hint, exit_code)  # what pickle gives back to __init__
+        self.exit_code = exit_code

@@ -15,6 +15,7 @@ import click
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.cli.cluster import cluster
+from eoap_dask.cli.cwl import cwl, run_cwl
 from eoap_dask.cli.demo import demo
 from eoap_dask.cli.gateway import gateway
 from eoap_dask.cli.mosaic import command as mosaic_command
@@ -41,6 +42,8 @@ cli.add_command(mosaic_command)
 cli.add_command(status)
 cli.add_command(cluster)
 cli.add_command(gateway)
+cli.add_command(cwl)
+cli.add_command(run_cwl)
 cli.add_command(demo)
 
 

@@ -34,7 +34,7 @@ class Input:
     default: Any
     """None where there is none."""
     binding: dict[str, Any]
-    """How it becomes a part of the command line."""
+    """How it becomes a part of the command line; empty where it doesn't."""
 
     @property
     def is_array(self) -> bool:
@@ -45,12 +45,24 @@ class Input:
         """Return the workflow's input."""
         return {"type": self.type, **self._about()}
 
-    def for_tool(self) -> dict[str, Any]:
-        """Return the tool's input."""
+    def for_tool(self, position: int) -> dict[str, Any]:
+        """Return the tool's input.
+
+        Parameters
+        ----------
+        position
+            Among the options. Without one, runners would put the items of an array between an option and its value.
+
+        Returns
+        -------
+        dict
+        """
+        if not self.binding:
+            return {"type": self.type, **self._about()}
         if self.is_array:
             items = {"type": "array", "items": self.type.removesuffix("[]"), "inputBinding": self.binding}
-            return {"type": items, **self._about()}
-        return {"type": self.type, **self._about(), "inputBinding": self.binding}
+            return {"type": items, **self._about(), "inputBinding": {"position": position}}
+        return {"type": self.type, **self._about(), "inputBinding": {"position": position, **self.binding}}
 
     def _about(self) -> dict[str, Any]:
         about: dict[str, Any] = {"label": self.label, "doc": self.doc}

@@ -35,13 +35,15 @@ _WIDTH = 110
 _MOST_INLINE = 88
 
 
-def package(application: Application) -> dict[str, Any]:
+def package(application: Application, image: str | None = None) -> dict[str, Any]:
     """Return the application package: a workflow and its tool.
 
     Parameters
     ----------
     application
         One of the registry.
+    image
+        Container image, where it isn't the published one.
 
     Returns
     -------
@@ -60,10 +62,10 @@ def package(application: Application) -> dict[str, Any]:
         "outputs": {OUTPUT: _workflow_output(application, "Directory")},
         "steps": {about.step: _step(application, {one.id: one.id for one in inputs})},
     }
-    return _document(application, [workflow, _tool(application, inputs)])
+    return _document(application, [workflow, _tool(application, inputs, image)])
 
 
-def scattered(application: Application) -> dict[str, Any]:
+def scattered(application: Application, image: str | None = None) -> dict[str, Any]:
     """Return the variant of an application package that makes one product for each value of a parameter.
 
     Each result gets the directory that the job names for it: runners can't hand over several of one name. That is
@@ -73,6 +75,8 @@ def scattered(application: Application) -> dict[str, Any]:
     ----------
     application
         One of the registry that says what it scatters over.
+    image
+        Container image, where it isn't the published one.
 
     Returns
     -------
@@ -108,28 +112,35 @@ def scattered(application: Application) -> dict[str, Any]:
         },
     }
     name = Input(NAME, "string", "Name", "What the directory of the result is called.", None, {})
-    return _document(application, [workflow, _tool(application, inputs, name)])
+    return _document(application, [workflow, _tool(application, inputs, image, name)])
 
 
-def tool(application: Application) -> dict[str, Any]:
+def tool(application: Application, image: str | None = None) -> dict[str, Any]:
     """Return the tool of an application alone.
 
     Parameters
     ----------
     application
         One of the registry.
+    image
+        Container image, where it isn't the published one.
 
     Returns
     -------
     dict
         A CWL document.
     """
-    alone = _tool(application, inputs_of(application.params, application.package.docs))
+    alone = _tool(application, inputs_of(application.params, application.package.docs), image)
     return {"cwlVersion": CWL_VERSION, "$namespaces": _namespaces(), **software(application), **alone}
 
 
-def files() -> dict[str, str]:
+def files(image: str | None = None) -> dict[str, str]:
     """Return what belongs into ``cwl-workflows``.
+
+    Parameters
+    ----------
+    image
+        Container image, where it isn't the published one.
 
     Returns
     -------
@@ -138,9 +149,9 @@ def files() -> dict[str, str]:
     """
     found = {}
     for application in APPLICATIONS.values():
-        found[f"{application.package.id}.cwl"] = to_text(package(application), application)
+        found[f"{application.package.id}.cwl"] = to_text(package(application, image), application)
         if application.package.scatter:
-            found[f"{application.package.id}-scatter.cwl"] = to_text(scattered(application), application)
+            found[f"{application.package.id}-scatter.cwl"] = to_text(scattered(application, image), application)
     return found
 
 
@@ -213,10 +224,12 @@ def _step(application: Application, wiring: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _tool(application: Application, inputs: list[Input], name: Input | None = None) -> dict[str, Any]:
+def _tool(
+    application: Application, inputs: list[Input], image: str | None, name: Input | None = None
+) -> dict[str, Any]:
     about = application.package
     output_dir = application.output_dir if name is None else f"$(inputs.{NAME})"
-    taken = {} if name is None else {NAME: {key: value for key, value in name.for_tool().items() if value}}
+    taken = inputs if name is None else [name, *inputs]
     return {
         "class": "CommandLineTool",
         "id": application.name,
@@ -234,10 +247,10 @@ def _tool(application: Application, inputs: list[Input], name: Input | None = No
                 "clusterMaxMemory": about.cluster_max_memory,
             },
         },
-        "hints": {"DockerRequirement": {"dockerPull": f"{IMAGE}:{__version__}"}},
+        "hints": {"DockerRequirement": {"dockerPull": _tagged(image or IMAGE)}},
         "baseCommand": application.name,
         "arguments": ["--output-dir", output_dir],
-        "inputs": {**taken, **{one.id: one.for_tool() for one in inputs}},
+        "inputs": {one.id: one.for_tool(position) for position, one in enumerate(taken, 1)},
         "outputs": {
             OUTPUT: {
                 "type": "Directory",
@@ -249,6 +262,10 @@ def _tool(application: Application, inputs: list[Input], name: Input | None = No
         "temporaryFailCodes": list(TEMPORARY_FAILURES),
         "permanentFailCodes": list(PERMANENT_FAILURES),
     }
+
+
+def _tagged(image: str) -> str:
+    return image if ":" in image.rsplit("/", 1)[-1] else f"{image}:{__version__}"
 
 
 class _Dumper(yaml.SafeDumper):

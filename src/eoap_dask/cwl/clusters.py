@@ -1,0 +1,300 @@
+"""The Dask clusters of a workflow's steps: one each, started as calrissian starts it, and stopped in every case."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from loguru import logger
+
+from eoap_dask.cwl.requirement import ClusterSize
+from eoap_dask.errors import ClusterError, EoapError
+from eoap_dask.gateway.api import ClusterInfo, GatewayApi, Lease
+from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.namefile import NAME_FILE
+from eoap_dask.trust import redact, safe_name
+
+IDLE_TIMEOUT_S = 24 * 3600.0
+"""Of a private Gateway's clusters: a tool may work for long without them, and they end with the run anyway."""
+SHARED = "/shared"
+"""Where calrissian has the name file, in a container."""
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_ACCESS = ("address", "proxy-address", "public-address", "auth", "http-client")
+"""What a client has to know of a Gateway: the parts of ``gateway`` in dask's configuration."""
+
+
+@dataclass
+class StepCluster:
+    """A cluster while its step runs."""
+
+    name: str
+    environment: dict[str, str]
+    """What calrissian tells the tool; no secrets."""
+    access: dict[str, str] = field(repr=False)
+    """How the tool reaches the Gateway. Secrets are among it."""
+    shared: Path
+    """A directory with the name file; in a container, at `SHARED`."""
+    info: ClusterInfo
+    step: str
+
+
+class Clusters:
+    """A Gateway and what is started there. A context manager.
+
+    Parameters
+    ----------
+    address
+        Of the Gateway; by default a private one of this run's own.
+    environment
+        Variables for the schedulers and workers of a private Gateway.
+    timeout_s
+        How long to wait for a scheduler.
+    logs
+        Where the logs of each cluster are kept; by default those of failed steps alone, in ``failure_logs``.
+    failure_logs
+        Where the logs of failed steps are kept otherwise.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float = 300.0,
+        logs: Path | None = None,
+        failure_logs: Path = Path("dask-logs"),
+    ) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._logs = logs
+        self._failure_logs = failure_logs
+        self._own = None if address else LocalGateway(idle_timeout_s=IDLE_TIMEOUT_S, environment=environment)
+        self._stack = contextlib.ExitStack()
+        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eoap-private-gateway")
+        self._opening: Future[GatewayApi] | None = None
+        self._lock = threading.Lock()
+        self._leases: list[Lease] = []
+        self._abandoned = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opener.shutdown()
+        self._stack.close()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the Gateway is this run's own."""
+        return self._own is not None
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine, outside of containers with a network of their own, can reach the Gateway."""
+        return self._address is None or urlsplit(self._address).hostname in _LOOPBACK
+
+    def begin(self) -> None:
+        """Start a private Gateway while other things are done, or look whether the given one answers.
+
+        Raises
+        ------
+        UsageError, ClusterError
+            when the given Gateway can't be used
+        """
+        with self._lock:
+            self._opening = self._opening or self._opener.submit(self._open)
+        if self._own is None:
+            self._opening.result()
+
+    def abandon(self) -> None:
+        """Stop what runs, and start no more: whoever waits for a cluster gets a `ClusterError`."""
+        self._abandoned = True
+        with self._lock:
+            names = [one.name for one in self._leases if one.name]
+        for name in names:
+            with contextlib.suppress(EoapError):
+                self._gateway().stop(name)
+
+    @contextmanager
+    def started(self, size: ClusterSize, image: str, step: str) -> Iterator[StepCluster]:
+        """Start a cluster, yield it when its scheduler runs and its workers are asked for, and stop it afterwards.
+
+        Parameters
+        ----------
+        size
+            What the step asks for.
+        image
+            Of the tool, and of scheduler and workers on a Gateway that knows images; may be empty.
+        step
+            Which step it is, for messages.
+
+        Yields
+        ------
+        StepCluster
+
+        Raises
+        ------
+        UsageError, ClusterError
+            when the Gateway can't be used, doesn't take the options, or gives no worker
+        """
+        api = self._gateway()
+        wanted: dict[str, Any] = {
+            "worker_cores": float(size.worker_cores),
+            "worker_cores_limit": size.worker_cores_limit,
+            "worker_memory": size.worker_memory,
+        }
+        if image:
+            wanted["image"] = image
+        with contextlib.ExitStack() as stack:
+            lease = stack.enter_context(api.submitted(wanted))
+            stack.enter_context(self._noted(lease))
+            if self._abandoned:
+                raise _stopped(step)
+            logger.info("{}: starting the Dask cluster {}, {}", step, lease.name, size)
+            info = api.wait_until_running(lease.name, self._timeout_s)
+            allowed = api.scale(lease.name, size.workers)
+            if allowed < 1:
+                raise ClusterError(f"The Dask Gateway at {api.shown_address} allows no worker of {size}.", "", "")
+            if allowed < size.workers:
+                logger.warning("{}: the Gateway allows {} of {} workers.", step, allowed, size.workers)
+            shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-dask-step-")))
+            (shared / NAME_FILE).write_text(lease.name)
+            yield StepCluster(
+                name=lease.name,
+                environment={
+                    **size.environment,
+                    "DASK_CLUSTER": lease.name,
+                    "DASK_GATEWAY_URL": api.address,
+                    "DASK_CLUSTER_NAME_PATH": str(shared / NAME_FILE),
+                    **({"DASK_GATEWAY_IMAGE": image} if image else {}),
+                },
+                access=self._access(api),
+                shared=shared,
+                info=info,
+                step=step,
+            )
+
+    def keep_logs(self, cluster: StepCluster, *, failed: bool) -> Path | None:
+        """Keep the logs of scheduler and workers, while the cluster runs.
+
+        Parameters
+        ----------
+        cluster
+            What `started` yielded.
+        failed
+            Whether its step did.
+
+        Returns
+        -------
+        Path or None
+            The directory, if there is one.
+        """
+        root = self._logs or (self._failure_logs if failed else None)
+        if root is None:
+            return None
+        folder = root / f"{safe_name(cluster.step)}-{cluster.name}"
+        try:
+            if self._own is not None and self._own.logs_dir is not None:
+                shutil.copytree(self._own.logs_dir / cluster.name, folder)  # those of dead workers as well
+            else:
+                from eoap_dask.gateway.client import connected
+                from eoap_dask.gateway.evidence import collect_logs
+
+                with connected(cluster.info.scheduler or "", cluster.name, cluster.info.security) as client:
+                    if not collect_logs(client, folder):
+                        return None
+        except (OSError, EoapError) as exc:
+            logger.warning("The logs of the Dask cluster {} can't be had: {}", cluster.name, redact(exc))
+            return None
+        return folder
+
+    # ------------------------------------------------------------------------------------------------
+
+    def _gateway(self) -> GatewayApi:
+        self.begin()
+        assert self._opening is not None  # noqa: S101 - for the type checker
+        return self._opening.result()
+
+    def _open(self) -> GatewayApi:
+        if self._own is not None:
+            self._stack.enter_context(self._own)
+            self._stack.enter_context(self._own.configured())
+        api = self._stack.enter_context(GatewayApi(self._address))
+        api.offered_options()  # where that fails, no step can work
+        return api
+
+    @contextmanager
+    def _noted(self, lease: Lease) -> Iterator[None]:
+        with self._lock:
+            self._leases.append(lease)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leases.remove(lease)
+
+    def _access(self, api: GatewayApi) -> dict[str, str]:
+        return self._own.client_environment if self._own is not None else configured_access(api.address)
+
+
+def configured_access(address: str) -> dict[str, str]:
+    """Return the variables that let another process use a Gateway as this one may.
+
+    Parameters
+    ----------
+    address
+        Of the Gateway.
+
+    Returns
+    -------
+    dict
+        ``DASK_GATEWAY__…``; secrets are among them.
+    """
+    import dask
+    import dask_gateway  # noqa: F401 - has its defaults in dask's configuration
+
+    found: dict[str, str] = {}
+    for part in _ACCESS:
+        _flatten(f"DASK_GATEWAY__{part.replace('-', '_').upper()}", dask.config.get(f"gateway.{part}", None), found)
+    # as they were given, before dask made numbers of them
+    found.update({name: value for name, value in os.environ.items() if name.startswith("DASK_GATEWAY__")})
+    if "JUPYTERHUB_API_TOKEN" in os.environ and dask.config.get("gateway.auth.type", None) == "jupyterhub":
+        found["JUPYTERHUB_API_TOKEN"] = os.environ["JUPYTERHUB_API_TOKEN"]
+    return {**found, "DASK_GATEWAY__ADDRESS": address}
+
+
+def _flatten(name: str, value: Any, found: dict[str, str]) -> None:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            _flatten(f"{name}__{str(key).replace('-', '_').upper()}", one, found)
+    elif value is not None:
+        found[name] = _as_variable(value)
+
+
+def _as_variable(value: Any) -> str:
+    """Return a value as dask's configuration reads it back from the environment."""
+    if not isinstance(value, str):
+        return repr(value)
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+    return repr(value)
+
+
+def _stopped(step: str) -> ClusterError:
+    return ClusterError(f"{step} was stopped before it began.")

@@ -1,0 +1,328 @@
+"""cwltool, with a Dask cluster for each step that asks for one.
+
+``run_cwl`` is the whole of it: look at the files, start a Gateway meanwhile, let cwltool do its work, clean up, and
+say with which code the first failing tool ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urldefrag, urlsplit
+
+from loguru import logger
+
+from eoap_dask.__about__ import __version__
+from eoap_dask.applications.registry import APPLICATIONS
+from eoap_dask.cwl.document import Document, id_of, load
+from eoap_dask.cwl.jobs import check_job
+from eoap_dask.cwl.requirement import CWL_NAME, remarks
+from eoap_dask.cwl.validate import check_cwltool, register_extension
+from eoap_dask.errors import EoapError, StepFailedError, UsageError
+
+if TYPE_CHECKING:
+    from eoap_dask.cwl.tools import Failure, Session
+
+PROGRAM = "eoap-dask run-cwl"
+PATIENCE_S = 15.0
+"""How long a tool may take to end in order when it is told to."""
+_MEANINGS = {
+    1: "a bug, or too little memory",
+    2: "usage",
+    3: "nothing found",
+    4: "search or signing failed",
+    5: "the cluster failed",
+    6: "a unit failed",
+}
+_UNSUPPORTED = 33
+"""What runners of CWL exit with when they lack what a workflow requires."""
+
+
+@dataclass(frozen=True)
+class RunCwlOptions:
+    """How a workflow is run, beside cwltool's own options."""
+
+    gateway: str | None = None
+    """Address of the Gateway; by default a private one."""
+    timeout_s: float = 300.0
+    """How long to wait for a scheduler."""
+    logs: Path | None = None
+    """Where the logs of all clusters are kept."""
+    docker: bool = False
+    """Run tools in their images, with Docker."""
+
+
+def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None) -> None:
+    """Run a workflow or a tool; cwltool writes the outputs, and their description to stdout.
+
+    Parameters
+    ----------
+    arguments
+        As for cwltool: a CWL file, perhaps with ``#id``, a job file, and cwltool's options, before or after them.
+    options
+        Our own.
+
+    Raises
+    ------
+    UsageError
+        when a file, the job or an option is wrong
+    ClusterError
+        when the Gateway can't be used
+    StepFailedError
+        when a step failed; with the exit code of its tool
+    """
+    options = options or RunCwlOptions()
+    check_cwltool()
+    args = _parse(arguments)
+    needs_cluster = _look(args)
+    from eoap_dask.cwl.clusters import Clusters
+
+    kept = args.preserve_environment or []
+    with (
+        Clusters(
+            options.gateway,
+            environment={name: os.environ[name] for name in kept if name in os.environ},
+            timeout_s=options.timeout_s,
+            logs=options.logs,
+            failure_logs=Path(args.outdir or ".", "dask-logs"),
+        ) as clusters,
+        _scratch(args),
+    ):
+        if needs_cluster:
+            clusters.begin()
+        from eoap_dask.cwl.tools import Session
+
+        session = Session(clusters, wants_container=options.docker or _names_an_engine(args))
+        if session.wants_container and needs_cluster and clusters.is_on_loopback and not args.custom_net:
+            logger.info("The Gateway is on this machine: containers share its network (--custom-net host)")
+            args.custom_net = "host"
+        with _stoppable(session):
+            code = _cwltool(args, session)
+    _conclude(code, session)
+
+
+def _parse(arguments: Sequence[str]) -> Namespace:
+    """Return cwltool's arguments, whose options may also follow the files."""
+    from cwltool.argparser import arg_parser
+
+    parser = arg_parser()
+    parser.prog = PROGRAM
+    given = [*os.environ.get("CWLTOOL_OPTIONS", "").split(), *arguments]
+    args: Namespace = parser.parse_args(given)
+    rest = list(args.job_order)
+    if len(rest) > 1 and not rest[0].startswith("-"):
+        before = given[: len(given) - len(rest) - 1]
+        options, unknown = parser.parse_known_args([*before, *rest[1:]])
+        if not unknown and not options.workflow:
+            args = options
+            args.workflow, args.job_order = given[len(before)], rest[:1]
+    if args.record_container_id:
+        args.cidfile_dir = args.cidfile_dir or str(Path.cwd())
+    del args.record_container_id
+    if args.version or args.print_supported_versions:
+        return args
+    if not args.workflow:
+        raise UsageError("Which workflow?", "Expected a CWL file and a job file.", f"Try {PROGRAM} --help.")
+    return args
+
+
+def _look(args: Namespace) -> bool:
+    """Refuse files that can't be meant, choose the process, and tell whether it needs a cluster.
+
+    What comes from elsewhere is left to cwltool.
+    """
+    if not args.workflow or args.version or args.print_supported_versions:
+        return False
+    place, name = urldefrag(args.workflow)
+    if urlsplit(place).scheme in {"http", "https"}:
+        return True
+    path = Path(urlsplit(place).path if place.startswith("file:") else place)
+    document = load(path)
+    process = document.process(name)
+    if "$graph" in document.data:
+        args.workflow = f"{path.resolve().as_uri()}#{id_of(process)}"
+    needs_cluster = _look_at_requirements(document)
+    if len(args.job_order) == 1 and "://" not in args.job_order[0] and args.job_order[0] != "-":
+        check_job(Path(args.job_order[0]), process, id_of(process) or path.name)
+    return needs_cluster and not _only_prints(args)
+
+
+def _look_at_requirements(document: Document) -> bool:
+    uses = document.uses()
+    for use in uses:
+        found = remarks(use.fields)
+        for remark in found:
+            if remark.is_fatal:
+                more = sum(one.is_fatal for one in found) - 1
+                raise UsageError(
+                    f"{use.where} {remark.text}{'' if remark.text.endswith('?') else '.'}",
+                    "",
+                    f"See eoap-dask cwl validate {document.path} for {more} more." if more else "",
+                )
+            logger.warning("{} {}.", use.where, remark.text)
+        if use.is_hint:
+            logger.warning(
+                "{} has {} in hints, on which calrissian fails: move it to requirements.", use.where, CWL_NAME
+            )
+    return bool(uses)
+
+
+def _only_prints(args: Namespace) -> bool:
+    """Whether cwltool is to print something and to run nothing."""
+    names = (
+        *("validate", "pack", "print_deps", "print_dot", "print_input_deps", "print_pre", "print_rdf"),
+        *("print_subgraph", "print_targets", "make_template", "tool_help"),
+    )
+    return any(getattr(args, name, False) for name in names)
+
+
+def _names_an_engine(args: Namespace) -> bool:
+    return bool(args.podman or args.singularity or args.user_space_docker_cmd or args.default_container)
+
+
+@contextmanager
+def _scratch(args: Namespace) -> Iterator[None]:
+    """Let cwltool's temporary directories be in one of ours, so that an interrupted run leaves none."""
+    from cwltool.utils import DEFAULT_TMP_PREFIX
+
+    is_kept = not args.rm_tmpdir or args.move_outputs == "leave" or args.cachedir
+    if is_kept or args.tmpdir_prefix != DEFAULT_TMP_PREFIX or getattr(args, "tmp_outdir_prefix", ""):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="eoap-dask-cwl-", ignore_cleanup_errors=True) as folder:
+        args.tmpdir_prefix, args.tmp_outdir_prefix = str(Path(folder, "tmp")), str(Path(folder, "out"))
+        yield
+
+
+def _cwltool(args: Namespace, session: Session) -> int:
+    from cwltool.context import LoadingContext, RuntimeContext
+    from cwltool.main import main
+    from cwltool.secrets import SecretStore
+
+    loading = LoadingContext(vars(args))
+    loading.construct_tool_object = session.make_tool
+    runtime = RuntimeContext(vars(args))
+    runtime.secret_store = SecretStore()
+    try:
+        return int(
+            main(
+                args=args,
+                loadingContext=loading,
+                runtimeContext=runtime,
+                custom_schema_callback=register_extension,
+                versionfunc=lambda: f"eoap-dask {__version__}, cwltool {version('cwltool')}",
+            )
+        )
+    except SystemExit as exc:  # from an option, or a job file that can't be parsed
+        return exc.code if isinstance(exc.code, int) else 1
+
+
+def _conclude(code: int, session: Session) -> None:
+    """Raise what became of the run, if it failed."""
+    if session.failures:
+        raise _explained(session.failures)
+    if code == _UNSUPPORTED:
+        raise StepFailedError("The workflow needs what cwltool doesn't have; see above.", exit_code=_UNSUPPORTED)
+    if code:
+        raise UsageError("cwltool refuses the workflow or its job; see above.", "", "Try --debug, which says more.")
+
+
+def _explained(failures: Sequence[Failure]) -> EoapError:
+    first = failures[0]
+    if len(failures) > 1:
+        logger.warning("{} steps failed: {}.", len(failures), ", ".join(one.step for one in failures))
+    if first.error is not None:
+        return first.error
+    who = f"Step {first.step}: {first.command}"
+    if first.returned is None:
+        what = f"{who} couldn't be started."
+    elif first.returned == 0:
+        what = f"{who} didn't give the outputs that were expected of it."
+    elif first.returned < 0:
+        what = f"{who} was killed by {signal.Signals(-first.returned).name}."
+    else:
+        meaning = _MEANINGS.get(first.exit_code, "") if first.command in APPLICATIONS else ""
+        what = f"{who} ended with exit code {first.exit_code}{f' ({meaning})' if meaning else ''}."
+    hint = f"The logs of its cluster are in {first.logs}." if first.logs else ""
+    return StepFailedError(what, "", hint, exit_code=first.exit_code)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Being stopped
+
+
+@contextmanager
+def _stoppable(session: Session) -> Iterator[None]:
+    """End the tools in order when a signal comes, let cwltool clean up, and only then do what the signal did before.
+
+    An exception in the middle of cwltool would leave its threads waiting for one another.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    finished = threading.Event()
+
+    def take(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        if not came:
+            came.append(number)
+            session.stopping.set()
+            threading.Thread(target=_end_tools, args=(session, finished), daemon=True, name="eoap-stop").start()
+
+    one: int
+    for one in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            before[one] = signal.signal(one, take)
+    try:
+        yield
+    finally:
+        finished.set()
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        if came and before[came[0]] is signal.SIG_DFL:
+            raise SystemExit(128 + came[0])
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _end_tools(session: Session, finished: threading.Event) -> None:
+    from cwltool.utils import processes_to_kill
+
+    session.clusters.abandon()
+    told: set[int] = set()
+    deadline = time.monotonic() + PATIENCE_S
+    while not finished.wait(0.05):
+        for process in list(processes_to_kill):
+            if process.poll() is not None:
+                continue
+            if process.pid not in told:
+                told.add(process.pid)
+                process.terminate()
+            elif time.monotonic() > deadline:
+                _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill a tool, and the container that it may be in."""
+    words = [str(one) for one in process.args] if isinstance(process.args, list) else []
+    for word in words:
+        if word.startswith("--cidfile=") and (engine := shutil.which(words[0])):
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                name = Path(word.removeprefix("--cidfile=")).read_text().strip()
+                subprocess.run([engine, "kill", name], capture_output=True, timeout=PATIENCE_S, check=False)
+    process.kill()
