@@ -22,6 +22,7 @@ from eoap_dask.__about__ import __version__
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.application import Application
 from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.registry import MOSAIC
 from eoap_dask.cog import ImageSpec
 from eoap_dask.dates import Period, check_range, parse_day, split_periods
 from eoap_dask.errors import BandError, NothingFoundError, UsageError
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from eoap_dask.engine import WrittenImage, WrittenUnit
     from eoap_dask.readers import Reader
 
-NAME = "cloudless-mosaic"
+NAME = MOSAIC.name
 
 _NUMBERS = re.compile(r"[-+\d.eE,\s]+")
 
@@ -466,7 +467,7 @@ def _nothing(request: Request) -> NothingFoundError:
 APPLICATION = Application(
     name=NAME,
     params=MosaicParams,
-    output_dir=Path("monthly-mosaic"),
+    output_dir=Path(MOSAIC.output_dir),
     understand=understand,
     find=find_items,
     plan=plan_mosaic,

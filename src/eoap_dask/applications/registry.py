@@ -42,8 +42,8 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Application:
-    """What everybody needs to know of an application."""
+class Entry:
+    """What everybody needs to know of an application, and what is known without importing it."""
 
     name: str
     """Of its command."""
@@ -57,7 +57,7 @@ class Application:
     package: Package
 
 
-MOSAIC = Application(
+MOSAIC = Entry(
     name="cloudless-mosaic",
     params=MosaicParams,
     title="Cloud-free Sentinel-2 mosaics",
@@ -73,5 +73,5 @@ MOSAIC = Application(
     ),
 )
 
-APPLICATIONS: dict[str, Application] = {one.name: one for one in (MOSAIC,)}
+APPLICATIONS: dict[str, Entry] = {one.name: one for one in (MOSAIC,)}
 """Every application, by the name of its command."""

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from eoap_dask.__about__ import __version__
+from eoap_dask.applications.registry import MOSAIC
 from eoap_dask.cli.cluster import cluster
 from eoap_dask.cli.cwl import cwl, run_cwl
 from eoap_dask.cli.demo import demo
@@ -54,7 +55,7 @@ def main() -> NoReturn:
 
 def cloudless_mosaic() -> NoReturn:
     """Run ``cloudless-mosaic``."""
-    _run(mosaic_command, "cloudless-mosaic")
+    _run(mosaic_command, MOSAIC.name)
 
 
 def _run(command: click.Command, name: str) -> NoReturn:

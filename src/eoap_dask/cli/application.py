@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from eoap_dask.cli.options import declared_options, picked, result_options, verbosity_options
+from eoap_dask.applications.registry import APPLICATIONS
+from eoap_dask.cli.options import cwl_option, declared_options, picked, result_options, verbosity_options
 from eoap_dask.params import RunOptions
 
 ENDING = """\b
@@ -60,6 +61,7 @@ def application_command(
         for add in (
             verbosity_options,
             result_options,
+            *([cwl_option(APPLICATIONS[name])] if name in APPLICATIONS else []),
             declared_options(RunOptions, output_dir=output_dir),
             declared_options(params),
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.registry import MOSAIC
 from eoap_dask.cli.application import application_command
 
 EXAMPLES = """\b
@@ -20,7 +20,7 @@ Examples:
 """
 
 
-@application_command("cloudless-mosaic", "cloudless_mosaic", MosaicParams, Path("monthly-mosaic"), EXAMPLES)
+@application_command(MOSAIC.name, "cloudless_mosaic", MOSAIC.params, Path(MOSAIC.output_dir), EXAMPLES)
 def command() -> None:
     """Make cloud-free Sentinel-2 mosaics, one per month, as Cloud-Optimized GeoTIFFs with a STAC catalog.
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from eoap_dask.applications.registry import Entry
 from eoap_dask.cli.types import key_value
 from eoap_dask.params import ENV_PREFIX, Declaration, declarations
 
@@ -76,6 +77,26 @@ def result_options(function: F) -> F:
         help="Print what would be done, and stop before any pixel is read.",
         envvar=f"{ENV_PREFIX}DRY_RUN",
     )(function)
+
+
+def cwl_option(application: Entry) -> Callable[[F], F]:
+    """Add --cwl, which prints the tool of an application as CWL."""
+
+    def show(context: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked and not context.resilient_parsing:
+            from eoap_dask.cwl.generate import to_text, tool
+
+            click.echo(to_text(tool(application), application), nl=False)
+            context.exit()
+
+    return click.option(
+        "--cwl",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Print this command as a tool of CWL, and stop. See also eoap-dask cwl.",
+    )
 
 
 def _option(name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any) -> Callable[[F], F]:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
+from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.requirement import ClusterSize
 from eoap_dask.errors import ClusterError, EoapError
 from eoap_dask.gateway.api import ClusterInfo, GatewayApi, Lease
@@ -65,6 +66,10 @@ class Clusters:
         Where the logs of each cluster are kept; by default those of failed steps alone, in ``failure_logs``.
     failure_logs
         Where the logs of failed steps are kept otherwise.
+    scratch
+        Where the files are that tools share with us; by default among the system's temporary ones.
+    guard
+        Told of clusters that would outlive us.
     """
 
     def __init__(
@@ -75,11 +80,15 @@ class Clusters:
         timeout_s: float = 300.0,
         logs: Path | None = None,
         failure_logs: Path = Path("dask-logs"),
+        scratch: Path | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._logs = logs
         self._failure_logs = failure_logs
+        self._scratch = scratch
+        self._guard = guard
         self._own = None if address else LocalGateway(idle_timeout_s=IDLE_TIMEOUT_S, environment=environment)
         self._stack = contextlib.ExitStack()
         self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eoap-private-gateway")
@@ -161,7 +170,7 @@ class Clusters:
             wanted["image"] = image
         with contextlib.ExitStack() as stack:
             lease = stack.enter_context(api.submitted(wanted))
-            stack.enter_context(self._noted(lease))
+            stack.enter_context(self._noted(lease, api))
             if self._abandoned:
                 raise _stopped(step)
             logger.info("{}: starting the Dask cluster {}, {}", step, lease.name, size)
@@ -171,7 +180,7 @@ class Clusters:
                 raise ClusterError(f"The Dask Gateway at {api.shown_address} allows no worker of {size}.", "", "")
             if allowed < size.workers:
                 logger.warning("{}: the Gateway allows {} of {} workers.", step, allowed, size.workers)
-            shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-dask-step-")))
+            shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-dask-step-", dir=self._scratch)))
             (shared / NAME_FILE).write_text(lease.name)
             yield StepCluster(
                 name=lease.name,
@@ -238,9 +247,12 @@ class Clusters:
         return api
 
     @contextmanager
-    def _noted(self, lease: Lease) -> Iterator[None]:
+    def _noted(self, lease: Lease, api: GatewayApi) -> Iterator[None]:
+        guard = self._guard if self._own is None else None  # a private Gateway ends with us
         with self._lock:
             self._leases.append(lease)
+        if guard is not None:
+            guard.add_cluster(lease.name, self._access(api))
         try:
             yield
         finally:

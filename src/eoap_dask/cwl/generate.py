@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.applications.registry import APPLICATIONS, Application
+from eoap_dask.applications.registry import APPLICATIONS, Entry
 from eoap_dask.cwl.describe import Input, inputs_of
 from eoap_dask.cwl.requirement import CWL_NAME, NAMESPACE
 from eoap_dask.cwl.software import IMAGE, software
@@ -35,7 +35,7 @@ _WIDTH = 110
 _MOST_INLINE = 88
 
 
-def package(application: Application, image: str | None = None) -> dict[str, Any]:
+def package(application: Entry, image: str | None = None) -> dict[str, Any]:
     """Return the application package: a workflow and its tool.
 
     Parameters
@@ -65,7 +65,7 @@ def package(application: Application, image: str | None = None) -> dict[str, Any
     return _document(application, [workflow, _tool(application, inputs, image)])
 
 
-def scattered(application: Application, image: str | None = None) -> dict[str, Any]:
+def scattered(application: Entry, image: str | None = None) -> dict[str, Any]:
     """Return the variant of an application package that makes one product for each value of a parameter.
 
     Each result gets the directory that the job names for it: runners can't hand over several of one name. That is
@@ -115,7 +115,7 @@ def scattered(application: Application, image: str | None = None) -> dict[str, A
     return _document(application, [workflow, _tool(application, inputs, image, name)])
 
 
-def tool(application: Application, image: str | None = None) -> dict[str, Any]:
+def tool(application: Entry, image: str | None = None) -> dict[str, Any]:
     """Return the tool of an application alone.
 
     Parameters
@@ -155,7 +155,7 @@ def files(image: str | None = None) -> dict[str, str]:
     return found
 
 
-def to_text(document: Mapping[str, Any], application: Application) -> str:
+def to_text(document: Mapping[str, Any], application: Entry) -> str:
     """Return a document as YAML, always the same text for the same document.
 
     Parameters
@@ -175,7 +175,7 @@ def to_text(document: Mapping[str, Any], application: Application) -> str:
     return _HEADER.format(name=application.name) + body
 
 
-def _document(application: Application, graph: list[dict[str, Any]]) -> dict[str, Any]:
+def _document(application: Entry, graph: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "cwlVersion": CWL_VERSION,
         "$namespaces": _namespaces(),
@@ -188,7 +188,7 @@ def _namespaces() -> dict[str, str]:
     return {"s": "https://schema.org/", "calrissian": f"{NAMESPACE}#"}
 
 
-def _surroundings(application: Application) -> dict[str, Any]:
+def _surroundings(application: Entry) -> dict[str, Any]:
     about = application.package
     return {
         "NetworkAccess": {"networkAccess": True},
@@ -201,7 +201,7 @@ def _surroundings(application: Application) -> dict[str, Any]:
     }
 
 
-def _workflow_output(application: Application, kind: str) -> dict[str, Any]:
+def _workflow_output(application: Entry, kind: str) -> dict[str, Any]:
     return {
         "type": kind,
         "label": "STAC catalog",
@@ -210,11 +210,11 @@ def _workflow_output(application: Application, kind: str) -> dict[str, Any]:
     }
 
 
-def _about_output(application: Application) -> str:
+def _about_output(application: Entry) -> str:
     return f"The directory that {application.name} made: a STAC catalog with its items and their assets."
 
 
-def _step(application: Application, wiring: dict[str, str]) -> dict[str, Any]:
+def _step(application: Entry, wiring: dict[str, str]) -> dict[str, Any]:
     return {
         "label": application.title,
         "doc": f"Runs {application.name} on a Dask cluster.",
@@ -224,9 +224,7 @@ def _step(application: Application, wiring: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _tool(
-    application: Application, inputs: list[Input], image: str | None, name: Input | None = None
-) -> dict[str, Any]:
+def _tool(application: Entry, inputs: list[Input], image: str | None, name: Input | None = None) -> dict[str, Any]:
     about = application.package
     output_dir = application.output_dir if name is None else f"$(inputs.{NAME})"
     taken = inputs if name is None else [name, *inputs]

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,7 +28,7 @@ from loguru import logger
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.applications.registry import APPLICATIONS
-from eoap_dask.cwl.document import Document, id_of, load
+from eoap_dask.cwl.document import Document, id_of, inputs_of, load
 from eoap_dask.cwl.jobs import check_job
 from eoap_dask.cwl.requirement import CWL_NAME, remarks
 from eoap_dask.cwl.validate import check_cwltool, register_extension
@@ -90,24 +90,29 @@ def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None) -> N
     args = _parse(arguments)
     needs_cluster = _look(args)
     from eoap_dask.cwl.clusters import Clusters
+    from eoap_dask.cwl.guard import Guard
 
     kept = args.preserve_environment or []
+    engine = ("podman" if args.podman else "docker") if options.docker or _names_an_engine(args) else ""
     with (
+        _scratch(args) as scratch,
+        Guard(scratch, engine) as guard,
         Clusters(
             options.gateway,
             environment={name: os.environ[name] for name in kept if name in os.environ},
             timeout_s=options.timeout_s,
             logs=options.logs,
             failure_logs=Path(args.outdir or ".", "dask-logs"),
+            scratch=scratch,
+            guard=guard,
         ) as clusters,
-        _scratch(args),
     ):
         if needs_cluster:
             clusters.begin()
         from eoap_dask.cwl.tools import Session
 
-        session = Session(clusters, wants_container=options.docker or _names_an_engine(args))
-        if session.wants_container and needs_cluster and clusters.is_on_loopback and not args.custom_net:
+        session = Session(clusters, wants_container=bool(engine))
+        if engine and needs_cluster and clusters.is_on_loopback and not args.custom_net:
             logger.info("The Gateway is on this machine: containers share its network (--custom-net host)")
             args.custom_net = "host"
         with _stoppable(session):
@@ -127,9 +132,15 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     if len(rest) > 1 and not rest[0].startswith("-"):
         before = given[: len(given) - len(rest) - 1]
         options, unknown = parser.parse_known_args([*before, *rest[1:]])
-        if not unknown and not options.workflow:
-            args = options
-            args.workflow, args.job_order = given[len(before)], rest[:1]
+        extra = [*unknown, *([options.workflow, *options.job_order] if options.workflow else [])]
+        if extra:
+            raise UsageError(
+                f"cwltool has no option {extra[0]}.",
+                "Expected its options, or nothing, after the job file.",
+                "Inputs go into the job file.",
+            )
+        args = options
+        args.workflow, args.job_order = given[len(before)], rest[:1]
     if args.record_container_id:
         args.cidfile_dir = args.cidfile_dir or str(Path.cwd())
     del args.record_container_id
@@ -156,9 +167,23 @@ def _look(args: Namespace) -> bool:
     if "$graph" in document.data:
         args.workflow = f"{path.resolve().as_uri()}#{id_of(process)}"
     needs_cluster = _look_at_requirements(document)
-    if len(args.job_order) == 1 and "://" not in args.job_order[0] and args.job_order[0] != "-":
-        check_job(Path(args.job_order[0]), process, id_of(process) or path.name)
+    _look_at_job(args.job_order, process, id_of(process) or path.name)
     return needs_cluster and not _only_prints(args)
+
+
+def _look_at_job(job: Sequence[str], process: Mapping[str, Any], name: str) -> None:
+    """Refuse inputs that aren't any: of a job file, or given as options."""
+    if len(job) == 1 and "://" not in job[0] and not job[0].startswith("-"):
+        check_job(Path(job[0]), process, name)
+    known = inputs_of(process)
+    given = [word.removeprefix("--").partition("=")[0] for word in job if word.startswith("--")]
+    unknown = [one for one in given if one not in known and one != "help"]
+    if unknown:
+        raise UsageError(
+            f"--{unknown[0]} is neither an option of cwltool nor an input of {name}.",
+            f"Expected {', '.join(known) or 'no inputs'}.",
+            "Where inputs are given as options, those of cwltool come before the CWL file.",
+        )
 
 
 def _look_at_requirements(document: Document) -> bool:
@@ -195,17 +220,16 @@ def _names_an_engine(args: Namespace) -> bool:
 
 
 @contextmanager
-def _scratch(args: Namespace) -> Iterator[None]:
-    """Let cwltool's temporary directories be in one of ours, so that an interrupted run leaves none."""
+def _scratch(args: Namespace) -> Iterator[Path]:
+    """Yield a directory of our own, and let cwltool's temporary ones be in it, so that a killed run leaves none."""
     from cwltool.utils import DEFAULT_TMP_PREFIX
 
     is_kept = not args.rm_tmpdir or args.move_outputs == "leave" or args.cachedir
-    if is_kept or args.tmpdir_prefix != DEFAULT_TMP_PREFIX or getattr(args, "tmp_outdir_prefix", ""):
-        yield
-        return
+    is_given = args.tmpdir_prefix != DEFAULT_TMP_PREFIX or args.tmp_outdir_prefix
     with tempfile.TemporaryDirectory(prefix="eoap-dask-cwl-", ignore_cleanup_errors=True) as folder:
-        args.tmpdir_prefix, args.tmp_outdir_prefix = str(Path(folder, "tmp")), str(Path(folder, "out"))
-        yield
+        if not is_kept and not is_given:
+            args.tmpdir_prefix, args.tmp_outdir_prefix = str(Path(folder, "tmp")), str(Path(folder, "out"))
+        yield Path(folder)
 
 
 def _cwltool(args: Namespace, session: Session) -> int:
@@ -277,12 +301,13 @@ def _stoppable(session: Session) -> Iterator[None]:
     came: list[int] = []
     before: dict[int, Any] = {}
     finished = threading.Event()
+    ender = threading.Thread(target=_end_tools, args=(session, finished), daemon=True, name="eoap-stop")
 
     def take(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
         if not came:
             came.append(number)
             session.stopping.set()
-            threading.Thread(target=_end_tools, args=(session, finished), daemon=True, name="eoap-stop").start()
+            ender.start()
 
     one: int
     for one in (signal.SIGINT, signal.SIGTERM):
@@ -292,6 +317,8 @@ def _stoppable(session: Session) -> Iterator[None]:
         yield
     finally:
         finished.set()
+        if came:
+            ender.join(PATIENCE_S)
         for one, handler in before.items():
             signal.signal(one, handler)
         if came and before[came[0]] is signal.SIG_DFL:
@@ -301,20 +328,28 @@ def _stoppable(session: Session) -> Iterator[None]:
 
 
 def _end_tools(session: Session, finished: threading.Event) -> None:
+    """Tell every tool to end, kill those that don't, and then what they left."""
+    import psutil
     from cwltool.utils import processes_to_kill
 
-    session.clusters.abandon()
-    told: set[int] = set()
+    families: dict[int, list[psutil.Process]] = {}
     deadline = time.monotonic() + PATIENCE_S
+    session.clusters.abandon()
     while not finished.wait(0.05):
         for process in list(processes_to_kill):
             if process.poll() is not None:
-                continue
-            if process.pid not in told:
-                told.add(process.pid)
+                for one in families.pop(process.pid, []):
+                    with contextlib.suppress(psutil.Error):
+                        one.kill()
+            elif process.pid not in families:
+                with contextlib.suppress(psutil.Error):
+                    families[process.pid] = psutil.Process(process.pid).children(recursive=True)
                 process.terminate()
             elif time.monotonic() > deadline:
                 _kill(process)
+    for one in [one for family in families.values() for one in family]:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.applications.registry import Application
+from eoap_dask.applications.registry import Entry
 
 IMAGE = "ghcr.io/eoap/eoap-dask"
 """Container image of tools and workers; its tag is the version of the package."""
@@ -14,7 +14,7 @@ CREATED = "2026-11-25"
 """When the packages were first made."""
 
 
-def software(application: Application) -> dict[str, Any]:
+def software(application: Entry) -> dict[str, Any]:
     """Return the metadata of an application package.
 
     Parameters

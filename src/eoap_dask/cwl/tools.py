@@ -5,6 +5,7 @@ Imported only where cwltool is there.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import sysconfig
@@ -182,8 +183,8 @@ class StepJob:
     def _find_our_commands(self) -> None:
         """Let a tool without a container find the commands of this installation first: its workers run it as well."""
         if isinstance(self, CommandLineJob):
-            own = sysconfig.get_path("scripts")
-            self.environment["PATH"] = f"{own}:{Path(sys.executable).parent}:{self.environment.get('PATH', '')}"
+            own = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
+            self.environment["PATH"] = os.pathsep.join(dict.fromkeys([*own, self.environment.get("PATH", "")]))
 
     def _size(self, asked: Mapping[str, Any]) -> ClusterSize:
         """Return what is asked for, expressions evaluated."""
