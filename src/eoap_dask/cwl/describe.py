@@ -39,7 +39,7 @@ class Input:
     @property
     def is_array(self) -> bool:
         """Whether it takes several values, each of which becomes an option."""
-        return isinstance(self.type, str) and self.type.endswith("[]")
+        return isinstance(self.type, str) and self.type.removesuffix("?").endswith("[]")
 
     def for_workflow(self) -> dict[str, Any]:
         """Return the workflow's input."""
@@ -60,8 +60,10 @@ class Input:
         if not self.binding:
             return {"type": self.type, **self._about()}
         if self.is_array:
-            items = {"type": "array", "items": self.type.removesuffix("[]"), "inputBinding": self.binding}
-            return {"type": items, **self._about(), "inputBinding": {"position": position}}
+            one = self.type.removesuffix("?").removesuffix("[]")
+            array = {"type": "array", "items": one, "inputBinding": self.binding}
+            kind = ["null", array] if self.type.endswith("?") else array
+            return {"type": kind, **self._about(), "inputBinding": {"position": position}}
         return {"type": self.type, **self._about(), "inputBinding": {"position": position, **self.binding}}
 
     def _about(self) -> dict[str, Any]:

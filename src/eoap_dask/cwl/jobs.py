@@ -49,11 +49,7 @@ def check_job(path: Path, process: Mapping[str, Any], name: str) -> None:
         )
     missing = sorted(key for key, is_needed in known.items() if is_needed and job.get(key) is None)
     if missing:
-        raise UsageError(
-            f"The job file {path} lacks {_listed(missing)}, which {name} needs.",
-            f"Expected {'it' if len(missing) == 1 else 'them'} beside {', '.join(sorted(given)) or 'nothing else'}.",
-            "",
-        )
+        raise UsageError(f"The job file {path} lacks {_listed(missing)}, which {name} needs.")
 
 
 def _is_about(key: str) -> bool:

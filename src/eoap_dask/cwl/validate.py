@@ -139,9 +139,13 @@ def check_schema(document: Document) -> list[Finding]:
                 context, uri = resolve_and_validate_document(context, fetched, uri)
                 make_tool(uri, context)
             except (SchemaSaladException, WorkflowException, ValueError) as exc:
-                found.append(Finding("error", document.path.name, f"isn't valid CWL: {_flat(str(exc))}"))
+                found.append(
+                    Finding("error", document.path.name, f"isn't valid CWL: {_leaves(str(exc), document.path)}")
+                )
             for line in said:
-                found.append(Finding("warning", document.path.name, f"makes cwltool say: {_flat(line)}"))
+                found.append(
+                    Finding("warning", document.path.name, f"makes cwltool say: {_leaves(line, document.path)}")
+                )
     return found
 
 
@@ -226,6 +230,12 @@ def _cwltool_says() -> Iterator[list[str]]:
     finally:
         for one, (handlers, propagates) in zip(loggers, before, strict=True):
             one.handlers, one.propagate = handlers, propagates
+
+
+def _leaves(text: str, path: Path) -> str:
+    """Return what a complaint of cwltool comes down to, without the branches that lead there."""
+    lines = re.sub(rf"\S*{re.escape(path.name)}(?=[:#])", path.name, text).splitlines()
+    return _flat(" ".join([line for line in lines if not re.search(r"checking (object|field|item)", line)] or lines))
 
 
 def _flat(text: str) -> str:
