@@ -86,12 +86,12 @@ $graph:
       stac:
         type: string
         label: STAC API
-        doc: STAC API to search.
+        doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
       items:
-        type: File?
+        type: string?
         label: Items
-        doc: Item collection (a file, such as the items.json of an earlier run) to use instead of searching.
+        doc: Items to use instead, such as the items.json of an earlier run, or whatever --stac takes.
       resolution:
         type: double
         label: Resolution
@@ -112,6 +112,11 @@ $graph:
         label: Max cloud cover
         doc: Only scenes with less cloud than this, in percent.
         default: 25
+      filter:
+        type: string
+        label: Filter
+        doc: Only items for which this is true, in CQL2 (text or JSON), whatever is searched.
+        default: ''
       period:
         type:
           type: enum
@@ -158,6 +163,7 @@ $graph:
           crs: crs
           max-items: max-items
           max-cloud-cover: max-cloud-cover
+          filter: filter
           period: period
           composite: composite
           cloud-mask: cloud-mask
@@ -253,15 +259,15 @@ $graph:
       stac:
         type: string
         label: STAC API
-        doc: STAC API to search.
+        doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
         inputBinding:
           position: 8
           prefix: --stac
       items:
-        type: File?
+        type: string?
         label: Items
-        doc: Item collection (a file, such as the items.json of an earlier run) to use instead of searching.
+        doc: Items to use instead, such as the items.json of an earlier run, or whatever --stac takes.
         inputBinding:
           position: 9
           prefix: --items
@@ -297,6 +303,14 @@ $graph:
         inputBinding:
           position: 13
           prefix: --max-cloud-cover
+      filter:
+        type: string
+        label: Filter
+        doc: Only items for which this is true, in CQL2 (text or JSON), whatever is searched.
+        default: ''
+        inputBinding:
+          position: 14
+          prefix: --filter
       period:
         type:
           type: enum
@@ -305,7 +319,7 @@ $graph:
         doc: One mosaic per calendar month.
         default: monthly
         inputBinding:
-          position: 14
+          position: 15
           prefix: --period
       composite:
         type:
@@ -315,7 +329,7 @@ $graph:
         doc: How the clear observations of a period become one.
         default: median
         inputBinding:
-          position: 15
+          position: 16
           prefix: --composite
       cloud-mask:
         type:
@@ -325,7 +339,7 @@ $graph:
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
         inputBinding:
-          position: 16
+          position: 17
           prefix: --cloud-mask
     outputs:
       stac-catalog:

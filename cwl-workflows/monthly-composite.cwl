@@ -79,12 +79,12 @@ $graph:
       stac:
         type: string
         label: STAC API
-        doc: STAC API to search.
+        doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
       items:
-        type: File?
+        type: string?
         label: Items
-        doc: Item collection (a file, such as the items.json of an earlier run) to use instead of searching.
+        doc: Items to use instead, such as the items.json of an earlier run, or whatever --stac takes.
       resolution:
         type: double
         label: Resolution
@@ -105,6 +105,11 @@ $graph:
         label: Max cloud cover
         doc: Only scenes with less cloud than this, in percent.
         default: 25
+      filter:
+        type: string
+        label: Filter
+        doc: Only items for which this is true, in CQL2 (text or JSON), whatever is searched.
+        default: ''
       period:
         type:
           type: enum
@@ -150,6 +155,7 @@ $graph:
           crs: crs
           max-items: max-items
           max-cloud-cover: max-cloud-cover
+          filter: filter
           period: period
           composite: composite
           cloud-mask: cloud-mask
@@ -239,15 +245,15 @@ $graph:
       stac:
         type: string
         label: STAC API
-        doc: STAC API to search.
+        doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
         inputBinding:
           position: 7
           prefix: --stac
       items:
-        type: File?
+        type: string?
         label: Items
-        doc: Item collection (a file, such as the items.json of an earlier run) to use instead of searching.
+        doc: Items to use instead, such as the items.json of an earlier run, or whatever --stac takes.
         inputBinding:
           position: 8
           prefix: --items
@@ -283,6 +289,14 @@ $graph:
         inputBinding:
           position: 12
           prefix: --max-cloud-cover
+      filter:
+        type: string
+        label: Filter
+        doc: Only items for which this is true, in CQL2 (text or JSON), whatever is searched.
+        default: ''
+        inputBinding:
+          position: 13
+          prefix: --filter
       period:
         type:
           type: enum
@@ -291,7 +305,7 @@ $graph:
         doc: One mosaic per calendar month.
         default: monthly
         inputBinding:
-          position: 13
+          position: 14
           prefix: --period
       composite:
         type:
@@ -301,7 +315,7 @@ $graph:
         doc: How the clear observations of a period become one.
         default: median
         inputBinding:
-          position: 14
+          position: 15
           prefix: --composite
       cloud-mask:
         type:
@@ -311,7 +325,7 @@ $graph:
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
         inputBinding:
-          position: 15
+          position: 16
           prefix: --cloud-mask
     outputs:
       stac-catalog:
