@@ -156,6 +156,7 @@ def _parquet_items(source: Path | bytes, start: date | None, end: date | None) -
 
 def _rows(file: pq.ParquetFile, start: date | None, end: date | None) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
+    import shapely
     from stac_geoparquet.arrow import stac_table_to_items
 
     for batch in file.iter_batches(batch_size=_BATCH_ROWS):
@@ -169,7 +170,7 @@ def _rows(file: pq.ParquetFile, start: date | None, end: date | None) -> Iterato
         try:
             for row in stac_table_to_items(pa.Table.from_batches([kept])):
                 yield _item(row)
-        except (AssertionError, AttributeError, KeyError, TypeError) as fault:
+        except (AssertionError, AttributeError, KeyError, TypeError, shapely.errors.ShapelyError) as fault:
             # what the library raises over columns of other types than the format says
             raise ValueError(f"it is no proper stac-geoparquet ({type(fault).__name__})") from None
 
@@ -232,7 +233,7 @@ def _present(value: Any) -> Any:
 
 
 def _short(text: str) -> str:
-    """Return a time without zeros at the end of its seconds, which the table added."""
-    head, dot, fraction = text.removesuffix("Z").partition(".")
+    """Return a time with milliseconds, or without, where the table added zeros: as most catalogues write it."""
+    head, _, fraction = text.removesuffix("Z").partition(".")
     fraction = fraction.rstrip("0")
-    return f"{head}{dot if fraction else ''}{fraction}Z"
+    return f"{head}.{fraction.ljust(3, '0')}Z" if fraction else f"{head}Z"

@@ -135,10 +135,11 @@ class Walk:
             href = url2pathname(urlsplit(href).path)
         elif "://" in href:
             return _plain(check_href(href, private_hosts=self.how.private_hosts))
+        # what a URL would encode, or follow with a fragment, may also be part of a name
+        bare = urldefrag(href).url
         try:
-            plain = Path(base).parent / href
-            decoded = Path(base).parent / unquote(href)
-            return str((plain if plain.exists() or not decoded.exists() else decoded).resolve())
+            names = [Path(base).parent / one for one in dict.fromkeys((href, unquote(href), bare, unquote(bare)))]
+            return str(next((name for name in names if name.exists()), names[0]).resolve())
         except (OSError, ValueError):  # too long for a name, a null byte
             raise self.how.refused(base, f"leads to {show_href(href)}, which can't be a file", _HINT) from None
 
