@@ -17,6 +17,7 @@ from pyproj import CRS
 
 from eoap_dask.errors import BandError, ItemError
 from eoap_dask.grid import project_bounds, transformer
+from eoap_dask.items import Item
 from eoap_dask.resample import Transform
 from eoap_dask.sensors import Sensor
 from eoap_dask.trust import check_href, redact
@@ -118,6 +119,26 @@ def without_duplicates(scenes: Sequence[Scene]) -> tuple[Scene, ...]:
         key = (scene.pass_key, scene.tile)
         newest[key] = max(newest.get(key, (0, 0)), scene.baseline)
     return tuple(s for s in scenes if not s.tile or s.baseline == newest[s.pass_key, s.tile])
+
+
+def seen_once(items: Iterable[Item]) -> tuple[Item, ...]:
+    """Drop items that are older processings of others, as `without_duplicates` does with scenes.
+
+    Parameters
+    ----------
+    items
+        STAC items as plain mappings.
+
+    Returns
+    -------
+    tuple
+        In the order in which they came.
+    """
+    named = [(item, pass_key(item), _tile_of(item), _baseline(item)) for item in items]
+    newest: dict[tuple[str, str], tuple[int, int]] = {}
+    for _, key, tile, baseline in named:
+        newest[key, tile] = max(newest.get((key, tile), (0, 0)), baseline)
+    return tuple(item for item, key, tile, baseline in named if not tile or baseline == newest[key, tile])
 
 
 def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor: Sensor) -> int:
@@ -226,14 +247,13 @@ def _read_scene(
             )
         mask = _source(item, classes, sensor, private_hosts, mask=True)
     properties = item.get("properties", {})
-    found = _product(item)
     key = pass_key(item)
     return Scene(
         id=str(item["id"]),
         href=_self_href(item),
         datetime=_datetime(item),
         pass_key=key,
-        tile=_tile(item) or (found[4] if found else ""),
+        tile=_tile_of(item),
         baseline=_baseline(item),
         bands=sources,
         mask=mask,
@@ -383,6 +403,12 @@ def _tile(item: Mapping[str, Any]) -> str:
         return str(properties["s2:mgrs_tile"])
     code = str(properties.get("grid:code", ""))
     return code.removeprefix("MGRS-").rjust(5, "0") if code.startswith("MGRS-") else ""
+
+
+def _tile_of(item: Mapping[str, Any]) -> str:
+    """Return the MGRS tile, as a property or the product's name tells it, or nothing."""
+    found = _product(item)
+    return _tile(item) or (found[4] if found else "")
 
 
 def _datetime(item: Mapping[str, Any]) -> datetime:
