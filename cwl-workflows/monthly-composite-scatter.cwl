@@ -89,9 +89,9 @@ $graph:
         doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
       items:
-        type: string?
+        type: File?
         label: Items
-        doc: Items to use instead, such as the items.json of an earlier run, or whatever --stac takes.
+        doc: File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.
       resolution:
         type: double
         label: Resolution
@@ -265,9 +265,9 @@ $graph:
           position: 8
           prefix: --stac
       items:
-        type: string?
+        type: File?
         label: Items
-        doc: Items to use instead, such as the items.json of an earlier run, or whatever --stac takes.
+        doc: File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.
         inputBinding:
           position: 9
           prefix: --items

@@ -34,8 +34,8 @@ class MosaicParams:
     )
     items: str | None = param(
         None,
-        "Items to use instead, such as the items.json of an earlier run, or whatever --stac takes.",
-        metavar="PATH|URL",
+        "File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.",
+        metavar="FILE",  # also in CWL, where it is staged in
     )
     resolution: float = param(100.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER")
     crs: str = param("auto", "CRS of the output; auto is the UTM zone that holds most of the area.", metavar="auto|CRS")
