@@ -166,10 +166,11 @@ def cluster_kind(cluster: str) -> Literal["local", "gateway", "scheduler"]:
     return "scheduler"
 
 
-def describe_client(client: Client) -> str:
-    """Return in a phrase how large a cluster is."""
-    size = size_of(client)
-    return f"{size.workers} worker{'' if size.workers == 1 else 's'} × {size.threads_per_worker} threads"
+def is_embedded(client: Client) -> bool:
+    """Tell whether a client's cluster consists of processes that this one has started, with its own software."""
+    from distributed import LocalCluster
+
+    return isinstance(client.cluster, LocalCluster)
 
 
 @contextmanager

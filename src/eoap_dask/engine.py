@@ -27,15 +27,20 @@ from eoap_dask.plan import Plan, UnitPlan
 from eoap_dask.render import Rendered, render_block
 from eoap_dask.trust import redact
 from eoap_dask.units import Failure
+from eoap_dask.watch import Watch
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, as_completed
 
     from eoap_dask.grid import Window
     from eoap_dask.publish import Publication
 
 IN_FLIGHT_BYTES = 512 << 20
 """What may be on its way back at once: on a Gateway it all passes through the scheduler."""
+PATIENCE_S = 300.0
+"""How long a cluster may be without workers."""
+TICK_S = 0.1
+"""How long to wait for a block before looking after the cluster."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,10 @@ class Engine:
         Gets every event.
     max_bad_scenes
         How many scenes that stay bad a unit may do without.
+    patience_s
+        How long the cluster may be without workers.
+    joined : callable
+        Called when workers have come that weren't there before; raises when these can't be worked with.
     """
 
     def __init__(
@@ -130,15 +139,21 @@ class Engine:
         finish: FinishUnit,
         listener: Listener,
         max_bad_scenes: int = 0,
+        *,
+        patience_s: float = PATIENCE_S,
+        joined: Callable[[], None] = lambda: None,
     ) -> None:
         self._plan, self._client, self._publication = plan, client, publication
         self._finish, self._listener, self._max_bad_scenes = finish, listener, max_bad_scenes
+        self._watch = Watch(client, patience_s, lambda size: self._tell("cluster", message=size), joined)
         self._outcome = Outcome()
         self._todo = deque(plan.units)
         self._numbers: Iterator[int] = iter(())
         self._current: _Progress | None = None
         self._open: dict[str, _Progress] = {}
         self._running: dict[Future[Any], tuple[_Progress, int]] = {}
+        self._suspects: deque[tuple[_Progress, int]] = deque()
+        self._alone: Future[Any] | None = None
         self._writing: dict[str, ThreadFuture[dict[str, Any]]] = {}
         self._attempts = count()
         self._done_blocks = 0
@@ -155,18 +170,22 @@ class Engine:
         Raises
         ------
         ClusterError
-            when the cluster goes away
+            when the cluster goes away, or has no workers for too long
         """
         from distributed import as_completed
 
         writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         try:
             results = as_completed(loop=self._client.loop, with_results=False)
-            for _ in range(self._in_flight()):
-                self._submit_next(results)
-            for future in results:
-                self._take(future, writer)
-                self._submit_next(results)
+            self._watch.look(at_once=True)
+            self._submit(results)
+            while self._running:
+                for future in self._finished(results):
+                    self._take(future, writer)
+                    self._submit(results)
+                self._watch.look()
+                self._submit(results)  # there may be more workers now
+                self._collect_written()
             for key in list(self._writing):
                 self._collect(key)
         finally:
@@ -179,10 +198,18 @@ class Engine:
                     self._publication.unit_done(key)
         return self._outcome
 
+    def _finished(self, results: as_completed) -> list[Future[Any]]:
+        """Return the blocks that are done, after a moment where there are none."""
+        with results.thread_condition:
+            if not results.has_ready():
+                results.thread_condition.wait(TICK_S)
+        # those that were cancelled with their unit come as well
+        return [future for future in results.next_batch(block=False) if future in self._running]
+
     def _in_flight(self) -> int:
         recipe = self._plan.units[0].recipe
         per_block = recipe.block**2 * sum(spec.pixel_bytes for spec in recipe.images)
-        slots = self._plan.size.slots
+        slots = self._watch.slots or self._plan.size.slots
         return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // per_block)))
 
     def _next_block(self) -> tuple[_Progress, int] | None:
@@ -199,23 +226,45 @@ class Engine:
     def _is_open(self, progress: _Progress) -> bool:
         return self._open.get(progress.plan.unit.key) is progress
 
-    def _submit_next(self, results: Any) -> None:
-        found = self._next_block()
-        if found is None:
+    def _submit(self, results: as_completed) -> None:
+        """Send blocks until enough are under way."""
+        if self._alone in self._running:
             return
+        while len(self._running) < self._in_flight():
+            found = self._next_block()
+            if found is None:
+                break
+            self._send(found, results)
+        if not self._running and (suspect := self._next_suspect()) is not None:
+            self._alone = self._send(suspect, results, alone=True)
+
+    def _send(self, found: tuple[_Progress, int], results: as_completed, *, alone: bool = False) -> Future[Any]:
         progress, number = found
+        if alone:  # what it depends on may have been lost with it
+            progress.recipe.release()
+            progress.recipe = self._send_recipe(progress.plan)
         future = self._client.submit(
             render_block, progress.recipe, number, key=f"render-{progress.recipe.key}-{number}", pure=False
         )
         self._running[future] = found
         results.add(future)
+        return future
+
+    def _next_suspect(self) -> tuple[_Progress, int] | None:
+        while self._suspects:
+            progress, number = self._suspects.popleft()
+            if self._is_open(progress):
+                return progress, number
+        return None
+
+    def _send_recipe(self, planned: UnitPlan) -> Future[Any]:
+        # a task, not scattered data: a worker that dies takes scattered data with it for good
+        key = f"recipe-{planned.unit.key}-{planned.digest[:12]}-{uuid4().hex[:8]}"
+        return self._client.submit(bytes, planned.recipe.pack(), key=key, pure=False)
 
     def _begin(self, planned: UnitPlan) -> _Progress:
         key = planned.unit.key
-        # a task, not scattered data: a worker that dies takes scattered data with it for good
-        recipe = self._client.submit(
-            bytes, planned.recipe.pack(), key=f"recipe-{key}-{planned.digest[:12]}-{uuid4().hex[:8]}", pure=False
-        )
+        recipe = self._send_recipe(planned)
         folder = self._publication.unit_dir(key)
         scratch = self._publication.scratch / f"{key}.{next(self._attempts)}"
         images = {s.name: Cog(s, planned.recipe.stack.geobox, scratch) for s in planned.recipe.images}
@@ -239,7 +288,7 @@ class Engine:
             self._do_without(progress, Failure(key, exc.what, exc.item_id, exc.asset, exc.href, exc.attempts))
             return
         except _LostBlockError as exc:
-            self._fail(progress, Failure(key, str(exc)))
+            self._suspect(progress, number, future, exc)
             return
         except OSError as exc:
             self._fail(progress, Failure(key, f"Writing failed: {exc.strerror or exc}."))
@@ -254,11 +303,19 @@ class Engine:
         self._outcome.blocks = self._done_blocks
         self._tell("block-done", key)
         if not progress.waiting:
+            self._watch.look(at_once=True)  # nothing is kept of a worker that we haven't looked at
             del self._open[key]
             progress.recipe.release()
             self._writing[key] = writer.submit(self._write, progress)
-            for other in [k for k, f in self._writing.items() if f.done()]:
-                self._collect(other)
+
+    def _suspect(self, progress: _Progress, number: int, future: Future[Any], error: _LostBlockError) -> None:
+        """Put a block aside whose workers died, until it has a cluster of its own; there, it is to blame."""
+        if future is self._alone:
+            self._fail(progress, Failure(progress.plan.unit.key, str(error)))
+            return
+        # Dask blames every block that was on the worker, and gives each up after some deaths
+        self._suspects.append((progress, number))
+        self._tell("block-retried", progress.plan.unit.key, f"Workers died while they had block {number}.")
 
     def _result(self, future: Future[Any]) -> Rendered:
         from distributed import KilledWorker
@@ -294,6 +351,10 @@ class Engine:
         finally:
             for cog in progress.images.values():
                 cog.close()
+
+    def _collect_written(self) -> None:
+        for key in [k for k, f in self._writing.items() if f.done()]:
+            self._collect(key)
 
     def _collect(self, key: str) -> None:
         future = self._writing.pop(key)

@@ -19,10 +19,11 @@ EVENTS_FILE = "events.jsonl"
 
 EventKind = Literal[
     "run",  # a run begins: blocks_total blocks in all
-    "cluster",  # the cluster is there: message says which
+    "cluster",  # the cluster is there, or has grown or shrunk: message says how large it is
     "unit-skipped",  # it was finished before
     "unit-started",
     "unit-retried",  # it begins again, without a scene that stayed bad
+    "block-retried",  # workers died while they had it: it is tried again when nothing else runs beside it
     "block-done",
     "unit-done",
     "unit-failed",

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,13 +19,14 @@ from loguru import logger
 
 from eoap_dask import stac
 from eoap_dask.__about__ import __version__
-from eoap_dask.cluster import cluster_kind, describe_client, existing_client, open_client, size_of
+from eoap_dask.cluster import is_embedded, open_client, size_of
 from eoap_dask.cog import MEDIA_TYPE
 from eoap_dask.engine import Engine, FinishUnit, Outcome, WrittenImage
 from eoap_dask.errors import EoapError, OutputError, UnitsFailedError, UsageError
 from eoap_dask.events import EVENTS_FILE, Event, EventFile, Listener
 from eoap_dask.fileio import dump_json, sha256_of, write_json
-from eoap_dask.gateway.evidence import collect_logs, performance_report
+from eoap_dask.gateway.evidence import Evidence, evidence, performance_report
+from eoap_dask.gateway.versions import check_versions
 from eoap_dask.logs import log_to
 from eoap_dask.params import RunOptions
 from eoap_dask.publish import Publication, identity
@@ -229,9 +231,14 @@ def _carry_out(
         try:
             with open_client(options, plan.size, client, publication.scratch) as active:
                 rest = rest.sized(size_of(active), options)
-                tell(Event("cluster", blocks_total=rest.blocks, message=describe_client(active)))
-                with _evidence(active, options, publication.root / "logs"):
-                    outcome = Engine(rest, active, publication, finish, tell, options.max_bad_scenes).run()
+                with _evidence(active, options, publication.root / "logs") as kept_if_bad:
+                    engine = Engine(
+                        *(rest, active, publication, finish, tell, options.max_bad_scenes),
+                        patience_s=options.cluster_timeout,
+                        joined=_version_check(active, options),
+                    )
+                    outcome = engine.run()
+                    kept_if_bad.is_wanted = bool(outcome.failures)
         except BaseException as exc:
             what = exc.what if isinstance(exc, EoapError) else type(exc).__name__
             tell(Event("end", blocks_total=rest.blocks, message=what))
@@ -241,17 +248,25 @@ def _carry_out(
 
 
 @contextmanager
-def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[None]:
-    """Collect logs of a cluster elsewhere when work on it fails, and a performance report when asked for."""
+def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[Evidence]:
+    """Collect what a cluster elsewhere knows when not all goes well, and a performance report when asked for.
+
+    An embedded cluster has nothing to say that isn't in our own log.
+    """
     with ExitStack() as stack:
         if options.performance_report is not None:
             stack.enter_context(performance_report(client, options.performance_report))
-        try:
-            yield
-        except Exception:
-            if existing_client(options.cluster) is None and cluster_kind(options.cluster) != "local":
-                collect_logs(client, directory)
-            raise
+        if is_embedded(client):
+            yield Evidence(is_wanted=False)
+        else:
+            yield stack.enter_context(evidence(client, directory))
+
+
+def _version_check(client: Client, options: RunOptions) -> Callable[[], None]:
+    """Return what is to be done when workers have joined; those of an embedded cluster are of our own making."""
+    if is_embedded(client):
+        return lambda: None
+    return partial(check_versions, client, options.allow_version_mismatch)
 
 
 def _adopt(plan: Plan, options: RunOptions, publication: Publication) -> dict[str, dict[str, Any]]:

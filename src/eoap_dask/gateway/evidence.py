@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,42 @@ if TYPE_CHECKING:
 LOG_LINES = 10_000
 TIMEOUT_S = 30.0
 MOST_WORKERS = 256
+REPORT = "performance-report.html"
+
+
+@dataclass
+class Evidence:
+    """Whether what is collected is kept."""
+
+    is_wanted: bool
+    """Set it where the work came to its end, but not all of it went well."""
+
+
+@contextmanager
+def evidence(client: Client, directory: Path) -> Iterator[Evidence]:
+    """Keep logs and performance report of what happens in the context where it fails, or that is set; else nothing.
+
+    Not where somebody stops us, who wants to be gone; and nothing here is a reason to fail.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    directory
+        Of `collect_logs`' files and of ``performance-report.html``; made if need be.
+
+    Yields
+    ------
+    Evidence
+    """
+    with performance_report(client, directory / REPORT, when="failure") as kept:
+        try:
+            yield kept
+        except Exception:
+            kept.is_wanted = True
+            raise
+        finally:
+            if kept.is_wanted:
+                collect_logs(client, directory)
 
 
 def collect_logs(client: Client, directory: Path) -> list[Path]:
@@ -36,7 +73,9 @@ def collect_logs(client: Client, directory: Path) -> list[Path]:
         ``scheduler.log``, and per worker ``worker-….log`` and ``nanny-….log`` (it tells of memory and restarts), as
         many as were written; without secrets.
     """
-    written = []
+    written: list[Path] = []
+    if client.status != "running":  # to ask would only mean to wait
+        return written
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, lines in _logs(client):
@@ -49,24 +88,30 @@ def collect_logs(client: Client, directory: Path) -> list[Path]:
 
 
 @contextmanager
-def performance_report(client: Client, path: Path, when: Literal["always", "failure"] = "always") -> Iterator[None]:
+def performance_report(client: Client, path: Path, when: Literal["always", "failure"] = "always") -> Iterator[Evidence]:
     """Write distributed's performance report of what happens in the context; never a reason to fail.
 
     Parameters
     ----------
     client : distributed.Client
     path
-        Of an HTML file. Its directory exists when the context ends.
+        Of an HTML file.
     when
-        ``failure`` only when the context is left by an exception.
+        ``failure`` only when the context is left by an exception, or is told that it is wanted.
+
+    Yields
+    ------
+    Evidence
     """
     report = _begin_report(client, path)
-    failed = True
+    kept = Evidence(when == "always")
     try:
-        yield
-        failed = False
+        yield kept
+    except Exception:
+        kept.is_wanted = True
+        raise
     finally:
-        if report is not None and (failed or when == "always"):
+        if report is not None and kept.is_wanted and client.status == "running":
             _end_report(client, report, path)
 
 
@@ -85,6 +130,7 @@ def _begin_report(client: Client, path: Path) -> Any:
 
 def _end_report(client: Client, report: Any, path: Path) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with client.as_current():
             report.__exit__(None, None, None)
     except Exception as exc:  # noqa: BLE001
