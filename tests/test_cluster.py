@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -204,6 +205,13 @@ def test_size_of() -> None:
             time.sleep(0.05)
         with pytest.raises(ClusterError, match="no workers"):
             size_of(client)
+
+
+@pytest.mark.cluster
+def test_workers_do_not_profile_where_that_may_stop_them_for_ever() -> None:
+    with local_client(SMALL) as client:
+        (profiles,) = client.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks).values()
+    assert profiles == (sys.version_info >= (3, 12))
 
 
 @pytest.mark.cluster

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from eoap_dask.params import RunOptions
 
 START_TIMEOUT_S = 60
+PROFILES = sys.version_info >= (3, 12)
+"""Whether workers may look at what their threads do, every 10 ms. In Python 3.11 a garbage collection in that moment
+can stop the whole process for ever (CPython gh-106883, dask/distributed 8616)."""
 MIN_WORKER_BYTES = 256 << 20
 """A worker process needs most of this before it has read a pixel."""
 
@@ -87,6 +91,7 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
     settings: dict[str, Any] = {
         "distributed.worker.memory.target": False,  # results are small and go to the client at once: nothing to spill
         "distributed.worker.memory.spill": False,
+        **({} if PROFILES else {"distributed.worker.profile.enabled": False}),
         "distributed.admin.large-graph-warning-threshold": "100MB",
     }
     with contextlib.ExitStack() as stack:

@@ -166,3 +166,8 @@ def test_importing_the_client_side_needs_no_server() -> None:
         "sys.exit(' '.join({'dask_gateway_server', 'dask', 'dask_gateway', 'distributed'} & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_workers_do_not_profile_where_that_may_stop_them_for_ever(shared_cluster: RunningCluster) -> None:
+    found = shared_cluster.client.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks)
+    assert set(found.values()) == {sys.version_info >= (3, 12)}

@@ -24,6 +24,7 @@ from dask_gateway_server.backends.db_base import JobStatus
 from dask_gateway_server.backends.local import UnsafeLocalBackend
 from dask_gateway_server.options import Float, Options, String
 
+from eoap_dask.cluster import PROFILES
 from eoap_dask.errors import UsageError
 from eoap_dask.gateway.memory import parse_memory
 from eoap_dask.gateway.server import PASSWORD_VARIABLE, SETTINGS_VARIABLE, USER, ServerSettings
@@ -84,7 +85,10 @@ def configure(config: Any) -> None:
     config.ClusterConfig.worker_cmd = [sys.executable, "-m", "distributed.cli.dask_worker"]
     config.ClusterConfig.scheduler_memory = SCHEDULER_MEMORY
     config.ClusterConfig.idle_timeout = settings.idle_timeout_s
-    config.ClusterConfig.environment = settings.environment
+    config.ClusterConfig.environment = {
+        **({} if PROFILES else {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}),
+        **settings.environment,
+    }
     if settings.max_cores is not None:
         config.ClusterConfig.cluster_max_cores = settings.max_cores + 1  # the scheduler counts as one
     if settings.max_memory is not None:

@@ -6,9 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
-
-import tenacity
+from typing import TypeVar
 
 from eoap_dask.errors import UsageError
 
@@ -87,30 +85,24 @@ def insist(
         the client.
     """
     ends = time.monotonic() + retry.deadline_s
-
-    def failed(state: tenacity.RetryCallState) -> NoReturn:
-        last = None if state.outcome is None else state.outcome.exception()
-        assert isinstance(last, Exception)  # noqa: S101 - tenacity calls this after one of `faults`
-        raise give_up(last, state.attempt_number)
-
-    def attempt() -> T:
-        number = int(retrying.statistics["attempt_number"])
-        return action(Attempt(number, max(ends - time.monotonic(), 0.001)))
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(faults),
-        stop=tenacity.stop_after_attempt(retry.attempts) | tenacity.stop_before_delay(retry.deadline_s),
-        wait=_pauses(retry.backoff_s),
-        retry_error_callback=failed,
-    )
-    return retrying(attempt)
+    number = 1
+    # Not tenacity: each of its objects holds a threading.local, and in Python 3.11 a worker stops for ever when one is
+    # collected while Dask's profiler looks at the threads (CPython gh-106883): one run in ten did.
+    while True:
+        left = ends - time.monotonic()
+        try:
+            return action(Attempt(number, max(left, 0.001)))
+        except faults as exc:
+            fault = exc
+        pause = _pause(retry, number)
+        if number >= retry.attempts or time.monotonic() + pause >= ends:
+            break
+        time.sleep(pause)
+        number += 1
+    raise give_up(fault, number)  # outside of `except`: without context
 
 
-def _pauses(backoff_s: float) -> Callable[[tenacity.RetryCallState], float]:
+def _pause(retry: Retry, number: int) -> float:
     """Return twice as long a pause each time; at random, lest all readers come back in the same moment."""
-
-    def pause(state: tenacity.RetryCallState) -> float:
-        doubled = float(backoff_s * 2 ** (state.attempt_number - 1))
-        return min(doubled, MAX_PAUSE_S) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-
-    return pause
+    doubled = float(retry.backoff_s * 2 ** (number - 1))
+    return min(doubled, MAX_PAUSE_S) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
