@@ -228,8 +228,11 @@ def _carry_out(
         tell(Event("unit-skipped", key, 0, rest.blocks))
     outcome = Outcome()
     if rest.units:
+        from eoap_dask.profiler import end_dangerous_profiler
+
         try:
             with open_client(options, plan.size, client, publication.scratch) as active:
+                end_dangerous_profiler(active)
                 rest = rest.sized(size_of(active), options)
                 with _evidence(active, options, publication.root / "logs") as kept_if_bad:
                     engine = Engine(
