@@ -3,19 +3,21 @@
 It asks for the frames of all threads a hundred times a second. With Python 3.11 that may collect garbage while it
 holds a lock which a thread that starts needs as well (python/cpython#106883, dask/distributed#8616): the worker stands
 still for good, and whoever waits for it. Our tasks start threads. Seen in two of seventeen runs on a busy machine.
+Clusters that we start don't profile in the first place; workers of others drop their profiler before our first task.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from eoap_dask.cluster import PROFILES
+
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
-IS_DANGEROUS = sys.version_info[:2] == (3, 11)
+IS_DANGEROUS = not PROFILES
 CALLBACKS = ("profile", "profile-cycle")
 
 
