@@ -14,9 +14,11 @@ from eoap_dask.__about__ import __version__
 
 if TYPE_CHECKING:
     from eoap_dask.aoi import Aoi, parse_aoi
+    from eoap_dask.applications.bai import burned_area_map
     from eoap_dask.applications.cloudless_mosaic import cloudless_mosaic
-    from eoap_dask.applications.parameters import MosaicParams
+    from eoap_dask.applications.parameters import BurnedAreaParams, MosaicParams
     from eoap_dask.errors import EoapError, GridMismatchError
+    from eoap_dask.fires import burned_area
     from eoap_dask.indices import (
         bai,
         dnbr,
@@ -41,6 +43,7 @@ logger.disable("eoap_dask")  # a library is silent until a program asks it to sp
 
 _PLACES = {
     "Aoi": "aoi",
+    "BurnedAreaParams": "applications.parameters",
     "EoapError": "errors",
     "GridMismatchError": "errors",
     "ItemSet": "itemset",
@@ -48,6 +51,8 @@ _PLACES = {
     "Run": "produce",
     "RunOptions": "params",
     "bai": "indices",
+    "burned_area": "fires",
+    "burned_area_map": "applications.bai",
     "cloudless_mosaic": "applications.cloudless_mosaic",
     "composite": "lazy",
     "dnbr": "indices",
@@ -70,6 +75,7 @@ _PLACES = {
 
 __all__ = [
     "Aoi",
+    "BurnedAreaParams",
     "EoapError",
     "GridMismatchError",
     "ItemSet",
@@ -78,6 +84,8 @@ __all__ = [
     "RunOptions",
     "__version__",
     "bai",
+    "burned_area",
+    "burned_area_map",
     "cloudless_mosaic",
     "composite",
     "dnbr",

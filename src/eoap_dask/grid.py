@@ -174,6 +174,37 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
             "Try --crs auto.",
         )
     _check_scale(resolution, parsed, unit, max(east - west, north - south), code)
+    return _snapped((west, south, east, north), name, resolution, unit)
+
+
+def grid_over(bounds: tuple[float, float, float, float], crs: str, resolution: float) -> GeoBox:
+    """Return the grid over some bounds of its own CRS, expanded to multiples of the resolution from the CRS origin.
+
+    Parameters
+    ----------
+    bounds
+        Left, bottom, right, top.
+    crs
+        Any CRS.
+    resolution
+        Side of a pixel in units of the CRS.
+
+    Raises
+    ------
+    GridError
+        when the resolution doesn't suit CRS or bounds
+    """
+    if not (math.isfinite(resolution) and resolution > 0):
+        raise GridError(f"A resolution of {resolution:g} can't be used.", "Expected a number above 0.", "")
+    west, south, east, north = bounds
+    parsed = parse_crs(crs)
+    unit = "degrees" if parsed.is_geographic else "units"
+    _check_scale(resolution, parsed, unit, max(east - west, north - south), crs)
+    return _snapped(bounds, crs, resolution, unit)
+
+
+def _snapped(bounds: tuple[float, float, float, float], name: str, resolution: float, unit: str) -> GeoBox:
+    west, south, east, north = bounds
 
     def down(value: float) -> int:
         return math.floor(value / resolution + _EDGE_TOLERANCE_PX)
@@ -192,6 +223,43 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
     from affine import Affine
 
     return GeoBox((height, width), Affine(resolution, 0.0, left * resolution, 0.0, -resolution, top * resolution), name)
+
+
+MOST_DISTORTION = 0.01
+"""By how much areas on a grid may differ from those on the ground; UTM stays below 0.2 %."""
+
+
+def check_areas(geobox: GeoBox) -> None:
+    """Refuse a grid on which areas aren't those on the ground.
+
+    Raises
+    ------
+    GridError
+    """
+    from pyproj import Proj
+
+    name = crs_name(geobox)
+    crs = parse_crs(name)
+    left, bottom, right, top = grid_bounds(geobox)
+    scales = [math.inf]
+    if crs.is_projected:
+        places = [(x, y) for x in (left, (left + right) / 2, right) for y in (bottom, (bottom + top) / 2, top)]
+        degrees = [transformer(name, "EPSG:4326").transform(x, y) for x, y in places]
+        scales = [float(Proj(crs).get_factors(lon, lat).areal_scale) for lon, lat in degrees]
+    worst = max(scales, key=lambda scale: abs(scale - 1))
+    if not abs(worst - 1) <= MOST_DISTORTION:
+        how = f"off by {100 * abs(worst - 1):.0f} %" if math.isfinite(worst) else "no areas"
+        raise GridError(
+            f"Areas in {name} are {how} there.",
+            "Expected a CRS in which hectares can be counted.",
+            "Try --crs auto, or an equal-area CRS such as EPSG:3035 in Europe.",
+        )
+
+
+def pixel_hectares(geobox: GeoBox) -> float:
+    """Return the area of a pixel in hectares, on a grid that `check_areas` accepts."""
+    metres = float(parse_crs(crs_name(geobox)).axis_info[0].unit_conversion_factor)
+    return abs(float(geobox.transform.a * geobox.transform.e)) * metres**2 / 10_000
 
 
 def _check_scale(resolution: float, crs: CRS, unit: str, extent: float, code: str) -> None:

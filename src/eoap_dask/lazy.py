@@ -112,6 +112,7 @@ def load(
     crs: str = "auto",
     clip: bool = True,
     cloud_mask: Literal["scl", "none"] = "scl",
+    also_mask: Sequence[Literal["water", "snow"]] = (),
     raw: bool = False,
     stac: str | None = None,
     chunks: Mapping[str, int] | None = None,
@@ -137,6 +138,8 @@ def load(
         Leave nothing outside the shape of the area; its box is always left.
     cloud_mask
         ``scl`` adds the variable ``cloud_mask``; ``none`` doesn't read the scene classification.
+    also_mask
+        ``water``, ``snow``: classes that ``cloud_mask`` counts as unseen as well.
     raw
         Give the stored numbers instead of reflectance.
     stac
@@ -171,6 +174,8 @@ def load(
         )
     if cloud_mask not in ("scl", "none"):
         raise UsageError(f"cloud_mask can't be {cloud_mask!r}.", "Expected scl or none.")
+    if not set(also_mask) <= {"water", "snow"}:
+        raise UsageError(f"also_mask can't be {list(also_mask)}.", "Expected water, snow, or both.")
     bands = (bands,) if isinstance(bands, str) else tuple(bands)
     if not bands or len(set(bands)) < len(bands):
         raise BandError(f"The bands {list(bands)} can't be loaded.", "Expected at least one, and each once.")
@@ -194,11 +199,16 @@ def load(
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], name, bounds)])
     if not passes:
         raise NothingFoundError("No item touches the grid.", f"Expected items over {bounds} in {name}.")
+    dropped = {*sensor.mask_dropped}
+    dropped |= {
+        *(sensor.mask_water if "water" in also_mask else ()),
+        *(sensor.mask_snow if "snow" in also_mask else ()),
+    }
     stack = Stack(
         geobox=geobox,
         passes=passes,
         bands=len(bands),
-        dropped_classes=sensor.mask_dropped if cloud_mask == "scl" else None,
+        dropped_classes=tuple(sorted(dropped)) if cloud_mask == "scl" else None,
         clip_wkb=None if shape is None else shapely.to_wkb(shape),
         reader=GdalReader(items.signer(hosts)),
     )

@@ -36,6 +36,8 @@ class Declaration:
     """For a switch: the flag that turns it off."""
     flag: str = ""
     """Name of the option where it isn't the field's."""
+    aliases: tuple[str, ...] = ()
+    """Further spellings of the option, without dashes before them."""
 
 
 def param(default: Any, help: str, **about: Any) -> Any:  # noqa: A002 - click's word

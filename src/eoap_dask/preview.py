@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ _GAP = 28
 _MAX_PANEL = 752
 _MAX_COLUMNS = 4
 _CHECK = 12
+_KEY = 34
 
 _PAPER = (255, 255, 255)
 _INK = (28, 32, 38)
@@ -75,7 +77,13 @@ def write_thumbnail(path: Path, rgb: Picture, max_px: int = 512) -> Path:
 
 
 def contact_sheet(
-    path: Path, panels: Sequence[tuple[str, Picture]], title: str, subtitle: str = "", footer: str = ""
+    path: Path,
+    panels: Sequence[tuple[str, Picture]],
+    title: str,
+    subtitle: str = "",
+    footer: str = "",
+    legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
+    pixel_m: float = 0.0,
 ) -> Path:
     """Write one PNG with pictures side by side, each with its caption.
 
@@ -92,6 +100,11 @@ def contact_sheet(
         Below the title, in grey; may be empty.
     footer
         Below the panels, small (an attribution, say); may be empty.
+    legend : sequence of (str, (red, green, blue))
+        What colours mean, below the panels.
+    pixel_m
+        Metres along a side of the first picture's pixels: draws a scale bar that holds for pictures of its size; 0
+        draws none.
 
     Returns
     -------
@@ -119,7 +132,10 @@ def contact_sheet(
     head = _MARGIN + 46 + (34 if subtitle else 0) + 18
     captions = [64 if any("\n" in caption for caption, _ in row) else 38 for row in rows]
     heights = [max(size[0] for size in row) + 10 + text for row, text in zip(sizes, captions, strict=True)]
-    height = head + sum(heights) + (len(rows) - 1) * 12 + (36 if footer else 0) + _MARGIN - 12
+    bar = _scale_bar(pixel_m * panels[0][1].shape[2] / sizes[0][0][1]) if pixel_m else None
+    keys = _keys(legend, width - 2 * _MARGIN, 0 if bar is None else bar[0] + 130)
+    lines = max(keys[-1][1] + 1 if keys else 0, 1 if bar else 0)
+    height = head + sum(heights) + (len(rows) - 1) * 12 + lines * _KEY + (36 if footer else 0) + _MARGIN - 12
 
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -140,9 +156,41 @@ def contact_sheet(
             if second:
                 _text(draw, (left, floor + 40), second, 19, _FAINT, side)
         top += row_height + 12
+    if bar is not None:
+        length, label = bar
+        left, middle = _MARGIN, top + 8
+        draw.line([(left, middle - 6), (left, middle), (left + length, middle), (left + length, middle - 6)], _INK, 2)
+        _text(draw, (left + length + 12, middle - 14), label, 19, _INK, 110)
+    for (place, line), (label, colour) in zip(keys, legend, strict=True):
+        corner = (_MARGIN + place, top + line * _KEY - 6)
+        draw.rectangle((*corner, corner[0] + 22, corner[1] + 18), fill=colour, outline=_FRAME)
+        _text(draw, (corner[0] + 32, corner[1] - 2), label, 19, _INK, width)
     if footer:
         _text(draw, (_MARGIN, height - _MARGIN - 4), footer, 18, _FAINT, width - 2 * _MARGIN)
     return _write_png(path, sheet)
+
+
+def _scale_bar(metres_per_px: float) -> tuple[int, str]:
+    """Return the length of a scale bar on the sheet, some 80 to 200 pixels, and its label."""
+    metres = 80 * metres_per_px
+    power = 10 ** math.floor(math.log10(metres))
+    metres = next(step * power for step in (1, 2, 5, 10) if step * power >= metres)
+    return round(metres / metres_per_px), f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
+
+
+def _keys(legend: Sequence[tuple[str, Any]], width: int, taken: int) -> list[tuple[int, int]]:
+    """Return where the entries of a legend begin, and on which line; the first line begins after what is taken."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(19)
+    places, at, line = [], taken, 0
+    for label, _ in legend:
+        needed = 32 + round(font.getlength(_settable(label))) + 24
+        if at and at + needed > width:
+            at, line = 0, line + 1
+        places.append((at, line))
+        at += needed
+    return places
 
 
 def shrink(rgb: Picture, factor: int) -> Picture:

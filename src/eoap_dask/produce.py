@@ -312,20 +312,34 @@ def image_asset(
     title: str,
     roles: tuple[str, ...],
     bands: tuple[stac.BandRecord, ...],
+    expression: str = "",
 ) -> stac.AssetRecord:
-    """Return the record of an image that was written on a grid."""
+    """Return the record of an image that was written on a grid; `expression` is its formula, as Python has it."""
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
     transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
     return stac.AssetRecord(
-        key, image.path.name, title, MEDIA_TYPE, roles, bands, image.size, image.sha256, shape, transform
+        key,
+        image.path.name,
+        title,
+        MEDIA_TYPE,
+        roles,
+        bands,
+        image.size,
+        image.sha256,
+        shape,
+        transform,
+        ("python", expression) if expression else None,
     )
 
 
 def thumbnail_asset(path: Path) -> stac.AssetRecord:
     """Return the record of a thumbnail."""
-    return stac.AssetRecord(
-        "thumbnail", path.name, "Thumbnail", stac.PNG, ("thumbnail",), size=path.stat().st_size, sha256=sha256_of(path)
-    )
+    return file_asset("thumbnail", path, "Thumbnail", stac.PNG, ("thumbnail",))
+
+
+def file_asset(key: str, path: Path, title: str, media_type: str, roles: tuple[str, ...]) -> stac.AssetRecord:
+    """Return the record of a file that isn't on the grid."""
+    return stac.AssetRecord(key, path.name, title, media_type, roles, size=path.stat().st_size, sha256=sha256_of(path))
 
 
 def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, float] | None:
@@ -370,7 +384,8 @@ def _as_declared(name: str, value: Any, default: Any) -> Any:
     """Return a value as its field has it, for callers that don't come through Click."""
     try:
         if isinstance(default, tuple):
-            return (value,) if isinstance(value, str) else tuple(str(one) for one in value)
+            kind = type(default[0]) if default else str
+            return (kind(value),) if isinstance(value, str) else tuple(kind(one) for one in value)
         if isinstance(default, int | float) and not isinstance(default, bool):
             return type(default)(value)
     except (TypeError, ValueError):

@@ -214,13 +214,18 @@ def select_asset(item: Mapping[str, Any], wanted: str, sensor: Sensor) -> str | 
     return named[0] if named else None
 
 
-def footprint_touches(source: Source, crs: str, bounds: tuple[float, float, float, float]) -> bool:
-    """Tell whether a source's outline and some bounds of another CRS share ground; errs on the side of yes."""
+def source_bounds(source: Source) -> tuple[float, float, float, float]:
+    """Return left, bottom, right, top of a source in its own CRS."""
     height, width = source.shape
     a, b, c, d, e, f = source.transform
     corners = [(c + a * x + b * y, f + d * x + e * y) for x, y in ((0, 0), (width, 0), (width, height), (0, height))]
-    left, right = min(x for x, _ in corners), max(x for x, _ in corners)
-    bottom, top = min(y for _, y in corners), max(y for _, y in corners)
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def footprint_touches(source: Source, crs: str, bounds: tuple[float, float, float, float]) -> bool:
+    """Tell whether a source's outline and some bounds of another CRS share ground; errs on the side of yes."""
+    left, bottom, right, top = source_bounds(source)
     projected = project_bounds(bounds, crs, source.crs)  # to the source, where its outline is straight
     if projected is None:
         return True

@@ -23,8 +23,11 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 PNG = "image/png"
 JSON = "application/json"
 GEOJSON = "application/geo+json"
+PARQUET = "application/vnd.apache.parquet"
+CSV = "text/csv"
 
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
+CLASSIFICATION = _EXTENSION.format("classification/v2.0.0")
 EO = _EXTENSION.format("eo/v2.0.0")
 FILE = _EXTENSION.format("file/v2.1.0")
 PROCESSING = _EXTENSION.format("processing/v1.2.0")
@@ -58,6 +61,26 @@ _SUMMARISED = ("platform", "constellation", "instruments", "gsd", "proj:code", "
 
 
 @dataclass(frozen=True)
+class ClassRecord:
+    """One class of a band of classes (classification extension)."""
+
+    value: int
+    """As it is stored."""
+    name: str
+    """For machines: letters, digits, ``-`` and ``_``."""
+    title: str
+    """A phrase for people."""
+    description: str = ""
+    """What belongs to the class."""
+    color_hint: str = ""
+    """``RRGGBB``."""
+    nodata: bool = False
+    """Whether it means that nothing is known."""
+    pixels: int | None = None
+    """How many there are; None where nobody counted."""
+
+
+@dataclass(frozen=True)
 class BandRecord:
     """One band of an asset, as it is stored."""
 
@@ -79,6 +102,8 @@ class BandRecord:
     """See `scale`."""
     statistics: Mapping[str, float] | None = None
     """`minimum`, `maximum`, `mean`, `stddev`, `valid_percent`, of stored values; only finite ones."""
+    classes: tuple[ClassRecord, ...] = ()
+    """What the stored values mean, where they are classes."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +318,9 @@ def build_collection(
         "type": "Collection",
         "stac_version": STAC_VERSION,
         "stac_extensions": [
-            extension for extension in _extensions(summaries, item_assets) if extension in (EO, PROJECTION, RASTER)
+            extension
+            for extension in _extensions(summaries, item_assets)
+            if extension in (CLASSIFICATION, EO, PROJECTION, RASTER)
         ],
         "id": collection_id,
         "title": title,
@@ -645,6 +672,20 @@ def _band(band: BandRecord) -> dict[str, Any]:
         "eo:common_name": band.common_name if band.common_name in EO_COMMON_NAMES else None,
         "raster:scale": band.scale,
         "raster:offset": band.offset,
+        "classification:classes": [_class(one) for one in band.classes] or None,
+    }
+    return {key: content for key, content in fields.items() if content is not None}
+
+
+def _class(record: ClassRecord) -> dict[str, Any]:
+    fields = {
+        "value": record.value,
+        "name": record.name,
+        "title": record.title,
+        "description": record.description or None,
+        "color_hint": record.color_hint or None,
+        "nodata": record.nodata or None,
+        "count": record.pixels,
     }
     return {key: content for key, content in fields.items() if content is not None}
 
@@ -704,6 +745,7 @@ def _extensions(properties: Mapping[str, Any], assets: Mapping[str, Mapping[str,
             names.update(band)
     prefixes = {name.partition(":")[0] for name in names if ":" in name or name == "renders"}
     known = {
+        "classification": CLASSIFICATION,
         "eo": EO,
         "file": FILE,
         "processing": PROCESSING,
@@ -726,6 +768,13 @@ def _summaries(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: summaries[key] for key in _SUMMARISED if summaries.get(key)}
 
 
+def _uncounted(band: dict[str, Any]) -> dict[str, Any]:
+    classes = band.get("classification:classes")
+    if classes is None:
+        return band
+    return {**band, "classification:classes": [{k: v for k, v in one.items() if k != "count"} for one in classes]}
+
+
 def _item_assets(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the assets of a key have in common: everything but place, size and statistics."""
     kept = ("title", "type", "roles", "bands")
@@ -736,7 +785,7 @@ def _item_assets(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 found[key] = {name: asset[name] for name in kept if name in asset}
                 if "bands" in asset:
                     found[key]["bands"] = [
-                        {name: content for name, content in band.items() if name != "statistics"}
+                        _uncounted({name: content for name, content in band.items() if name != "statistics"})
                         for band in asset["bands"]
                     ]
     return found

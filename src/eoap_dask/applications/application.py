@@ -21,7 +21,6 @@ from eoap_dask.plan import Plan
 from eoap_dask.produce import Run, apply_changes, plan_states, produce
 from eoap_dask.publish import check_output
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.trust import private_hosts_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -37,7 +36,12 @@ class Request(Protocol):
 
     @property
     def params(self) -> Any:
-        """What was asked for; its field `stac` names the catalogue that the user trusts."""
+        """What was asked for."""
+        ...
+
+    @property
+    def private_hosts(self) -> frozenset[str]:
+        """Hosts on private networks that the user named, so that catalogues may lead there."""
         ...
 
 
@@ -50,7 +54,7 @@ class Application(Generic[P, R]):
 
     name: str
     params: type[P]
-    """Dataclass of what decides the product; it has a field `stac`."""
+    """Dataclass of what decides the product."""
     output_dir: Path
     """Where the product goes unless somebody says otherwise."""
     understand: Callable[[P], R]
@@ -99,7 +103,7 @@ class Application(Generic[P, R]):
         wanted, options = apply_changes(params or self.params(), options or default, changes or {})
         request, items, plan = self._prepare(wanted, options, client)
         # where signing fails, no unit could be made
-        items.signer(private_hosts_of(request.params.stac)).sign(plan.units[0].unit.scenes[0].bands[0].href)
+        items.signer(request.private_hosts).sign(plan.units[0].unit.scenes[0].bands[0].href)
         return produce(
             plan,
             items,
@@ -129,8 +133,7 @@ class Application(Generic[P, R]):
         EoapError
             as `run` would before its first block
         """
-        hosts = private_hosts_of(request.params.stac)
-        plan = self.plan(request, items, GdalReader(items.signer(hosts), options.retry()))
+        plan = self.plan(request, items, GdalReader(items.signer(request.private_hosts), options.retry()))
         tiles = -(-int(plan.geobox.shape[0]) // TILE) * -(-int(plan.geobox.shape[1]) // TILE)
         return plan.sized(expected_size(options, client, len(plan.units) * tiles), options)
 

@@ -51,3 +51,68 @@ class MosaicParams:
         "Drop clouds and shadows pixel by pixel by the scene classification, or not.",
         choices=("scl", "none"),
     )
+
+
+@dataclass(frozen=True)
+class BurnedAreaParams:
+    """What decides a map of burned area. The defaults are a part of the Dixie fire in California."""
+
+    pre_fire_url: str = param(
+        "",
+        "STAC item of a scene before the fire, instead of --pre-date and a search.",
+        metavar="URL|FILE",
+        aliases=("pre_fire_url",),
+    )
+    post_fire_url: str = param(
+        "",
+        "STAC item of a scene after the fire, instead of --post-date and a search.",
+        metavar="URL|FILE",
+        aliases=("post_fire_url",),
+    )
+    pre_date: str = param("2021-07-13", "Last day before the fire, as YYYY-MM-DD.", metavar="DATE")
+    post_date: str = param("2021-08-12", "First day after the fire.", metavar="DATE")
+    window_days: int = param(
+        20,
+        "How many days up to --pre-date, and from --post-date on, are searched for the clearest pass.",
+        metavar="N",
+    )
+    aoi: Any = param(
+        "",
+        "Area of interest: west,south,east,north in degrees, or GeoJSON or WKT, as text or file, or any vector file. "
+        "[default: what both items show; for a search, a small area in California]",
+        metavar="BBOX|GEOJSON|FILE",
+    )
+    clip: bool = param(True, "Cut to the shape of the area, or keep its bounding box.", negative="no-clip")
+    thresholds: tuple[float, ...] = param(
+        (-0.25, -0.1, 0.1, 0.27, 0.44, 0.66),
+        "dNBR at which the second to the last class of severity begin, six times; burned is what is in the last four.",
+        metavar="DNBR",
+        multiple=True,
+        flag="threshold",
+    )
+    min_area_ha: float = param(
+        1.0, "Burned areas smaller than this have no perimeter, in hectares; 0 outlines every pixel.", metavar="HA"
+    )
+    force: bool = param(False, "Compare scenes of different sensors.", negative="no-force")
+    collection: str = param("sentinel-2-l2a", "STAC collection, for a search.", metavar="ID")
+    stac: str = param(
+        PLANETARY_COMPUTER,
+        "What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.",
+        metavar="URL|PATH",
+    )
+    items: str | None = param(
+        None,
+        "File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.",
+        metavar="FILE",  # also in CWL, where it is staged in
+    )
+    resolution: float = param(10.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER")
+    crs: str = param(
+        "auto",
+        "CRS of the output, in which areas are true; auto is the UTM zone that holds most of the area.",
+        metavar="auto|CRS",
+    )
+    max_items: int = param(1000, "At most this many items are looked at; reaching it is said.", metavar="N")
+    max_cloud_cover: float = param(60.0, "Only scenes with less cloud than this, in percent.", metavar="PERCENT")
+    filter: str = param(
+        "", "Only items for which this is true, in CQL2 (text or JSON), whatever is searched.", metavar="CQL2"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.parameters import BurnedAreaParams, MosaicParams
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,12 @@ class Package:
     """How an application is wrapped for platforms that run CWL."""
 
     id: str
-    """Of the workflow, and the stem of its file."""
+    """Of the workflow: another than the command's name, which is the tool's."""
     step: str
     """Of its one step; clusters name pods after it."""
     keywords: tuple[str, ...]
+    file: str = ""
+    """Stem of its file, where that isn't `id`."""
     worker_cores: int = 2
     worker_memory: str = "4G"
     cluster_max_cores: int = 8
@@ -73,5 +75,26 @@ MOSAIC = Entry(
     ),
 )
 
-APPLICATIONS: dict[str, Entry] = {one.name: one for one in (MOSAIC,)}
+BAI = Entry(
+    name="bai",
+    params=BurnedAreaParams,
+    title="Burned area from Sentinel-2",
+    summary="Compares two Sentinel-2 scenes, one before and one after a fire, and writes burn indices, classes of burn "
+    "severity, perimeters and hectares, with a STAC catalog.",
+    output_dir="burned-area",
+    package=Package(
+        id="burned-area",
+        file="bai",
+        step="compare",
+        keywords=("Sentinel-2", "burned area", "burn severity", "BAI", "dNBR", "wildfire", "STAC", "COG", "Dask"),
+        docs={
+            "aoi": "West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text. "
+            "Empty: what both items show, or for a search a small area in California.",
+            "pre-fire-url": "URL of the STAC item of a scene before the fire; empty: pre-date and a search.",
+            "post-fire-url": "URL of the STAC item of a scene after the fire; empty: post-date and a search.",
+        },
+    ),
+)
+
+APPLICATIONS: dict[str, Entry] = {one.name: one for one in (MOSAIC, BAI)}
 """Every application, by the name of its command."""

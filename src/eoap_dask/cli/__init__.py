@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.applications.registry import MOSAIC
+from eoap_dask.applications.registry import BAI, MOSAIC
+from eoap_dask.cli.bai import command as bai_command
 from eoap_dask.cli.cluster import cluster
 from eoap_dask.cli.cwl import cwl, run_cwl
 from eoap_dask.cli.demo import demo
@@ -40,6 +41,7 @@ def cli() -> None:
 
 
 cli.add_command(mosaic_command)
+cli.add_command(bai_command)
 cli.add_command(status)
 cli.add_command(cluster)
 cli.add_command(gateway)
@@ -56,6 +58,11 @@ def main() -> NoReturn:
 def cloudless_mosaic() -> NoReturn:
     """Run ``cloudless-mosaic``."""
     _run(mosaic_command, MOSAIC.name)
+
+
+def bai() -> NoReturn:
+    """Run ``bai``."""
+    _run(bai_command, BAI.name)
 
 
 def _run(command: click.Command, name: str) -> NoReturn:

@@ -27,6 +27,7 @@ _TYPES: dict[str, Any] = {
     "Path | None": click.Path(path_type=Path),
     "tuple[tuple[str, str], ...]": key_value,
     "tuple[str, ...]": str,
+    "tuple[float, ...]": float,
 }
 
 
@@ -108,11 +109,12 @@ def _option(name: str, field: dataclasses.Field[Any], declared: Declaration, def
     kind = click.Choice(declared.choices) if declared.choices else _TYPES[str(field.type)]
     return click.option(
         flag,
+        *(f"--{alias}" for alias in declared.aliases),
         name,
         type=kind,
         default=list(default) if declared.multiple else default,
         multiple=declared.multiple,
         metavar=declared.metavar or None,
-        show_default=default is not None,
+        show_default=default not in (None, ""),
         **common,
     )

@@ -149,9 +149,10 @@ def files(image: str | None = None) -> dict[str, str]:
     """
     found = {}
     for application in APPLICATIONS.values():
-        found[f"{application.package.id}.cwl"] = to_text(package(application, image), application)
+        stem = application.package.file or application.package.id
+        found[f"{stem}.cwl"] = to_text(package(application, image), application)
         if application.package.scatter:
-            found[f"{application.package.id}-scatter.cwl"] = to_text(scattered(application, image), application)
+            found[f"{stem}-scatter.cwl"] = to_text(scattered(application, image), application)
     return found
 
 

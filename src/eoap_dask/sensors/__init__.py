@@ -41,7 +41,16 @@ class Sensor:
     mask_nodata: int
     mask_dropped: tuple[int, ...]
     """Classes of the scene classification that are not a clear view of the ground."""
+    mask_water: tuple[int, ...]
+    """Classes of water."""
+    mask_snow: tuple[int, ...]
+    """Classes of snow and ice."""
     mask_resolution_m: float
+
+    @property
+    def not_land(self) -> tuple[int, ...]:
+        """Classes that are not a clear view of ground that plants could grow on."""
+        return tuple(sorted({*self.mask_dropped, *self.mask_water, *self.mask_snow}))
 
     def band(self, wanted: str) -> SensorBand | None:
         """Return the band with this common name, own name or asset key, if there is one."""
@@ -94,5 +103,7 @@ def _parse(table: dict) -> Sensor:  # type: ignore[type-arg]
         mask_assets=tuple(mask["assets"]),
         mask_nodata=mask["nodata"],
         mask_dropped=tuple(mask["dropped"]),
+        mask_water=tuple(mask["water"]),
+        mask_snow=tuple(mask["snow"]),
         mask_resolution_m=mask["resolution_m"],
     )

@@ -1,0 +1,539 @@
+"""bai: what burned between two Sentinel-2 scenes, how badly, and how much of it.
+
+Read it from the top: understand → find a pair → plan → finish → describe. Rendering and publishing are everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import shapely
+from loguru import logger
+
+from eoap_dask import stac
+from eoap_dask.__about__ import __version__
+from eoap_dask.aoi import Aoi, parse_aoi
+from eoap_dask.applications.application import Application
+from eoap_dask.applications.parameters import BurnedAreaParams
+from eoap_dask.burn_report import BurnReport, report_on, write_report
+from eoap_dask.cog import ImageSpec
+from eoap_dask.comparison import check_pair, common_ground
+from eoap_dask.dates import parse_day
+from eoap_dask.errors import NothingFoundError, UsageError
+from eoap_dask.grid import (
+    check_areas,
+    crs_name,
+    grid_bounds,
+    grid_for,
+    grid_over,
+    pixel_hectares,
+    project_aoi,
+)
+from eoap_dask.kernels.mask import SHARE_DIVISOR
+from eoap_dask.kernels.pixels import NO_NUMBER, VISUAL_WHITE
+from eoap_dask.kernels.severity import NODATA, SeverityClass, severity_classes
+from eoap_dask.pairs import DayWindow, clearest_pass
+from eoap_dask.params import RunOptions, as_json, check_choices
+from eoap_dask.plan import Plan, UnitPlan, is_aligned
+from eoap_dask.preview import write_thumbnail
+from eoap_dask.produce import (
+    LEFT_OUT,
+    VALID_PERCENT,
+    Run,
+    band_statistics,
+    file_asset,
+    image_asset,
+    thumbnail_asset,
+)
+from eoap_dask.query import Query
+from eoap_dask.render import ALGORITHM, Recipe
+from eoap_dask.scenes import Pass, Scene, footprint_touches, group_passes, read_scenes
+from eoap_dask.science.burn import BANDS, BURN_VERSION, NBR_PER_UNIT, PICKS, RDNBR_PER_UNIT, Burn
+from eoap_dask.sensors import Sensor, sensor_for
+from eoap_dask.stac_search import check_source, explain_nothing, find_items, item_from_url
+from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
+from eoap_dask.trust import private_hosts_of
+from eoap_dask.units import Unit, digest, digest_parts
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.engine import WrittenImage, WrittenUnit
+    from eoap_dask.events import Listener
+    from eoap_dask.itemset import ItemSet
+    from eoap_dask.readers import Reader
+
+NAME = "bai"
+EXAMPLE_AOI = "-121.23,40.02,-121.05,40.16"
+"""Part of the Dixie fire of 2021, where `BurnedAreaParams` look by default."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Parameters, understood: what `BurnedAreaParams` say, checked without contacting anything."""
+
+    params: BurnedAreaParams
+    aoi: Aoi | None
+    """None where the two scenes decide."""
+    before: DayWindow
+    """When to look for the scene before the fire."""
+    after: DayWindow
+    classes: tuple[SeverityClass, ...]
+
+    @property
+    def by_url(self) -> bool:
+        """Whether the scenes were named."""
+        return bool(self.params.pre_fire_url)
+
+    @property
+    def private_hosts(self) -> frozenset[str]:
+        """Hosts on private networks that the user named."""
+        params = self.params
+        named = (params.stac, params.items or "", params.pre_fire_url, params.post_fire_url)
+        return frozenset().union(*(private_hosts_of(url) for url in named))
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The parameters as JSON-like values; an area as the GeoJSON that it is."""
+        return {**as_json(self.params), "aoi": None if self.aoi is None else self.aoi.geojson}
+
+
+def understand(params: BurnedAreaParams) -> Request:
+    """Check parameters without contacting anything.
+
+    Raises
+    ------
+    UsageError
+        with its subclasses, for whatever can't be meant
+    """
+    check_choices(params)
+    if bool(params.pre_fire_url) != bool(params.post_fire_url):
+        missing = "post" if params.pre_fire_url else "pre"
+        raise UsageError(
+            f"There is no --{missing}-fire-url.",
+            "Expected both items, or none and dates.",
+            f"Name the scene {'after' if missing == 'post' else 'before'} the fire as well.",
+        )
+    if params.window_days < 0 or params.min_area_ha < 0:
+        raise UsageError(
+            f"--window-days {params.window_days} and --min-area-ha {params.min_area_ha:g} can't be.",
+            "Expected 0 or more.",
+        )
+    try:
+        classes = severity_classes(params.thresholds)
+    except ValueError:
+        raise UsageError(
+            f"The thresholds {', '.join(f'{t:g}' for t in params.thresholds)} can't be used.",
+            "Expected six rising numbers of dNBR.",
+            "Try --threshold six times, or leave it out: -0.25 -0.1 0.1 0.27 0.44 0.66.",
+        ) from None
+    before, after = parse_day(params.pre_date), parse_day(params.post_date)
+    if before >= after:
+        raise UsageError(
+            f"The last day before the fire, {before}, isn't before the first day after it, {after}.",
+            "Expected --pre-date before --post-date.",
+            "Swap them, perhaps.",
+        )
+    check_source(params.stac)
+    window = timedelta(days=params.window_days)
+    text = params.aoi or ("" if params.pre_fire_url else EXAMPLE_AOI)
+    aoi = parse_aoi(text) if text else None
+    if aoi is not None:
+        check_areas(grid_for(aoi, params.crs, params.resolution))
+    return Request(
+        params=params,
+        aoi=aoi.boxed() if aoi is not None and not params.clip else aoi,
+        before=DayWindow(before, before - window, before),
+        after=DayWindow(after, after, after + window),
+        classes=classes,
+    )
+
+
+def find_pair(request: Request) -> ItemSet:
+    """Return the items of the pass before the fire and of the one after it.
+
+    Raises
+    ------
+    NothingFoundError
+        when a search finds no pass before, or none after
+    UsageError
+        when the two named items can't be compared
+    SearchError
+    """
+    params = request.params
+    if request.by_url:
+        before = item_from_url(params.pre_fire_url, option="--pre-fire-url")
+        after = item_from_url(params.post_fire_url, option="--post-fire-url")
+        check_pair(before.features[0], after.features[0], force=params.force)
+        return before.merged(after)
+    logger.info("Searching {} for {}", params.items or params.stac, params.collection)
+    before, after = (_clearest(request, window) for window in (request.before, request.after))
+    check_pair(before.features[0], after.features[0], force=params.force)
+    return before.merged(after)
+
+
+def _clearest(request: Request, window: DayWindow) -> ItemSet:
+    """Return the items of the clearest pass in a window."""
+    params, aoi = request.params, request.aoi
+    assert aoi is not None  # noqa: S101 - understand() has seen to it
+    query = Query(
+        params.collection, aoi, window.first, window.last, params.max_cloud_cover, params.max_items, params.filter
+    )
+    source = params.items or params.stac
+    when = "before the fire" if window is request.before else "after the fire"
+    found = find_items(source, query, option="--items" if params.items else "--stac")
+    if not len(found):
+        raise NothingFoundError(
+            f"No items of {params.collection} {when}, {window}, over {aoi.source}.",
+            explain_nothing(source, query),
+            "Or try a larger --window-days.",
+        )
+    if found.truncated:
+        logger.warning("The search {} was cut at {} items. Try a larger --max-items.", when, params.max_items)
+    choice = clearest_pass(found.features, aoi, window, when)
+    logger.info("{}: {}", when.capitalize(), choice.why)
+    return replace(found, features=choice.items)
+
+
+def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
+    """Return what will be done. Reads no pixels.
+
+    Raises
+    ------
+    BandError, ItemError, HrefError, GridError, UsageError
+    """
+    params = request.params
+    sensors = [sensor_for(str(item.get("collection") or params.collection)) for item in items]
+    scenes: list[Scene] = []
+    for sensor in dict.fromkeys(sensors):
+        own = [item for item, of in zip(items, sensors, strict=True) if of == sensor]
+        scenes += read_scenes(own, BANDS, sensor, cloud_mask=True, private_hosts=request.private_hosts)
+    passes = group_passes(scenes)
+    if len(passes) != 2:
+        raise UsageError(
+            f"The items {', '.join(s.id for s in scenes)} are of {len(passes)} pass{'es' if len(passes) > 1 else ''} "
+            "of the satellite.",
+            "Expected one before the fire and one after it.",
+            "Name items of two dates.",
+        )
+    geobox = _grid(request, passes)
+    check_areas(geobox)
+    for one in passes:
+        if not any(footprint_touches(s.bands[0], crs_name(geobox), grid_bounds(geobox)) for s in one.scenes):
+            raise UsageError(
+                f"The scene {one.scenes[0].id} of {one.datetime:%Y-%m-%d} doesn't touch the area.",
+                "Expected two scenes over it.",
+                "Check --aoi, or name other items.",
+            )
+    unit = _unit(passes)
+    planned = _plan_unit(request, reader, unit, geobox, sensors[0])
+    if planned.reprojected:
+        crss = sorted({s.bands[0].crs for s in unit.scenes})
+        logger.warning("Scenes are in {}: they are resampled to {}.", " and ".join(crss), crs_name(geobox))
+    return Plan(application=NAME, params=request.json, geobox=geobox, units=(planned,), empty=())
+
+
+def _grid(request: Request, passes: Sequence[Pass]) -> GeoBox:
+    params = request.params
+    if request.aoi is not None:
+        return grid_for(request.aoi, params.crs, params.resolution)
+    crs = passes[0].scenes[0].bands[0].crs if params.crs == "auto" else params.crs
+    return grid_over(common_ground(passes, crs), crs, params.resolution)
+
+
+def _unit(passes: Sequence[Pass]) -> Unit:
+    before, after = passes
+    return Unit(
+        key=f"bai-{before.datetime:%Y%m%d}-{after.datetime:%Y%m%d}",
+        title=f"Burned area, {before.datetime:%Y-%m-%d} to {after.datetime:%Y-%m-%d}",
+        start=before.datetime,
+        end=after.datetime,
+        passes=(before, after),
+    )
+
+
+def _plan_unit(request: Request, reader: Reader, unit: Unit, geobox: GeoBox, sensor: Sensor) -> UnitPlan:
+    params = request.params
+    shape = None if request.aoi is None or request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
+    dropped = sensor.not_land
+    science = Burn(params.thresholds, params.min_area_ha / pixel_hectares(geobox))
+    recipe = Recipe(
+        stack=Stack(
+            geobox=geobox,
+            passes=unit.passes,
+            bands=len(BANDS),
+            dropped_classes=dropped,
+            clip_wkb=None if shape is None else shapely.to_wkb(shape),
+            reader=reader,
+        ),
+        science=science,
+        images=_images(request.classes),
+    )
+    pixel_params = {
+        "clip": None if shape is None else shapely.to_wkb(shape).hex(),
+        "mask": [dropped, MASK_NEAREST_UP_TO_M, 1 / SHARE_DIVISOR],
+        "thresholds": list(params.thresholds),
+        "min_area_ha": params.min_area_ha,
+        "visual": [VISUAL_WHITE, PICKS],
+    }
+    algorithm = {**ALGORITHM, "burn": BURN_VERSION}
+    return UnitPlan(
+        unit=unit,
+        recipe=recipe,
+        digest=digest(unit.key, geobox, pixel_params, unit.scenes, algorithm),
+        parts=digest_parts(geobox, pixel_params, unit.scenes, algorithm),
+        resampled=sum(not is_aligned(s.bands[0], geobox) for s in unit.scenes),
+        reprojected=sum(s.bands[0].crs != crs_name(geobox) for s in unit.scenes),
+    )
+
+
+def _images(classes: Sequence[SeverityClass]) -> tuple[ImageSpec, ...]:
+    """Return the images of `science.burn.BurnImages`, in their order."""
+    nbr = 1 / NBR_PER_UNIT
+    palette = ((NODATA, (0, 0, 0)), *((c.value, c.colour) for c in classes))
+    return (
+        ImageSpec("bai", ("bai_pre", "bai_post", "dbai"), "float32", "mean", float("nan")),
+        ImageSpec("nbr", ("nbr_pre", "nbr_post"), "int16", "mean", NO_NUMBER, scale=nbr),
+        ImageSpec("dnbr", ("dnbr",), "int16", "mean", NO_NUMBER, scale=nbr),
+        ImageSpec("rdnbr", ("rdnbr",), "int16", "mean", NO_NUMBER, scale=1 / RDNBR_PER_UNIT),
+        ImageSpec("rbr", ("rbr",), "int16", "mean", NO_NUMBER, scale=nbr),
+        ImageSpec("severity", ("severity",), "uint8", "nearest", NODATA, palette=palette),
+        ImageSpec("visual-pre", _SHOWN, "uint8", "mean", 0, color=True),
+        ImageSpec("visual-post", _SHOWN, "uint8", "mean", 0, color=True),
+    )
+
+
+_SHOWN = tuple(BANDS[i] for i in PICKS)
+_BANDS = {
+    "bai_pre": "Burned Area Index before the fire",
+    "bai_post": "Burned Area Index after the fire",
+    "dbai": "Burned Area Index, after - before",
+    "nbr_pre": "Normalized Burn Ratio before the fire",
+    "nbr_post": "Normalized Burn Ratio after the fire",
+    "dnbr": "Differenced Normalized Burn Ratio, before - after",
+    "rdnbr": "Relative dNBR, dNBR / √|NBR before|",
+    "rbr": "Relativized Burn Ratio, dNBR / (NBR before + 1.001)",
+}
+_IMAGES = {
+    "bai": ("Burned Area Index", "1 / max((0.1 - red)**2 + (0.06 - nir)**2, 1e-8)"),
+    "nbr": ("Normalized Burn Ratio", "(nir - swir22) / (nir + swir22)"),
+    "dnbr": ("Change of the Normalized Burn Ratio (dNBR)", "nbr_pre - nbr_post"),
+    "rdnbr": ("Relative dNBR", "dnbr / sqrt(abs(nbr_pre))"),
+    "rbr": ("Relativized Burn Ratio", "dnbr / (nbr_pre + 1.001)"),
+}
+
+
+def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
+    """Write areas, perimeters, pictures and, last, the item of the pair.
+
+    Parameters
+    ----------
+    request : Request
+    written : WrittenUnit
+        The pair, whose images are written.
+
+    Returns
+    -------
+    dict
+        The STAC item.
+
+    Raises
+    ------
+    NothingFoundError
+        when the two scenes have no clear pixel in common
+    """
+    planned, folder, images = written.plan, written.folder, written.images
+    unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
+    pixels = recipe.shape[0] * recipe.shape[1]
+    report = report_on(written.notes, request.classes, geobox, unit, request.params.min_area_ha)
+    if not report.clear_pixels:
+        raise NothingFoundError(
+            f"The scenes of {unit.start:%Y-%m-%d} and {unit.end:%Y-%m-%d} have no clear pixel in common over the area.",
+            "Expected ground that both see without clouds, water and snow.",
+            "Try other dates or items, or a larger --aoi.",
+        )
+    assets = (
+        *(
+            image_asset(images[key], geobox, key, title, ("data",), _bands(images[key], pixels), formula)
+            for key, (title, formula) in _IMAGES.items()
+        ),
+        image_asset(images["severity"], geobox, "severity", "Burn severity", ("data",), (_classes(report),)),
+        _picture(images["visual-pre"], geobox, f"{unit.start:%Y-%m-%d}, before the fire"),
+        _picture(images["visual-post"], geobox, f"{unit.end:%Y-%m-%d}, after the fire"),
+        thumbnail_asset(write_thumbnail(folder / "thumbnail.png", images["visual-post"].smallest)),
+        *(file_asset(*file) for file in write_report(folder, report, images)),
+    )
+    transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
+    geometry, bbox = stac.footprint_4326(crs_name(geobox), transform, recipe.shape)
+    item = stac.build_item(
+        stac.ItemRecord(
+            id=unit.key,
+            title=unit.title,
+            start=unit.start,
+            end=unit.end,
+            crs=crs_name(geobox),
+            shape=recipe.shape,
+            transform=transform,
+            geometry=geometry,
+            bbox=bbox,
+            assets=assets,
+            lineage=_lineage(unit),
+            derived_from=tuple(s.href for s in unit.scenes),
+            properties={
+                "constellation": "sentinel-2",
+                "instruments": ["msi"],
+                "gsd": float(geobox.transform.a),
+                "eoap:digest": planned.digest,
+                "eoap:digest_parts": dict(planned.parts),
+                **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
+                VALID_PERCENT: round(100 * report.clear_pixels / pixels, 4),
+                "eoap:burned_ha": report.burned_ha,
+                "eoap:severity_ha": report.hectares,
+                "eoap:perimeters": len(report.perimeters),
+                "eoap:pre_fire": [s.id for s in unit.passes[0].scenes],
+                "eoap:post_fire": [s.id for s in unit.passes[1].scenes],
+                "eoap:resampled_scenes": planned.resampled,
+                "eoap:reprojected_scenes": planned.reprojected,
+                "eoap:levels_read": written.levels,
+                "eoap:dropped_classes": list(recipe.stack.dropped_classes or ()),
+            },
+        ),
+        collection_id=NAME,
+        software_version=__version__,
+        now=datetime.now(UTC),
+    )
+    stac.write_item(folder, item)
+    return item
+
+
+def _bands(image: WrittenImage, pixels: int) -> tuple[stac.BandRecord, ...]:
+    spec = image.spec
+    return tuple(
+        stac.BandRecord(
+            band,
+            description=_BANDS[band],
+            data_type=spec.dtype,
+            nodata=spec.nodata,
+            unit="1",
+            scale=spec.scale,
+            offset=None if spec.scale is None else 0,
+            statistics=band_statistics(image, number, pixels),
+        )
+        for number, band in enumerate(spec.bands)
+    )
+
+
+def _picture(image: WrittenImage, geobox: GeoBox, title: str) -> stac.AssetRecord:
+    bands = tuple(stac.BandRecord(b, description=f"{b}, 0 to 0.3", data_type="uint8", nodata=0) for b in _SHOWN)
+    title = f"{title}: {', '.join(_SHOWN)} as red, green, blue"
+    return image_asset(image, geobox, image.spec.name, title, ("visual",), bands)
+
+
+def _classes(report: BurnReport) -> stac.BandRecord:
+    nodata = stac.ClassRecord(
+        NODATA, "nodata", "No data", "Cloud, shadow, water, snow or nothing, in either scene", nodata=True
+    )
+    return stac.BandRecord(
+        "severity",
+        description="Class of burn severity by dNBR, after Key & Benson (2006), doi:10.2737/RMRS-GTR-164",
+        data_type="uint8",
+        nodata=NODATA,
+        classes=(
+            replace(nodata, pixels=report.class_pixels[NODATA]),
+            *(
+                stac.ClassRecord(
+                    c.value, c.name, c.title, f"dNBR {c.range_text}", c.hex_colour, pixels=report.class_pixels[c.value]
+                )
+                for c in report.classes
+            ),
+        ),
+    )
+
+
+def _lineage(unit: Unit) -> str:
+    before, after = unit.passes
+    return (
+        f"Indices of {len(before.scenes)} Sentinel-2 Level-2A scene(s) of {before.datetime:%Y-%m-%d} and "
+        f"{len(after.scenes)} of {after.datetime:%Y-%m-%d}, where both see ground: no clouds, cloud shadows, water or "
+        "snow as the scene classification has them; nearest neighbour resampling; surface reflectance."
+    )
+
+
+def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the STAC collection and catalog of finished items."""
+    note, links = stac.sentinel2_license(items)
+    burned = request.classes[3]
+    collection = stac.build_collection(
+        NAME,
+        "Burned area from Sentinel-2",
+        f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of Sentinel-2 Level-2A scenes. "
+        f"{note}",
+        items,
+        providers=[stac.ESA, stac.processor(__version__)],
+        keywords=["sentinel-2", "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
+        license_links=links,
+    )
+    title = items[0]["properties"]["title"]
+    return collection, stac.build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
+
+
+APPLICATION = Application(
+    name=NAME,
+    params=BurnedAreaParams,
+    output_dir=Path("burned-area"),
+    understand=understand,
+    find=find_pair,
+    plan=plan_pair,
+    finish=finish_unit,
+    describe=describe,
+)
+
+
+def burned_area_map(
+    params: BurnedAreaParams | None = None,
+    options: RunOptions | None = None,
+    *,
+    client: Client | None = None,
+    listener: Listener | None = None,
+    **changes: Any,
+) -> Run:
+    """Map what burned between two scenes, and publish it as a STAC catalog.
+
+    Parameters
+    ----------
+    params : BurnedAreaParams, optional
+        What decides the product; its fields may also be given by name.
+    options : RunOptions, optional
+        How it is made; its fields may also be given by name (``output_dir`` above all).
+    client : distributed.Client, optional
+        Where to work. By default the active client, else an embedded cluster that is stopped afterwards.
+    listener : callable, optional
+        Gets an `Event` whenever something happens; by default a bar in a notebook, and nothing elsewhere.
+    **changes
+        Fields of `BurnedAreaParams` and `RunOptions`.
+
+    Returns
+    -------
+    Run
+        One directory with BAI (float32), NBR, dNBR, RdNBR and RBR (int16, with their scales), severity (uint8 classes),
+        pictures, perimeters (GeoParquet, GeoJSON), areas (CSV), and the STAC item.
+
+    Raises
+    ------
+    UsageError
+        before anything is written: also for two scenes that can't be compared
+    NothingFoundError
+        when there is no scene before or after, or no clear pixel in common
+    SearchError
+        when searching or signing fails, or an item can't be used
+    ClusterError
+        when the cluster doesn't start, or goes away
+    UnitsFailedError
+        when an asset can't be read
+    """
+    return APPLICATION.run(params, options, client=client, listener=listener, changes=changes)

@@ -1,0 +1,80 @@
+"""Two scenes that are to be compared: whether they can be, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import shapely
+
+from eoap_dask.errors import UsageError
+from eoap_dask.grid import project_bounds
+from eoap_dask.items import instant
+from eoap_dask.scenes import Pass, source_bounds
+from eoap_dask.sensors import sensor_for
+
+
+def check_pair(before: Mapping[str, Any], after: Mapping[str, Any], *, force: bool = False) -> None:
+    """Refuse two items that can't be compared.
+
+    Parameters
+    ----------
+    before, after
+        STAC items.
+    force
+        Let different sensors pass.
+
+    Raises
+    ------
+    UsageError
+    """
+    if before["id"] == after["id"]:
+        raise UsageError(
+            f"The item {before['id']!r} is named as the scene before the fire and as that after it.",
+            "Expected two scenes.",
+            "Name another item for one of them.",
+        )
+    if instant(before) >= instant(after):
+        raise UsageError(
+            f"The scene before the fire, {before['id']!r} of {instant(before):%Y-%m-%d %H:%M}, isn't older than "
+            f"the one after it, {after['id']!r} of {instant(after):%Y-%m-%d %H:%M}.",
+            "Expected them in order of time.",
+            "Swap --pre-fire-url and --post-fire-url, perhaps.",
+        )
+    sensors = [_sensor_of(item) for item in (before, after)]
+    if sensors[0] != sensors[1] and not force:
+        raise UsageError(
+            f"The scenes are of different sensors: {sensors[0]} and {sensors[1]}.",
+            "Expected the same, because the indices of two sensors differ where nothing burned.",
+            "Try --force, if that is meant.",
+        )
+
+
+def _sensor_of(item: Mapping[str, Any]) -> str:
+    instruments = item["properties"].get("instruments")
+    named = " ".join(sorted(map(str, instruments))) if isinstance(instruments, list) and instruments else "msi"
+    return f"{sensor_for(str(item.get('collection'))).id} {named}".lower()
+
+
+def common_ground(passes: Sequence[Pass], crs: str) -> tuple[float, float, float, float]:
+    """Return left, bottom, right, top of what two passes share, in a CRS.
+
+    Raises
+    ------
+    UsageError
+        when they share nothing
+    """
+    boxes = []
+    for one in passes:
+        bounds = [project_bounds(source_bounds(s.bands[0]), s.bands[0].crs, crs) for s in one.scenes]
+        known = [b for b in bounds if b is not None]
+        boxes.append(shapely.box(*shapely.total_bounds([shapely.box(*b) for b in known])) if known else shapely.box())
+    shared = shapely.intersection(*boxes)
+    if shared.is_empty or not shared.area:
+        raise UsageError(
+            f"The scenes {' and '.join(one.scenes[0].id for one in passes)} share no ground.",
+            "Expected scenes that overlap.",
+            "Name items of one tile, or of neighbours.",
+        )
+    left, bottom, right, top = shared.bounds
+    return left, bottom, right, top
