@@ -6,16 +6,37 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from eoap_dask.demo import Archive, DemoServer, make_archive
+from eoap_dask.demo import Archive, DemoServer, ServerProcess, make_archive
+from eoap_dask.demo.items import Dialect
 
 SHARED = Path(os.environ.get("EOAP_DASK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Real data that isn't part of the repository; tests that need it skip without it."""
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class ServedFire:
+    """The demo's fire, served."""
+
+    archive: Archive
+    server: ServerProcess
+
+    @property
+    def urls(self) -> tuple[str, str]:
+        """Of the clear scenes before and after it, in UTM zone 10."""
+        before, after = self.archive.fire_pair()
+        return self.server.item_url(before["id"]), self.server.item_url(after["id"])
+
+
+Fires = Callable[[Dialect], ServedFire]
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +50,31 @@ def server(archive: Archive) -> Iterator[DemoServer]:
     """The small archive, served."""
     with DemoServer(archive) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def fires(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fires]:
+    """The demo's fire in the dialect of a catalogue, served; made when first asked for.
+
+    Tiles of 768 pixels of 10 m: four blocks of 512, an overview, and edges that fill no tile.
+    """
+    root = tmp_path_factory.mktemp("fires")
+    with ExitStack() as stack:
+
+        @cache
+        def served(dialect: Dialect) -> ServedFire:
+            archive = make_archive(
+                root / dialect, months=(), fire=True, size_px=768, resolution_m=10.0, dialect=dialect
+            )
+            return ServedFire(archive, stack.enter_context(ServerProcess(archive)))
+
+        yield served
+
+
+@pytest.fixture(scope="session")
+def fire(fires: Fires) -> ServedFire:
+    """The demo's fire, as the Planetary Computer would have it: the scene before it stored in another way."""
+    return fires("planetary-computer")
 
 
 @pytest.fixture(scope="session")
