@@ -105,10 +105,11 @@ def test_good_options_pass() -> None:
         ({"block": 256}, "A block of 256 pixels can't be used. Expected 512 or 512 times a power of two."),
         ({"block": 1536}, "A block of 1536 pixels can't be used. Expected 512 or 512 times a power of two."),
         ({"block": 0}, "A block of 0 pixels can't be used. Expected 512 or 512 times a power of two."),
-        ({"worker_memory": "much"}, "A worker memory of 'much' can't be used. Expected at least 256MiB. "
-                                    "Try --worker-memory 2GiB."),
-        ({"worker_memory": "10MB"}, "A worker memory of '10MB' can't be used. Expected at least 256MiB. "
-                                    "Try --worker-memory 2GiB."),
+        ({"worker_memory": "much"}, "'much' isn't an amount of memory. Expected a number with K, M, G or T. Try 4G."),
+        ({"worker_memory": "10MB"}, "A worker memory of '10MB' can't be used. Expected at least 256M. "
+                                    "Try --worker-memory 2G."),
+        ({"cluster_timeout": 0.0}, "--cluster-timeout 0 can't be. Expected more than 0 seconds."),
+        ({"retry_deadline": -1.0}, "--retry-deadline -1 can't be. Expected more than 0 seconds."),
     ],
 )  # fmt: skip
 def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], sentence: str) -> None:
@@ -118,7 +119,7 @@ def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], sentenc
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [(None, None), ("2GiB", 2 << 30), ("2GB", 2 * 10**9), ("300 MiB", 300 << 20)]
+    ("text", "size"), [(None, None), ("4G", 4 << 30), ("2GiB", 2 << 30), ("2GB", 2 * 10**9), ("300 MiB", 300 << 20)]
 )
 def test_memory_in_bytes(text: str | None, size: int | None) -> None:
     assert RunOptions(worker_memory=text).worker_bytes() == size

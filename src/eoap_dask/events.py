@@ -1,7 +1,7 @@
 """What happens during a run, as a stream of events: for bars, log lines, notebooks, `status`, and later tools.
 
 The stream is also a file, ``events.jsonl``, in the output (in ``<out>.partial`` while the run works): one JSON object
-a line, appended as things happen. Its fields are those of `Event`; more may come, none will change its meaning.
+a line, appended as things happen. ``docs/events.md`` is its description for those who read it with other tools.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from eoap_dask.trust import redact
 EVENTS_FILE = "events.jsonl"
 
 EventKind = Literal[
-    "run",  # a run begins: blocks_total blocks in all
-    "cluster",  # the cluster is there, or has grown or shrunk: message says how large it is
+    "run",  # a run begins: message says how large the whole product is
+    "unit-checking",  # what an earlier run left of it is compared with its checksums
     "unit-skipped",  # it was finished before
+    "todo",  # what is left to do is known: blocks_total blocks
+    "cluster",  # the cluster is there, or has grown or shrunk: message says how large it is
     "unit-started",
     "unit-retried",  # it begins again, without a scene that stayed bad
     "block-retried",  # workers died while they had it: it is tried again when nothing else runs beside it
@@ -29,6 +31,7 @@ EventKind = Literal[
     "unit-failed",
     "end",  # the run is over: message is "complete", or what stopped it
 ]
+"""What happens, in this order; docs/events.md says more."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class Event:
     unit: str = ""
     """Key of the unit that it is about."""
     blocks_done: int = 0
-    """Blocks of this run that are done, of all units."""
+    """Blocks of this run that are done, of all units; up to `todo` those of units that were looked at."""
     blocks_total: int = 0
-    """Blocks that this run renders; without those of units that were finished before."""
+    """Blocks that this run renders, without those of units that were finished before; up to `todo` with them."""
     message: str = ""
     """For people."""
     time: datetime = field(default_factory=lambda: datetime.now(UTC))

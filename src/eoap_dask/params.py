@@ -139,17 +139,14 @@ class RunOptions:
         """
         if self.worker_memory is None:
             return None
-        from dask.utils import parse_bytes
+        from eoap_dask.gateway.memory import parse_memory  # 4G are the same everywhere
 
-        try:
-            size = int(parse_bytes(self.worker_memory))
-        except (ValueError, TypeError):
-            size = 0
+        size = parse_memory(self.worker_memory)
         if size < 256 << 20:
             raise UsageError(
                 f"A worker memory of {self.worker_memory!r} can't be used.",
-                "Expected at least 256MiB.",
-                "Try --worker-memory 2GiB.",
+                "Expected at least 256M.",
+                "Try --worker-memory 2G.",
             )
         return size
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from eoap_dask.cluster import Size
-from eoap_dask.grid import TILE, crs_name, project_bounds, window_bounds
-from eoap_dask.render import Recipe, strip_height
+from eoap_dask.grid import TILE, Window, crs_name, project_bounds, window_bounds
+from eoap_dask.render import FEWEST_ROWS, Recipe, strip_height
 from eoap_dask.resample import data_level, mask_level, pixel_size_in
+from eoap_dask.room import show_bytes
 from eoap_dask.scenes import Source
 from eoap_dask.units import Unit
 
@@ -31,6 +32,9 @@ _USABLE = 0.7
 
 _COMPRESSED = 0.6
 """Bytes of a Sentinel-2 tile in DEFLATE with predictor against its pixels; only for the estimate."""
+
+_OVERVIEWS = 4 / 3
+"""Pixels of an image with all its overviews against those of its full level."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,14 @@ class Plan:
         }
 
     def estimates(self) -> dict[str, int]:
-        """Return ``read_bytes`` and ``worker_bytes`` (peak memory of a worker process), both estimated."""
+        """Return what is estimated.
+
+        Returns
+        -------
+        dict
+            ``read_bytes``; ``worker_bytes``, peak memory of a worker process; ``output_bytes``; ``spool_bytes``, on
+            the output's disk while the run works.
+        """
         read = peak = 0
         for planned in self.units:
             recipe = planned.recipe
@@ -128,7 +139,34 @@ class Plan:
         return {
             "read_bytes": int(read * _COMPRESSED),
             "worker_bytes": PROCESS_BYTES + peak * self.size.threads_per_worker,
+            "output_bytes": self.output_bytes,
+            "spool_bytes": self.spool_bytes,
         }
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the units' images in their files, estimated."""
+        return sum(_output_of(u.recipe) for u in self.units)
+
+    @property
+    def spool_bytes(self) -> int:
+        """Bytes beside the output while the run works, estimated: tiles of units that are open or being written."""
+        if not self.units:
+            return 0
+        blocks = len(self.units[0].recipe.windows())
+        at_once = min(len(self.units), 2 + 2 * self.size.slots // blocks)
+        return max(_output_of(u.recipe) for u in self.units) * at_once
+
+    @property
+    def worker_bytes_at_most(self) -> int:
+        """No less than the estimated ``worker_bytes``, without looking at every block."""
+        peak = 0
+        for recipe in (u.recipe for u in self.units):
+            side = Window(0, min(recipe.block, recipe.shape[0]), 0, min(recipe.block, recipe.shape[1]))
+            row = recipe.strip_bytes_per_row(side, len(recipe.stack.passes))
+            strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
+            peak = max(peak, strip + recipe.image_bytes(side.shape[0] * side.shape[1]))
+        return PROCESS_BYTES + peak * self.size.threads_per_worker
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values."""
@@ -181,9 +219,11 @@ class Plan:
         estimates = plan["estimates"]
         lines += [
             f"  blocks    {plan['block_px']} px",
-            f"  reads     about {_mb(estimates['read_bytes'])}",
+            f"  reads     about {show_bytes(estimates['read_bytes'])}",
+            f"  writes    about {show_bytes(estimates['output_bytes'])}, and {show_bytes(estimates['spool_bytes'])} "
+            "beside it while it works",
             f"  cluster   {_many(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
-            f"each up to about {_mb(estimates['worker_bytes'])} of {_mb(self.size.memory_per_worker)}",
+            f"each up to about {show_bytes(estimates['worker_bytes'])} of {show_bytes(self.size.memory_per_worker)}",
         ]
         return "\n".join(lines)
 
@@ -235,15 +275,32 @@ def _bytes_of(source: Source, geobox: GeoBox, bounds: tuple[float, float, float,
     down = min(projected[3], f) - max(projected[1], f + e * height)
     if across <= 0 or down <= 0:
         return 0
-    side = abs(a * e) ** 0.5
+    side = _side(source)
     sizes = tuple(side * 2**i for i in range(5))
     pixel = pixel_size_in(geobox, source.crs)
     level = data_level(pixel, sizes) if itemsize == 2 else mask_level(pixel, sizes)
     return int(across * down / sizes[level] ** 2) * itemsize
 
 
-def _mb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
+def _output_of(recipe: Recipe) -> int:
+    """Return the bytes of a unit's files, estimated.
+
+    Outside of the area's shape there is nothing that takes any; pixels finer than the source's repeat themselves.
+    """
+    stack = recipe.stack
+    height, width = recipe.shape
+    a, _, _, _, e, _ = (float(v) for v in tuple(stack.geobox.transform)[:6])
+    inside = 1.0 if stack.clip is None else min(stack.clip.area / abs(a * e * height * width), 1.0)
+    bands = stack.passes[0].scenes[0].bands
+    finer = sum(min(pixel_size_in(stack.geobox, s.crs) / _side(s), 1.0) for s in bands) / len(bands)
+    pixel_bytes = sum(spec.pixel_bytes for spec in recipe.images)
+    return int(height * width * inside * finer * pixel_bytes * _OVERVIEWS * _COMPRESSED)
+
+
+def _side(source: Source) -> float:
+    """Return the side of a source's pixels in units of its CRS."""
+    a, _, _, _, e, _ = source.transform
+    return float(abs(a * e) ** 0.5)
 
 
 def _many(number: int, noun: str) -> str:

@@ -31,6 +31,7 @@ from eoap_dask.logs import log_to
 from eoap_dask.params import RunOptions
 from eoap_dask.publish import Publication, identity
 from eoap_dask.resume import State, held_units, unit_states
+from eoap_dask.room import check_disk, check_memory
 from eoap_dask.units import Failure
 
 if TYPE_CHECKING:
@@ -195,19 +196,18 @@ def plan_states(plan: Plan, options: RunOptions) -> dict[str, State]:
     Raises
     ------
     OutputError
-        when the output is there and isn't a product of this application
+        when the output is there and isn't a product of this application, or its disk has no room
     UsageError
         when an update would drop units that it holds
     """
     _refuse_loss(plan, options)
     units = {u.unit.key: (u.digest, u.parts) for u in plan.units}
     states = unit_states(options.output_dir, plan.application, units)
-    if options.resume:
-        return states
-    return {
-        key: state if state.kind == "new" else State("recompute", "--no-resume begins anew")
-        for key, state in states.items()
-    }
+    if not options.resume:
+        anew = State("recompute", "--no-resume begins anew")
+        states = {key: state if state.kind == "new" else anew for key, state in states.items()}
+    check_disk(plan.only([key for key, state in states.items() if state.kind != "skip"]), options.output_dir)
+    return states
 
 
 def _carry_out(
@@ -219,21 +219,22 @@ def _carry_out(
     client: Client | None,
 ) -> Outcome:
     """Render what isn't finished yet; finished units are taken over."""
-    kept = _adopt(plan, options, publication) if options.resume else {}
+    tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
+    kept = _adopt(plan, options, publication, tell) if options.resume else {}
     rest = plan.only([u.unit.key for u in plan.units if u.unit.key not in kept])
     todo = f"{rest.headline} to do" if rest.units else "Nothing to do"
     again = f", {len(kept)} finished before" if kept else ""
-    tell(Event("run", blocks_total=rest.blocks, message=todo + again))
-    for key in kept:
-        tell(Event("unit-skipped", key, 0, rest.blocks))
+    tell(Event("todo", blocks_total=rest.blocks, message=todo + again))
     outcome = Outcome()
     if rest.units:
         from eoap_dask.profiler import end_dangerous_profiler
 
         try:
+            check_disk(rest, publication.out)
             with open_client(options, plan.size, client, publication.scratch) as active:
                 end_dangerous_profiler(active)
                 rest = rest.sized(size_of(active), options)
+                check_memory(rest)
                 with _evidence(active, options, publication.root / "logs") as kept_if_bad:
                     engine = Engine(
                         *(rest, active, publication, finish, tell, options.max_bad_scenes),
@@ -272,12 +273,16 @@ def _version_check(client: Client, options: RunOptions) -> Callable[[], None]:
     return partial(check_versions, client, options.allow_version_mismatch)
 
 
-def _adopt(plan: Plan, options: RunOptions, publication: Publication) -> dict[str, dict[str, Any]]:
+def _adopt(plan: Plan, options: RunOptions, publication: Publication, tell: Listener) -> dict[str, dict[str, Any]]:
     """Take over the units that are finished already, with what their items say of dates brought up to date."""
     publication.keep_only([u.unit.key for u in plan.units])
     kept = {}
+    looked_at = 0
     for planned in plan.units:
         unit = planned.unit
+        if publication.holds(unit.key):  # its checksums may take a while
+            tell(Event("unit-checking", unit.key, looked_at, plan.blocks))
+        looked_at += len(planned.recipe.windows())
         item = publication.adopt(unit.key, planned.digest)
         if item is None:
             continue
@@ -288,6 +293,7 @@ def _adopt(plan: Plan, options: RunOptions, publication: Publication) -> dict[st
         if renewed != item:
             stac.write_item(publication.root / unit.key, renewed)
         kept[unit.key] = renewed
+        tell(Event("unit-skipped", unit.key, looked_at, plan.blocks))
     return kept
 
 

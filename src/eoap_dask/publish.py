@@ -296,6 +296,16 @@ class Publication:
         self._done.add(key)
         return found.item
 
+    def holds(self, key: str) -> bool:
+        """Tell whether there is something that `adopt` would look at, which takes a while where that is large.
+
+        Parameters
+        ----------
+        key
+            The unit's key.
+        """
+        return (self.root / key).is_dir() or (self._replaces and (self.out / key).is_dir())
+
     def forget(self, key: str) -> None:
         """Give an adopted unit up again: it is to be made after all.
 

@@ -22,6 +22,9 @@ from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row
 ALGORITHM = {"mask": 1, "resample": 1, "reflectance": 1, "passes": 1}
 """Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
 
+FEWEST_ROWS = 16
+"""Of a strip, however little the budget is."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -81,7 +84,7 @@ def strip_height(recipe: Recipe, window: Window, passes: int) -> int:
     if rows >= window.shape[0]:
         return window.shape[0]
     # in steps that suit the files' tiles, so that fewer of them are read twice
-    return int(max(rows // TILE * TILE or rows // 64 * 64, 16))
+    return int(max(rows // TILE * TILE or rows // 64 * 64, FEWEST_ROWS))
 
 
 def render_block(packed: bytes, number: int) -> Rendered:

@@ -27,10 +27,14 @@ class Status:
     """What stopped it, where it says so."""
     cluster: str = ""
     units: dict[str, str] = field(default_factory=dict)
-    """Unit → started, retried, skipped, done or failed; units that nobody has begun aren't here."""
+    """Unit → checking, started, retried, skipped, done or failed; units that nobody has begun aren't here."""
     blocks_done: int = 0
     blocks_total: int = 0
+    retried_blocks: int = 0
+    """Blocks that were tried again by themselves, because workers had died on them."""
     started: datetime | None = None
+    working: datetime | None = None
+    """Since when it renders: before, it may have checked what an earlier run finished."""
     latest: datetime | None = None
     """Time of the last event."""
     failures: dict[str, str] = field(default_factory=dict)
@@ -38,11 +42,11 @@ class Status:
 
     @property
     def blocks_per_second(self) -> float | None:
-        """Blocks a second since the run began; None before the first."""
-        if not (self.blocks_done and self.started):
+        """Blocks a second since the rendering began; None before the first."""
+        if not (self.blocks_done and self.working):
             return None
-        end = datetime.now(UTC) if self.state == "running" else self.latest or self.started
-        seconds = (end - self.started).total_seconds()
+        end = datetime.now(UTC) if self.state == "running" else self.latest or self.working
+        seconds = (end - self.working).total_seconds()
         return self.blocks_done / seconds if seconds > 0 else None
 
     @property
@@ -63,6 +67,7 @@ class Status:
             "units": dict(self.units),
             "blocks_done": self.blocks_done,
             "blocks_total": self.blocks_total,
+            "retried_blocks": self.retried_blocks,
             "blocks_per_second": self.blocks_per_second,
             "seconds_left": self.seconds_left,
             "started": self.started and self.started.isoformat(),
@@ -83,8 +88,12 @@ class Status:
                 f"  rate      {self.blocks_per_second:.2f} blocks/s"
                 + (f", about {left:.0f} s left" if left is not None else "")
             )
+        checking = [unit for unit, state in self.units.items() if state == "checking"]
+        lines += [f"  checking  {unit}, which an earlier run made" for unit in checking]
         if self.cluster:
             lines.append(f"  cluster   {self.cluster}")
+        if self.retried_blocks:
+            lines.append(f"  retried   {self.retried_blocks} blocks whose workers died")
         lines += [f"  {unit}  {reason}" for unit, reason in self.failures.items()]
         return "\n".join(lines)
 
@@ -133,12 +142,19 @@ def _take(status: Status, event: dict[str, Any]) -> None:
         status.__init__(status.output)  # type: ignore[misc]
         status.started = when
     status.latest = when
-    status.blocks_done = int(event.get("blocks_done", 0))
+    if kind == "todo":
+        status.working = when
+        status.units = {unit: state for unit, state in status.units.items() if state != "checking"}
+    elif status.working is None and kind not in {"run", "unit-checking", "unit-skipped"}:
+        status.working = status.started  # a file of 0.1, which doesn't tell the two apart
+    status.blocks_done = int(event.get("blocks_done", 0)) if status.working else 0
     status.blocks_total = int(event.get("blocks_total", 0))
     if kind == "cluster":
         status.cluster = message
     elif kind == "unit-failed":
         status.units[unit], status.failures[unit] = "failed", message
+    elif kind == "block-retried":
+        status.retried_blocks += 1
     elif kind.startswith("unit-"):
         status.units[unit] = kind.removeprefix("unit-")
     elif kind == "end":

@@ -70,6 +70,7 @@ def test_no_bar_when_quiet(shell: Shell, calm: DemoServer) -> None:
 def blocks(number: int) -> Iterator[Event]:
     """The events of a run of one unit."""
     yield Event("run", blocks_total=number, message=f"1 unit, {number} blocks")
+    yield Event("todo", blocks_total=number, message=f"1 unit, {number} blocks to do")
     yield Event("unit-started", "one", 0, number, "3 scenes")
     for done in range(1, number + 1):
         yield Event("block-done", "one", done, number)
@@ -93,7 +94,7 @@ def test_a_short_run_says_only_what_it_does(said: list[str], capfd: pytest.Captu
     with Progress() as progress:
         for event in blocks(12):
             progress(event)
-    assert [line for line in said if line.startswith("INFO")] == ["INFO: 1 unit, 12 blocks"]
+    assert [line for line in said if line.startswith("INFO")] == ["INFO: 1 unit, 12 blocks to do"]
     assert capfd.readouterr().out == ""
 
 
@@ -111,3 +112,28 @@ def test_a_unit_that_failed_is_told(said: list[str]) -> None:
     with Progress() as progress:
         progress(Event("unit-failed", "one", 0, 4, "Its source is gone."))
     assert said == ["WARNING: one failed. Its source is gone."]
+
+
+def test_checking_what_is_finished_is_shown(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY_S", 0.0)
+    with Progress() as progress:
+        progress(Event("run", blocks_total=8, message="2 units, 8 blocks"))
+        for number, unit in enumerate(("one", "two")):
+            progress(Event("unit-checking", unit, 4 * number, 8))
+            progress(Event("unit-skipped", unit, 4 * number + 4, 8))
+        progress(Event("todo", message="Nothing to do, 2 finished before"))
+    assert [line for line in said if line.startswith("INFO")] == [
+        "INFO: Comparing what is finished with its checksums, 0 of 8 blocks so far",
+        "INFO: Comparing what is finished with its checksums, 4 of 8 blocks so far",
+        "INFO: Nothing to do, 2 finished before",
+    ]
+
+
+def test_checking_has_a_bar_of_its_own(shell: Shell, calm: DemoServer) -> None:
+    asked = ("cloudless-mosaic", "--stac", calm.url, "--resolution", "400")
+    assert shell.run(*asked, "--end-date", "2020-11-30").returncode == 0
+    code, _, terminal = on_terminal(shell, *asked)
+    assert code == 0, terminal
+    assert re.search(r"checking +\[[#-]+\] +[0-3]/3", terminal)
+    assert re.search(r"blocks +\[#+\] +1/1", terminal)
+    assert "1 unit, 1 block to do, 2 finished before" in terminal

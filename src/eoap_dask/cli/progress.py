@@ -37,19 +37,21 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.render_finish()
-            self._bar = None
+        self._end_bar()
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        if event.kind == "run":
+        if event.kind == "todo":
+            self._end_bar()
+            self._started = time.monotonic()
             logger.info("{}", event.message)
+        elif event.kind == "unit-checking":
+            self._check(event)
         elif event.kind == "unit-started":
             logger.debug("{}: {}", event.unit, event.message)
-            self._show_bar(event)
+            self._show_bar("blocks", event.blocks_total)
         elif event.kind == "unit-skipped":
-            logger.info("{} is finished already", event.unit)
+            logger.debug("{} is finished already", event.unit)
         elif event.kind == "block-done":
             if self._bar is not None:
                 self._bar.update(1)
@@ -60,12 +62,27 @@ class Progress:
                 click.echo(err=True)  # below the bar, which goes on in a line of its own
             logger.warning("{} failed. {}", event.unit, event.message)  # whether it is an error is said at the end
         else:
-            logger.debug("{} is done", event.unit)
+            logger.debug("{}", ": ".join(part for part in (event.kind, event.unit, event.message) if part))
 
-    def _show_bar(self, event: Event) -> None:
+    def _check(self, event: Event) -> None:
+        """Show how far the checking of an earlier run's units is."""
+        self._show_bar("checking", event.blocks_total)
+        if self._bar is not None:
+            self._bar.update(event.blocks_done - self._bar.pos)
+        elif time.monotonic() - self._said >= EVERY_S:
+            self._said = time.monotonic()
+            done = f"{event.blocks_done} of {event.blocks_total} blocks"
+            logger.info("Comparing what is finished with its checksums, {} so far", done)
+
+    def _show_bar(self, label: str, length: int) -> None:
         if self._bar is None and sys.stderr.isatty() and not self._quiet:
-            self._bar = click.progressbar(length=event.blocks_total, label="blocks", file=sys.stderr, show_pos=True)
+            self._bar = click.progressbar(length=length, label=label, file=sys.stderr, show_pos=True)
             self._bar.render_progress()
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()
+            self._bar = None
 
     def _say(self, event: Event) -> None:
         self._said = time.monotonic()

@@ -1,0 +1,170 @@
+"""Disk and memory that don't suffice are said before any work, as far as they can be estimated."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from loguru import logger
+
+from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
+from eoap_dask.applications.cloudless_mosaic import dry_run, find_items, plan_mosaic, understand
+from eoap_dask.cluster import Size
+from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.errors import ClusterError, OutputError
+from eoap_dask.events import read_events
+from eoap_dask.plan import Plan
+from eoap_dask.room import check_disk, check_memory
+
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def calm(archive: Archive) -> Iterator[DemoServer]:
+    with DemoServer(archive) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def plan_for(calm: DemoServer) -> Callable[..., Plan]:
+    """Plan a mosaic with changed options."""
+
+    def plan(size: Size | None = None, options: RunOptions | None = None, **changes: Any) -> Plan:
+        request = understand(MosaicParams(stac=calm.url, **changes))
+        options = options or RunOptions()
+        made = plan_mosaic(request, find_items(request), options)
+        return made if size is None else made.sized(size, options)
+
+    return plan
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    lines: list[str] = []
+    handler = logger.add(lambda message: lines.append(str(message).rstrip()), format="{message}", level="WARNING")
+    logger.enable("eoap_dask")
+    yield lines
+    logger.disable("eoap_dask")
+    logger.remove(handler)
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, free: int) -> list[Path]:
+    """Let every disk have so much room, and tell which were asked for."""
+    asked: list[Path] = []
+
+    def usage(path: Path) -> Usage:
+        asked.append(path)
+        return Usage(free, 0, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    return asked
+
+
+# ----------------------------------------------------------------------------------------------------
+# Estimates
+
+
+@pytest.mark.parametrize("resolution", [20.0, 60.0])
+def test_the_estimate_of_what_is_written_is_about_right(calm: DemoServer, tmp_path: Path, resolution: float) -> None:
+    params = {"stac": calm.url, "resolution": resolution}  # finer than the archive, and as it is
+    estimated = dry_run(MosaicParams(**params), RunOptions(output_dir=tmp_path / "out")).output_bytes
+    run = cloudless_mosaic(output_dir=tmp_path / "out", **params)
+    written = sum(path.stat().st_size for path in run.output.rglob("*.tif"))
+    assert written / 3 < estimated < written * 3
+
+
+def test_output_grows_with_area_and_shrinks_with_shape(plan_for: Callable[..., Plan]) -> None:
+    box = "-122.27,47.55,-121.97,47.75"
+    half = "POLYGON((-122.27 47.55,-121.97 47.55,-122.27 47.75,-122.27 47.55))"
+    coarse, fine, cut = (plan_for(aoi=aoi, resolution=r) for aoi, r in ((box, 200), (box, 100), (half, 100)))
+    assert fine.output_bytes == pytest.approx(4 * coarse.output_bytes, rel=0.05)
+    assert cut.output_bytes == pytest.approx(fine.output_bytes / 2, rel=0.1)
+    assert 0 < fine.spool_bytes <= fine.output_bytes * len(fine.units)
+    assert plan_for().only([]).spool_bytes == plan_for().only([]).output_bytes == 0
+
+
+@pytest.mark.parametrize("resolution", [10.0, 60.0, 400.0])
+@pytest.mark.parametrize("memory", [GIB // 4, GIB // 2, 4 * GIB])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_quick_bound_of_memory_is_one(
+    plan_for: Callable[..., Plan], resolution: float, memory: int, threads: int
+) -> None:
+    plan = plan_for(Size(2, threads, memory), resolution=resolution)
+    assert plan.worker_bytes_at_most >= plan.estimates()["worker_bytes"]
+
+
+# ----------------------------------------------------------------------------------------------------
+# The checks
+
+
+def test_a_disk_with_room_is_nothing_to_talk_of(
+    plan_for: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    plan = plan_for()
+    asked = pretend(monkeypatch, plan.output_bytes + plan.spool_bytes)
+    check_disk(plan, tmp_path / "not" / "yet" / "there")
+    assert asked == [tmp_path.resolve()]
+    assert said == []
+    pretend(monkeypatch, 0)
+    check_disk(plan.only([]), tmp_path)  # nothing to write
+
+
+def test_a_disk_that_is_likely_too_small_is_warned_of(
+    plan_for: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    plan = plan_for(resolution=10.0)
+    pretend(monkeypatch, int(0.7 * (plan.output_bytes + plan.spool_bytes)))
+    check_disk(plan, tmp_path / "out")
+    (line,) = said
+    assert line.startswith(f"The disk of {tmp_path / 'out'} has ")
+
+
+def test_a_disk_that_is_far_too_small_is_refused_before_work(
+    calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, 100_000)
+    with pytest.raises(OutputError, match=r"has 0\.1 MB free; the output will take about .*Make room") as caught:
+        cloudless_mosaic(stac=calm.url, output_dir=tmp_path / "out", resolution=20.0)
+    assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match="free"):
+        dry_run(MosaicParams(stac=calm.url, resolution=20.0), RunOptions(output_dir=tmp_path / "out"))
+
+
+def test_what_is_finished_needs_no_room(calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"stac": calm.url, "output_dir": tmp_path / "out", "resolution": 400.0}
+    cloudless_mosaic(**asked)
+    pretend(monkeypatch, 0)
+    cloudless_mosaic(**asked)
+    kinds = [(event["kind"], event.get("unit", "")) for event in read_events(tmp_path / "out" / "events.jsonl")]
+    assert kinds[-1][0] == "end"
+
+
+def test_workers_with_too_little_memory_are_refused_before_work(plan_for: Callable[..., Plan]) -> None:
+    check_memory(plan_for(Size(2, 2, 4 * GIB), resolution=10.0))
+    check_memory(plan_for(Size(1, 1, 2**62), resolution=10.0))  # a worker without a limit
+    large = RunOptions(block=4096, budget=2 * GIB)
+    plan = plan_for(Size(2, 2, GIB), large, resolution=10.0)
+    with pytest.raises(ClusterError, match=r"^A worker has 1\.1 GB of memory; with 2 threads it would need about"):
+        check_memory(plan)
+
+
+@pytest.mark.cluster
+def test_the_memory_of_the_cluster_that_is_there_counts(calm: DemoServer, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"A worker has 536\.9 MB of memory") as caught:
+        cloudless_mosaic(
+            *(None, RunOptions(output_dir=tmp_path / "out", worker_memory="512M", block=4096, budget=2 * GIB)),
+            stac=calm.url,
+            resolution=10.0,
+        )
+    assert caught.value.exit_code == 5
+    assert list(tmp_path.iterdir()) == []
