@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -126,21 +127,24 @@ def _parse(arguments: Sequence[str]) -> Namespace:
 
     parser = arg_parser()
     parser.prog = PROGRAM
+    parser.allow_abbrev = False  # an input that is given as an option may begin like one of cwltool's
     given = [*os.environ.get("CWLTOOL_OPTIONS", "").split(), *arguments]
     args: Namespace = parser.parse_args(given)
-    rest = list(args.job_order)
-    if len(rest) > 1 and not rest[0].startswith("-"):
-        before = given[: len(given) - len(rest) - 1]
-        options, unknown = parser.parse_known_args([*before, *rest[1:]])
-        extra = [*unknown, *([options.workflow, *options.job_order] if options.workflow else [])]
-        if extra:
-            raise UsageError(
-                f"cwltool has no option {extra[0]}.",
-                "Expected its options, or nothing, after the job file.",
-                "Inputs go into the job file.",
-            )
-        args = options
-        args.workflow, args.job_order = given[len(before)], rest[:1]
+    rest = list(args.job_order)  # all that follows the CWL file
+    job = rest[:1] if rest and not rest[0].startswith("-") else []
+    before = given[: len(given) - len(rest) - 1]
+    options, unknown = parser.parse_known_args([*before, *rest[len(job) :]])
+    extra = [*unknown, *([options.workflow] if options.workflow else [])]
+    if job and extra:
+        raise UsageError(
+            f"cwltool has no option {extra[0]}.",
+            "Expected its options, or nothing, after the job file.",
+            "Inputs go into the job file.",
+        )
+    if rest and not extra:
+        workflow, args = args.workflow, options
+        args.workflow, args.job_order = workflow, job
+    args.enable_color = args.enable_color and sys.stderr.isatty()
     if args.record_container_id:
         args.cidfile_dir = args.cidfile_dir or str(Path.cwd())
     del args.record_container_id

@@ -1,0 +1,135 @@
+"""A run that is stopped, or killed: its tools end, and nothing of it is left, on whatever Gateway it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import Done, Shell
+from cwl_helpers import assert_nothing_left, in_workflow, shell_tool, write
+
+from eoap_dask.gateway.api import GatewayApi
+from eoap_dask.gateway.server import LocalGateway
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner")]
+
+LONG = "sleep 300 & echo $$ > started; wait"
+"""A tool with a process of its own."""
+
+
+class Going:
+    """A run under way, and what it has said so far."""
+
+    def __init__(self, shell: Shell, *arguments: object) -> None:
+        self.shell = shell
+        self._log = (shell.cwd.parent / "stderr").open("w+")
+        self.process = shell.start("run-cwl", *arguments, stderr=self._log)
+
+    @property
+    def said(self) -> str:
+        """Its stderr."""
+        return Path(self._log.name).read_text()
+
+    def until(self, is_true: Callable[[], bool]) -> None:
+        """Wait for something that comes about by itself."""
+        deadline = time.monotonic() + 120
+        while not is_true():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.05)
+
+    def until_working(self, tools: int = 1) -> None:
+        """Wait until its tools run."""
+        self.until(lambda: len(list(self.shell.tmp.rglob("started"))) == tools)
+
+    def end(self, number: signal.Signals, *, whole_group: bool = False) -> Done:
+        """Send a signal, and wait."""
+        (os.killpg if whole_group else os.kill)(self.process.pid, number)
+        out, _ = self.process.communicate(timeout=100)
+        return subprocess.CompletedProcess(self.process.args, self.process.returncode, out, self.said)
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group", "code", "says"),
+    [
+        (signal.SIGINT, True, 130, "Stopped."),  # as a terminal does it
+        (signal.SIGINT, False, 130, "Stopped."),
+        (signal.SIGTERM, False, 143, "Stopped by SIGTERM."),
+    ],
+    ids=["Ctrl-C", "SIGINT", "SIGTERM"],
+)
+def test_stopped(number: signal.Signals, whole_group: bool, code: int, says: str, shell: Shell) -> None:
+    going = Going(shell, write(shell.cwd / "flow.cwl", in_workflow(shell_tool(LONG))).name)
+    going.until_working()
+    done = going.end(number, whole_group=whole_group)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (code, says)
+    assert "Traceback" not in done.stderr
+    assert_nothing_left(shell)
+    assert not (shell.cwd / "out").exists()
+
+
+@pytest.mark.parametrize("words", ["Resolved ", "starting the Dask cluster"])
+def test_stopped_before_the_tool_begins(words: str, shell: Shell) -> None:
+    going = Going(shell, write(shell.cwd / "tool.cwl", shell_tool("touch /never; echo x > out")).name)
+    going.until(lambda: words in going.said)
+    done = going.end(signal.SIGTERM)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (143, "Stopped by SIGTERM.")
+    assert "Traceback" not in done.stderr
+    assert_nothing_left(shell)
+
+
+def test_a_tool_may_end_in_order(shell: Shell) -> None:
+    witness = shell.cwd.parent / "witness"
+    script = f"trap 'echo bye > {witness}; exit 5' TERM; touch started; while true; do sleep 0.1; done"
+    going = Going(shell, write(shell.cwd / "tool.cwl", shell_tool(script)).name)
+    going.until_working()
+    assert going.end(signal.SIGTERM).returncode == 143
+    assert witness.read_text() == "bye\n"
+    assert_nothing_left(shell)
+
+
+def test_steps_at_once_are_stopped_at_once(shell: Shell, elsewhere: list[str]) -> None:
+    tool = shell_tool(LONG, inputs={"n": "int"})
+    document = in_workflow(
+        tool,
+        inputs={"n": "int[]"},
+        requirements={"ScatterFeatureRequirement": {}},
+        outputs={"out": {"type": "File[]", "outputSource": "one/out"}},
+        steps={"one": {"run": "#toy", "scatter": "n", "in": {"n": "n"}, "out": ["out"]}},
+    )
+    path = write(shell.cwd / "flow.cwl", document)
+    job = write(shell.cwd / "job.json", {"n": [1, 2]})
+    going = Going(shell, *elsewhere, "--parallel", "--parallel-max", 4, path.name, job.name)
+    going.until_working(2)
+    done = going.end(signal.SIGTERM)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (143, "Stopped by SIGTERM.")
+    assert_nothing_left(shell)
+
+
+def test_killed(shell: Shell) -> None:
+    going = Going(shell, write(shell.cwd / "tool.cwl", shell_tool(LONG)).name)
+    going.until_working()
+    assert going.end(signal.SIGKILL).returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while (shell.processes(within_s=1) or list(shell.tmp.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert_nothing_left(shell)
+
+
+def test_killed_on_a_gateway_that_stays(shell: Shell, elsewhere: list[str], foreign: LocalGateway) -> None:
+    going = Going(shell, *elsewhere, write(shell.cwd / "tool.cwl", shell_tool(LONG)).name)
+    going.until_working()
+    assert going.end(signal.SIGKILL).returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    with foreign.configured(), GatewayApi() as api:
+        while api.clusters():
+            assert time.monotonic() < deadline, "the cluster is still there"
+            time.sleep(0.2)
+    while shell.processes(within_s=1) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert_nothing_left(shell)
