@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from cwltool.command_line_tool import CallbackJob, CommandLineTool
 from cwltool.context import LoadingContext, RuntimeContext
 from cwltool.docker import DockerCommandLineJob
+from cwltool.errors import UnsupportedRequirement, WorkflowException
 from cwltool.job import CommandLineJob, JobBase
 from cwltool.process import Process, shortname
 from cwltool.secrets import SecretStore
@@ -26,7 +27,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from eoap_dask.cwl.clusters import SHARED, Clusters, StepCluster
 from eoap_dask.cwl.requirement import CLASS, FIELDS, ClusterSize, remarks, understood
-from eoap_dask.errors import ClusterError, EoapError, UsageError
+from eoap_dask.errors import ClusterError, EoapError, StepFailedError, UsageError
 from eoap_dask.namefile import NAME_FILE
 
 
@@ -140,6 +141,11 @@ class StepJob:
         except EoapError as exc:
             error = exc
             self._give_up(runtimeContext, "temporaryFail" if isinstance(exc, ClusterError) else "permanentFail")
+        except WorkflowException as exc:  # no engine, or no image: cwltool ends the workflow
+            if not isinstance(exc, UnsupportedRequirement):
+                error = StepFailedError(f"Step {self.name} couldn't begin: {' '.join(str(exc).split()).rstrip('.')}.")
+                self.session.failures.append(self._failure(error, None))
+            raise
         if self._status != "success":
             self.session.failures.append(self._failure(error, logs))
 

@@ -1,0 +1,70 @@
+"""The guard: what it makes of a run's last words."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from eoap_dask.cwl.guard import Guard, watch
+
+
+def lines(*said: dict[str, object]) -> io.StringIO:
+    return io.StringIO("".join(json.dumps(one) + "\n" for one in said))
+
+
+def test_an_orderly_end_is_left_alone(tmp_path: Path) -> None:
+    assert watch(lines({"scratch": str(tmp_path), "engine": ""}, {"done": True}))
+    assert tmp_path.exists()
+    with Guard(tmp_path):
+        pass
+    assert tmp_path.exists()
+
+
+def test_what_was_said_before_the_end_counts_even_when_cut(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    (scratch / "deep").mkdir(parents=True)
+    cut = io.StringIO(json.dumps({"scratch": str(scratch), "engine": ""}) + '\n{"clus')
+    assert not watch(cut)
+    assert not scratch.exists()
+    assert not watch(io.StringIO(""))
+
+
+def test_tools_are_known_by_their_scratch_directory(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    sleep = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(300)"]
+    places = ({"HOME": f"{scratch}/out"}, {"HOME": str(tmp_path)})
+    ours, other = (subprocess.Popen(sleep, env={**os.environ, **env}, stdout=subprocess.PIPE) for env in places)
+    try:
+        for one in (ours, other):
+            assert one.stdout is not None
+            one.stdout.readline()
+        assert not watch(lines({"scratch": str(scratch), "engine": ""}))
+        assert not psutil.pid_exists(ours.pid)  # and waited for, since this process is its parent
+        assert other.poll() is None
+    finally:
+        for one in (ours, other):
+            one.kill()
+            one.wait()
+            assert one.stdout is not None
+            one.stdout.close()
+
+
+def test_it_outlives_what_is_sent_to_the_group_of_the_run(tmp_path: Path) -> None:
+    guard = Guard(tmp_path)
+    with guard:
+        deadline = time.monotonic() + 10
+        while not (found := [p for p in psutil.Process().children() if "eoap_dask.cwl.guard" in str(p.cmdline())]):
+            assert time.monotonic() < deadline
+        (process,) = found
+        assert os.getpgid(process.pid) != os.getpgid(0)
+    while process.is_running() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not process.is_running()
