@@ -13,7 +13,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=
     pip install --quiet -r /build/requirements.txt \
     && python -m venv /build/hatch \
     && /build/hatch/bin/pip install --quiet hatchling==1.33.0
-COPY pyproject.toml README.md LICENSE /build/
+COPY pyproject.toml hatch_build.py README.md LICENSE /build/
 COPY src /build/src
 # without an index: whatever is missing among the requirements fails here
 RUN /build/hatch/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /build/wheels /build \

@@ -28,7 +28,7 @@ make_base() {
 
 source_digest() { # of what the image is made of
   cd "$repository"
-  find src deploy/image Dockerfile pyproject.toml -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z |
+  find src deploy/image Dockerfile pyproject.toml hatch_build.py -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z |
     xargs -0 sha256sum | sha256sum | cut -c1-16
 }
 

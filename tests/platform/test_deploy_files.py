@@ -85,7 +85,7 @@ def test_the_requirements_of_the_image_are_those_of_the_package() -> None:
     versions = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned().items()}
     for text in asked:
         requirement = Requirement(text)
-        assert requirement.name.lower() in versions, f"{requirement.name}: make deploy/image/requirements.txt again"
+        assert requirement.name.lower() in versions, f"{requirement.name}: run deploy/image/pin.sh"
         assert requirement.specifier.contains(versions[requirement.name.lower()]), text
 
 
@@ -93,7 +93,7 @@ def test_nothing_secret_or_superfluous_enters_the_image() -> None:
     kept = {
         line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     }
-    assert kept == {"pyproject.toml", "README.md", "LICENSE", "src", "deploy/image"}
+    assert kept == {"pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "src", "deploy/image"}
     assert all((ROOT / name).exists() for name in kept)
     text = (ROOT / "Dockerfile").read_text()
     copied = {name for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.M) for name in line.split()[:-1]}

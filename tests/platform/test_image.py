@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from images import IMAGE, image_or_skip, podman
 from pod import REQUIREMENT, SHELL_LINE, UID, VARIABLES
 
 from eoap_dask import __version__
@@ -19,8 +19,6 @@ from eoap_dask.demo import DemoServer
 from eoap_dask.gateway.api import GatewayApi
 from eoap_dask.gateway.server import LocalGateway
 
-IMAGE = os.environ.get("EOAP_DASK_TEST_IMAGE", "localhost/eoap-dask:test")
-IMAGES = str(Path(__file__).with_name("images.sh"))
 STRICT = [
     *("--pull=never", "--network", "host", "--user", f"{UID}:{UID}", "--passwd=false"),
     *("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--cap-drop=all"),  # noqa: S108
@@ -31,32 +29,10 @@ STRICT = [
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def podman(*arguments: object, timeout: float = 150) -> subprocess.CompletedProcess[str]:
-    """Run podman, with settings that a sandbox needs."""
-    settings = os.environ.get("CONTAINERS_CONF", str(Path(__file__).with_name("containers.conf")))
-    return subprocess.run(
-        [shutil.which("podman") or "podman", *map(str, arguments)],
-        env=os.environ | {"CONTAINERS_CONF": settings},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
-
-
 @pytest.fixture(scope="session", autouse=True)
 def image() -> dict[str, Any]:
     """What podman says of the image, or skip."""
-    if shutil.which("podman") is None:
-        pytest.skip("podman is not here")
-    found = podman("image", "inspect", IMAGE)
-    if found.returncode != 0:
-        pytest.skip(f"{IMAGE} is not here: tests/platform/images.sh all")
-    (about,) = json.loads(found.stdout)
-    digest = subprocess.run([IMAGES, "digest"], capture_output=True, text=True, check=True).stdout.strip()
-    if (about["Labels"] or {}).get("eoap-dask.test.source") != digest:
-        pytest.skip(f"{IMAGE} is of another state of the source: tests/platform/images.sh image")
-    return dict(about["Config"])
+    return image_or_skip()
 
 
 @pytest.fixture
