@@ -1,4 +1,4 @@
-"""Scenes of different catalogues, processings and ways to store reflectance: the truth comes out, whichever are mixed."""
+"""Scenes of different catalogues, processings and ways to store reflectance: mixed or not, the truth comes out."""
 
 from __future__ import annotations
 
