@@ -241,5 +241,5 @@ def _no_filter(text: str, why: str) -> UsageError:
     return UsageError(
         f"The filter {shown if len(shown) <= 80 else shown[:79] + '…'!r} {why}.",
         "A condition in CQL2 is needed, as text or JSON.",
-        "Try --filter \"platform = 'sentinel-2b' AND eo:cloud_cover < 5\".",
+        "Try --filter 's2:nodata_pixel_percentage < 50 AND eo:cloud_cover < 5'.",
     )
