@@ -387,6 +387,11 @@ def test_bodies_that_are_wrong(files):
         assert body.startswith(b"<!DOCTYPE html>")
         server.faults["bytes"] = "not-tiff"
         assert ask(url)[::2] == (200, bytes(255 - n for n in range(100)))
+        server.faults["bytes"] = "corrupt"
+        body = ask(url)[2]
+        assert body[:50] == bytes(range(50))
+        assert body[50:] == bytes(255 - n for n in range(50, 100))
+        assert len(ask(url, headers={"Range": "bytes=0-9"})[2]) == 10
         server.faults["bytes"] = "no-range"
         assert ask(url, headers={"Range": "bytes=0-9"})[::2] == (200, bytes(range(100)))
         server.faults["bytes"] = "slow:0.2"

@@ -31,6 +31,7 @@ from eoap_dask.demo.catalogue import GEOJSON, ApiError, Catalogue, CatalogueLike
 from eoap_dask.errors import UsageError
 
 _MAX_BODY = 4_000_000
+_CORRUPT_BYTES = 64
 _TOKEN_PATH = "/token"  # noqa: S105  (a path)
 _HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
 
@@ -47,6 +48,8 @@ FAULTS = (
     "truncate",
     "truncate-then-ok:N",
     "short-file",
+    "corrupt",
+    "corrupt-then-ok:N",
     "html",
     "not-tiff",
     "no-range",
@@ -54,8 +57,9 @@ FAULTS = (
     "hang:S",
 )
 """What can go wrong, per path: a status; the same for the first N requests of a path; a body cut in the middle
-(its announced length is right); a file that ends in its middle; a page of HTML with status 200; bytes that are
-no TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the same)."""
+(its announced length is right); a file that ends in its middle; a body with wrong bytes in its middle; a page of HTML
+with status 200; bytes that are no TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the
+same)."""
 
 
 class Stats:
@@ -562,6 +566,9 @@ class _Handler(BaseHTTPRequestHandler):
             content = stream.read(cut - start)
         if kind == "not-tiff":
             content = bytes(255 - byte for byte in content)
+        if kind == "corrupt":
+            middle = slice(len(content) // 2, len(content) // 2 + _CORRUPT_BYTES)
+            content = content[: middle.start] + bytes(255 - byte for byte in content[middle]) + content[middle.stop :]
         demo.stats.sent(name, start, cut)
         self.wfile.write(content)
         if kind == "truncate":
