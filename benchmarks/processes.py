@@ -84,6 +84,16 @@ class SchedulerAndWorkers:
         ]
         return self._start("dask_worker", options, f"worker-{self._names}")
 
+    def wait_for_workers(self) -> None:
+        """Wait until all workers so far have found the scheduler."""
+        deadline = time.monotonic() + START_S
+        for number in range(1, self._names + 1):
+            log = self.folder / f"worker-{number}.log"
+            while "Registered to" not in log.read_text():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"a worker didn't come: {log.read_text()[-2000:]}")
+                time.sleep(0.05)
+
     def kill_scheduler(self) -> None:
         """Kill the scheduler; workers without one end by themselves."""
         assert self._scheduler is not None
@@ -123,7 +133,7 @@ class SchedulerAndWorkers:
             one.wait()
         psutil.wait_procs(family, timeout=10)
         self._processes.clear()
-        self._scheduler = None
+        self._scheduler, self.address = None, ""
 
     def _start(self, module: str, options: Sequence[str], name: str) -> subprocess.Popen[bytes]:
         environment: dict[str, Any] = {

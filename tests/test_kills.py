@@ -1,0 +1,75 @@
+"""Runs that are killed at moments taken from their event stream, and run again; many more by `benchmarks.kills`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmarks.kills import KINDS, MONTHS, Arena, Trial, TrialError, contents
+
+pytest.importorskip("dask_gateway_server")
+pytest.importorskip("sqlalchemy")
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    with Arena(tmp_path_factory.mktemp("kills"), seed=3) as prepared:
+        yield prepared
+
+
+@pytest.mark.parametrize("number", range(len(KINDS)), ids=["-".join(kind) for kind in KINDS])
+def test_killed_and_run_again(arena: Arena, number: int) -> None:
+    trial = arena.draw(number)
+    result = arena.try_kill(trial)
+    assert result.fault == "", f"{trial}: {result.fault}"
+
+
+def test_trials_are_drawn_again_from_their_seed(arena: Arena) -> None:
+    assert [arena.draw(n) for n in range(40)] == [arena.draw(n) for n in range(40)]
+    drawn = [arena.draw(n) for n in range(40)]
+    assert len({(trial.after, trial.moment_s) for trial in drawn}) > 20
+    assert {trial.update for trial in drawn if trial.where == "local"} == {True, False}
+
+
+# That a trial would tell.
+
+
+def test_a_product_that_differs_is_told(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Trial(1000, "local", "client", after=10_000, moment_s=0.0, update=False)  # the run is over before
+    expected = dict(arena._new)
+    name = f"monthly-mosaic-{MONTHS[0]}/count.tif"
+    monkeypatch.setattr(arena, "_new", {**expected, name: "another"})
+    fault = arena.try_kill(late).fault
+    assert fault == f"the output is there and isn't whole: {name}"
+    monkeypatch.setattr(arena, "_new", expected)
+    result = arena.try_kill(replace(late, number=1001))
+    assert (result.fault, result.killed, result.exit_code) == ("", 0, 0)
+
+
+def test_what_is_left_is_told(arena: Arena, tmp_path: Path) -> None:
+    trial = Trial(0, "local", "client", after=1, moment_s=0.0, update=False)
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "out").mkdir()
+    arena._check_tidy(trial, tmp_path)
+    (tmp_path / "tmp" / "forgotten").touch()
+    with pytest.raises(TrialError, match="forgotten"):
+        arena._check_tidy(trial, tmp_path)
+    (tmp_path / "out.partial").mkdir()
+    with pytest.raises(TrialError, match=r"out\.partial"):
+        arena._check_tidy(trial, tmp_path)
+
+
+def test_a_time_may_differ_and_nothing_else(tmp_path: Path) -> None:
+    for name, text in (
+        ("one", '{"timings": 1, "a": 1}'),
+        ("two", '{"a": 1, "timings": 2}'),
+        ("three", '{"timings": 1, "a": 2}'),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+        (tmp_path / name / "events.jsonl").write_text(name)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two") != contents(tmp_path / "three")
