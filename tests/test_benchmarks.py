@@ -90,6 +90,18 @@ def test_start_is_measured(cache: Path, tmp_path: Path) -> None:
     assert 0 < result["first_search"]["median"] <= result["first_read"]["median"] < result["small_mosaic"]["median"]
 
 
+def test_workflows_are_measured(cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cwltool")
+    pytest.importorskip("dask_gateway_server")
+    out = tmp_path / "result.json"
+    shown = run("cwl", "--tiny", "--cache", cache, "--json", out)
+    result = json.loads(out.read_text())
+    assert sum(values[0] for values in result["parts"].values()) == pytest.approx(result["workflow"][0])
+    assert all(values[0] > 0 for values in (*result["parts"].values(), result["bare"], result["validate"]))
+    assert result["ratio"][0] == result["workflow"][0] / result["bare"][0]
+    assert "Workflow against command, pair by pair: " in shown
+
+
 # The measuring itself.
 
 

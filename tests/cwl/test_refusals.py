@@ -9,6 +9,8 @@ import pytest
 from command_line import Shell, error_of
 from cwl_helpers import DASK, SMALL, WORKFLOWS, in_workflow, shell_tool, write
 
+from eoap_dask.cwl.document import load
+from eoap_dask.cwl.jobs import check_job
 from eoap_dask.cwl.runner import run_cwl
 from eoap_dask.errors import EoapError, UsageError
 
@@ -126,6 +128,11 @@ def test_fields(fields: dict[str, Any], text: str) -> None:
 def test_more_than_one_mistake_is_said() -> None:
     write(Path("tool.cwl"), shell_tool("true", {**SMALL, "workerCores": 0.5, "workerMemory": 7}))
     assert refused("tool.cwl").endswith("See eoap-dask cwl validate tool.cwl for 1 more.")
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem)
+def test_the_examples_are_jobs_of_their_workflows(path: Path) -> None:
+    check_job(path, load(path.with_suffix(".cwl")).process(""), path.stem)
 
 
 def test_options() -> None:
