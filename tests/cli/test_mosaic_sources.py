@@ -58,7 +58,8 @@ def test_a_mosaic_of_a_table_by_url_with_a_filter(forms: Path, calm: DemoServer,
     served.write_bytes(table.read_bytes())
     try:
         url = f"{calm.files_url}/{served.name}"
-        done = shell.mosaic("--stac", url, "--filter", "platform = 'Sentinel-2B'", "--end-date", "2020-10-31")
+        days = ("--start-date", "2020-11-01", "--end-date", "2020-11-30")
+        done = shell.mosaic("--stac", url, "--filter", "platform = 'Sentinel-2B'", *days)
     finally:
         served.unlink()
     assert done.returncode == 0, done.stderr
