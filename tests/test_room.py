@@ -11,7 +11,7 @@ import pytest
 from loguru import logger
 
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
-from eoap_dask.applications.cloudless_mosaic import dry_run, find_items, plan_mosaic, understand
+from eoap_dask.applications.cloudless_mosaic import APPLICATION, find_items, understand
 from eoap_dask.cluster import Size
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import ClusterError, OutputError
@@ -35,7 +35,7 @@ def plan_for(calm: DemoServer) -> Callable[..., Plan]:
     def plan(size: Size | None = None, options: RunOptions | None = None, **changes: Any) -> Plan:
         request = understand(MosaicParams(stac=calm.url, **changes))
         options = options or RunOptions()
-        made = plan_mosaic(request, find_items(request), options)
+        made = APPLICATION.plan_for(request, find_items(request), options)
         return made if size is None else made.sized(size, options)
 
     return plan
@@ -76,7 +76,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, free: int) -> list[Path]:
 @pytest.mark.parametrize("resolution", [20.0, 60.0])
 def test_the_estimate_of_what_is_written_is_about_right(calm: DemoServer, tmp_path: Path, resolution: float) -> None:
     params = {"stac": calm.url, "resolution": resolution}  # finer than the archive, and as it is
-    estimated = dry_run(MosaicParams(**params), RunOptions(output_dir=tmp_path / "out")).output_bytes
+    estimated = APPLICATION.dry_run(MosaicParams(**params), RunOptions(output_dir=tmp_path / "out")).output_bytes
     run = cloudless_mosaic(output_dir=tmp_path / "out", **params)
     written = sum(path.stat().st_size for path in run.output.rglob("*.tif"))
     assert written / 3 < estimated < written * 3
@@ -137,7 +137,7 @@ def test_a_disk_that_is_far_too_small_is_refused_before_work(
     assert caught.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OutputError, match="free"):
-        dry_run(MosaicParams(stac=calm.url, resolution=20.0), RunOptions(output_dir=tmp_path / "out"))
+        APPLICATION.dry_run(MosaicParams(stac=calm.url, resolution=20.0), RunOptions(output_dir=tmp_path / "out"))
 
 
 def test_what_is_finished_needs_no_room(calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

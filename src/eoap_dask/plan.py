@@ -59,6 +59,19 @@ class UnitPlan:
         recipe = replace(self.recipe, stack=replace(self.recipe.stack, passes=unit.passes))
         return replace(self, unit=unit, recipe=recipe, left_out=(*self.left_out, scene_id))
 
+    def _repr_html_(self) -> str:
+        blocks = len(self.recipe.windows())
+        height, width = self.recipe.shape
+        rows = {
+            "grid": f"{crs_name(self.recipe.stack.geobox)}, {width} × {height} px",
+            "blocks": f"{blocks} of {self.recipe.block} px",
+            "resampled": f"{self.resampled} scenes, {self.reprojected} from another CRS",
+            "digest": self.digest,
+            **({"left out": ", ".join(self.left_out)} if self.left_out else {}),
+        }
+        table = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
+        return f"{self.unit._repr_html_()}<table>{table}</table>"
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -122,14 +122,18 @@ def read_status(output: Path) -> Status:
     lock = output.parent / f"{output.name}.lock"
     running = _is_held(lock)
     # a run that updates an output writes beside it: what is unfinished is what a watcher means
-    found = next((p for p in (partial / EVENTS_FILE, output / EVENTS_FILE) if p.is_file()), None)
-    if found is None:
+    for place in (partial, output, partial):  # the last one for a run that begins as we look
+        status = Status(output)
+        try:
+            for event in read_events(place / EVENTS_FILE):
+                _take(status, event)
+        except (FileNotFoundError, NotADirectoryError):  # perhaps renamed in this moment
+            continue
+        break
+    else:
         raise UsageError(
             f"No run has written to {output}.", "Expected the --output-dir of a run that has begun.", "Check the path."
         )
-    status = Status(output)
-    for event in read_events(found):
-        _take(status, event)
     if not running and status.state == "running":
         status.state, status.message = "stopped", status.message or "killed"
     return status

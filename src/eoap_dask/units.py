@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,9 @@ from eoap_dask.scenes import Pass, Scene
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+
+SHOWN_PASSES = 20
+"""Of a unit in a notebook."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,18 @@ class Unit:
         """Return the unit without a scene, and without its pass if that has no other."""
         passes = (replace(p, scenes=tuple(s for s in p.scenes if s.id != scene_id)) for p in self.passes)
         return replace(self, passes=tuple(p for p in passes if p.scenes))
+
+    def __str__(self) -> str:
+        scenes = f"{len(self.scenes)} scene{'' if len(self.scenes) == 1 else 's'}"
+        passes = f"{len(self.passes)} pass{'' if len(self.passes) == 1 else 'es'}"
+        return f"{self.key}: {self.title}, {self.start:%Y-%m-%d} to {self.end:%Y-%m-%d}, {scenes} of {passes}"
+
+    def _repr_html_(self) -> str:
+        shown = [(one.datetime, ", ".join(s.id for s in one.scenes)) for one in self.passes[:SHOWN_PASSES]]
+        rows = "".join(f"<tr><td>{when:%Y-%m-%d %H:%M}</td><td>{html.escape(ids)}</td></tr>" for when, ids in shown)
+        more = len(self.passes) - SHOWN_PASSES
+        rest = f"<p>… and {more} more</p>" if more > 0 else ""
+        return f"<p>{html.escape(str(self))}</p><table><tr><th>pass</th><th>scenes</th></tr>{rows}</table>{rest}"
 
 
 def digest_parts(

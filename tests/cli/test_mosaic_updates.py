@@ -104,3 +104,41 @@ def test_status_of_nothing(shell: Shell) -> None:
     assert done.returncode == 2
     assert "No run has written to nowhere." in done.stderr
     assert done.stdout == ""
+
+
+def test_status_is_watched_from_another_terminal_until_the_end(shell: Shell, archive: Archive) -> None:
+    with DemoServer(archive, faults={"MSIL2A_2020": "slow:0.3"}) as server:
+        run = shell.start("cloudless-mosaic", "--stac", server.url, "--resolution", "200", "-q")
+        partial = shell.cwd / "monthly-mosaic.partial" / "events.jsonl"
+        while not partial.exists():
+            assert run.poll() is None, run.communicate()
+        watch = shell.start("status", "monthly-mosaic", "--watch", "--every", "0.1", "--json")
+        done = shell.wait(run)
+        watched = shell.wait(watch)
+    assert done.returncode == watched.returncode == 0, watched.stderr
+    seen = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert [one["state"] for one in seen] == ["running"] * (len(seen) - 1) + ["complete"]
+    assert len(seen) > 2
+    assert seen[-1]["units"] == dict.fromkeys(MONTHS, "done")
+    blocks = [one["blocks_done"] for one in seen]
+    assert blocks == sorted(blocks)
+    assert (blocks[0], blocks[-1]) == (0, 3)
+
+
+def test_watching_what_is_over_looks_once(shell: Shell, calm: DemoServer) -> None:
+    assert shell.mosaic("--stac", calm.url, "--resolution", "400").returncode == 0
+    done = shell.run("status", "monthly-mosaic", "--watch")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "monthly-mosaic: complete"
+    assert lines[1].split() == ["units", "3", "done,", "0", "finished", "before,", "0", "failed"]
+    assert "blocks/s" in done.stdout
+
+
+def test_a_performance_report_when_asked_for(shell: Shell, calm: DemoServer) -> None:
+    done = shell.mosaic("--stac", calm.url, "--resolution", "400", "--performance-report", "report.html")
+    assert done.returncode == 0, done.stderr
+    text = (shell.cwd / "report.html").read_text()
+    assert "<html" in text[:1000].lower()
+    assert "render" in text  # our tasks are in it
+    shell.assert_tidy()
