@@ -310,7 +310,7 @@ def _stop_family(process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None:
             process.kill()
             process.wait()
-        _, alive = psutil.wait_procs(family, timeout=2)
+        _, alive = psutil.wait_procs(family, timeout=0.2)  # the proxy takes two seconds to see that it is alone
         for one in alive:
             with contextlib.suppress(psutil.Error):
                 one.kill()
