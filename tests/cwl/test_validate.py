@@ -236,6 +236,15 @@ def test_the_schema_is_asked(cwltool: None, tmp_path: Path) -> None:
     assert "\n" not in found.text
 
 
+def test_the_checkers_leave_nothing(cwltool: None, shell: Shell) -> None:
+    pytest.importorskip("ap_validator")
+    pytest.importorskip("eoap_validator")
+    done = shell.run("cwl", "validate", WORKFLOWS / "bai.cwl")
+    assert done.returncode == 0, done.stdout
+    assert done.stderr.endswith("bai.cwl is fine, ap-validator and eoap-validator agree.\n")
+    shell.assert_tidy()
+
+
 def test_the_command(cwltool: None, shell: Shell) -> None:
     done = shell.run("cwl", "validate", "--no-ogc", WORKFLOWS / "monthly-composite.cwl")
     assert (done.returncode, done.stdout) == (0, "")

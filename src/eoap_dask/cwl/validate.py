@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -188,7 +189,13 @@ def _ask(name: str, document: Document) -> list[Finding]:
             command = ["-m", CHECKERS[name], f"{path}#{workflow}", "--format", "json", "--fail-on", "error"]
         try:
             done = subprocess.run(
-                [sys.executable, *command], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, cwd=scratch
+                [sys.executable, *command],
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_S,
+                check=False,
+                cwd=scratch,
+                env={**os.environ, "TMPDIR": scratch},  # the first of them leaves a directory behind
             )
         except subprocess.TimeoutExpired:
             return [Finding("error", name, f"gave no answer within {_TIMEOUT_S:g} s")]
