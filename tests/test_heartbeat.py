@@ -108,7 +108,8 @@ def test_commands_say_how_they_ended(arguments: list[str], code: int, shared: Pa
 )
 def test_a_command_that_is_stopped(number: int, code: int, left: str, shared: Path, pod: dict[str, str]) -> None:
     program = (
-        "import os, click, eoap_dask.cli as cli\n"
+        "import os, signal, click, eoap_dask.cli as cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored, where the tests run in the background
         "@click.command()\n"
         f"def stopped(): os.kill(os.getpid(), {int(number)})\n"
         "cli._run(stopped, 'stopped')"
