@@ -143,6 +143,11 @@ def test_blocks_and_budgets(place: Place, one: Client, reference: Run, options: 
     assert_same(again(place, one, name, **options), reference)
 
 
+def test_either_reader(place: Place, one: Client, reference: Run) -> None:
+    """The lean reader, which the reference is made with, and GDAL."""
+    assert_same(again(place, one, "gdal", reader="gdal"), reference)
+
+
 def test_a_replay_without_searching(place: Place, one: Client, reference: Run) -> None:
     """The API isn't asked; its URL says which hosts the items may send us to."""
     params = replace(place.params, items=str(reference.output / "items.json"))

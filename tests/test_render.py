@@ -29,7 +29,9 @@ from eoap_dask.demo import Catalogue, ServerProcess
 from eoap_dask.errors import AssetError
 from eoap_dask.grid import Window, blocks
 from eoap_dask.kernels.pixels import statistics, visual
+from eoap_dask.readers import Reader
 from eoap_dask.readers.gdal import GdalReader
+from eoap_dask.readers.lean import LeanReader
 from eoap_dask.readers.retry import Retry
 from eoap_dask.render import Recipe, Rendered, render_block, strip_height
 from eoap_dask.render import compose_window as compose_images
@@ -117,7 +119,7 @@ class MemoryRaster:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         return tuple(level.shape for level in self.memory.files[self.href])  # type: ignore[misc]
 
-    def read(self, level: int, window: Window, out: Image) -> None:
+    def read(self, level: int, window: Window, out: Image, rest: Window | None = None) -> None:
         if self.href == self.memory.broken:
             raise AssetError("It is broken.", href=self.href)
         pixels = self.memory.files[self.href][level]
@@ -479,7 +481,7 @@ class Blank:
         self.shapes = tuple((-(-height // f), -(-width // f)) for f in (1, 2, 4, 8))
         return self
 
-    def read(self, level: int, window: Window, out: Image) -> None:
+    def read(self, level: int, window: Window, out: Image, rest: Window | None = None) -> None:
         out[...] = CLEAR
 
     def close(self) -> None:
@@ -533,7 +535,7 @@ def test_a_level_covers_the_same_ground() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Real files over HTTP, through GDAL
+# Real files over HTTP, through both readers
 
 
 class Files:
@@ -541,7 +543,7 @@ class Files:
 
     def __init__(self, root: Path, server: ServerProcess) -> None:
         self.root, self.server, self.number = root, server, 0
-        self.reader = GdalReader(NoSigner(), Retry(attempts=2, backoff_s=0.01))
+        self.reader: Reader = LeanReader(NoSigner(), Retry(attempts=2, backoff_s=0.01), frozenset({"127.0.0.1"}))
 
     def write(self, name: str, *levels: Image) -> str:
         """Write a TIFF whose overviews hold what they are told, not what the full level would give."""

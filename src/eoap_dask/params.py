@@ -118,6 +118,11 @@ class RunOptions:
     retry_deadline: float = param(
         300.0, "How long an asset is tried, however often, before it counts as bad.", metavar="SECONDS"
     )
+    reader: str = param(
+        "auto",
+        "What reads the files: auto reads plain TIFFs itself and everything else with GDAL; gdal reads all with GDAL.",
+        choices=("auto", "gdal"),
+    )
     resume: bool = param(
         True, "Go on with what an interrupted or earlier run finished, or begin anew.", negative="no-resume"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eoap_dask.cluster import Size
 from eoap_dask.grid import TILE, Window, crs_name, project_bounds, window_bounds
+from eoap_dask.readers.lean import MEMORY_BYTES
 from eoap_dask.render import FEWEST_ROWS, Recipe, strip_height
 from eoap_dask.resample import data_level, mask_level, pixel_size_in
 from eoap_dask.room import show_bytes
@@ -26,6 +27,8 @@ MAX_BUDGET = 640 << 20
 """Sixteen passes of three bands over a whole block; more than that goes in strips."""
 PROCESS_BYTES = 220 << 20
 """A worker process with its libraries, before any pixels."""
+_BESIDES = PROCESS_BYTES + MEMORY_BYTES
+"""What a worker process takes however many threads it has: itself, and what its readers share and have in flight."""
 
 _USABLE = 0.7
 """Of a worker's memory limit: Dask pauses a worker at 80 % of it."""
@@ -151,7 +154,7 @@ class Plan:
                 peak = max(peak, strip + recipe.image_bytes(window.shape[0] * window.shape[1]))
         return {
             "read_bytes": int(read * _COMPRESSED),
-            "worker_bytes": PROCESS_BYTES + peak * self.size.threads_per_worker,
+            "worker_bytes": _BESIDES + peak * self.size.threads_per_worker,
             "output_bytes": self.output_bytes,
             "spool_bytes": self.spool_bytes,
         }
@@ -179,7 +182,7 @@ class Plan:
             row = recipe.strip_bytes_per_row(side, len(recipe.stack.passes))
             strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
             peak = max(peak, strip + recipe.image_bytes(side.shape[0] * side.shape[1]))
-        return PROCESS_BYTES + peak * self.size.threads_per_worker
+        return _BESIDES + peak * self.size.threads_per_worker
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values."""
@@ -260,7 +263,7 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
         Of the cluster.
     """
     height, width = recipe.shape
-    slot = max((int(size.memory_per_worker * _USABLE) - PROCESS_BYTES) // size.threads_per_worker, 32 << 20)
+    slot = max((int(size.memory_per_worker * _USABLE) - _BESIDES) // size.threads_per_worker, 32 << 20)
     block = BLOCK
     while block > TILE and (
         units * -(-height // block) * -(-width // block) < size.slots or recipe.image_bytes(block**2) > slot // 3

@@ -19,7 +19,7 @@ from eoap_dask.grid import TILE, Window, blocks
 from eoap_dask.science import Image, Science
 from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row
 
-ALGORITHM = {"mask": 1, "resample": 1, "reflectance": 1, "passes": 1}
+ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1}
 """Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
 
 FEWEST_ROWS = 16

@@ -22,7 +22,7 @@ import shapely
 from eoap_dask.grid import Window, crs_name, rasterize_window, window_bounds
 from eoap_dask.kernels.mask import class_table, dropped_nearest, dropped_share
 from eoap_dask.kernels.pixels import fill_layer, to_stored
-from eoap_dask.resample import IndexMap, Transform, data_level, index_map, mask_level, pixel_size_in
+from eoap_dask.resample import IndexMap, Transform, data_level, index_map, mask_level, needed_of, pixel_size_in
 from eoap_dask.scenes import Pass, Scene, Source, footprint_touches
 
 if TYPE_CHECKING:
@@ -97,12 +97,23 @@ class Stack:
         return tuple(out)
 
 
+class _Job(NamedTuple):
+    """A raster to be read."""
+
+    scene: Scene
+    source: Source
+    is_mask: bool
+    layer: npt.NDArray[np.uint16] | None
+    """Where its pixels end up for certain, so that they may be read into it at once."""
+
+
 class _Read(NamedTuple):
     """Source pixels of one raster, and where they go."""
 
     map: IndexMap
     pixels: npt.NDArray[np.generic]
-    buffer: npt.NDArray[np.uint8]
+    buffer: npt.NDArray[np.uint8] | None
+    """To be given back; None where they are in their layer already."""
 
 
 class StackReader:
@@ -121,6 +132,7 @@ class StackReader:
         self.levels: dict[str, set[float]] = {"data": set(), "mask": set()}
         self._rasters: dict[tuple[str, str], Raster] = {}
         self._maps: dict[tuple[object, ...], IndexMap | None] = {}
+        self._rests: dict[tuple[object, ...], Window | None] = {}
         self._lock = threading.Lock()
         self._exit = ExitStack()
 
@@ -154,7 +166,7 @@ class StackReader:
             np.empty((self.stack.bands, *strip.shape), np.uint16) if any(len(s) > 1 for _, s in self.passes) else None
         )
         own = np.empty(strip.shape, bool)
-        reads = self._reads(strip)
+        reads = self._reads(strip, layers)
         try:
             for layer, (_, scenes) in enumerate(self.passes):
                 view = layers[:, layer]
@@ -188,9 +200,10 @@ class StackReader:
                 placed = False
                 continue
             out = target[band]
-            read.map.gather(read.pixels, out)
+            if read.buffer is not None:
+                read.map.gather(read.pixels, out)
+                _give(read.buffer)
             to_stored(out, source.offset, source.nodata)
-            _give(read.buffer)
         bad = None
         if scene.mask is not None and self.stack.dropped_classes is not None:
             read = next(reads)
@@ -198,6 +211,7 @@ class StackReader:
                 bad = np.ones(strip.shape, bool)
             else:
                 bad = self._dropped(scene.mask, read, strip.shape)
+                assert read.buffer is not None  # noqa: S101 - a mask has no layer
                 _give(read.buffer)
         return placed, bad
 
@@ -221,20 +235,23 @@ class StackReader:
             bad[part.row : part.row_stop, left:right] = dropped_share(classes, table, n, mask.nodata)
         return bad
 
-    def _reads(self, strip: Window) -> Generator[_Read | None]:
+    def _reads(self, strip: Window, layers: npt.NDArray[np.uint16]) -> Generator[_Read | None]:
         """Yield what was read, in the order of scenes and their bands, reading ahead."""
-        jobs: list[tuple[Scene, Source, bool]] = []
-        for _, scenes in self.passes:
+        jobs: list[_Job] = []
+        for number, (_, scenes) in enumerate(self.passes):
             for scene in scenes:
-                jobs += [(scene, band, False) for band in scene.bands]
+                for band, source in enumerate(scene.bands):
+                    # the first scene of a pass finds its layer untouched
+                    layer = layers[band, number] if scene is scenes[0] else None
+                    jobs.append(_Job(scene, source, False, layer))
                 if scene.mask is not None and self.stack.dropped_classes is not None:
-                    jobs.append((scene, scene.mask, True))
+                    jobs.append(_Job(scene, scene.mask, True, None))
         pool = _pool()
         pending: deque[Future[_Read | None]] = deque()
         queue = iter(jobs)
         try:
             for job in queue:
-                pending.append(pool.submit(self._fetch, *job, strip))
+                pending.append(pool.submit(self._fetch, job, strip))
                 if len(pending) >= READ_THREADS + 2:
                     yield pending.popleft().result()
             while pending:
@@ -246,10 +263,11 @@ class StackReader:
                 if not future.cancelled():
                     future.exception()  # a file must not be closed under a thread that reads it
 
-    def _fetch(self, scene: Scene, source: Source, is_mask: bool, strip: Window) -> _Read | None:
+    def _fetch(self, job: _Job, strip: Window) -> _Read | None:
+        source, is_mask = job.source, job.is_mask
         if not footprint_touches(source, self.stack.crs, window_bounds(self.stack.geobox, strip)):
             return None  # not even opened
-        raster = self._raster(scene, source)
+        raster = self._raster(job.scene, source)
         shapes = raster.shapes
         sizes = tuple(_pixel_side(source.transform) * source.shape[1] / width for _, width in shapes)
         pixel = pixel_size_in(self.stack.geobox, source.crs)
@@ -264,12 +282,26 @@ class StackReader:
             return None
         with self._lock:
             self.levels["mask" if is_mask else "data"].add(round(sizes[level], 3))
+        rest = self._rest(source, shapes[level])
+        if job.layer is not None and found.copies:
+            part = found.clear_outside(job.layer)
+            raster.read(level, found.source, part, rest)
+            return _Read(found, part, None)
         dtype = np.dtype(np.uint8 if is_mask else np.uint16)
         height, width = found.source.shape
         buffer = _take(height * width * dtype.itemsize)
         pixels = buffer[: height * width * dtype.itemsize].view(dtype).reshape(height, width)
-        raster.read(level, found.source, pixels)
+        raster.read(level, found.source, pixels, rest)
         return _Read(found, pixels, buffer)
+
+    def _rest(self, source: Source, shape: tuple[int, int]) -> Window | None:
+        """Return which part of a level the whole grid may need; None where that can't be said."""
+        transform = level_transform(source, shape)
+        key = (source.crs, transform, shape)
+        with self._lock:
+            if key not in self._rests:
+                self._rests[key] = needed_of(self.stack.geobox, source.crs, transform, shape)
+            return self._rests[key]
 
     def _raster(self, scene: Scene, source: Source) -> Raster:
         key = (scene.id, source.asset)

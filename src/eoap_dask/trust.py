@@ -246,6 +246,31 @@ def host_is_private(host: str) -> bool:
     return any(_is_private(address) for address in _addresses_of(name))
 
 
+def peer_is_refused(host: str, address: str, *, private_hosts: frozenset[str] = frozenset()) -> bool:
+    """Tell whether a connection may not be used, because of the address it leads to.
+
+    What `check_href` found may have changed since: a name may resolve to another address now, or here.
+
+    Parameters
+    ----------
+    host
+        The name it was opened by.
+    address
+        The other end's.
+    private_hosts
+        As for `check_href`.
+
+    Returns
+    -------
+    bool
+    """
+    peer = _parse_address(address.partition("%")[0])
+    if peer is None or _is_forbidden(peer):
+        return True
+    allowed = {_canonical(one) for one in private_hosts}
+    return _is_private(peer) and _canonical(host) not in allowed and str(peer) not in allowed
+
+
 def private_hosts_of(catalogue_url: str) -> frozenset[str]:
     """Return the hosts a catalogue may send us to although they are private: its own.
 

@@ -20,7 +20,7 @@ from eoap_dask.params import RunOptions
 from eoap_dask.plan import Plan
 from eoap_dask.produce import Run, apply_changes, plan_states, produce
 from eoap_dask.publish import check_output
-from eoap_dask.readers.gdal import GdalReader
+from eoap_dask.readers.choose import make_reader
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -133,7 +133,9 @@ class Application(Generic[P, R]):
         EoapError
             as `run` would before its first block
         """
-        plan = self.plan(request, items, GdalReader(items.signer(request.private_hosts), options.retry()))
+        hosts = request.private_hosts
+        reader = make_reader(options.reader, items.signer(hosts), options.retry(), hosts)
+        plan = self.plan(request, items, reader)
         tiles = -(-int(plan.geobox.shape[0]) // TILE) * -(-int(plan.geobox.shape[1]) // TILE)
         return plan.sized(expected_size(options, client, len(plan.units) * tiles), options)
 

@@ -1,4 +1,4 @@
-"""Readers: from a file behind an href to the pixels of a source window. The seam for leaner ones."""
+"""Readers: from a file behind an href to the pixels of a source window. `choose.make_reader` gives one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,25 @@ class Raster(Protocol):
         """Height and width of each level, native first."""
         ...
 
-    def read(self, level: int, window: Window, out: npt.NDArray[np.generic]) -> None:
-        """Fill `out`, (y, x), with the pixels of a window of a level, as stored in the file."""
+    def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
+        """Fill an array with the pixels of a window of a level, as stored in the file.
+
+        Parameters
+        ----------
+        level
+            Number of the level, 0 = native.
+        window : Window
+            Which part of it.
+        out : np.ndarray, (y, x), not necessarily contiguous
+            Numbers that it can't hold become the nearest that it can.
+        rest : Window, optional
+            All of the level that this and other reads will be for: what lies beyond `window` in it may be kept.
+
+        Raises
+        ------
+        AssetError
+            when it can't be had after all retries
+        """
         ...
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
+from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
 from eoap_dask.readers.retry import Attempt, Retry, insist
 from eoap_dask.trust import redact
 
@@ -74,8 +75,14 @@ class GdalRaster:
             self._insist(lambda: self._dataset(0))
         return self._shapes
 
-    def read(self, level: int, window: Window, out: npt.NDArray[np.generic]) -> None:
-        """Fill `out` with the pixels of a window of a level."""
+    def read(
+        self,
+        level: int,
+        window: Window,
+        out: npt.NDArray[np.generic],
+        rest: Window | None = None,  # noqa: ARG002 - GDAL keeps blocks by its own rule
+    ) -> None:
+        """Fill `out` with the pixels of a window of a level, as `Raster.read`."""
         area = RasterioWindow(window.col, window.row, window.shape[1], window.shape[0])  # type: ignore[call-arg,unused-ignore]
 
         def attempt() -> None:
@@ -119,38 +126,24 @@ class GdalRaster:
             self._open[level] = dataset
             if level == 0:
                 self._check(dataset)
-                factors = dataset.overviews(1)
-                height, width = dataset.shape
-                self._shapes = ((height, width), *((-(-height // f), -(-width // f)) for f in factors))
+                # overviews by themselves: GDAL rounds the sides of a COG's down, and those of others up
+                levels = range(1, len(dataset.overviews(1)) + 1)
+                self._shapes = (dataset.shape, *(self._dataset(one).shape for one in levels))
         return self._open[level]
 
     def _check(self, dataset: Any) -> None:
         if dataset.shape != self.source.shape:
             height, width = dataset.shape
             expected = f"{self.source.shape[0]} × {self.source.shape[1]}"
-            raise self._refusal(f"holds {height} × {width} pixels where its item says {expected}")
+            what = f"holds {height} × {width} pixels where its item says {expected}"
+            raise refused(self.source, self.item_id, what)
         if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
-            raise self._refusal(f"holds {dataset.dtypes[0]} where integers are expected")
-
-    def _refusal(self, what: str) -> AssetError:
-        return AssetError(
-            f"The asset {self.source.asset!r} of item {self.item_id!r} {what}.",
-            item_id=self.item_id,
-            asset=self.source.asset,
-            href=redact(self.source.href),
-        )
+            what = f"holds {dataset.dtypes[0]} where integers are expected"
+            raise refused(self.source, self.item_id, what)
 
     def _fault(self, exc: Exception, attempts: int) -> AssetError:
         reason = exc.what if isinstance(exc, SigningError) else redact(" ".join(str(exc.__cause__ or exc).split()))
-        tried = f"after {attempts} attempt{'' if attempts == 1 else 's'}"
-        return AssetError(
-            f"The asset {self.source.asset!r} of item {self.item_id!r} can't be read {tried}: {_plain(reason)}",
-            hint="Try again later, or leave its date out.",
-            item_id=self.item_id,
-            asset=self.source.asset,
-            href=redact(self.source.href),
-            attempts=attempts,
-        )
+        return unreadable(self.source, self.item_id, _plain(reason), attempts)
 
     def _forget(self) -> None:
         for dataset in self._open.values():
@@ -172,7 +165,7 @@ def _plain(reason: str) -> str:
         "not recognized as being in a supported file format" in reason
         or "not recognized as a supported file format" in reason
     ):
-        return "it isn't a raster file (an error page, perhaps)."
+        return NOT_A_RASTER
     if re.search(r"IReadBlock failed|TIFFRead\w+\(\)|TIFFFetch", reason):
-        return "a part of it can't be fetched or decoded (a file cut short, perhaps)."
+        return BROKEN_PART
     return reason if reason.endswith(".") else f"{reason}."

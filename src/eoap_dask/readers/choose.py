@@ -1,0 +1,46 @@
+"""Which reader reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eoap_dask.errors import UsageError
+from eoap_dask.readers.gdal import GdalReader
+from eoap_dask.readers.lean import LeanReader
+from eoap_dask.readers.retry import Retry
+
+if TYPE_CHECKING:
+    from eoap_dask.readers import Reader
+    from eoap_dask.signing import Signer
+
+
+def make_reader(
+    kind: str, signer: Signer, retry: Retry | None = None, private_hosts: frozenset[str] = frozenset()
+) -> Reader:
+    """Return a reader.
+
+    Parameters
+    ----------
+    kind
+        ``auto`` reads plain TIFF files itself and others with GDAL; ``gdal`` reads all with GDAL. Pixels are the same.
+    signer : Signer
+    retry : Retry, optional
+        How it insists on an asset.
+    private_hosts
+        Hosts on private networks that may be asked, those of the catalogue.
+
+    Returns
+    -------
+    Reader
+
+    Raises
+    ------
+    UsageError
+        where there is no such kind
+    """
+    retry = retry or Retry()
+    if kind == "auto":
+        return LeanReader(signer, retry, private_hosts)
+    if kind == "gdal":
+        return GdalReader(signer, retry)
+    raise UsageError(f"There is no reader {kind!r}.", "Expected auto or gdal.")

@@ -1,0 +1,393 @@
+"""Reading plain TIFF files without GDAL: just the tiles that are needed, decoded straight into the caller's array.
+
+What is not plain (`tiff.read_header` says what is) is read by GDAL, through the same protocol; the file's header
+decides. Threads of one process share headers, and tiles that more than one window needs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from eoap_dask.errors import AssetError
+from eoap_dask.readers.faults import BROKEN_PART, refused, unreadable
+from eoap_dask.readers.gdal import GdalReader
+from eoap_dask.readers.ranges import CONNECTIONS, HttpFile, LocalFile, Parts, Refusal, Stumble
+from eoap_dask.readers.retry import Retry
+from eoap_dask.readers.shared import Kept, Shared
+from eoap_dask.readers.tiff import DEFLATE, DEFLATE_OLD, LZW, UNPACKED, ZSTD, Header, Level, read_header
+
+if TYPE_CHECKING:
+    from eoap_dask.grid import Window
+    from eoap_dask.readers.gdal import GdalRaster
+    from eoap_dask.scenes import Source
+    from eoap_dask.signing import Signer
+
+Pixels = npt.NDArray[np.integer[Any]]
+
+GAP_BYTES = 16
+"""Tiles this close to each other are fetched together: GDAL puts 4 bytes before and 4 after each tile of a COG."""
+RUN_BYTES = 2 << 20
+"""A request is for so many bytes at most, or for one tile: what is in flight stays small, and several decode it."""
+TILES_BYTES = 128 << 20
+"""Decoded tiles that are kept for the next window, per process."""
+HEADERS_BYTES = 8 << 20
+"""Headers that are kept, per process: some hundreds to thousands of files."""
+MEMORY_BYTES = TILES_BYTES + HEADERS_BYTES + CONNECTIONS * (RUN_BYTES + (1 << 20))
+"""What all this takes in a process, beside the arrays that are read into."""
+
+_HEADER_S = 600.0
+"""A header is looked at again after this time, lest a worker that lives for days misses that a file was replaced."""
+
+_HELPERS = CONNECTIONS // 2
+"""Threads that fetch for readers. The readers do too, so that there are as many as connections."""
+
+
+@dataclass(frozen=True)
+class LeanReader:
+    """Opens sources: plain TIFF files itself, others with GDAL."""
+
+    signer: Signer
+    retry: Retry = Retry()
+    private_hosts: frozenset[str] = frozenset()
+    """Hosts that may be asked although they are private: those of the catalogue, where it is private."""
+
+    def open(self, source: Source, item_id: str) -> LeanRaster:
+        """Return a raster whose header is read on its first use.
+
+        Parameters
+        ----------
+        source : Source
+        item_id
+
+        Returns
+        -------
+        LeanRaster
+        """
+        return LeanRaster(self, source, item_id)
+
+
+@dataclass
+class LeanRaster:
+    """A source: a plain TIFF file, or what GDAL has to read. Threads may share it."""
+
+    reader: LeanReader
+    source: Source
+    item_id: str
+    _file: Parts | None = None
+    _other: GdalRaster | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each level, native first."""
+        header = self._header()
+        return tuple(level.shape for level in header.levels) if header else self._gdal().shapes
+
+    def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
+        """Fill `out` with the pixels of a window of a level, as `Raster.read`."""
+        header = self._header()
+        if header is None:
+            self._gdal().read(level, window, out)
+            return
+        try:
+            tiles = tuple(_tiles(header.levels[level], window, cast(Pixels, out), rest or window))
+            _Reading(self._parts(), (header.number, level), header.levels[level], tiles).do()
+        except AssetError:
+            _HEADERS.drop(self._key)  # in case that the file was replaced
+            raise
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._other is not None:
+            self._other.close()
+
+    def _gdal(self) -> GdalRaster:
+        with self._lock:
+            if self._other is None:
+                self._other = GdalReader(self.reader.signer, self.reader.retry).open(self.source, self.item_id)
+            return self._other
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        return self.source.href, self.reader.private_hosts, *(self._local or ())
+
+    def _parts(self) -> Parts:
+        if self._file is None:
+            href, fault = self.source.href, partial(unreadable, self.source, self.item_id)
+            if self._local is None:
+                self._file = HttpFile(href, self.reader.signer, self.reader.retry, self.reader.private_hosts, fault)
+            else:
+                self._file = LocalFile(Path(href), fault)
+        return self._file
+
+    @cached_property
+    def _local(self) -> tuple[int, int] | None:
+        """Size and time of a file on this machine's disk."""
+        if urlsplit(self.source.href).scheme in ("http", "https"):
+            return None
+        try:
+            found = Path(self.source.href).stat()
+        except OSError:
+            return 0, 0
+        return found.st_size, found.st_mtime_ns
+
+    def _header(self) -> Header | None:
+        """Return the header; None where GDAL has to read the file."""
+        if urlsplit(self.source.href).path.lower().endswith((".jp2", ".j2k")) or self.source.href.startswith("/vsi"):
+            return None
+        found = _HEADERS.claim(self._key)
+        if isinstance(found, Kept) and found.value.read_at < time.monotonic() - _HEADER_S:
+            _HEADERS.drop(self._key)
+            found = _HEADERS.claim(self._key)
+        if isinstance(found, Future):
+            try:
+                header = found.result()
+            except LookupError:  # whoever was at it couldn't, and says so for its own part
+                header = self._read_header()
+        elif found is not None:
+            header = found.value
+        else:
+            try:
+                header = self._read_header()
+            except BaseException:
+                _HEADERS.fail(self._key)
+                raise
+            _HEADERS.settle(self._key, header, header.nbytes)
+        if header.shape != self.source.shape:
+            height, width = header.shape
+            expected = f"{self.source.shape[0]} × {self.source.shape[1]}"
+            what = f"holds {height} × {width} pixels where its item says {expected}"
+            raise refused(self.source, self.item_id, what)
+        return header if header.levels else None
+
+    def _read_header(self) -> Header:
+        try:
+            return read_header(self._parts())
+        except Refusal as refusal:
+            fault = unreadable(self.source, self.item_id, refusal.why, 1)
+        raise fault
+
+
+_HEADERS: Shared[Header] = Shared(HEADERS_BYTES)
+_TILES: Shared[Pixels] = Shared(TILES_BYTES)
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_HELPERS, thread_name_prefix="fetch")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """A tile that a window needs."""
+
+    number: int
+    start: int
+    stop: int
+    """Its bytes in the file."""
+    rows: slice
+    cols: slice
+    """What is needed of it."""
+    out: Pixels
+    """Where that goes."""
+    share: float
+    """How much that is of what all reads need of it; less than 1 where others will come for it."""
+
+
+class _Reading:
+    """One window of one level on its way into an array."""
+
+    def __init__(self, file: Parts, name: tuple[int, int], level: Level, tiles: Sequence[_Tile]) -> None:
+        self.file, self.name, self.level, self.tiles = file, name, level, tiles
+        self.claimed: set[int] = set()
+
+    def do(self) -> None:
+        """Fill the array.
+
+        Raises
+        ------
+        AssetError
+        """
+        here, elsewhere = [], []
+        try:
+            for tile in self.tiles:
+                if tile.stop == tile.start:
+                    _put(np.asarray(self.level.fill, self.level.dtype), tile.out)
+                elif tile.share >= 1:
+                    here.append(tile)
+                elif (found := _TILES.claim((*self.name, tile.number), tile.share)) is None:
+                    self.claimed.add(tile.number)
+                    here.append(tile)
+                elif isinstance(found, Future):
+                    elsewhere.append((tile, found))
+                else:
+                    _put(found.value[tile.rows, tile.cols], tile.out)
+            self._fetch(here)
+        finally:
+            for number in tuple(self.claimed):
+                _TILES.fail((*self.name, number))
+        failed = []
+        for tile, making in elsewhere:
+            try:
+                _put(making.result()[tile.rows, tile.cols], tile.out)
+            except LookupError:
+                failed.append(tile)
+        self._fetch(failed)
+
+    def _fetch(self, tiles: Sequence[_Tile]) -> None:
+        """Fetch and decode tiles: one request after the other here, and others at the same time elsewhere."""
+        runs = list(_runs(tiles))
+        helping = [_helpers().submit(self._fetch_run, run) for run in runs[1:]]
+        try:
+            for run in runs[:1]:
+                self._fetch_run(run)
+            for one in helping:
+                one.result()
+        finally:
+            for one in helping:
+                one.cancel()
+            for one in helping:
+                if not one.cancelled():
+                    one.exception()  # nobody may write to the array once this has returned
+
+    def _fetch_run(self, run: Sequence[_Tile]) -> None:
+        first = run[0].start
+
+        def use(body: memoryview, _: int) -> None:
+            for tile in run:
+                packed = body[tile.start - first : tile.stop - first]
+                if len(packed) < tile.stop - tile.start:
+                    raise Stumble(BROKEN_PART)
+                self._decode(tile, packed)
+
+        self.file.read(first, run[-1].stop, use)
+
+    def _decode(self, tile: _Tile, packed: memoryview) -> None:
+        level = self.level
+        keep = tile.number in self.claimed
+        pixels = np.empty(level.tile, level.dtype) if keep else _scratch(level.tile_bytes).view(level.dtype)
+        pixels = pixels.reshape(level.tile)
+        # a tile that nobody else will look at needs only some of its rows
+        rows = slice(None) if keep else tile.rows
+        pixels = unpack(packed, level, pixels, rows)
+        _put(pixels[tile.rows, tile.cols], tile.out)
+        if keep:
+            self.claimed.discard(tile.number)
+            _TILES.settle((*self.name, tile.number), pixels, level.tile_bytes, tile.share)
+
+
+def unpack(packed: memoryview, level: Level, out: Pixels, rows: slice) -> Pixels:
+    """Decode a tile.
+
+    Parameters
+    ----------
+    packed
+        Its bytes.
+    level : Level
+    out : np.ndarray, (y, x), contiguous, of the level's dtype
+        The tile; may be used for it.
+    rows
+        Which rows are needed; the others may hold anything.
+
+    Returns
+    -------
+    np.ndarray
+        The tile's pixels.
+
+    Raises
+    ------
+    Stumble
+        where the bytes are none of such a tile
+    """
+    if level.compression == UNPACKED:
+        if len(packed) < out.nbytes:
+            raise Stumble(BROKEN_PART)
+        np.copyto(out[rows], np.frombuffer(packed, level.dtype, out.size).reshape(out.shape)[rows])
+        return out
+    flat = out.reshape(-1).view(np.uint8)
+    try:
+        # into a buffer of the tile's size: what unpacks to more is stopped there
+        decoded = _DECODERS[level.compression](packed, out=flat)
+    except (RuntimeError, ValueError):
+        decoded = None
+    if decoded is None or len(decoded) != flat.size:
+        raise Stumble(BROKEN_PART)
+    if level.predictor == 2:
+        part = out[rows]
+        imagecodecs.delta_decode(part, axis=1, out=part)
+    return out
+
+
+_DECODERS: dict[int, Callable[..., Any]] = {
+    DEFLATE: imagecodecs.deflate_decode,
+    DEFLATE_OLD: imagecodecs.deflate_decode,
+    ZSTD: imagecodecs.zstd_decode,
+    LZW: imagecodecs.lzw_decode,
+}
+
+
+def _tiles(level: Level, window: Window, out: Pixels, rest: Window) -> Iterator[_Tile]:
+    """Yield the tiles that a window needs, of which other windows need what lies in the rest."""
+    height, width = level.tile
+    for row in range(window.row // height, (window.row_stop - 1) // height + 1):
+        top, bottom = max(window.row, row * height), min(window.row_stop, (row + 1) * height)
+        for col in range(window.col // width, (window.col_stop - 1) // width + 1):
+            left, right = max(window.col, col * width), min(window.col_stop, (col + 1) * width)
+            number = row * level.across + col
+            start, size = int(level.offsets[number]), int(level.sizes[number])
+            # a window may reach beyond what was thought to be all, by a pixel of rounding
+            all_rows = min((row + 1) * height, max(rest.row_stop, bottom)) - max(row * height, min(rest.row, top))
+            all_cols = min((col + 1) * width, max(rest.col_stop, right)) - max(col * width, min(rest.col, left))
+            yield _Tile(
+                number=number,
+                start=start,
+                stop=start + size,
+                rows=slice(top - row * height, bottom - row * height),
+                cols=slice(left - col * width, right - col * width),
+                out=out[top - window.row : bottom - window.row, left - window.col : right - window.col],
+                share=(bottom - top) * (right - left) / (all_rows * all_cols),
+            )
+
+
+def _runs(tiles: Iterable[_Tile]) -> Iterator[list[_Tile]]:
+    """Yield tiles that lie side by side in the file together, so many as one request may be for."""
+    run: list[_Tile] = []
+    for tile in sorted(tiles, key=lambda t: t.start):
+        near = run and run[-1].stop <= tile.start <= run[-1].stop + GAP_BYTES
+        if run and not (near and tile.stop - run[0].start <= RUN_BYTES):
+            yield run
+            run = []
+        run.append(tile)
+    if run:
+        yield run
+
+
+def _put(pixels: Pixels, out: Pixels) -> None:
+    """Copy pixels; numbers that the array can't hold become the nearest that it can, as GDAL does it."""
+    if not np.can_cast(pixels.dtype, out.dtype, "safe"):
+        have, may = np.iinfo(pixels.dtype), np.iinfo(out.dtype)
+        pixels = np.clip(pixels, max(have.min, may.min), min(have.max, may.max))
+    np.copyto(out, pixels, casting="unsafe")
+
+
+_own = threading.local()
+
+
+def _scratch(size: int) -> npt.NDArray[np.uint8]:
+    """Return bytes of this thread, to be used until it asks again: they stay in the processor's cache."""
+    buffer: npt.NDArray[np.uint8] | None = getattr(_own, "buffer", None)
+    if buffer is None or buffer.size < size:
+        buffer = _own.buffer = np.empty(size, np.uint8)
+    return buffer[:size]

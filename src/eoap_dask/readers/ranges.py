@@ -1,0 +1,426 @@
+"""Parts of files, over HTTP or from a disk: exactly the bytes that are asked for.
+
+Over HTTP this is the one place where requests are made, tried again and signed anew. Connections are kept. Redirects
+are followed only to where a catalogue may send us, and a connection that leads to a private address is closed before
+anything is asked over it, whatever name it was opened by.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from eoap_dask.__about__ import __version__
+from eoap_dask.errors import AssetError, HrefError, SigningError
+from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER
+from eoap_dask.readers.retry import Attempt, Retry, insist
+from eoap_dask.trust import check_href, peer_is_refused, redact
+
+if TYPE_CHECKING:
+    from eoap_dask.signing import Signer
+
+T = TypeVar("T")
+
+CONNECTIONS = 16
+"""Requests in flight per process and server: enough to hide some 30 ms of latency behind decoding on two cores."""
+
+_CONNECT_S = 20.0
+_SILENCE_S = 60.0
+_REDIRECTS = 3
+_SIGNED_S = 30.0
+"""How long a signed URL is used again. A signer's signatures are good for a minute at least."""
+
+_WORTH_READING = 16 << 10
+"""What is left of an answer that isn't wanted: more than this costs more than a new connection."""
+
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class Stumble(Exception):  # noqa: N818 - no fault yet
+    """A request that may go better next time.
+
+    Parameters
+    ----------
+    why
+        What was wrong, as the end of a sentence, with its full stop.
+    status
+        What the server answered, where that was it.
+    """
+
+    def __init__(self, why: str, status: int = 0) -> None:
+        super().__init__(why)
+        self.why = why
+        self.status = status
+
+
+class Refusal(Exception):  # noqa: N818 - becomes an AssetError, with its item and asset
+    """What no further attempt can mend; `why` as in `Stumble`."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Parts(Protocol):
+    """A file of which parts can be had. Threads may share it."""
+
+    def read(self, start: int, stop: int, use: Callable[[memoryview, int], T]) -> T:
+        """Fetch some bytes and do something with them; both are tried again where they fail.
+
+        Parameters
+        ----------
+        start, stop
+            First byte, and the one after the last.
+        use
+            Gets the bytes, fewer where the file ends before, and the size of the file. Raises `Stumble` where it
+            can't make sense of them.
+
+        Returns
+        -------
+        T
+            What `use` returned.
+
+        Raises
+        ------
+        AssetError
+            after the last attempt, or where another can't help
+        """
+        ...
+
+
+class HttpFile:
+    """A file on a server.
+
+    Parameters
+    ----------
+    href
+        Unsigned.
+    signer : Signer
+    retry : Retry
+    private_hosts
+        Hosts that may be asked although they are private.
+    fault
+        Makes the `AssetError` from a reason and the number of attempts.
+    """
+
+    def __init__(
+        self,
+        href: str,
+        signer: Signer,
+        retry: Retry,
+        private_hosts: frozenset[str],
+        fault: Callable[[str, int], AssetError],
+    ) -> None:
+        self.href = href
+        self.signer = signer
+        self.retry = retry
+        self.private_hosts = private_hosts
+        self.fault = fault
+        self._at: tuple[str, float] | None = None
+        """Where it was found, and until when to look there."""
+        self._stale = False
+
+    def read(self, start: int, stop: int, use: Callable[[memoryview, int], T]) -> T:
+        """Fetch some bytes and do something with them, as `Parts.read`."""
+        return insist(partial(self._attempt, start, stop, use), self.retry, (Stumble, SigningError), self._give_up)
+
+    def _give_up(self, last: Exception, attempts: int) -> AssetError:
+        return self.fault(last.what if isinstance(last, SigningError) else getattr(last, "why", str(last)), attempts)
+
+    def _attempt(self, start: int, stop: int, use: Callable[[memoryview, int], T], attempt: Attempt) -> T:
+        fault: Exception
+        try:
+            return self._follow(start, stop, use, attempt)
+        except Stumble as stumble:
+            self._at = None
+            self._stale = self._stale or stumble.status in (400, 401, 403, 404)  # an old signature, perhaps
+            fault = stumble
+        except Refusal as refusal:
+            fault = self.fault(refusal.why, attempt.number)
+        except urllib3.exceptions.HTTPError as error:
+            self._at = None
+            fault = Stumble(_plain(error))
+        raise fault  # without a context, for what it would name can't always be pickled
+
+    def _url(self) -> str:
+        now = time.monotonic()
+        at = self._at
+        if at is not None and now < at[1]:
+            return at[0]
+        fresh, self._stale = self._stale, False
+        url = self.signer.sign(self.href, fresh=fresh)
+        self._check(url)
+        self._at = (url, now + _SIGNED_S)
+        return url
+
+    def _check(self, url: str) -> None:
+        try:
+            check_href(url, private_hosts=self.private_hosts)
+        except HrefError as error:
+            refusal = Refusal(error.what)
+        else:
+            return
+        raise refusal
+
+    def _follow(self, start: int, stop: int, use: Callable[[memoryview, int], T], attempt: Attempt) -> T:
+        url = self._url()
+        for _ in range(_REDIRECTS + 1):
+            with _answer(url, start, stop, self.private_hosts, attempt.left_s) as answer:
+                if answer.status not in (301, 302, 303, 307, 308):
+                    body, size = _body(answer, start, stop)
+                    return use(body, size)
+                target = urljoin(url, answer.headers.get("Location", ""))
+            if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+                raise Refusal("its server sends us on to an address that isn't encrypted.")
+            self._check(target)
+            self._at = (target, time.monotonic() + _SIGNED_S)
+            url = target
+        raise Refusal(f"its server sends us on and on, more than {_REDIRECTS} times.")
+
+
+class LocalFile:
+    """A file on a disk of this machine.
+
+    Parameters
+    ----------
+    path
+    fault
+        Makes the `AssetError` from a reason and the number of attempts.
+    """
+
+    def __init__(self, path: Path, fault: Callable[[str, int], AssetError]) -> None:
+        self.path = path
+        self.fault = fault
+
+    def read(self, start: int, stop: int, use: Callable[[memoryview, int], T]) -> T:
+        """Read some bytes and do something with them, as `Parts.read`, but once."""
+        try:
+            file = os.open(self.path, os.O_RDONLY)
+            try:
+                size = os.fstat(file).st_size
+                return use(memoryview(os.pread(file, max(min(stop, size) - start, 0), start)), size)
+            finally:
+                os.close(file)
+        except OSError as error:
+            fault = self.fault(f"{error.strerror or type(error).__name__}.", 1)
+        except (Stumble, Refusal) as broken:
+            fault = self.fault(broken.why, 1)
+        raise fault
+
+
+# ----------------------------------------------------------------------------------------------------
+# One request
+
+
+@contextmanager
+def _answer(
+    url: str, start: int, stop: int, private_hosts: frozenset[str], left_s: float
+) -> Iterator[urllib3.BaseHTTPResponse]:
+    """Ask for a range; the answer's body isn't read yet. Its connection is kept if it was read to the end."""
+    headers = {
+        "Range": f"bytes={start}-{stop - 1}",
+        "Accept-Encoding": "identity",
+        "User-Agent": f"eoap-dask/{__version__}",
+    }
+    with _WATCH.holding(time.monotonic() + left_s):
+        response = _manager(private_hosts, _proxy(*urlsplit(url)[:2])).request(
+            "GET",
+            url,
+            headers=headers,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=urllib3.Timeout(connect=min(_CONNECT_S, left_s), read=min(_SILENCE_S, left_s)),
+        )
+        try:
+            yield response
+        finally:
+            left = getattr(response, "length_remaining", None)
+            if left is not None and left <= _WORTH_READING:
+                response.drain_conn()
+            response.close()  # does nothing to a connection that was given back already
+            response.release_conn()  # also a closed one has its place among those that may be open
+
+
+def _body(answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> tuple[memoryview, int]:
+    """Return the bytes of an answer, and the size of the file. Never reads more than was asked for."""
+    if answer.status == 416:
+        raise Stumble(BROKEN_PART if start else NOT_A_RASTER, 416)
+    if answer.status not in (200, 206):
+        raise Stumble(f"the server answered {answer.status}.", answer.status)
+    if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
+        raise Stumble("its server sends it compressed once more.")
+    if answer.status == 200:
+        return _whole(answer, start, stop)
+    found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    if not found or found[3] == "*" or int(found[1]) != start:
+        raise Stumble("its server sent another part of it than was asked for.")
+    size, end = int(found[3]), int(found[2]) + 1
+    if end != min(stop, size):
+        raise Stumble("its server sent another part of it than was asked for.")
+    return _exactly(answer, end - start), size
+
+
+def _whole(answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> tuple[memoryview, int]:
+    """Take a whole file in place of its part, where it is no longer than that; refuse a server that knows no parts."""
+    if start == 0:
+        body = answer.read(stop)
+        if body[:2] not in (b"II", b"MM"):
+            raise Stumble(NOT_A_RASTER)
+        length = answer.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) == len(body):
+            return memoryview(body), len(body)
+    raise Refusal("its server sends whole files only (it ignores Range).")
+
+
+def _exactly(answer: urllib3.BaseHTTPResponse, size: int) -> memoryview:
+    body = answer.read(size)
+    if len(body) != size:
+        raise Stumble(BROKEN_PART)
+    return memoryview(body)
+
+
+def _plain(error: Exception) -> str:
+    """Say in a user's words what urllib3 says in its own."""
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "its server's name isn't known."
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return f"its server can't be trusted ({redact(' '.join(str(error).split()))})."
+    if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProxyError):
+        return "its server can't be reached."
+    if isinstance(error, urllib3.exceptions.TimeoutError):
+        return "its server didn't answer in time."
+    return BROKEN_PART
+
+
+# ----------------------------------------------------------------------------------------------------
+# Connections
+
+
+class _Watch:
+    """Ends transfers that outlast their time, also those of a server that sends a byte a minute."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._ends: dict[int, float] = {}
+        self._sockets: dict[int, socket.socket] = {}
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def holding(self, end: float) -> Iterator[None]:
+        """Hold what this thread does with a connection to a time (of `time.monotonic`)."""
+        me = threading.get_ident()
+        with self._changed:
+            self._ends[me] = end
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="eoap-watch", daemon=True)
+                self._thread.start()
+            elif len(self._ends) == 1:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._ends.pop(me, None)
+                self._sockets.pop(me, None)
+
+    def uses(self, connection: socket.socket | None) -> None:
+        """Take note of the connection that this thread is about to wait for."""
+        if connection is not None:
+            with self._changed:
+                self._sockets[threading.get_ident()] = connection
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._ends:
+                    self._changed.wait()
+                now = time.monotonic()
+                late = [
+                    self._sockets.pop(thread)
+                    for thread, end in self._ends.items()
+                    if end <= now and thread in self._sockets
+                ]
+            for one in late:
+                try:
+                    one.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # it ended by itself just now
+            time.sleep(0.5)
+
+
+_WATCH = _Watch()
+
+
+@lru_cache(16)
+def _manager(private_hosts: frozenset[str], proxy: str) -> Any:
+    """Return the connections of this process to hosts that are reached in one way."""
+    if proxy:  # which has addresses of its own, and resolves names itself
+        return urllib3.ProxyManager(proxy, **_pool_options())
+    manager = urllib3.PoolManager(**_pool_options())
+
+    class Plain(_Checked, HTTPConnection):
+        allowed = private_hosts
+
+    class Secure(_Checked, HTTPSConnection):
+        allowed = private_hosts
+
+    plain = type("Pool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": Plain})
+    secure = type("SecurePool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": Secure})
+    manager.pool_classes_by_scheme = {"http": plain, "https": secure}
+    return manager
+
+
+def _pool_options() -> dict[str, Any]:
+    return {"num_pools": 32, "maxsize": CONNECTIONS, "block": True, "ca_certs": _certificates()}
+
+
+@lru_cache(1)
+def _certificates() -> str:
+    """Return the file of the authorities that are trusted: the same choice as that of `requests`, and of curl."""
+    import certifi
+
+    named = (os.environ.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"))
+    return next((path for path in named if path), certifi.where())
+
+
+@lru_cache(256)
+def _proxy(scheme: str, server: str) -> str:
+    """Return the proxy that the environment names for a server, or nothing."""
+    proxies = urllib.request.getproxies()
+    if not proxies or urllib.request.proxy_bypass(server):
+        return ""
+    return proxies.get(scheme, proxies.get("all", ""))
+
+
+class _Checked:
+    """A connection that looks where it leads, and is watched."""
+
+    allowed: frozenset[str] = frozenset()
+    sock: Any
+    host: str
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        peer = str(self.sock.getpeername()[0])
+        if peer_is_refused(self.host, peer, private_hosts=self.allowed):
+            self.sock.close()
+            raise Refusal(f"its server {self.host!r} has the private address {peer}.")
+
+    def getresponse(self) -> Any:
+        _WATCH.uses(self.sock)
+        return super().getresponse()  # type: ignore[misc]
