@@ -100,6 +100,12 @@ class SchedulerAndWorkers:
         self._scheduler.kill()
         self._scheduler.wait()
 
+    def scheduler_cpu_s(self) -> float:
+        """Return the processor time that the scheduler has had so far."""
+        assert self._scheduler is not None
+        times = psutil.Process(self._scheduler.pid).cpu_times()
+        return float(times.user + times.system)
+
     def worker_processes(self) -> list[psutil.Process]:
         """Return the processes that work, oldest first; with nannies, their children."""
         found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,31 @@ def test_workflows_are_measured(cache: Path, tmp_path: Path) -> None:
     assert all(values[0] > 0 for values in (*result["parts"].values(), result["bare"], result["validate"]))
     assert result["ratio"][0] == result["workflow"][0] / result["bare"][0]
     assert "Workflow against command, pair by pair: " in shown
+
+
+def test_scaling_is_measured(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    shown = run("scaling", "--tiny", "--cache", cache, "--json", out)
+    result = json.loads(out.read_text())
+    assert list(result["seconds"]) == ["1", "2"]
+    (ratio,) = result["ratio"]["all"]
+    assert ratio == pytest.approx(result["seconds"]["1"][0] / result["seconds"]["2"][0])
+    (block,) = result["block"]["all"]
+    assert block["blocks"] > 10
+    assert block["client_ms"] > 0
+    assert block["scheduler_ms"] > 0
+    assert result["block"]["smallest_ms"] == pytest.approx(block["client_ms"] + block["scheduler_ms"])
+    assert "| 1 → 2 workers, median of 1 |" in shown
+
+
+def test_kills_are_tried_by_command(tmp_path: Path) -> None:
+    pytest.importorskip("dask_gateway_server")
+    out = tmp_path / "result.json"
+    shown = run("kills", "--trials", "1", "--seed", "5", "--json", out)
+    (result,) = json.loads(out.read_text())
+    assert result["fault"] == ""
+    assert (result["trial"]["where"], result["trial"]["victim"]) == ("local", "client")
+    assert re.search(r"^1 trials, [01] with a kill, 0 faults$", shown, re.M)  # 0 where the run was quicker
 
 
 # The measuring itself.

@@ -35,7 +35,7 @@ def good(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return pixels(shell.cwd / "monthly-mosaic")
 
 
-@pytest.mark.parametrize("fault", ["slow:1", "429-then-ok:3", "truncate-then-ok:1", "corrupt-then-ok:1"])
+@pytest.mark.parametrize("fault", ["slow:1", "429-then-ok:2", "truncate-then-ok:1", "corrupt-then-ok:1"])
 def test_what_passes_leaves_no_trace(fault: str, shell: Shell, archive: Archive, good: dict[str, bytes]) -> None:
     faults = {asset(archive, month, band): fault for month in MONTHS for band in ("B04", "SCL")}
     with DemoServer(archive, faults=faults) as server:
