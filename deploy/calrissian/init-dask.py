@@ -34,6 +34,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 """What is written here is in the pod's status, and so in calrissian's log: it doesn't show what init containers say."""
 REQUEST_TIMEOUT_S = 30
 STOP_ATTEMPTS = 4
+CANCEL_TIMEOUT_S = 3
 
 
 class Refused(Exception):  # noqa: N818 - it is one
@@ -156,29 +157,36 @@ def seconds(text: str) -> float:
 
 async def start_or_stop(wanted: Wanted) -> int:
     """Start the cluster; stop it again when anything goes wrong, or when we are told to stop."""
-    work = asyncio.ensure_future(start(wanted))
-
-    def stop() -> None:
-        if not work.cancelling():  # a second signal mustn't interrupt the cleaning up
-            work.cancel()
-
+    told = asyncio.Event()
     # as process 1 of a container we get no signal without a handler
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
-    try:
-        await work
-    except asyncio.CancelledError:
-        say("Stopped before the Dask cluster was there; nothing of it is left.", last=True)
-        return 143
-    return 0
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    async with access(wanted) as gateway:
+        submissions: list[asyncio.Future[str]] = []
+        work = asyncio.ensure_future(start(gateway, wanted, submissions))
+        is_told = asyncio.ensure_future(told.wait())
+        await asyncio.wait({work, is_told}, return_when=asyncio.FIRST_COMPLETED)
+        is_told.cancel()
+        if work.done() and work.exception() is None:
+            return 0
+        work.cancel()
+        await asyncio.wait({work}, timeout=CANCEL_TIMEOUT_S)  # not more: libraries may swallow a cancellation
+        for submission in submissions:
+            await give_back(gateway, submission)
+        Path(wanted.path).unlink(missing_ok=True)
+        if told.is_set():
+            say("Stopped before the Dask cluster was there; nothing of it is left.", last=True)
+            return 143
+        work.result()
+    return 1
 
 
-async def start(wanted: Wanted) -> None:
-    """Start the cluster, ask for its workers, and write its name."""
+def access(wanted: Wanted) -> Any:
+    """Return a Gateway, as dask's configuration says how to use it."""
     from dask_gateway import Gateway
 
     try:
-        gateway = Gateway(wanted.address, asynchronous=True)
+        return Gateway(wanted.address, asynchronous=True)
     except Exception as exc:
         if not has_name():
             raise Refused(
@@ -187,29 +195,27 @@ async def start(wanted: Wanted) -> None:
             ) from None
         # without its text, which may hold what is secret
         raise Failed(f"The configured access to the Dask Gateway can't be used ({type(exc).__name__}).") from exc
-    async with gateway:
-        where = f"The Dask Gateway at {gateway.address}"
-        options = await ask(gateway.cluster_options(use_local_defaults=False), where)
-        for name, value in wanted.options().items():
-            if name not in options:
-                raise Failed(
-                    "{} has no cluster option {}; it has {}.".format(where, name, ", ".join(options) or "none")
-                )
-            try:
-                options[name] = value
-            except (TypeError, ValueError) as exc:
-                raise Failed(f"{where} doesn't take {name} {value!r}: {exc}.") from None
-        say(f"Starting a Dask cluster of {count(wanted.workers)} at {gateway.address}: {wanted.text}")
-        submission = asyncio.ensure_future(ask(gateway.submit(options), where))
+
+
+async def start(gateway: Any, wanted: Wanted, submissions: list[asyncio.Future[str]]) -> None:
+    """Start the cluster, ask for its workers, and write its name."""
+    where = f"The Dask Gateway at {gateway.address}"
+    options = await ask(gateway.cluster_options(use_local_defaults=False), where)
+    for name, value in wanted.options().items():
+        if name not in options:
+            offered = ", ".join(options) or "none"
+            raise Failed(f"{where} has no cluster option {name}; it has {offered}.")
         try:
-            # shielded: once it is on its way, there may be a cluster, and we must know its name
-            name = await asyncio.shield(submission)
-            await bring_up(gateway, name, wanted)
-            write_name(wanted.path, name)
-        except BaseException:
-            await asyncio.shield(give_back(gateway, submission))
-            raise
-    say(f"The Dask cluster {name} is started.")
+            options[name] = value
+        except (TypeError, ValueError) as exc:
+            raise Failed(f"{where} doesn't take {name} {value!r}: {exc}.") from None
+    say(f"Starting a Dask cluster of {count(wanted.workers)} at {gateway.address}: {wanted.text}")
+    submissions.append(asyncio.ensure_future(ask(gateway.submit(options), where)))
+    # shielded: once it is on its way, there may be a cluster, and its name must come
+    cluster = await asyncio.shield(submissions[0])
+    await bring_up(gateway, cluster, wanted)
+    write_name(wanted.path, cluster)
+    say(f"The Dask cluster {cluster} is started.")
 
 
 def has_name() -> bool:

@@ -206,3 +206,37 @@ def test_while_it_waits_the_sidecar_needs_next_to_no_memory(tmp_path: Path) -> N
     kilobytes, heavy = done.stdout.split()
     assert int(kilobytes) < 32 << 10
     assert heavy == "False"
+
+
+STUBBORN = """
+import asyncio, os, runpy, signal, sys
+names = runpy.run_path(sys.argv[1], run_name="init")["start"].__globals__
+
+class Gateway:
+    address = "nowhere"
+    async def __aenter__(self): return self
+    async def __aexit__(self, *error): print("closed")
+    async def cluster_options(self, **named): return dict.fromkeys(names["Wanted"](os.environ).options())
+    async def submit(self, options): return "abc"
+    async def stop_cluster(self, name): print("stopped", name)
+
+async def bring_up(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        await asyncio.sleep(60)  # as libraries do that connect again and again
+
+names.update(access=lambda wanted: Gateway(), bring_up=bring_up)
+sys.exit(names["main"]())
+"""
+
+
+def test_an_init_is_stopped_also_where_its_cancellation_is_swallowed(tmp_path: Path) -> None:
+    program = tmp_path / "stubborn.py"
+    program.write_text(STUBBORN.replace("sys.argv[1]", repr(str(INIT))))
+    began = time.monotonic()
+    done = run(program, tmp_path, {})
+    assert (done.returncode, done.stdout.splitlines()) == (143, ["stopped abc", "closed"]), done.stderr
+    assert time.monotonic() - began < 30
+    assert not (tmp_path / "dask_cluster_name.txt").exists()
