@@ -332,7 +332,7 @@ def test_a_thread_that_fails_leaves_the_others_their_tiles(server: ServerProcess
     item = source(f"{server.files_url}/{path.name}", (256, 256))
     impatient = LeanReader(NoSigner(), Retry(attempts=1), HERE)
     assert impatient.open(item, "item").shapes == ((256, 256),)
-    server.faults = {"halves": "500-then-ok:1"}
+    server.faults = {"halves": "500-then-ok:3"}  # which is waited for twice
     out = np.zeros((256, 256), np.uint16)
     with pytest.raises(AssetError, match="500"):
         impatient.open(item, "item").read(0, Window(0, 100, 0, 256), out[:100], whole)

@@ -8,6 +8,7 @@ anything is asked over it, whatever name it was opened by.
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import threading
@@ -26,11 +27,16 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from eoap_dask.__about__ import __version__
 from eoap_dask.errors import AssetError, HrefError, SigningError
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER
-from eoap_dask.readers.retry import Attempt, Retry, insist
+from eoap_dask.readers.retry import MAX_PAUSE_S, Attempt, Retry, insist
 from eoap_dask.trust import check_href, peer_is_refused, redact
 
 if TYPE_CHECKING:
     from eoap_dask.signing import Signer
+
+_BUSY = frozenset({429, 500, 502, 503, 504})
+_WAITS = 2
+_BUSY_S = 0.5
+"""How often, and at least how long, a server is waited for that answers that it is busy; as GDAL does."""
 
 T = TypeVar("T")
 
@@ -58,12 +64,15 @@ class Stumble(Exception):  # noqa: N818 - no fault yet
         What was wrong, as the end of a sentence, with its full stop.
     status
         What the server answered, where that was it.
+    after_s
+        How long the server asks us to wait, in seconds.
     """
 
-    def __init__(self, why: str, status: int = 0) -> None:
+    def __init__(self, why: str, status: int = 0, after_s: float = 0.0) -> None:
         super().__init__(why)
         self.why = why
         self.status = status
+        self.after_s = after_s
 
 
 class Refusal(Exception):  # noqa: N818 - becomes an AssetError, with its item and asset
@@ -143,7 +152,7 @@ class HttpFile:
     def _attempt(self, start: int, stop: int, use: Callable[[memoryview, int], T], attempt: Attempt) -> T:
         fault: Exception
         try:
-            return self._follow(start, stop, use, attempt)
+            return self._ask(start, stop, use, attempt)
         except Stumble as stumble:
             self._at = None
             self._stale = self._stale or stumble.status in (400, 401, 403, 404)  # an old signature, perhaps
@@ -154,6 +163,20 @@ class HttpFile:
             self._at = None
             fault = Stumble(_plain(error))
         raise fault  # without a context, for what it would name can't always be pickled
+
+    def _ask(self, start: int, stop: int, use: Callable[[memoryview, int], T], attempt: Attempt) -> T:
+        """Follow, and wait a little for a server that is only busy: that is no attempt of its own."""
+        ends = time.monotonic() + attempt.left_s
+        for _ in range(_WAITS):
+            try:
+                return self._follow(start, stop, use, attempt)
+            except Stumble as stumble:
+                pause = min(max(stumble.after_s, _BUSY_S), MAX_PAUSE_S)
+                if stumble.status not in _BUSY or time.monotonic() + pause >= ends:
+                    raise
+            time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311 - no secret
+            attempt = Attempt(attempt.number, max(ends - time.monotonic(), 0.001))
+        return self._follow(start, stop, use, attempt)
 
     def _url(self) -> str:
         now = time.monotonic()
@@ -261,7 +284,8 @@ def _body(answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> tuple[memo
     if answer.status == 416:
         raise Stumble(BROKEN_PART if start else NOT_A_RASTER, 416)
     if answer.status not in (200, 206):
-        raise Stumble(f"the server answered {answer.status}.", answer.status)
+        asked = answer.headers.get("Retry-After", "")
+        raise Stumble(f"the server answered {answer.status}.", answer.status, float(asked) if asked.isdecimal() else 0)
     if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
         raise Stumble("its server sends it compressed once more.")
     if answer.status == 200:
