@@ -1,4 +1,4 @@
-"""Scenes of different catalogues, processings and ways to store reflectance: mixed or not, the truth comes out."""
+"""Scenes of different catalogues and processings: however each stores reflectance, the truth comes out."""
 
 from __future__ import annotations
 

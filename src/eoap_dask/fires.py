@@ -65,7 +65,7 @@ def burned_area(
     crs
         ``auto`` is the UTM zone that holds most of the area; without an area, the CRS of the scene before.
     clip
-        Leave nothing outside the shape of the area; its box is always left.
+        Leave nothing outside the shape of the area, or keep its bounding box.
     thresholds
         Six rising numbers of dNBR where the second to the last class of severity begin.
     force
@@ -90,8 +90,11 @@ def burned_area(
     """
     before, after = (s if isinstance(s, ItemSet) else item_from_url(s) for s in (pre, post))
     check_pair(before.features[0], after.features[0], force=force)
-    geobox = _grid(before, after, aoi, crs, resolution)
-    seen = [_reflectance(items, geobox, aoi, clip, chunks) for items in (before, after)]
+    area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
+    if area is not None and not clip:
+        area = area.boxed()
+    geobox = _grid(before, after, area, crs, resolution)
+    seen = [_reflectance(items, geobox, area, chunks) for items in (before, after)]
     valid = seen[0].red.notnull() & seen[1].red.notnull()
     first, last = (one.where(valid) for one in seen)
     nbr_pre, nbr_post = (indices.nbr(one.nir, one.swir22) for one in (first, last))
@@ -112,9 +115,9 @@ def burned_area(
     )
 
 
-def _grid(before: ItemSet, after: ItemSet, aoi: Any, crs: str, resolution: float) -> GeoBox:
-    if aoi is not None:
-        return grid_for(aoi if isinstance(aoi, Aoi) else parse_aoi(aoi), crs, resolution)
+def _grid(before: ItemSet, after: ItemSet, area: Aoi | None, crs: str, resolution: float) -> GeoBox:
+    if area is not None:
+        return grid_for(area, crs, resolution)
     passes: list[Pass] = []
     for items in (before, after):
         sensor = sensor_for(items.collection)
@@ -124,8 +127,8 @@ def _grid(before: ItemSet, after: ItemSet, aoi: Any, crs: str, resolution: float
     return grid_over(common_ground(passes, name), name, resolution)
 
 
-def _reflectance(items: ItemSet, geobox: GeoBox, aoi: Any, clip: bool, chunks: Mapping[str, int] | None) -> xr.Dataset:
-    cube = load(items, BANDS, geobox=geobox, aoi=aoi, clip=clip, also_mask=("water", "snow"), chunks=chunks)
+def _reflectance(items: ItemSet, geobox: GeoBox, area: Aoi | None, chunks: Mapping[str, int] | None) -> xr.Dataset:
+    cube = load(items, BANDS, geobox=geobox, aoi=area, also_mask=("water", "snow"), chunks=chunks)
     if cube.sizes["time"] != 1:
         raise UsageError(
             f"There are {cube.sizes['time']} passes of the satellite where one was expected.",

@@ -137,7 +137,7 @@ def load(
     crs
         ``auto`` is the UTM zone that holds most of the area.
     clip
-        Leave nothing outside the shape of the area; its box is always left.
+        Leave nothing outside the shape of the area, or keep its bounding box.
     cloud_mask
         ``scl`` adds the variable ``cloud_mask``; ``none`` doesn't read the scene classification.
     also_mask
@@ -186,12 +186,14 @@ def load(
     if not bands or len(set(bands)) < len(bands):
         raise BandError(f"The bands {list(bands)} can't be loaded.", "Expected at least one, and each once.")
     area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
+    if area is not None and not clip:
+        area = area.boxed()
     if geobox is None:
         geobox = grid_for(area, crs, resolution)  # type: ignore[arg-type]
     if geobox.transform.b or geobox.transform.d:
         raise GridError("The geobox is turned or sheared.", "Expected rows and columns along the axes of its CRS.")
     name = crs_name(geobox)
-    shape = project_aoi(area, name) if clip and area is not None and not area.is_box else None
+    shape = project_aoi(area, name) if area is not None and not area.is_box else None
     sensor = sensor_for(items.collection)
     hosts = items.private_hosts(stac)
     scenes = read_scenes(
