@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from eoap_dask.kernels.pixels import fill_layer, halve_mean, halve_nearest, statistics, to_stored, visual
+from eoap_dask.kernels.pixels import (
+    NO_NUMBER,
+    fill_layer,
+    halve_mean,
+    halve_nearest,
+    statistics,
+    to_rounded,
+    to_scaled,
+    to_stored,
+    visual,
+)
 
 Image = np.ndarray[Any, np.dtype[Any]]
 
@@ -193,3 +203,152 @@ def test_sums_of_many_bright_pixels_are_exact_and_fit_those_of_float64() -> None
         assert total / number == pytest.approx(valid.mean(), rel=1e-12)
         assert squares / number - (total / number) ** 2 == pytest.approx(valid.var(), rel=1e-9, abs=1e-3)
     assert statistics(image)[1] == (630_000, 630_000 * 65535, 630_000 * 65535**2, 65535, 65535)
+
+
+# Numbers of any sign
+
+
+def signed(bands: tuple[int, int] = (1, 2)) -> st.SearchStrategy[Image]:
+    numbers = st.sampled_from([NO_NUMBER, NO_NUMBER, -32767, -1, 0, 1, 32767]) | st.integers(-32767, 32767)
+    return hnp.arrays(np.int16, st.tuples(st.integers(*bands), st.integers(1, 7), st.integers(1, 7)), elements=numbers)
+
+
+def floating(bands: tuple[int, int] = (1, 2)) -> st.SearchStrategy[Image]:
+    numbers = st.sampled_from([float("nan"), float("nan"), 0.0, -1.5, 1e8]) | st.floats(-1e8, 1e8, width=32)
+    return hnp.arrays(
+        np.float32, st.tuples(st.integers(*bands), st.integers(1, 7), st.integers(1, 7)), elements=numbers
+    )
+
+
+@settings(deadline=None)
+@given(signed())
+def test_an_overview_of_signed_numbers_rounds_half_up(image: Image) -> None:
+    half = halve_mean(image, NO_NUMBER)
+    assert half.dtype == np.int16
+    for band, row, col in np.ndindex(half.shape):
+        cell = [int(v) for v in image[band, 2 * row : 2 * row + 2, 2 * col : 2 * col + 2].flat if v != NO_NUMBER]
+        expected = floor(Fraction(sum(cell), len(cell)) + Fraction(1, 2)) if cell else NO_NUMBER
+        assert half[band, row, col] == expected
+
+
+@settings(deadline=None)
+@given(floating())
+def test_an_overview_of_floating_point_numbers_is_their_mean_in_float64(image: Image) -> None:
+    half = halve_mean(image, float("nan"))
+    assert half.dtype == np.float32
+    for band, row, col in np.ndindex(half.shape):
+        cell = [float(v) for v in image[band, 2 * row : 2 * row + 2, 2 * col : 2 * col + 2].flat if not np.isnan(v)]
+        total = 0.0
+        for value in cell:  # in this order: row by row
+            total += value
+        expected = np.float32(total / len(cell)) if cell else np.float32("nan")
+        np.testing.assert_array_equal(half[band, row, col], expected)
+
+
+def test_signed_overviews_known_by_hand() -> None:
+    """-1 and -2 are -1.5, which rounds up to -1; -1, -1, -2 are -1.33; 3 and nothing are 3."""
+    n = NO_NUMBER
+    image = np.array([[[-1, -2, -1, -1, 3, n], [n, n, -2, n, n, n]]], np.int16)
+    assert halve_mean(image, n).tolist() == [[[-1, -1, 3]]]
+    nan = float("nan")
+    half = halve_mean(np.array([[[1, 2, nan, nan], [nan, 6, nan, nan]]], np.float32), nan)
+    np.testing.assert_array_equal(half, np.array([[[3, nan]]], np.float32))
+
+
+@settings(deadline=None)
+@given(signed())
+def test_sums_of_signed_numbers_are_those_of_python(image: Image) -> None:
+    for band, sums in zip(image, statistics(image, NO_NUMBER), strict=True):
+        values = [int(v) for v in band.flat if v != NO_NUMBER]
+        expected = (sum(values), sum(v * v for v in values), min(values, default=0), max(values, default=0))
+        assert sums == (len(values), *expected)
+
+
+@settings(deadline=None)
+@given(floating(), st.sampled_from([2, 3, 512]))
+def test_sums_of_floating_point_numbers_come_tile_by_tile(image: Image, tile: int) -> None:
+    for band, (number, total, squares, low, high) in zip(image, statistics(image, float("nan"), tile), strict=True):
+        values = [float(v) for v in band.flat if not np.isnan(v)]
+        assert number == len(values)
+        if not values:
+            assert (total, squares, low, high) == (0, 0, 0, 0)
+            continue
+        assert (low, high) == (min(values), max(values))
+        assert len(total) == len(squares) <= ceil(band.shape[0] / tile) * ceil(band.shape[1] / tile)
+        exact = sum(map(Fraction, values))
+        scale = sum(abs(v) for v in values)
+        assert abs(Fraction(float(sum(total))) - exact) <= Fraction(1e-12 * scale + 1e-30)
+        assert sum(squares) == pytest.approx(sum(v * v for v in values), rel=1e-12)
+
+
+def test_sums_of_tiles_are_those_of_the_whole_image() -> None:
+    """However it is cut on the lattice of tiles, the partial sums are the same numbers."""
+    rng = np.random.default_rng(3)
+    image = rng.normal(50, 20, (2, 40, 56)).astype(np.float32)
+    image[rng.random(image.shape) < 0.2] = np.nan
+    whole = statistics(image, float("nan"), 8)
+    for side in (8, 16, 24):
+        parts: list[set[float]] = [set(), set()]
+        for row in range(0, 40, side):
+            for col in range(0, 56, side):
+                for band, sums in enumerate(statistics(image[:, row : row + side, col : col + side], None, 8)):
+                    parts[band] |= set(sums[1])
+        assert [set(sums[1]) for sums in whole] == parts
+
+
+def test_numbers_become_steps_half_to_even_and_are_held_at_the_ends() -> None:
+    values = np.array(
+        [0, 0.00005, 0.00015, -0.00005, 0.5, -1, 3.2767, 3.3, 1e9, -4, np.inf, -np.inf, np.nan], np.float32
+    )
+    out = np.zeros(values.shape, np.int16)
+    to_scaled(values, 10_000, out)
+    # 0.00005 and 0.00015 are 0.5 and 1.5 steps (in float32, too): to 0 and 2
+    held = [32767, 32767, 32767, -32767, 32767, -32767, NO_NUMBER]
+    assert out.tolist() == [0, 0, 2, 0, 5000, -10000, *held]
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(np.float32, (2, 5), elements=st.floats(-100, 100, width=32) | st.just(float("nan"))),
+    st.sampled_from([500, 10_000]),
+)
+def test_steps_are_the_nearest(values: Image, per_unit: int) -> None:
+    out = np.zeros(values.shape, np.int16)
+    to_scaled(values.copy(), per_unit, out)
+    for value, step in zip(values.flat, out.flat, strict=True):
+        if np.isnan(value):
+            assert step == NO_NUMBER
+        else:
+            product = np.float32(value) * np.float32(per_unit)
+            assert step == max(-32767, min(32767, round(float(product))))  # Python rounds half to even as well
+
+
+def test_twelve_bits_of_a_mantissa_by_hand() -> None:
+    """Between 1 and 2 a step is 1 / 4096; 1 + 1 / 8192 lies in the middle, and goes away from zero."""
+    half = 1 + 1 / 8192
+    values = np.array([1, half, -half, 1 + 1 / 16384, 8191.5, 400, 0, -0.0, 1e8], np.float32)
+    out = np.empty_like(values)
+    to_rounded(values.copy(), out)
+    step = 1 + 1 / 4096
+    assert out[:8].tolist() == [1, step, -step, 1, 8192, 400, 0, 0]
+    assert out[8] == pytest.approx(1e8, rel=1 / 8192)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float32, (3, 4), elements=st.floats(-1e8, 1e8, width=32, allow_subnormal=False)))
+def test_rounding_is_close_and_done_once(values: Image) -> None:
+    out = np.empty_like(values)
+    to_rounded(values.copy(), out)
+    assert (np.abs(out.astype(np.float64) - values) <= np.abs(values.astype(np.float64)) / 8192).all()
+    assert not (out.view(np.uint32) & np.uint32(0x7FF)).any()  # 23 bits less 12
+    again = np.empty_like(out)
+    to_rounded(out.copy(), again)
+    np.testing.assert_array_equal(again, out)
+
+
+def test_what_is_missing_is_one_nan_of_the_many() -> None:
+    odd = np.array([0x7FC00000, 0x7FFFFFFF, 0xFFC00001, 0x7F800001], np.uint32).view(np.float32)
+    out = np.zeros_like(odd)
+    to_rounded(odd, out)
+    assert len(set(out.view(np.uint32).tolist())) == 1
+    assert np.isnan(out).all()
