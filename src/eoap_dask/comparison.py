@@ -14,13 +14,17 @@ from eoap_dask.scenes import Pass, source_bounds
 from eoap_dask.sensors import sensor_for
 
 
-def check_pair(before: Mapping[str, Any], after: Mapping[str, Any], *, force: bool = False) -> None:
+def check_pair(
+    before: Mapping[str, Any], after: Mapping[str, Any], collection: str = "sentinel-2-l2a", *, force: bool = False
+) -> None:
     """Refuse two items that can't be compared.
 
     Parameters
     ----------
     before, after
         STAC items.
+    collection
+        Of an item that doesn't say it.
     force
         Let different sensors pass.
 
@@ -41,7 +45,7 @@ def check_pair(before: Mapping[str, Any], after: Mapping[str, Any], *, force: bo
             "Expected them in order of time.",
             "Swap --pre-fire-url and --post-fire-url, perhaps.",
         )
-    sensors = [_sensor_of(item) for item in (before, after)]
+    sensors = [_sensor_of(item, collection) for item in (before, after)]
     if sensors[0] != sensors[1] and not force:
         raise UsageError(
             f"The scenes are of different sensors: {sensors[0]} and {sensors[1]}.",
@@ -50,10 +54,10 @@ def check_pair(before: Mapping[str, Any], after: Mapping[str, Any], *, force: bo
         )
 
 
-def _sensor_of(item: Mapping[str, Any]) -> str:
+def _sensor_of(item: Mapping[str, Any], collection: str) -> str:
     instruments = item["properties"].get("instruments")
     named = " ".join(sorted(map(str, instruments))) if isinstance(instruments, list) and instruments else "msi"
-    return f"{sensor_for(str(item.get('collection'))).id} {named}".lower()
+    return f"{sensor_for(str(item.get('collection') or collection)).id} {named}".lower()
 
 
 def common_ground(passes: Sequence[Pass], crs: str) -> tuple[float, float, float, float]:

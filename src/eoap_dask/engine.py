@@ -370,7 +370,8 @@ class Engine:
         """Begin the unit again without a scene that stays bad, if that is allowed; else it has failed."""
         planned = progress.plan
         rest = planned.without(failure.item)
-        if len(planned.left_out) >= self._max_bad_scenes or not rest.unit.passes:
+        enough = len(rest.unit.passes) >= rest.recipe.science.fewest_passes
+        if len(planned.left_out) >= self._max_bad_scenes or not enough:
             self._fail(progress, failure)
             return
         self._outcome.left_out.append(failure)

@@ -23,7 +23,7 @@ from eoap_dask.burn_report import BurnReport, report_on, write_report
 from eoap_dask.cog import ImageSpec
 from eoap_dask.comparison import check_pair, common_ground
 from eoap_dask.dates import parse_day
-from eoap_dask.errors import NothingFoundError, UsageError
+from eoap_dask.errors import ItemError, NothingFoundError, UsageError
 from eoap_dask.grid import (
     check_areas,
     crs_name,
@@ -169,11 +169,11 @@ def find_pair(request: Request) -> ItemSet:
     if request.by_url:
         before = item_from_url(params.pre_fire_url, option="--pre-fire-url")
         after = item_from_url(params.post_fire_url, option="--post-fire-url")
-        check_pair(before.features[0], after.features[0], force=params.force)
+        check_pair(before.features[0], after.features[0], params.collection, force=params.force)
         return before.merged(after)
     logger.info("Searching {} for {}", params.items or params.stac, params.collection)
     before, after = (_clearest(request, window) for window in (request.before, request.after))
-    check_pair(before.features[0], after.features[0], force=params.force)
+    check_pair(before.features[0], after.features[0], params.collection, force=params.force)
     return before.merged(after)
 
 
@@ -212,7 +212,10 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
     scenes: list[Scene] = []
     for sensor in dict.fromkeys(sensors):
         own = [item for item, of in zip(items, sensors, strict=True) if of == sensor]
-        scenes += read_scenes(own, BANDS, sensor, cloud_mask=True, private_hosts=request.private_hosts)
+        try:
+            scenes += read_scenes(own, BANDS, sensor, cloud_mask=True, private_hosts=request.private_hosts)
+        except ItemError as exc:  # neither bands nor the mask are a matter of choice here
+            raise ItemError(exc.what, exc.expected, "Name another item, or try another --collection.") from None
     passes = group_passes(scenes)
     if len(passes) != 2:
         raise UsageError(

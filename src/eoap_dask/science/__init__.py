@@ -20,6 +20,8 @@ class Science(Protocol):
 
     keeps_dropped: ClassVar[bool]
     """Whether pixels that the mask drops stay in the layers, and the flags come apart; else they are 0 there."""
+    fewest_passes: ClassVar[int]
+    """With fewer passes there is nothing to make: a scene that the last of them needs can't be left out."""
     work_bytes: ClassVar[int]
     """Bytes per pixel of a strip that it needs besides layers and images."""
 

@@ -69,6 +69,7 @@ class Burn:
     min_pixels: float
     """Burned areas smaller than this have no outline."""
     keeps_dropped: ClassVar[bool] = True
+    fewest_passes: ClassVar[int] = 2
     work_bytes: ClassVar[int] = 0
 
     def compose(self, layers: Layers, dropped: Flags | None, numbers: tuple[int, ...], out: tuple[Image, ...]) -> None:

@@ -19,6 +19,7 @@ class Composition:
     picks: tuple[int, ...]
     """Which bands `visual` shows."""
     keeps_dropped: ClassVar[bool] = False
+    fewest_passes: ClassVar[int] = 1
     work_bytes: ClassVar[int] = 0
 
     def compose(self, layers: Layers, dropped: Flags | None, numbers: tuple[int, ...], out: tuple[Image, ...]) -> None:  # noqa: ARG002
