@@ -62,7 +62,9 @@ class ImageSpec:
 
     def empty(self, shape: tuple[int, int]) -> Image:
         """Return an image without data, (band, y, x)."""
-        return np.full((len(self.bands), *shape), self.nodata or 0, self.dtype)
+        full = (len(self.bands), *shape)
+        # zeros come from the system as they are; other numbers must be written
+        return np.full(full, self.nodata, self.dtype) if self.nodata else np.zeros(full, self.dtype)
 
 
 @dataclass
@@ -129,21 +131,22 @@ def encode_tiles(image: Image) -> Iterator[tuple[int, int, bytes]]:
     """Yield (row, column, bytes) of the tiles of an image (band, y, x), padded with 0 at the right and bottom."""
     bands, height, width = image.shape
     tile = np.empty((TILE, TILE, bands), image.dtype)
+    scratch = np.empty_like(tile)  # fresh memory for each tile would cost as much as the predictor
     for row in range(0, height, TILE):
         for col in range(0, width, TILE):
             part = image[:, row : row + TILE, col : col + TILE]
             if part.shape[1:] != (TILE, TILE):
                 tile[...] = 0
             tile[: part.shape[1], : part.shape[2]] = part.transpose(1, 2, 0)
-            encoded = imagecodecs.deflate_encode(_difference(tile), level=DEFLATE_LEVEL)
+            encoded = imagecodecs.deflate_encode(_difference(tile, scratch), level=DEFLATE_LEVEL)
             yield row // TILE, col // TILE, bytes(encoded)
 
 
-def _difference(tile: Image) -> Any:
+def _difference(tile: Image, out: Image) -> Any:
     """Apply TIFF's predictor to a tile (y, x, band): 3 to floating-point numbers, 2 to others; per sample."""
     if tile.dtype.kind == "f":
-        return imagecodecs.floatpred_encode(tile, axis=1, dist=1)
-    return imagecodecs.delta_encode(tile, axis=1)
+        return imagecodecs.floatpred_encode(tile, axis=1, dist=1, out=out)
+    return imagecodecs.delta_encode(tile, axis=1, out=out)
 
 
 @dataclass

@@ -54,19 +54,27 @@ def cut_pieces(
     from rasterio.features import shapes
     from scipy import ndimage
 
-    labels, number = ndimage.label(burned)  # by the sides of pixels
-    if not number:
+    rows, cols = np.flatnonzero(burned.any(axis=1)), np.flatnonzero(burned.any(axis=0))
+    if not rows.size:
         return ()
-    flat = labels.reshape(-1)
+    height, width = burned.shape
+    top, bottom, left, right = rows[0], rows[-1] + 1, cols[0], cols[-1] + 1
+    labels, number = ndimage.label(burned[top:bottom, left:right])  # by the sides of pixels
+    inside = labels != 0
+    flat = labels[inside]
     pixels = np.bincount(flat, minlength=number + 1)
-    totals = ndimage.sum_labels(weights.astype(np.int64), labels, np.arange(number + 1)).astype(np.int64)
+    # in floating point, but exact: whole numbers far below 2**53
+    totals = np.bincount(flat, weights=weights[top:bottom, left:right][inside], minlength=number + 1)
     keep = pixels >= min_pixels
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        keep[edge] = True
+    sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    for is_edge, edge in zip((top == 0, bottom == height, left == 0, right == width), sides, strict=True):
+        if is_edge:  # of the block: another may hold more of it
+            keep[edge] = True
     keep[0] = False
-    labels = np.where(keep, np.arange(number + 1), 0).astype(np.int32)[labels]
+    kept = keep[labels]
     found = []
-    for outline, label in shapes(labels, mask=labels > 0, connectivity=4, transform=Affine.translation(col, row)):
+    place = Affine.translation(col + int(left), row + int(top))
+    for outline, label in shapes(labels, mask=kept, connectivity=4, transform=place):
         one = int(label)
         rings = outline["coordinates"]
         found.append(Piece(shapely.to_wkb(shapely.Polygon(rings[0], rings[1:])), int(pixels[one]), int(totals[one])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -115,30 +116,50 @@ def halve_mean(image: Image, nodata: float = 0) -> Image:
     """
     bands, height, width = image.shape
     rows, cols = -(-height // 2), -(-width // 2)
-    floating = image.dtype.kind == "f"
-    total = np.zeros(
-        (bands, rows, cols), np.float64 if floating else np.int32 if image.dtype.kind == "i" else np.uint32
-    )
-    count = np.zeros((bands, rows, cols), np.uint8)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            part = image[:, dy::2, dx::2]
-            h, w = part.shape[1:]
-            valid = is_valid(part, nodata)
-            total[:, :h, :w] += part if nodata == 0 and not floating else np.where(valid, part, part.dtype.type(0))
-            count[:, :h, :w] += valid
-    empty = count == 0
-    if not floating:
-        total += count >> 1
-    np.maximum(count, 1, out=count)
-    if floating:
-        total /= count
-    else:
-        total //= count  # rounds down, also below zero
-    out = total.astype(image.dtype)
-    if nodata != 0:
-        out[empty] = nodata
+    out = np.empty((bands, rows, cols), image.dtype)
+    step = max(_HALF_PIECE // cols, 1)
+    # float32 holds sums of four 16-bit integers exactly, and is the quickest to add and divide
+    wide = np.empty((2 * min(step, rows), 2 * cols), np.float64 if image.dtype.kind == "f" else np.float32)
+    for band in range(bands):
+        for row in range(0, rows, step):
+            part = image[band, 2 * row : 2 * (row + step)]
+            _halve(part, nodata, wide, out[band, row : row + step])
     return out
+
+
+def _halve(image: Image, nodata: float, wide: npt.NDArray[Any], out: Image) -> None:
+    """Fill `out`, (y, x), with the means of an image of up to twice its sides; `wide` is scratch."""
+    height, width = image.shape
+    rows, cols = out.shape
+    wide = wide[: 2 * rows]
+    if (height, width) != wide.shape:
+        wide[...] = 0
+    values = wide[:height, :width]
+    values[...] = image
+    valid = is_valid(image, nodata)
+    whole = (height, width) == wide.shape and bool(valid.all())
+    count: Any = 4
+    if not whole:
+        np.copyto(values, 0, where=~valid)
+        seen = np.zeros(wide.shape, np.uint8)
+        seen[:height, :width] = valid
+        count = (seen[0::2] + seen[1::2]).reshape(rows, cols, 2)
+        count = count[..., 0] + count[..., 1]
+    np.add(wide[0::2], wide[1::2], out=wide[0::2])  # whole rows first: they lie one behind the other
+    total = wide[0::2, 0::2] + wide[0::2, 1::2]
+    if out.dtype.kind == "f":
+        total /= np.maximum(count, 1)
+    else:
+        total += count >> 1
+        total /= np.maximum(count, 1)
+        np.floor(total, out=total)  # exact: no third is closer to a whole number than float32 can tell
+    out[...] = total
+    if not whole and nodata != 0:
+        out[count == 0] = nodata
+
+
+_HALF_PIECE = 1 << 14
+"""Pixels of an overview that are made at once: what they need stays near the processor."""
 
 
 def is_valid(image: Image, nodata: float | None) -> npt.NDArray[np.bool_]:
@@ -173,8 +194,9 @@ def to_scaled(values: F32, per_unit: float, out: npt.NDArray[np.int16]) -> None:
     """
     values *= np.float32(per_unit)
     np.rint(values, out=values)
-    np.clip(values, -32767, 32767, out=values)
-    np.nan_to_num(values, copy=False, nan=NO_NUMBER)
+    np.maximum(values, np.float32(-32767), out=values)
+    np.minimum(values, np.float32(32767), out=values)
+    np.fmax(values, np.float32(NO_NUMBER), out=values)  # of NaN and a number, fmax takes the number
     out[...] = values
 
 
@@ -194,7 +216,7 @@ def to_rounded(values: F32, out: F32) -> None:
     np.copyto(out, np.nan, where=np.isnan(values))  # one NaN of the many
 
 
-def visual(data: U16, picks: tuple[int, ...]) -> U8:
+def visual(data: U16, picks: tuple[int, ...], out: U8 | None = None) -> U8:
     """Picture for the eye: reflectance 0 to 0.3 becomes 1 to 255, 0 = no data in any of the picked bands.
 
     Parameters
@@ -202,17 +224,37 @@ def visual(data: U16, picks: tuple[int, ...]) -> U8:
     data : np.ndarray, (band, y, x), uint16, stored pixels
     picks
         Which bands become red, green and blue, or the one that becomes grey.
+    out : np.ndarray, (len(picks), y, x), uint8, optional
+        Where to put the picture.
 
     Returns
     -------
     np.ndarray, (len(picks), y, x), uint8
     """
+    table = _greys()
+    if out is None:
+        out = np.empty((len(picks), *data.shape[1:]), np.uint8)
+    rows = max(_VISUAL_PIECE // max(data.shape[2], 1), 1)
+    for row in range(0, data.shape[1], rows):
+        part = out[:, row : row + rows]
+        for band, pick in enumerate(picks):
+            part[band] = table[data[pick, row : row + rows]]
+        some = part[0] != 0
+        for band in part[1:]:
+            some &= band != 0
+        part *= some
+    return out
+
+
+_VISUAL_PIECE = 1 << 14
+
+
+@cache
+def _greys() -> U8:
     table = np.minimum(np.arange(65536, dtype=np.uint32), VISUAL_WHITE)
     table = 1 + (table * 254 + VISUAL_WHITE // 2) // VISUAL_WHITE
     table[0] = 0
-    out = table.astype(np.uint8)[data[list(picks)]]
-    out *= (out != 0).all(axis=0)
-    return out
+    return table.astype(np.uint8)
 
 
 Sums = list[tuple[int, Any, Any, float, float]]
@@ -246,17 +288,14 @@ def _band_statistics(band: Image, nodata: float | None, tile: int) -> tuple[int,
     if band.dtype.kind == "f":
         return _float_statistics(band, tile)
     # a histogram makes every sum exact and touches the pixels once
-    shift = 0
-    if band.dtype.kind == "i":
-        shift = 1 << 15
-        band = (band.view(np.uint16) ^ np.uint16(1 << 15)) if band.flags.c_contiguous else band.astype(np.int32) + shift
-    histogram = np.bincount(band.reshape(-1), minlength=2)
-    if nodata is not None and 0 <= int(nodata) + shift < histogram.size:
-        histogram[int(nodata) + shift] = 0
-    places = np.flatnonzero(histogram)
+    counted = histogram(band)
+    shift = counted.size // 2 if band.dtype.kind == "i" else 0
+    if nodata is not None and 0 <= int(nodata) + shift < counted.size:
+        counted[int(nodata) + shift] = 0
+    places = np.flatnonzero(counted)
     if not places.size:
         return 0, 0, 0, 0, 0
-    counts, values = histogram[places], places - shift
+    counts, values = counted[places], places - shift
     return (
         int(counts.sum()),
         int((counts * values).sum()),
@@ -264,6 +303,33 @@ def _band_statistics(band: Image, nodata: float | None, tile: int) -> tuple[int,
         int(values[0]),
         int(values[-1]),
     )
+
+
+def histogram(band: Image) -> npt.NDArray[np.int64]:
+    """Count every value of whole numbers, the smallest that the type can hold first.
+
+    Parameters
+    ----------
+    band : np.ndarray, any shape, uint8, uint16 or int16
+
+    Returns
+    -------
+    np.ndarray, (256 or 65536,), int64
+        Of int16, the place of 0 is 32768.
+    """
+    size = 1 << 8 * band.dtype.itemsize
+    bits = np.ascontiguousarray(band).view(f"u{band.dtype.itemsize}").reshape(-1)
+    counts = np.zeros(size, np.int64)
+    numbers = np.empty(min(_COUNTED, max(bits.size, 1)), np.intp)  # what bincount would make of all of them at once
+    for start in range(0, bits.size, numbers.size):
+        part = bits[start : start + numbers.size]
+        numbers[: part.size] = part
+        counts += np.bincount(numbers[: part.size], minlength=size)
+    # negative numbers have the upper half of the bits
+    return np.roll(counts, size // 2) if band.dtype.kind == "i" else counts
+
+
+_COUNTED = 1 << 18
 
 
 def _float_statistics(band: Image, tile: int) -> tuple[int, Any, Any, float, float]:

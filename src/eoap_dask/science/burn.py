@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from eoap_dask.kernels import indices
-from eoap_dask.kernels.pixels import NO_NUMBER, to_rounded, to_scaled, visual
+from eoap_dask.kernels.pixels import F32, histogram, to_reflectance, to_rounded, to_scaled, visual
 from eoap_dask.kernels.severity import severity, severity_classes
 from eoap_dask.perimeters import Piece, cut_pieces
 from eoap_dask.science import Flags, Image, Layers
@@ -28,8 +28,8 @@ RDNBR_PER_UNIT = 500
 BURN_VERSION = 1
 """Raised when the numbers of `Burn` change; part of a unit's digest."""
 
-_ROWS = 32
-"""Rows that are worked on at once: intermediate numbers stay near the processor."""
+_PIECE = 1 << 14
+"""Pixels that are worked on at once: intermediate numbers stay near the processor, in memory that is used again."""
 
 
 class BurnImages(NamedTuple):
@@ -76,27 +76,35 @@ class Burn:
         """Fill the images of a strip, see `Science.compose`."""
         images = BurnImages(*out)
         for layer, number in enumerate(numbers):
-            (images.visual_pre, images.visual_post)[number][...] = visual(layers[:, layer], PICKS)
+            visual(layers[:, layer], PICKS, (images.visual_pre, images.visual_post)[number])
         if len(numbers) < 2:
             return  # nothing to compare
         assert dropped is not None  # noqa: S101 - because of keeps_dropped
-        for row in range(0, layers.shape[2], _ROWS):
-            rows = slice(row, row + _ROWS)
+        height, width = layers.shape[2:]
+        step = max(_PIECE // width, 1)
+        scratch = np.empty((_SCRATCH, min(step, height), width), np.float32)
+        for row in range(0, height, step):
+            rows = slice(row, row + step)
             part = layers[:, :, rows]
-            seen = (part != 0).all(axis=(0, 1)) & ~dropped[:, rows].any(axis=0)
-            compare(part * seen, self.thresholds, BurnImages(*(image[:, rows] for image in images)))
+            unseen = dropped[:, rows].any(axis=0)
+            for layer in part.reshape(-1, *part.shape[2:]):
+                unseen |= layer == 0
+            if unseen.all():
+                continue
+            np.copyto(part, 0, where=unseen)
+            compare(part, self.thresholds, BurnImages(*(image[:, rows] for image in images)), scratch)
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> BlockNote:
         """Return areas per class, and outlines of what burned."""
         classes, dnbr = BurnImages(*images).severity[0], BurnImages(*images).dnbr[0]
         known = severity_classes(self.thresholds)
-        counts = np.bincount(classes.reshape(-1), minlength=len(known) + 1)
-        burned = np.isin(classes, [c.value for c in known if c.burned])
-        pieces = cut_pieces(burned, np.where(dnbr == NO_NUMBER, 0, dnbr), row, col, self.min_pixels)
+        counts = histogram(classes)[: len(known) + 1]
+        burned = classes >= next(c.value for c in known if c.burned)  # the last of them
+        pieces = cut_pieces(burned, dnbr, row, col, self.min_pixels)
         return BlockNote(tuple(int(n) for n in counts), pieces)
 
 
-def compare(layers: Layers, thresholds: tuple[float, ...], out: BurnImages) -> None:
+def compare(layers: Layers, thresholds: tuple[float, ...], out: BurnImages, scratch: F32 | None = None) -> None:
     """Fill everything but the pictures from pixels that both passes see.
 
     Parameters
@@ -106,16 +114,28 @@ def compare(layers: Layers, thresholds: tuple[float, ...], out: BurnImages) -> N
     thresholds
         See `kernels.severity.severity_classes`.
     out : BurnImages
+    scratch : np.ndarray, (10, y or more, x), float32, optional
+        Memory to work in.
     """
-    (red, red_after), (nir, nir_after), (swir, swir_after) = layers
-    bai = indices.bai_stored(red, nir), indices.bai_stored(red_after, nir_after)
-    for band, values in enumerate((*bai, bai[1] - bai[0])):
-        to_rounded(values, out.bai[band])
-    before, after = indices.nbr_stored(nir, swir), indices.nbr_stored(nir_after, swir_after)
-    change = indices.dnbr(before, after)
-    out.severity[0] = severity(change, thresholds)
-    to_scaled(indices.rdnbr(change, before), RDNBR_PER_UNIT, out.rdnbr[0])
-    to_scaled(indices.rbr(change, before), NBR_PER_UNIT, out.rbr[0])
+    height, width = layers.shape[2:]
+    if scratch is None:
+        scratch = np.empty((_SCRATCH, height, width), np.float32)
+    (red, red_after, nir, nir_after, swir, swir_after), free = scratch[:6, :height], scratch[6:, :height]
+    for values, stored in zip(scratch[:6, :height], layers.reshape(6, height, width), strict=True):
+        to_reflectance(stored, values)
+    bai, bai_after = indices.bai(red, nir, free[0]), indices.bai(red_after, nir_after, free[1])
+    to_rounded(bai, out.bai[0])
+    to_rounded(bai_after, out.bai[1])
+    to_rounded(np.subtract(bai_after, bai, out=bai), out.bai[2])
+    before, after = indices.nbr(nir, swir, free[0]), indices.nbr(nir_after, swir_after, free[1])
+    change = indices.dnbr(before, after, free[2])
+    severity(change, thresholds, out.severity[0])
+    to_scaled(indices.rdnbr(change, before, free[3]), RDNBR_PER_UNIT, out.rdnbr[0])
+    to_scaled(indices.rbr(change, before, free[3]), NBR_PER_UNIT, out.rbr[0])
     to_scaled(change, NBR_PER_UNIT, out.dnbr[0])
     to_scaled(before, NBR_PER_UNIT, out.nbr[0])
     to_scaled(after, NBR_PER_UNIT, out.nbr[1])
+
+
+_SCRATCH = 10
+"""Arrays that `compare` works in."""
