@@ -341,7 +341,7 @@ def _float_statistics(band: Image, tile: int) -> tuple[int, Any, Any, float, flo
             if not values.size:
                 continue
             number += values.size
-            sums.append(float(values.sum()))
-            squares.append(float(np.square(values).sum()))
             low, high = min(low, float(values.min())), max(high, float(values.max()))
+            sums.append(float(values.sum()))
+            squares.append(float(np.square(values, out=values).sum()))
     return (number, tuple(sums), tuple(squares), low, high) if number else (0, 0, 0, 0, 0)
