@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,13 +19,21 @@ from typing import Any, Self
 import psutil
 
 START_S = 60.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel (Linux) to kill this process when the one that started it dies, however that comes about."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass
 class SchedulerAndWorkers:
     """A scheduler on loopback with workers, running while the context is open.
 
-    Nothing of it outlives the context: processes of processes are looked for when it begins to end.
+    Nothing of it outlives the context, or this process.
     """
 
     folder: Path
@@ -156,6 +166,7 @@ class SchedulerAndWorkers:
                 cwd=self.folder,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         self._processes.append(process)
         return process
