@@ -191,3 +191,23 @@ def test_archives_are_kept_and_the_area_fits(cache: Path, monkeypatch: pytest.Mo
     assert 0 < must <= sum(p.stat().st_size for p in root.rglob("B*.tif"))
     assert np.unique(scenes_over(root, grid)).tolist() == [1, 2]
     assert needed(root, Grid(grid.crs, grid.shape, (100.0, 0.0, c, 0.0, -100.0, f))) is None
+
+
+def test_burned_area_beside_the_least_and_a_script(cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("odc.stac")
+    out = tmp_path / "result.json"
+    shown = run("burned_area", "--tiny", "--cache", cache, "--json", out)
+    result: dict[str, Any] = json.loads(out.read_text())
+    assert [r["contender"] for r in result["runs"]] == ["command", "script", "quarter", "full"]
+    assert all(r["cost"]["exit_code"] == r["cost"]["left_behind"] == 0 for r in result["runs"])
+    # the script is another way to the same: nothing of ours is in it
+    assert min(result["agreement"].values()) > 0.999
+    # every tile of the output was encoded once more, to the same bytes: 3 × 3 tiles, 2 × 2 and 1 of each of 8 images
+    assert result["bound"]["output_tiles"] == 8 * (9 + 4 + 1)
+    assert result["bound"]["source_tiles"] > 0
+    assert result["bound"]["encode_s"] > result["bound"]["decode_s"] > 0
+    assert result["runs"][0]["fetched"] > 0.9 * result["source_bytes"]
+    for key in ("cpu_of_bound", "memory_full_of_quarter", "script_of_ours"):
+        assert result["summary"][key]
+    assert "The least: decoding" in shown
+    assert "times the memory" in shown
