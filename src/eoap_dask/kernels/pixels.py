@@ -334,14 +334,20 @@ _COUNTED = 1 << 18
 
 def _float_statistics(band: Image, tile: int) -> tuple[int, Any, Any, float, float]:
     number, sums, squares, low, high = 0, [], [], np.inf, -np.inf
+    wide = np.empty((min(tile, band.shape[0]), min(tile, band.shape[1])), np.float64)
     for row in range(0, band.shape[0], tile):
         for col in range(0, band.shape[1], tile):
             part = band[row : row + tile, col : col + tile]
-            values = part[~np.isnan(part)].astype(np.float64)
-            if not values.size:
+            missing = np.isnan(part)
+            valid = part.size - int(np.count_nonzero(missing))
+            if not valid:
                 continue
-            number += values.size
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
+            number += valid
+            low, high = min(low, float(np.fmin.reduce(part, None))), max(high, float(np.fmax.reduce(part, None)))
+            values = wide[: part.shape[0], : part.shape[1]]
+            values[...] = part
+            if valid < part.size:
+                np.copyto(values, 0, where=missing)
             sums.append(float(values.sum()))
             squares.append(float(np.square(values, out=values).sum()))
     return (number, tuple(sums), tuple(squares), low, high) if number else (0, 0, 0, 0, 0)
