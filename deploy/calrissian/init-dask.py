@@ -33,6 +33,9 @@ POWERS = "KMGT"
 TERMINATION_LOG = Path("/dev/termination-log")
 """What is written here is in the pod's status, and so in calrissian's log: it doesn't show what init containers say."""
 REQUEST_TIMEOUT_S = 30
+SUBMIT_TIMEOUT_S = 30
+LATE_ANSWER_S = 30
+"""How long to wait for the name of a new cluster still when we give up: without it, nobody can stop the cluster."""
 STOP_ATTEMPTS = 4
 CANCEL_TIMEOUT_S = 3
 
@@ -210,9 +213,9 @@ async def start(gateway: Any, wanted: Wanted, submissions: list[asyncio.Future[s
         except (TypeError, ValueError) as exc:
             raise Failed(f"{where} doesn't take {name} {value!r}: {exc}.") from None
     say(f"Starting a Dask cluster of {count(wanted.workers)} at {gateway.address}: {wanted.text}")
-    submissions.append(asyncio.ensure_future(ask(gateway.submit(options), where)))
-    # shielded: once it is on its way, there may be a cluster, and its name must come
-    cluster = await asyncio.shield(submissions[0])
+    submissions.append(asyncio.ensure_future(gateway.submit(options)))
+    # shielded, from our patience too: once it is on its way, there may be a cluster, and its name must come
+    cluster = await ask(asyncio.shield(submissions[0]), where, SUBMIT_TIMEOUT_S)
     await bring_up(gateway, cluster, wanted)
     write_name(wanted.path, cluster)
     say(f"The Dask cluster {cluster} is started.")
@@ -259,12 +262,12 @@ async def bring_up(gateway: Any, name: str, wanted: Wanted) -> None:
             ) from None
 
 
-async def ask(question: Awaitable[Any], where: str) -> Any:
+async def ask(question: Awaitable[Any], where: str, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
     """Wait for a Gateway's answer; what it answers otherwise becomes a sentence."""
     try:
-        return await asyncio.wait_for(question, REQUEST_TIMEOUT_S)
+        return await asyncio.wait_for(question, timeout_s)
     except TimeoutError:
-        raise Failed(f"{where} didn't answer within {REQUEST_TIMEOUT_S} s.") from None
+        raise Failed(f"{where} didn't answer within {timeout_s:g} s.") from None
     except Refused:
         raise
     except Exception as exc:
@@ -272,10 +275,15 @@ async def ask(question: Awaitable[Any], where: str) -> Any:
         raise Failed("{}: {}.".format(where, (text[0] if text else type(exc).__name__).rstrip("."))) from exc
 
 
-async def give_back(gateway: Any, submission: Awaitable[str]) -> None:
+async def give_back(gateway: Any, submission: asyncio.Future[str]) -> None:
     """Stop the cluster that was submitted, if there is one."""
+    await asyncio.wait({submission}, timeout=LATE_ANSWER_S)
+    if not submission.done():
+        submission.cancel()
+        say(f"The Dask Gateway at {gateway.address} hasn't said whether it started a cluster: one may be left.")
+        return
     try:
-        name = await submission
+        name = submission.result()
     except Exception:  # noqa: BLE001 - then there is none, and that was said
         return
     for attempt in range(STOP_ATTEMPTS):

@@ -29,6 +29,10 @@ from eoap_dask.trust import redact
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 30.0
+SUBMIT_TIMEOUT_S = 30.0
+"""How long to wait for the name of a new cluster."""
+LATE_ANSWER_S = 30.0
+"""How long to wait for it still when we give up: there may be a cluster by then, and only its name can stop it."""
 STOP_ATTEMPTS = 4
 STOP_TIMEOUT_S = 30.0
 _PROBLEM_LENGTH = 300
@@ -297,10 +301,14 @@ class GatewayApi:
         return options
 
     def _submit(self, lease: Lease, options: Any) -> None:
-        async def submit() -> None:
+        async def ask() -> None:
             # on the thread that talks to the Gateway: a signal can't come between a cluster and the note of its name
-            lease.submission = asyncio.current_task()
-            lease.name = await asyncio.wait_for(self._gateway.submit(options), REQUEST_TIMEOUT_S)
+            lease.name = await self._gateway.submit(options)
+
+        async def submit() -> None:
+            lease.submission = asyncio.ensure_future(ask())
+            # shielded: the Gateway may have started a cluster that it tells of too late, and its name must come
+            await asyncio.wait_for(asyncio.shield(lease.submission), SUBMIT_TIMEOUT_S)
 
         try:
             with self._explained():
@@ -318,15 +326,22 @@ class GatewayApi:
             return
 
         async def end() -> None:
-            if lease.submission is not None:  # under way, when we were interrupted
-                await asyncio.wait([lease.submission])
+            if lease.submission is not None:  # under way, when we were interrupted or the answer is late
+                await asyncio.wait([lease.submission], timeout=LATE_ANSWER_S)
             if lease.name:
                 await self._stop_surely(lease.name)
 
         ending = asyncio.run_coroutine_threadsafe(end(), self._loop)
         try:
-            _finish(ending, REQUEST_TIMEOUT_S * 2)
+            _finish(ending, LATE_ANSWER_S + 2 * REQUEST_TIMEOUT_S)
         finally:
+            if lease.submission is not None and not lease.submission.done():
+                logger.warning(
+                    "The Dask Gateway at {} hasn't said whether it started a cluster; it may have. "
+                    "Try eoap-dask cluster list when it answers again, and eoap-dask cluster stop.",
+                    self.shown_address,
+                )
+                self._loop.call_soon_threadsafe(lease.submission.cancel)
             if lease.name and (not ending.done() or ending.cancelled() or ending.exception()):
                 logger.warning(
                     "The Dask cluster {} couldn't be stopped and may still run. "
