@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import cast
 
 import pytest
 from command_line import Done, Shell
 from cwl_helpers import assert_nothing_left, in_workflow, shell_tool, write
 
-from eoap_dask.gateway.api import GatewayApi
+from eoap_dask.cwl.clusters import Clusters
+from eoap_dask.cwl.runner import _end_tools
+from eoap_dask.gateway.api import GatewayApi, Lease
 from eoap_dask.gateway.server import LocalGateway
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner")]
@@ -75,11 +81,13 @@ def test_stopped(number: signal.Signals, whole_group: bool, code: int, says: str
 
 @pytest.mark.parametrize("words", ["Resolved ", "starting the Dask cluster"])
 def test_stopped_before_the_tool_begins(words: str, shell: Shell) -> None:
-    going = Going(shell, write(shell.cwd / "tool.cwl", shell_tool("touch /never; echo x > out")).name)
+    witness = shell.cwd.parent / "witness"
+    going = Going(shell, write(shell.cwd / "tool.cwl", shell_tool(f"touch {witness}; echo x > out")).name)
     going.until(lambda: words in going.said)
     done = going.end(signal.SIGTERM)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (143, "Stopped by SIGTERM.")
     assert "Traceback" not in done.stderr
+    assert not witness.exists()
     assert_nothing_left(shell)
 
 
@@ -91,6 +99,74 @@ def test_a_tool_may_end_in_order(shell: Shell) -> None:
     assert going.end(signal.SIGTERM).returncode == 143
     assert witness.read_text() == "bye\n"
     assert_nothing_left(shell)
+
+
+def test_a_tool_that_ends_still_has_its_cluster(shell: Shell, elsewhere: list[str]) -> None:
+    witness = shell.cwd.parent / "witness"
+    program = shell.cwd.parent / "program.py"
+    program.write_text(
+        "import os, signal, sys, threading\n"
+        "from eoap_dask.gateway.client import GatewayOptions, gateway_client\n"
+        "stop = threading.Event()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: stop.set())\n"
+        "with gateway_client(GatewayOptions(name=os.environ['DASK_CLUSTER'])) as client:\n"
+        "    open('started', 'w').close()\n"
+        "    while not stop.wait(0.1):\n"
+        "        pass\n"
+        f"    open({str(witness)!r}, 'w').write(str(client.submit(sum, [1, 2]).result()))\n"
+        "sys.exit(5)\n"
+    )
+    tool = shell_tool("", baseCommand=[sys.executable, str(program)])
+    going = Going(shell, *elsewhere, write(shell.cwd / "tool.cwl", tool).name)
+    going.until_working()
+    assert going.end(signal.SIGTERM).returncode == 143
+    assert witness.read_text() == "3"
+    assert_nothing_left(shell)
+
+
+TRAPPING = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.exit(7)))
+print(1, flush=True)
+while True:
+    time.sleep(0.1)
+"""
+"""A tool that takes a second to end in order."""
+
+
+def test_tools_end_in_order_while_the_gateway_does_not_answer() -> None:
+    from cwltool.utils import processes_to_kill
+
+    from eoap_dask.cwl.tools import Session
+
+    answer = threading.Event()
+
+    class Slow:
+        """Takes the place of a Gateway's client, since a real one answers."""
+
+        def stop(self, name: str) -> None:
+            assert answer.wait(60)
+
+    tool = subprocess.Popen([sys.executable, "-c", TRAPPING], stdout=subprocess.PIPE, text=True)
+    finished = threading.Event()
+    with Clusters("http://127.0.0.1:9") as clusters:
+        clusters._opening = Future()
+        clusters._opening.set_result(cast(GatewayApi, Slow()))
+        clusters._awaited.append(Lease("other"))
+        ender = threading.Thread(target=_end_tools, args=(Session(clusters, wants_container=False), finished))
+        try:
+            assert tool.stdout is not None
+            tool.stdout.readline()
+            processes_to_kill.append(tool)
+            ender.start()
+            assert tool.wait(40) == 7
+        finally:
+            answer.set()
+            finished.set()
+            ender.join()
+            processes_to_kill.remove(tool)
+            tool.kill()
+            tool.communicate()
 
 
 def test_steps_at_once_are_stopped_at_once(shell: Shell, elsewhere: list[str]) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,10 +91,10 @@ class Clusters:
         self._guard = guard
         self._own = None if address else LocalGateway(idle_timeout_s=IDLE_TIMEOUT_S, environment=environment)
         self._stack = contextlib.ExitStack()
-        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eoap-private-gateway")
+        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eoap-gateway-clusters")
         self._opening: Future[GatewayApi] | None = None
         self._lock = threading.Lock()
-        self._leases: list[Lease] = []
+        self._awaited: list[Lease] = []
         self._abandoned = False
 
     def __enter__(self) -> Self:
@@ -130,13 +130,16 @@ class Clusters:
             self._opening.result()
 
     def abandon(self) -> None:
-        """Stop what runs, and start no more: whoever waits for a cluster gets a `ClusterError`."""
+        """Start no more, and stop what starts: whoever waits for a cluster gets a `ClusterError`.
+
+        A cluster that a tool works on is left to it, so that it can end in order, and ends with its step. This
+        doesn't wait for the Gateway, which may be slow, or gone.
+        """
         self._abandoned = True
         with self._lock:
-            names = [one.name for one in self._leases if one.name]
-        for name in names:
-            with contextlib.suppress(EoapError):
-                self._gateway().stop(name)
+            names = [one.name for one in self._awaited if one.name]
+        if names:
+            self._opener.submit(self._stop, names)
 
     @contextmanager
     def started(self, size: ClusterSize, image: str, step: str) -> Iterator[StepCluster]:
@@ -170,12 +173,12 @@ class Clusters:
             wanted["image"] = image
         with contextlib.ExitStack() as stack:
             lease = stack.enter_context(api.submitted(wanted))
-            stack.enter_context(self._noted(lease, api))
-            if self._abandoned:
-                raise _stopped(step)
-            logger.info("{}: starting the Dask cluster {}, {}", step, lease.name, size)
-            info = api.wait_until_running(lease.name, self._timeout_s)
-            allowed = api.scale(lease.name, size.workers)
+            with self._awaiting(lease, api):
+                if self._abandoned:
+                    raise _stopped(step)
+                logger.info("{}: starting the Dask cluster {}, {}", step, lease.name, size)
+                info = api.wait_until_running(lease.name, self._timeout_s)
+                allowed = api.scale(lease.name, size.workers)
             if allowed < 1:
                 raise ClusterError(f"The Dask Gateway at {api.shown_address} allows no worker of {size}.", "", "")
             if allowed < size.workers:
@@ -238,6 +241,11 @@ class Clusters:
         assert self._opening is not None  # noqa: S101 - for the type checker
         return self._opening.result()
 
+    def _stop(self, names: Sequence[str]) -> None:
+        for name in names:
+            with contextlib.suppress(EoapError):  # their steps try again, and say so
+                self._gateway().stop(name)
+
     def _open(self) -> GatewayApi:
         if self._own is not None:
             self._stack.enter_context(self._own)
@@ -247,17 +255,17 @@ class Clusters:
         return api
 
     @contextmanager
-    def _noted(self, lease: Lease, api: GatewayApi) -> Iterator[None]:
+    def _awaiting(self, lease: Lease, api: GatewayApi) -> Iterator[None]:
         guard = self._guard if self._own is None else None  # a private Gateway ends with us
         with self._lock:
-            self._leases.append(lease)
+            self._awaited.append(lease)
         if guard is not None:
             guard.add_cluster(lease.name, self._access(api))
         try:
             yield
         finally:
             with self._lock:
-                self._leases.remove(lease)
+                self._awaited.remove(lease)
 
     def _access(self, api: GatewayApi) -> dict[str, str]:
         return self._own.client_environment if self._own is not None else configured_access(api.address)

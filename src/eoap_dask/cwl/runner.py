@@ -336,20 +336,21 @@ def _end_tools(session: Session, finished: threading.Event) -> None:
     import psutil
     from cwltool.utils import processes_to_kill
 
-    families: dict[int, list[psutil.Process]] = {}
-    deadline = time.monotonic() + PATIENCE_S
     session.clusters.abandon()
+    families: dict[int, list[psutil.Process]] = {}
+    deadlines: dict[int, float] = {}
     while not finished.wait(0.05):
         for process in list(processes_to_kill):
             if process.poll() is not None:
                 for one in families.pop(process.pid, []):
                     with contextlib.suppress(psutil.Error):
                         one.kill()
-            elif process.pid not in families:
+            elif process.pid not in deadlines:
                 with contextlib.suppress(psutil.Error):
                     families[process.pid] = psutil.Process(process.pid).children(recursive=True)
                 process.terminate()
-            elif time.monotonic() > deadline:
+                deadlines[process.pid] = time.monotonic() + PATIENCE_S
+            elif time.monotonic() > deadlines[process.pid]:
                 _kill(process)
     for one in [one for family in families.values() for one in family]:
         with contextlib.suppress(psutil.Error):
