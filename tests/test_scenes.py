@@ -595,6 +595,15 @@ def test_without_any_name_platform_and_time_make_the_pass() -> None:
     assert {s.tile for s in scenes} == {""}
 
 
+def test_items_with_a_range_only_are_of_one_pass_where_they_begin_at_once() -> None:
+    bare = {"s2:datatake_id": None, "s2:product_uri": None, "s2:mgrs_tile": None, "datetime": None}
+    first = item(id="a", properties=bare | {"start_datetime": "2020-07-13T19:09:19Z"})
+    same = item(id="b", properties=bare | {"start_datetime": "2020-07-13T21:09:19+02:00"})
+    next_year = item(id="c", properties=bare | {"start_datetime": "2021-07-13T19:09:19Z"})
+    passes = group_passes(read(first, same, next_year))
+    assert [[s.id for s in p.scenes] for p in passes] == [["a", "b"], ["c"]]
+
+
 @pytest.mark.parametrize(
     ("properties", "tile"),
     [

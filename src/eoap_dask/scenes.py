@@ -174,12 +174,18 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
 
 
 def pass_key(item: Mapping[str, Any]) -> str:
-    """Return platform and start of the datatake; falls back to the item's own time where no name tells."""
-    properties = item.get("properties", {})
+    """Return platform and start of the datatake; falls back to the item's own time where no name tells.
+
+    Raises
+    ------
+    ItemError
+        when it has to tell by the time, and the item has none
+    """
     found = _product(item)
     if found:
         return f"sentinel-{found[0][1:].lower()}/{found[1]}"
-    return f"{str(properties.get('platform', '')).lower()}/{properties.get('datetime')}"
+    # as a moment: an item may have a range only, and catalogues write one moment in several ways
+    return f"{str(item.get('properties', {}).get('platform', '')).lower()}/{_datetime(item).isoformat()}"
 
 
 def select_asset(item: Mapping[str, Any], wanted: str, sensor: Sensor) -> str | None:
