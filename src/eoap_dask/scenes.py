@@ -5,6 +5,7 @@ Everything that differs between catalogues ends here; nothing behind this module
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from eoap_dask.grid import project_bounds, transformer
 from eoap_dask.items import Item
 from eoap_dask.resample import Transform
 from eoap_dask.sensors import Sensor
+from eoap_dask.signing import unsigned
 from eoap_dask.trust import check_href, redact
 
 _PRODUCT = re.compile(r"(S2[A-Z])_MSIL\d[A-Z]_(\d{8}T\d{6})_N(\d{2})(\d{2})_R\d{3}_T(\d{2}[A-Z]{3})_")
@@ -64,8 +66,8 @@ class Scene:
     mask: Source | None
     """The scene classification."""
     fingerprint: tuple[str, ...]
-    """What of the item decides pixels: id, pass, and of each asset the unsigned href, the checksum or update time,
-    the grid and the scaling."""
+    """What of the item decides pixels: id, pass, and of each asset the digest of its unsigned href, the checksum or
+    update time, the grid and the scaling."""
 
 
 def read_scenes(
@@ -443,7 +445,9 @@ def _self_href(item: Mapping[str, Any]) -> str:
 def _fingerprint(source: Source, asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
     version = asset.get("file:checksum") or properties.get("updated") or properties.get("s2:generation_time") or ""
     read = (source.crs, *source.transform, *source.shape, source.offset, source.nodata)
-    return f"{redact(source.href)} {version} {' '.join(map(str, read))}"
+    # the query may say which file it is; hashed, because it may also hold what nobody should see
+    href = hashlib.sha256(unsigned(source.href).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{href} {version} {' '.join(map(str, read))}"
 
 
 @dataclass(frozen=True, slots=True)
