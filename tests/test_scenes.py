@@ -501,7 +501,13 @@ def test_an_ambiguous_band_names_its_assets() -> None:
           "S2B_MSIL2A_20220713T190919_N0400_R056_T10TFK_20220713T212345.SAFE"}, {}, 1000),
         ({"s2:processing_baseline": None, "s2:product_uri": None,
           "s2:datatake_id": "GS2B_20220713T190919_022731_N05.10"}, {}, 1000),
-        ({"s2:processing_baseline": "nonsense", "s2:product_uri": None, "s2:datatake_id": None}, {}, 0),
+        ({"s2:processing_baseline": None, "s2:product_uri": None, "s2:datatake_id": None}, {}, 0),
+        ({"s2:processing_baseline": "nonsense"}, {}, 0),
+        # as some catalogues write it
+        ({"s2:processing_baseline": "5.09"}, {}, 1000),
+        ({"s2:processing_baseline": 4.0}, {}, 1000),
+        ({"s2:processing_baseline": 3.01}, {}, 0),
+        ({"s2:processing_baseline": "04.00.1"}, {}, 1000),
         # what the asset declares counts more than the baseline, in all places and both ways
         ({"s2:processing_baseline": "05.00"}, {"raster:bands": [{"scale": 0.0001, "offset": 0}]}, 0),
         ({}, {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}, 1000),
@@ -522,6 +528,23 @@ def test_one_rule_of_reflectance(properties: Item, asset: Item, offset: int) -> 
     whole = item(properties=properties, assets={"B04": asset}, id="anything")
     assert reflectance_offset(whole, whole["assets"]["B04"], SENSOR) == offset
     assert read_one(whole).bands[0].offset == offset
+
+
+@pytest.mark.parametrize("baseline", ["nonsense", 5, [4, 0], True, "04", "-5.09"])
+def test_a_baseline_that_alone_could_tell_must_be_understood(baseline: Any) -> None:
+    nameless = {"s2:product_uri": None, "s2:datatake_id": None}
+    unclear = item(properties={"s2:processing_baseline": baseline} | nameless, id="anything")
+    with pytest.raises(ItemError, match=r"has the processing baseline .*Expected one such as '05\.09'"):
+        read(unclear)
+    declared = {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}
+    unclear["assets"]["B04"] |= declared
+    assert read_one(unclear).bands[0].offset == 1000
+
+
+def test_of_a_baseline_that_became_a_number_the_newest_stays() -> None:
+    older, newer = processed("05.09", "1"), processed("05.10", "2")
+    newer["properties"]["s2:processing_baseline"] = 5.1
+    assert [s.baseline for s in read(older, newer)] == [(5, 10)]
 
 
 @pytest.mark.parametrize("scale", [0.0000275, 1, 0.001, 0])

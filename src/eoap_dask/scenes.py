@@ -26,6 +26,7 @@ from eoap_dask.trust import check_href, redact
 
 _PRODUCT = re.compile(r"(S2[A-Z])_MSIL\d[A-Z]_(\d{8}T\d{6})_N(\d{2})(\d{2})_R\d{3}_T(\d{2}[A-Z]{3})_")
 _DATATAKE = re.compile(r"G(S2[A-Z])_(\d{8}T\d{6})_\d+_N(\d{2})\.(\d{2})")
+_BASELINE = re.compile(r"(\d{1,2})\.(\d{1,2})(?:\.\d+)*", re.ASCII)
 _MAX_SIDE_PX = 1 << 18
 
 
@@ -153,7 +154,8 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
     Raises
     ------
     ItemError
-        when the asset declares another scale than 1 / 10000, or an offset that leaves nothing
+        when the asset declares another scale than 1 / 10000, or an offset that leaves nothing; or when only the
+        baseline could tell, and it can't be understood
     """
     properties = item.get("properties", {})
     if any(properties.get(flag) is True for flag in ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")):
@@ -172,7 +174,14 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
             )
         return round(-offset * sensor.quantification)
     minimum = tuple(int(n) for n in sensor.offset_baseline.split("."))
-    return sensor.offset_dn if _baseline(item) >= minimum else 0
+    baseline = _told_baseline(item)
+    if baseline is None and properties.get("s2:processing_baseline") not in (None, ""):
+        raise ItemError(
+            f"Item {item.get('id')!r} has the processing baseline {properties['s2:processing_baseline']!r:.60}.",
+            "Expected one such as '05.09', which says whether an offset must be subtracted.",
+            "Try another --collection or --stac.",
+        )
+    return sensor.offset_dn if (baseline or (0, 0)) >= minimum else 0
 
 
 def pass_key(item: Mapping[str, Any]) -> str:
@@ -403,11 +412,17 @@ def _product(item: Mapping[str, Any]) -> tuple[str, str, str, str, str] | None:
 
 
 def _baseline(item: Mapping[str, Any]) -> tuple[int, int]:
-    text = str(item.get("properties", {}).get("s2:processing_baseline", ""))
-    if re.fullmatch(r"\d{2}\.\d{2}", text):
-        return int(text[:2]), int(text[3:])
+    return _told_baseline(item) or (0, 0)
+
+
+def _told_baseline(item: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the processing baseline as its property tells, or a name; None where neither can be understood."""
+    told = _BASELINE.fullmatch(str(item.get("properties", {}).get("s2:processing_baseline", "")))
+    if told:
+        # where a catalogue made a number of it, 05.10 has become 5.1
+        return int(told[1]), int(told[2].ljust(2, "0"))
     found = _product(item)
-    return (int(found[2]), int(found[3])) if found else (0, 0)
+    return (int(found[2]), int(found[3])) if found else None
 
 
 def _tile(item: Mapping[str, Any]) -> str:
