@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -460,6 +461,56 @@ def test_two_live_runs_in_one_process(tmp_path: Path) -> None:
         finish(first)
         first.commit()
     assert (tmp_path / "out").is_dir()
+
+
+def test_a_run_begins_while_others_look_whether_one_runs(tmp_path: Path) -> None:
+    """As `status` does again and again; what it locks for a moment doesn't keep a run from beginning."""
+    script = """
+        import sys
+        from pathlib import Path
+        from eoap_dask.status import _is_held
+        print("ready", flush=True)
+        while True:
+            _is_held(Path(sys.argv[1]))
+    """
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "out.lock")], stdout=subprocess.PIPE, text=True
+    ) as looking:
+        assert looking.stdout is not None
+        assert looking.stdout.readline() == "ready\n"
+        try:
+            for _ in range(100):
+                with Publication(out, APP):
+                    pass
+            assert looking.poll() is None
+        finally:
+            looking.kill()
+
+
+def test_a_look_that_lasts_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out.lock").touch()
+    look = os.open(tmp_path / "out.lock", os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            os.close(look)
+
+    monkeypatch.setattr(publish, "_LOOK_PATIENCE_S", 60.0)
+    monkeypatch.setattr(publish.time, "sleep", nap)
+    publish_one(tmp_path / "out")
+    assert len(naps) == 3
+
+
+def test_a_look_that_never_ends_is_refused_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "_LOOK_PATIENCE_S", 0.05)
+    with (tmp_path / "out.lock").open("w") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        with pytest.raises(OutputError, match="Another run"), Publication(tmp_path / "out", APP):
+            pass
 
 
 def test_killed_run_leaves_no_output_and_no_lock_that_holds(tmp_path: Path, other_run: subprocess.Popen[str]) -> None:

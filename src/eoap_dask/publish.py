@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 SCRATCH = ".scratch"
 
 _LOCK_ATTEMPTS = 20
+_LOOK_PATIENCE_S = 2.0
+"""How long a lock may be shared by those who only look whether a run holds it, such as `status`."""
 _MARKER_DRAFT = re.compile(rf"\.{re.escape(MARKER)}\.\d+\.tmp")
 """What `write_bytes` leaves of a marker when it is killed."""
 _PIECE = 1 << 20
@@ -518,7 +521,7 @@ class _Lock:
         for _ in range(_LOCK_ATTEMPTS):
             descriptor = self._open()
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
             except BlockingIOError as error:
                 holder = _read_holder(descriptor)
                 os.close(descriptor)
@@ -594,6 +597,22 @@ class _Lock:
                 "A run locks its output with a file of this name, and removes it.",
                 "Choose another --output-dir, or move the file away.",
             )
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file, which nobody else may have locked; who only looks at the lock is waited for, briefly."""
+    deadline = time.monotonic() + _LOOK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # can't be had either where a run holds it
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _check_place(place: Path, given: Path, updater: str | None) -> None:
