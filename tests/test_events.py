@@ -14,6 +14,7 @@ from typing import Any, get_args
 import pytest
 
 from eoap_dask import cloudless_mosaic
+from eoap_dask import status as status_module
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import UnitsFailedError, UsageError
 from eoap_dask.events import EVENTS_FILE, Event, EventFile, EventKind, read_events
@@ -194,6 +195,19 @@ def test_a_run_that_was_killed_is_told_from_one_that_works(tmp_path: Path) -> No
         assert (status.state, status.message) == ("stopped", "killed")
     with pytest.raises(UsageError, match="No run has written to"):
         read_status(tmp_path / "elsewhere")
+
+
+def test_a_run_that_begins_while_we_look_was_not_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out.partial").mkdir()
+    with (tmp_path / "out.lock").open("w") as lock, EventFile(tmp_path / "out.partial" / EVENTS_FILE) as tell:
+
+        def read(path: Path) -> Iterator[dict[str, Any]]:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # after the first look at it, before the file is read
+            tell(Event("run", blocks_total=2))
+            return read_events(path)
+
+        monkeypatch.setattr(status_module, "read_events", read)
+        assert read_status(tmp_path / "out").state == "running"
 
 
 def test_a_file_of_an_earlier_version_is_understood(tmp_path: Path) -> None:

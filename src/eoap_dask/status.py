@@ -120,7 +120,7 @@ def read_status(output: Path) -> Status:
     """
     partial = output.parent / f"{output.name}.partial"
     lock = output.parent / f"{output.name}.lock"
-    running = _is_held(lock)
+    running = _is_held(lock)  # before the file: a run that ends writes that first, and lets go then
     # a run that updates an output writes beside it: what is unfinished is what a watcher means
     for place in (partial, output, partial):  # the last one for a run that begins as we look
         status = Status(output)
@@ -134,7 +134,8 @@ def read_status(output: Path) -> Status:
         raise UsageError(
             f"No run has written to {output}.", "Expected the --output-dir of a run that has begun.", "Check the path."
         )
-    if not running and status.state == "running":
+    # looked at again: the file may be that of a run which began after the first look
+    if status.state == "running" and not running and not _is_held(lock):
         status.state, status.message = "stopped", status.message or "killed"
     return status
 
