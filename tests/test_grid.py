@@ -26,6 +26,7 @@ from eoap_dask.grid import (
     crs_name,
     grid_bounds,
     grid_for,
+    pixels_of,
     project_aoi,
     project_bounds,
     rasterize_window,
@@ -481,3 +482,13 @@ def test_a_cut_in_degrees_and_small_pixels() -> None:
     x = 12.1 + (np.arange(300) + 0.5) * 1e-5
     y = 45.3 - (np.arange(600) + 0.5) * 1e-5
     np.testing.assert_array_equal(found, shapely.contains_xy(shape, *np.meshgrid(x, y)))
+
+
+@pytest.mark.parametrize("resolution", [10.0, 20.0, 30.0, 15.0])
+def test_an_area_of_so_many_pixels_is_so_many_pixels(resolution: float) -> None:
+    geobox = GeoBox((9, 9), Affine(resolution, 0, 0, 0, -resolution, 0), "EPSG:32631")
+    one = Decimal(int(resolution) ** 2) / 10_000
+    for pixels in (0, 1, 3, 7, 29, 57, 113, 999, 123_457):
+        # 0.07 / 0.01 is 7.000000000000001
+        assert pixels_of(float(pixels * one), geobox) == pixels
+        assert pixels_of(float((pixels + Decimal("0.01")) * one), geobox) == pixels + 1

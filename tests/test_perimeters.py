@@ -18,7 +18,7 @@ from eoap_dask.perimeters import Perimeter, cut_pieces, join_pieces
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def outlines(burned: Mask, side: int, min_pixels: float = 0) -> tuple[Perimeter, ...]:
+def outlines(burned: Mask, side: int, min_pixels: int = 0) -> tuple[Perimeter, ...]:
     weights = np.arange(burned.size).reshape(burned.shape)
     pieces = []
     for row in range(0, burned.shape[0], side):

@@ -97,7 +97,7 @@ class BurnReport:
 
 
 def report_on(
-    notes: Sequence[BlockNote], classes: Sequence[SeverityClass], geobox: GeoBox, unit: Unit, min_area_ha: float
+    notes: Sequence[BlockNote], classes: Sequence[SeverityClass], geobox: GeoBox, unit: Unit, min_pixels: int
 ) -> BurnReport:
     """Put together what the blocks of a pair say.
 
@@ -111,17 +111,16 @@ def report_on(
         Its grid, on which areas are true.
     unit : Unit
         The pair.
-    min_area_ha
+    min_pixels
         Smaller burned areas have no perimeter.
     """
-    pixel_ha = pixel_hectares(geobox)
     return BurnReport(
         title=unit.title,
         dates=(f"{unit.start:%Y-%m-%d}", f"{unit.end:%Y-%m-%d}"),
         classes=tuple(classes),
         class_pixels=tuple(int(n) for n in np.sum([note.class_pixels for note in notes], axis=0)),
-        pixel_ha=pixel_ha,
-        perimeters=join_pieces((piece for note in notes for piece in note.pieces), min_area_ha / pixel_ha),
+        pixel_ha=pixel_hectares(geobox),
+        perimeters=join_pieces((piece for note in notes for piece in note.pieces), min_pixels),
         geobox=geobox,
     )
 

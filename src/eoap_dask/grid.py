@@ -262,6 +262,24 @@ def pixel_hectares(geobox: GeoBox) -> float:
     return abs(float(geobox.transform.a * geobox.transform.e)) * metres**2 / 10_000
 
 
+def pixels_of(area_ha: float, geobox: GeoBox) -> int:
+    """Return how many pixels it takes at least to cover an area.
+
+    Parameters
+    ----------
+    area_ha
+        In hectares.
+    geobox : GeoBox
+        A grid that `check_areas` accepts.
+
+    Returns
+    -------
+    int
+        Rounded up, except that a quotient which only rounding keeps from a whole number counts as that number.
+    """
+    return math.ceil(area_ha / pixel_hectares(geobox) - _EDGE_TOLERANCE_PX)
+
+
 def _check_scale(resolution: float, crs: CRS, unit: str, extent: float, code: str) -> None:
     if not math.isfinite(extent / resolution):
         raise GridError(f"A resolution of {resolution:g} {unit} is too fine.", "", "Try a larger --resolution.")

@@ -36,7 +36,7 @@ class Perimeter:
 
 
 def cut_pieces(
-    burned: npt.NDArray[np.bool_], weights: npt.NDArray[np.integer], row: int, col: int, min_pixels: float = 0
+    burned: npt.NDArray[np.bool_], weights: npt.NDArray[np.integer], row: int, col: int, min_pixels: int = 0
 ) -> tuple[Piece, ...]:
     """Return the outlines of what burned in a block.
 
@@ -81,7 +81,7 @@ def cut_pieces(
     return tuple(found)
 
 
-def join_pieces(pieces: Iterable[Piece], min_pixels: float = 0) -> tuple[Perimeter, ...]:
+def join_pieces(pieces: Iterable[Piece], min_pixels: int = 0) -> tuple[Perimeter, ...]:
     """Return whole areas, the largest first; of equal ones, the one that begins further up and to the left.
 
     Parameters

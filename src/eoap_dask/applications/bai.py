@@ -5,6 +5,7 @@ Read it from the top: understand → find a pair → plan → finish → describ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ from eoap_dask.grid import (
     grid_bounds,
     grid_for,
     grid_over,
-    pixel_hectares,
+    pixels_of,
     project_aoi,
 )
 from eoap_dask.kernels.mask import SHARE_DIVISOR
@@ -119,7 +120,7 @@ def understand(params: BurnedAreaParams) -> Request:
             "Expected both items, or none and dates.",
             f"Name the scene {'after' if missing == 'post' else 'before'} the fire as well.",
         )
-    if params.window_days < 0 or params.min_area_ha < 0:
+    if params.window_days < 0 or not 0 <= params.min_area_ha < math.inf:
         raise UsageError(
             f"--window-days {params.window_days} and --min-area-ha {params.min_area_ha:g} can't be.",
             "Expected 0 or more.",
@@ -264,7 +265,7 @@ def _plan_unit(request: Request, reader: Reader, unit: Unit, geobox: GeoBox, sen
     params = request.params
     shape = None if request.aoi is None or request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
     dropped = sensor.not_land
-    science = Burn(params.thresholds, params.min_area_ha / pixel_hectares(geobox))
+    science = Burn(params.thresholds, pixels_of(params.min_area_ha, geobox))
     recipe = Recipe(
         stack=Stack(
             geobox=geobox,
@@ -353,7 +354,8 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     planned, folder, images = written.plan, written.folder, written.images
     unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
     pixels = recipe.shape[0] * recipe.shape[1]
-    report = report_on(written.notes, request.classes, geobox, unit, request.params.min_area_ha)
+    assert isinstance(recipe.science, Burn)  # noqa: S101 - plan_pair() has seen to it
+    report = report_on(written.notes, request.classes, geobox, unit, recipe.science.min_pixels)
     if not report.clear_pixels:
         raise NothingFoundError(
             f"The scenes of {unit.start:%Y-%m-%d} and {unit.end:%Y-%m-%d} have no clear pixel in common over the area.",

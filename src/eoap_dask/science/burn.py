@@ -66,7 +66,7 @@ class Burn:
 
     thresholds: tuple[float, ...]
     """See `kernels.severity.severity_classes`."""
-    min_pixels: float
+    min_pixels: int
     """Burned areas smaller than this have no outline."""
     keeps_dropped: ClassVar[bool] = True
     fewest_passes: ClassVar[int] = 2
