@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from pyproj import CRS, Transformer
 
 from eoap_dask import trust
 from eoap_dask.errors import BandError, EoapError, HrefError, ItemError
+from eoap_dask.kernels.pixels import to_stored
 from eoap_dask.scenes import (
     Scene,
     Source,
@@ -547,13 +549,30 @@ def test_of_a_baseline_that_became_a_number_the_newest_stays() -> None:
     assert [s.baseline for s in read(older, newer)] == [(5, 10)]
 
 
+@pytest.mark.parametrize("value", [True, False, 10**400, 10**5000, "0", [0], {"a": 1}], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("name", ["scale", "offset"])
+def test_a_declaration_that_is_no_number_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ItemError, match=rf"declares the {name} .*Expected "):
+        read(item(assets={"B04": {"raster:bands": [{name: value}]}}))
+
+
+@pytest.mark.parametrize(("offset", "whole"), [(-6.5534, 65534), (-6.55344, 65534), (6.55344, -65534)])
+def test_the_largest_offset_still_fits_sixteen_bits(offset: float, whole: int) -> None:
+    scene = read_one(item(assets={"B04": {"raster:bands": [{"offset": offset}]}}))
+    assert scene.bands[0].offset == whole
+    pixels = np.array([0, 1, 65535], np.uint16)
+    to_stored(pixels, whole)
+    assert pixels[0] == 0
+    assert (pixels[1:] > 0).all()
+
+
 @pytest.mark.parametrize("scale", [0.0000275, 1, 0.001, 0])
 def test_another_scale_is_refused(scale: float) -> None:
     with pytest.raises(ItemError, match=rf"declares the scale {re.escape(f'{scale:g}')}\. Expected 0\.0001\."):
         read(item(assets={"B04": {"raster:bands": [{"scale": scale, "offset": 0}]}}))
 
 
-@pytest.mark.parametrize("offset", [-10, 1e9, float("inf"), float("nan")])
+@pytest.mark.parametrize("offset", [-10, -6.55349, 6.55349, 1e9, float("inf"), float("nan")])
 def test_an_offset_that_leaves_nothing_is_refused(offset: float) -> None:
     with pytest.raises(ItemError, match=r"declares the offset .*Expected one within the range of reflectance"):
         read(item(assets={"B04": {"raster:bands": [{"scale": 0.0001, "offset": offset}]}}))
@@ -572,6 +591,8 @@ def test_an_offset_that_leaves_nothing_is_refused(offset: float) -> None:
         ({"nodata": -9999}, 0),
         ({"nodata": 0.5}, 0),
         ({"nodata": float("inf")}, 0),
+        ({"nodata": 10**400}, 0),
+        ({"nodata": True}, 0),
     ],
 )
 def test_no_data_as_the_asset_has_it(asset: Item, nodata: int) -> None:
@@ -712,9 +733,9 @@ def test_the_time(properties: Item, expected: datetime) -> None:
     assert read_one(item(properties=properties)).datetime == expected
 
 
-@pytest.mark.parametrize("text", [None, "last week", "2021-13-01T00:00:00Z", 5])
+@pytest.mark.parametrize("text", [None, "last week", "2021-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00", 5])
 def test_a_time_that_is_none_is_said(text: Any) -> None:
-    with pytest.raises(ItemError, match=rf"has the datetime {text!r}\. Expected a time as in RFC 3339"):
+    with pytest.raises(ItemError, match=rf"has the datetime {re.escape(repr(text))}\. Expected a time as in RFC 3339"):
         read(item(properties={"datetime": text}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -66,9 +67,9 @@ def moments(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
     for text in texts:
         try:
             moment = datetime.fromisoformat(text)
-        except (TypeError, ValueError):
+            found.append(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
+        except (OverflowError, TypeError, ValueError):  # in UTC, a time of year 1 or 9999 may be of no year
             raise ValueError(f"the item {str(item.get('id'))[:80]!r} has no time that can be read") from None
-        found.append(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
     return found[0], found[1]
 
 
@@ -85,10 +86,29 @@ def cloud_cover(item: Mapping[str, Any]) -> float | None:
     float or None
         None also where `eo:cloud_cover` isn't a finite number.
     """
-    value = item["properties"].get("eo:cloud_cover")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+    return finite_number(item["properties"].get("eo:cloud_cover"))
+
+
+def finite_number(value: object) -> float | None:
+    """Return what a catalogue gives as a number, or None where it is none to reckon with.
+
+    Parameters
+    ----------
+    value
+        Anything that JSON knows.
+
+    Returns
+    -------
+    float or None
+        None for truth values, texts, and what isn't finite or too large for a float.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def footprint(item: Mapping[str, Any]) -> BaseGeometry | None:
@@ -281,5 +301,8 @@ def without_signatures(item: Item) -> Item:
 
 def _absolute(href: str, base: str, *, strip: bool) -> str:
     # only what is relative: urljoin would also rewrite absolute hrefs, and not for the better
-    found = href if "://" in href or href.startswith("/vsi") or not base else urljoin(base, href)
+    try:
+        found = href if "://" in href or href.startswith("/vsi") or not base else urljoin(base, href)
+    except ValueError:  # brackets of an IPv6 address that isn't one; whoever opens it refuses it
+        found = href
     return unsigned(found) if strip else found

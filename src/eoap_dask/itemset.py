@@ -12,7 +12,16 @@ from typing import Any
 
 from eoap_dask.errors import OutputError, UsageError
 from eoap_dask.item_files import Held, read_items
-from eoap_dask.items import Item, cloud_cover, instant, json_line, normalised, ordered, without_signatures
+from eoap_dask.items import (
+    Item,
+    cloud_cover,
+    finite_number,
+    instant,
+    json_line,
+    normalised,
+    ordered,
+    without_signatures,
+)
 from eoap_dask.query import Query, Sieve
 from eoap_dask.signing import Signer, detect_signing, endpoints_of, merged_signing, origin, signer_from
 from eoap_dask.trust import check_href, private_hosts_of, redact
@@ -182,14 +191,14 @@ class ItemSet:
         if not isinstance(collection, str):
             ids = {str(item.get("collection", "")) for item in items}
             collection = ids.pop() if len(ids) == 1 else ""
-        lowest = head.get("eoap:lowest_cloud_cover")
+        lowest = finite_number(head.get("eoap:lowest_cloud_cover"))
         return cls(
             items,
             places[0] if from_file and places else stac,
             collection,
             found,
             bool(head.get("eoap:truncated", False)) or sieve.is_over,
-            lowest if isinstance(lowest, (int, float)) and query is None else sieve.lowest_cloud_cover,
+            lowest if lowest is not None and query is None else sieve.lowest_cloud_cover,
             from_file,
             places[1:] if from_file else (),
         )

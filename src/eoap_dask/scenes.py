@@ -18,7 +18,7 @@ from pyproj import CRS
 
 from eoap_dask.errors import BandError, ItemError
 from eoap_dask.grid import project_bounds, transformer
-from eoap_dask.items import Item
+from eoap_dask.items import Item, finite_number
 from eoap_dask.resample import Transform
 from eoap_dask.sensors import Sensor
 from eoap_dask.signing import unsigned
@@ -161,18 +161,20 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
     if any(properties.get(flag) is True for flag in ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")):
         return 0
     scale, offset = _declared(asset)
-    if scale is not None and abs(scale * sensor.quantification - 1) > 1e-6:
-        raise ItemError(
-            f"The asset {redact(str(asset.get('href')))} of item {item.get('id')!r} declares the scale {scale:g}.",
-            f"Expected {1 / sensor.quantification:g}.",
-        )
+    shown = f"The asset {redact(str(asset.get('href')))} of item {item.get('id')!r}"
+    if scale is not None:
+        number = finite_number(scale)
+        if number is None or abs(number * sensor.quantification - 1) > 1e-6:
+            raise ItemError(f"{shown} declares the scale {_short(scale)}.", f"Expected {1 / sensor.quantification:g}.")
     if offset is not None:
-        if not abs(offset) * sensor.quantification < 65535:
+        number = finite_number(offset)
+        # rounded, it must leave something of what 16 bits hold
+        if number is None or not abs(number * sensor.quantification) < 65534.5:
             raise ItemError(
-                f"The asset {redact(str(asset.get('href')))} of item {item.get('id')!r} declares the offset {offset}.",
+                f"{shown} declares the offset {_short(offset)}.",
                 "Expected one within the range of reflectance, such as -0.1.",
             )
-        return round(-offset * sensor.quantification)
+        return round(-number * sensor.quantification)
     minimum = tuple(int(n) for n in sensor.offset_baseline.split("."))
     baseline = _told_baseline(item)
     if baseline is None and properties.get("s2:processing_baseline") not in (None, ""):
@@ -321,7 +323,7 @@ def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> 
     try:
         height, width = (int(n) for n in shape)
         a, b, c, d, e, f = (float(n) for n in transform[:6])
-    except (TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise refuse("has a malformed grid") from None
     if not all(map(math.isfinite, (a, b, c, d, e, f))):
         raise refuse("has a malformed grid")
@@ -376,23 +378,36 @@ def _bands_of(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [b for b in found if isinstance(b, Mapping)]
 
 
-def _declared(asset: Mapping[str, Any]) -> tuple[float | None, float | None]:
+def _declared(asset: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return scale and offset as an asset declares them; None where it doesn't."""
     places: list[Mapping[str, Any]] = [asset]
     for name in ("raster:bands", "bands"):
         places += [b for b in asset.get(name) or [] if isinstance(b, Mapping)][:1]
     scale = offset = None
     for place in places:
         for name in ("raster:scale", "scale"):
-            scale = place[name] if isinstance(place.get(name), int | float) else scale
+            scale = place[name] if place.get(name) is not None else scale
         for name in ("raster:offset", "offset"):
-            offset = place[name] if isinstance(place.get(name), int | float) else offset
+            offset = place[name] if place.get(name) is not None else offset
     return scale, offset
+
+
+def _short(value: object) -> str:
+    """Return a value of a catalogue as a sentence may show it."""
+    number = finite_number(value)
+    if number is not None:
+        return f"{number:g}"
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integers of thousands of digits
+        return "with more digits than can be shown"
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _nodata(asset: Mapping[str, Any], sensor: Sensor) -> int:
     for place in (asset, *(asset.get("raster:bands") or [])[:1], *(asset.get("bands") or [])[:1]):
-        value = place.get("nodata")
-        if isinstance(value, int | float) and value == value and 0 <= value <= 65535 and int(value) == value:
+        value = finite_number(place.get("nodata"))
+        if value is not None and 0 <= value <= 65535 and value.is_integer():
             return int(value)
     return sensor.nodata
 
@@ -443,11 +458,11 @@ def _datetime(item: Mapping[str, Any]) -> datetime:
     text = item.get("properties", {}).get("datetime") or item.get("properties", {}).get("start_datetime")
     try:
         parsed = datetime.fromisoformat(str(text))
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (OverflowError, ValueError):  # in UTC, a time of year 1 or 9999 may be of no year
         raise ItemError(
             f"Item {item.get('id')!r} has the datetime {text!r}.", "Expected a time as in RFC 3339."
         ) from None
-    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def _self_href(item: Mapping[str, Any]) -> str:
