@@ -206,7 +206,7 @@ def test_burned_area_beside_the_least_and_a_script(cache: Path, tmp_path: Path) 
     assert result["bound"]["output_tiles"] == 8 * (9 + 4 + 1)
     assert result["bound"]["source_tiles"] > 0
     assert result["bound"]["encode_s"] > result["bound"]["decode_s"] > 0
-    assert result["runs"][0]["fetched"] > 0.9 * result["source_bytes"]
+    assert 0.5 < result["runs"][0]["fetched"] / result["source_bytes"] < 1  # all but the overviews
     for key in ("cpu_of_bound", "memory_full_of_quarter", "script_of_ours"):
         assert result["summary"][key]
     assert "The least: decoding" in shown
