@@ -245,3 +245,40 @@ def test_more_workers_get_more_to_do(calm: DemoServer, tmp_path: Path) -> None:
         make(calm, tmp_path / "out", cluster.address, when, cluster_timeout=120.0)
     sizes = [event.message for event in when.events if event.kind == "cluster"]
     assert (sizes[0], sizes[-1]) == ("1 worker × 1 thread", "3 workers × 1 thread")
+
+
+FAULTS = """
+from eoap_dask import render
+
+RAISES = {{
+    "{0}": PermissionError(13, "Permission denied", "/on/the/worker"),
+    "{1}": MemoryError(),
+    "{2}": TimeoutError("too slow for https://h/x?sig=c2VjcmV0"),
+}}
+
+
+def render_block(packed, number):
+    raise RAISES[render._unpack(packed).images[0].name]
+
+
+render.render_block = render_block
+"""
+
+
+def test_what_a_worker_raises_fails_its_unit_and_not_the_run(calm: DemoServer, tmp_path: Path) -> None:
+    """It is neither this machine's disk and memory, nor the end of the cluster."""
+    preload = tmp_path / "faults.py"
+    preload.write_text(FAULTS.format(*MONTHS))
+    with (
+        SchedulerAndWorkers(tmp_path / "cluster", preload=preload) as cluster,
+        pytest.raises(UnitsFailedError, match="3 of 3 units failed"),
+    ):
+        make(calm, tmp_path / "out", cluster.address, cluster_timeout=120.0)
+    entries = json.loads((tmp_path / "out.partial" / "failures.json").read_text())["failures"]
+    reasons = {entry["unit"]: entry["reason"] for entry in entries}
+    assert reasons[MONTHS[0]] == (
+        "A worker failed on block 0: PermissionError, [Errno 13] Permission denied: '/on/the/worker'."
+    )
+    assert reasons[MONTHS[1]] == "A worker failed on block 0: it ran out of memory."
+    assert reasons[MONTHS[2]].startswith("A worker failed on block 0: TimeoutError, too slow for https://h/x")
+    assert "c2VjcmV0" not in str(reasons)

@@ -280,21 +280,24 @@ class Engine:
             return
         key = progress.plan.unit.key
         try:
-            rendered = self._result(future)
-            window = progress.windows[number]
-            for name, image in rendered.images.items():
-                progress.images[name].add(image, window)
+            rendered = self._result(future, number)
         except AssetError as exc:
             self._do_without(progress, Failure(key, exc.what, exc.item_id, exc.asset, exc.href, exc.attempts))
             return
         except _LostBlockError as exc:
             self._suspect(progress, number, future, exc)
             return
-        except OSError as exc:
-            self._fail(progress, Failure(key, f"Writing failed: {exc.strerror or exc}."))
+        except _BlockFailedError as exc:
+            self._fail(progress, Failure(key, str(exc)))
             return
         finally:
             future.release()
+        try:
+            for name, image in rendered.images.items():
+                progress.images[name].add(image, progress.windows[number])
+        except OSError as exc:
+            self._fail(progress, Failure(key, f"Writing failed: {exc.strerror or exc}."))
+            return
         progress.notes[number] = rendered.note
         for kind, sides in rendered.levels.items():
             progress.levels.setdefault(kind, set()).update(sides)
@@ -317,7 +320,7 @@ class Engine:
         self._suspects.append((progress, number))
         self._tell("block-retried", progress.plan.unit.key, f"Workers died while they had block {number}.")
 
-    def _result(self, future: Future[Any]) -> Rendered:
+    def _result(self, future: Future[Any], number: int) -> Rendered:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
         from distributed.comm.core import CommClosedError
@@ -326,7 +329,14 @@ class Engine:
             rendered: Rendered = future.result()
         except KilledWorker:
             raise _LostBlockError("Workers died on a block of it again and again, out of memory perhaps.") from None
-        except (FutureCancelledError, CommClosedError, TimeoutError, ConnectionError) as exc:
+        except EoapError:
+            raise
+        except Exception as exc:
+            if future.status == "error":  # it was raised on the worker, and says nothing of this machine or the cluster
+                logger.opt(exception=exc).debug("Block {} failed on a worker", number)
+                raise _BlockFailedError(f"A worker failed on block {number}: {_reason(exc)}.") from exc
+            if not isinstance(exc, FutureCancelledError | CommClosedError | TimeoutError | ConnectionError):
+                raise
             raise ClusterError(
                 f"The Dask cluster went away during the work ({redact(exc) or type(exc).__name__}).",
                 "",
@@ -410,5 +420,16 @@ class Engine:
         self._listener(Event(kind, unit, self._done_blocks, self._all_blocks, message))
 
 
+def _reason(fault: Exception) -> str:
+    if isinstance(fault, MemoryError):
+        return "it ran out of memory"
+    text = redact(fault).strip().splitlines()
+    return ", ".join([type(fault).__name__, *(line.rstrip(".") for line in text[:1])])
+
+
 class _LostBlockError(EoapError):
-    """A block can't be rendered, for a reason that isn't an asset's."""
+    """A block can't be rendered: it was lost with its workers."""
+
+
+class _BlockFailedError(EoapError):
+    """A block can't be rendered, for a reason that is neither an asset's nor the cluster's."""
