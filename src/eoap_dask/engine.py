@@ -20,7 +20,7 @@ from uuid import uuid4
 from loguru import logger
 
 from eoap_dask.cog import Cog, ImageSpec
-from eoap_dask.errors import AssetError, ClusterError, EoapError
+from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError
 from eoap_dask.events import Event, Listener
 from eoap_dask.kernels.pixels import Sums
 from eoap_dask.plan import Plan, UnitPlan
@@ -66,6 +66,8 @@ class Outcome:
     """Why units failed."""
     left_out: list[Failure] = field(default_factory=list)
     """Scenes that units did without."""
+    unseen: dict[str, NothingFoundError] = field(default_factory=dict)
+    """Failed units of which there was nothing to be seen, by key."""
     blocks: int = 0
     """Blocks that were rendered."""
 
@@ -370,6 +372,13 @@ class Engine:
         future = self._writing.pop(key)
         try:
             self._outcome.items[key] = future.result()
+        except ClusterError:
+            raise
+        except EoapError as exc:  # the other units are none the worse for it
+            if isinstance(exc, NothingFoundError):
+                self._outcome.unseen[key] = exc
+            self._record(Failure(key, exc.what))
+            return
         except OSError as exc:
             self._record(Failure(key, f"Writing failed: {exc.strerror or exc}."))
             return

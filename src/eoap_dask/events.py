@@ -71,11 +71,17 @@ class EventFile:
         Appended to.
     also
         Gets every event after it was written.
+
+    Attributes
+    ----------
+    latest : Event or None
+        The last one that it took.
     """
 
     def __init__(self, path: Path, also: Listener = ignore) -> None:
         self._path, self._also = path, also
         self._file: IO[str] | None = None
+        self.latest: Event | None = None
 
     def __enter__(self) -> Self:
         self._file = self._path.open("a", encoding="utf-8")
@@ -91,6 +97,7 @@ class EventFile:
         if self._file is not None:
             self._file.write(event.to_json() + "\n")
             self._file.flush()  # somebody may be watching
+        self.latest = event
         self._also(event)
 
 

@@ -7,7 +7,7 @@ import html
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -166,28 +166,54 @@ def _publish(
             EventFile(publication.root / EVENTS_FILE, listener) as tell,
         ):
             items.save(publication.root / "items.json")
-            outcome = _carry_out(plan, options, publication, finish, tell, client)
-            seconds = time.monotonic() - started
-            if _is_published(publication.out, outcome):
-                publication.discard()
-                finished = [outcome.items[u.unit.key] for u in plan.units]
-                return Run(plan.application, publication.out, tuple(finished), plan.empty, (), seconds)
-            for key in _blank(outcome):
-                logger.warning("{} is empty: not one pixel was seen clearly.", key)
-            write_json(publication.root / "failures.json", _ledger(outcome))
-            write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
-            lost = set(outcome.failed) & set(held_units(publication.out))  # an update never drops what is there
-            if len(outcome.failed) > options.max_failures or not outcome.items or lost:
-                publication.keep_partial = True
-                fault = _too_many(outcome, len(plan.units), publication.root)
-                tell(Event("end", message=fault.what))
-                raise fault
-            finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
-            collection, catalog = describe(finished)
-            stac.write_catalog(publication.root, collection=collection, catalog=catalog)
+            tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
+            with _fault_told(tell):
+                outcome = _carry_out(plan, options, publication, finish, tell, client)
+                seconds = time.monotonic() - started
+                finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
+                is_published = _is_published(publication.out, outcome)
+                if not is_published:
+                    _refuse_failed(plan, options, outcome, publication, items, seconds)
+                    collection, catalog = describe(finished)
+                    stac.write_catalog(publication.root, collection=collection, catalog=catalog)
             tell(Event("end", blocks_done=outcome.blocks, blocks_total=outcome.blocks, message="complete"))
-        output = publication.commit()
+        output = publication.out
+        if is_published:
+            publication.discard()
+        else:
+            publication.commit()
     return Run(plan.application, output, tuple(finished), plan.empty, tuple(outcome.failures), seconds)
+
+
+@contextmanager
+def _fault_told(tell: EventFile) -> Iterator[None]:
+    """End the event stream with what stopped the run, whatever it is."""
+    try:
+        yield
+    except BaseException as exc:
+        what = exc.what if isinstance(exc, EoapError) else type(exc).__name__
+        latest = tell.latest
+        done, total = (latest.blocks_done, latest.blocks_total) if latest else (0, 0)
+        with suppress(OSError):  # a full disk isn't to hide what stopped us
+            tell(Event("end", blocks_done=done, blocks_total=total, message=what))
+        raise
+
+
+def _refuse_failed(
+    plan: Plan, options: RunOptions, outcome: Outcome, publication: Publication, items: ItemSet, seconds: float
+) -> None:
+    """Write the ledger and the account of a run, and raise when more failed than may be missing."""
+    for key in _blank(outcome):
+        logger.warning("{} is empty: not one pixel was seen clearly.", key)
+    write_json(publication.root / "failures.json", _ledger(outcome))
+    write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
+    lost = set(outcome.failed) & set(held_units(publication.out))  # an update never drops what is there
+    if len(outcome.failed) <= options.max_failures and outcome.items and not lost:
+        return
+    if len(outcome.unseen) == len(plan.units):
+        raise next(iter(outcome.unseen.values()))  # nothing failed: there was nothing to be found
+    publication.keep_partial = True
+    raise _too_many(outcome, len(plan.units), publication.root)
 
 
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, State]:
@@ -219,7 +245,6 @@ def _carry_out(
     client: Client | None,
 ) -> Outcome:
     """Render what isn't finished yet; finished units are taken over."""
-    tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
     kept = _adopt(plan, options, publication, tell) if options.resume else {}
     rest = plan.only([u.unit.key for u in plan.units if u.unit.key not in kept])
     todo = f"{rest.headline} to do" if rest.units else "Nothing to do"
@@ -229,24 +254,19 @@ def _carry_out(
     if rest.units:
         from eoap_dask.profiler import end_dangerous_profiler
 
-        try:
-            check_disk(rest, publication.out)
-            with open_client(options, plan.size, client, publication.scratch) as active:
-                end_dangerous_profiler(active)
-                rest = rest.sized(size_of(active), options)
-                check_memory(rest)
-                with _evidence(active, options, publication.root / "logs") as kept_if_bad:
-                    engine = Engine(
-                        *(rest, active, publication, finish, tell, options.max_bad_scenes),
-                        patience_s=options.cluster_timeout,
-                        joined=_version_check(active, options),
-                    )
-                    outcome = engine.run()
-                    kept_if_bad.is_wanted = bool(outcome.failures)
-        except BaseException as exc:
-            what = exc.what if isinstance(exc, EoapError) else type(exc).__name__
-            tell(Event("end", blocks_total=rest.blocks, message=what))
-            raise
+        check_disk(rest, publication.out)
+        with open_client(options, plan.size, client, publication.scratch) as active:
+            end_dangerous_profiler(active)
+            rest = rest.sized(size_of(active), options)
+            check_memory(rest)
+            with _evidence(active, options, publication.root / "logs") as kept_if_bad:
+                engine = Engine(
+                    *(rest, active, publication, finish, tell, options.max_bad_scenes),
+                    patience_s=options.cluster_timeout,
+                    joined=_version_check(active, options),
+                )
+                outcome = engine.run()
+                kept_if_bad.is_wanted = bool(outcome.failures)
     outcome.items.update(kept)
     return outcome
 
