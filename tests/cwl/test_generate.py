@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,6 @@ def test_a_command_prints_its_tool(shell: Shell, name: str) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of what a build needs."""
-    pytest.importorskip("hatchling")
     copy = tmp_path / "project"
     copy.mkdir()
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "CHANGELOG.md"):
@@ -138,8 +138,8 @@ def project(tmp_path: Path) -> Path:
     return copy
 
 
-def build(project: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
+def build(project: Path, target: str = "wheel") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", "dist"]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -161,3 +161,20 @@ def test_a_build_refuses_the_packages_of_another_version(project: Path) -> None:
     assert done.returncode != 0
     assert "isn't of version 99.1. Try eoap-dask cwl generate." in done.stderr
     assert not list((project / "dist").glob("*"))
+
+
+def test_the_sdist_has_all_that_is_versioned(tmp_path: Path) -> None:
+    command = ["git", "ls-files"]
+    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if asked.returncode:
+        pytest.skip("not a git checkout")
+    wanted = {name for name in asked.stdout.splitlines() if (ROOT / name).is_file()}
+    for name in wanted:
+        (tmp_path / "project" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "project" / name)
+    done = build(tmp_path / "project", "sdist")
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "project" / "dist").iterdir()
+    with tarfile.open(path) as sdist:
+        packed = {name.partition("/")[2] for name in sdist.getnames()}
+    assert wanted - packed == set()
