@@ -82,6 +82,17 @@ def test_a_tool_in_a_container(
     assert_nothing_left(shell)
 
 
+@pytest.mark.parametrize("options", [["--singularity"], ["--user-space-docker-cmd", "udocker"]])
+def test_other_engines_have_no_network_of_their_own(options: list[str], shell: Shell) -> None:
+    hints = {"DockerRequirement": {"dockerPull": "example.org/toy:7"}}
+    path = write(shell.cwd / "tool.cwl", shell_tool("true", hints=hints))
+    done = shell.run("run-cwl", *options, path.name, timeout=170)  # neither is on the path
+    assert done.returncode != 0
+    assert "starting the Dask cluster" in done.stderr
+    assert "--custom-net" not in done.stderr
+    assert_nothing_left(shell)
+
+
 def test_the_code_of_a_tool_in_a_container(shell: Shell, engine: Path, elsewhere: list[str]) -> None:
     hints = {"DockerRequirement": {"dockerPull": "example.org/toy:7"}}
     path = write(shell.cwd / "tool.cwl", shell_tool("exit 3", hints=hints))

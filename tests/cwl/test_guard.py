@@ -20,7 +20,7 @@ def lines(*said: dict[str, object]) -> io.StringIO:
 
 
 def test_an_orderly_end_is_left_alone(tmp_path: Path) -> None:
-    assert watch(lines({"scratch": str(tmp_path), "engine": ""}, {"done": True}))
+    assert watch(lines({"scratch": str(tmp_path), "others": []}, {"done": True}))
     assert tmp_path.exists()
     with Guard(tmp_path):
         pass
@@ -30,23 +30,23 @@ def test_an_orderly_end_is_left_alone(tmp_path: Path) -> None:
 def test_what_was_said_before_the_end_counts_even_when_cut(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     (scratch / "deep").mkdir(parents=True)
-    cut = io.StringIO(json.dumps({"scratch": str(scratch), "engine": ""}) + '\n{"clus')
+    cut = io.StringIO(json.dumps({"scratch": str(scratch), "others": []}) + '\n{"clus')
     assert not watch(cut)
     assert not scratch.exists()
     assert not watch(io.StringIO(""))
 
 
-def test_tools_are_known_by_their_scratch_directory(tmp_path: Path) -> None:
+def test_tools_are_known_by_their_mark(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     sleep = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(300)"]
-    places = ({"HOME": f"{scratch}/out"}, {"HOME": str(tmp_path)})
-    ours, other = (subprocess.Popen(sleep, env={**os.environ, **env}, stdout=subprocess.PIPE) for env in places)
+    marks = (Guard(scratch).mark, {"HOME": f"{scratch}/out", **Guard(tmp_path).mark})
+    ours, other = (subprocess.Popen(sleep, env={**os.environ, **env}, stdout=subprocess.PIPE) for env in marks)
     try:
         for one in (ours, other):
             assert one.stdout is not None
             one.stdout.readline()
-        assert not watch(lines({"scratch": str(scratch), "engine": ""}))
+        assert not watch(lines({"scratch": str(scratch), "others": []}))
         assert not psutil.pid_exists(ours.pid)  # and waited for, since this process is its parent
         assert other.poll() is None
     finally:
@@ -68,3 +68,22 @@ def test_it_outlives_what_is_sent_to_the_group_of_the_run(tmp_path: Path) -> Non
     while process.is_running() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not process.is_running()
+
+
+def test_directories_elsewhere_go_too_and_their_neighbours_stay(tmp_path: Path) -> None:
+    scratch, other, neighbour = (tmp_path / name for name in ("scratch", "given-1", "given-2"))
+    for folder in (scratch, other, neighbour):
+        (folder / "deep").mkdir(parents=True)
+    assert not watch(lines({"scratch": str(scratch), "others": [str(other)]}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given-2"]
+
+
+def test_containers_are_known_by_what_their_engine_wrote(tmp_path: Path) -> None:
+    engine, log = tmp_path / "engine", tmp_path / "log"
+    engine.write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
+    engine.chmod(0o755)
+    for name in ("ours", "another"):
+        (tmp_path / f"{name}.cid").write_text(f"{name}\n")
+    said = [{"container": str(tmp_path / f"{name}.cid"), "engine": str(engine)} for name in ("ours", "none-yet")]
+    assert not watch(lines({"scratch": str(tmp_path / "scratch"), "others": []}, *said))
+    assert log.read_text() == "kill ours\n"

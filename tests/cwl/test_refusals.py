@@ -146,6 +146,13 @@ def test_options() -> None:
     )
 
 
+def test_a_prefix_that_cannot_be(tmp_path: Path) -> None:
+    Path("file").touch()
+    write(Path("tool.cwl"), shell_tool("true", None))
+    said = refused("--tmp-outdir-prefix", "file/x", "tool.cwl")
+    assert said == "There can be no files below --tmp-outdir-prefix file/x: File exists."
+
+
 def test_without_cwltool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eoap_dask.cwl.validate.find_spec", lambda name: None)
     assert refused(MOSAIC) == "cwltool isn't installed. Try pip install 'eoap-dask[cwl]'."

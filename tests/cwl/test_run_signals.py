@@ -15,9 +15,10 @@ from typing import cast
 
 import pytest
 from command_line import Done, Shell
-from cwl_helpers import assert_nothing_left, in_workflow, shell_tool, write
+from cwl_helpers import SMALL, assert_nothing_left, in_workflow, shell_tool, write
 
 from eoap_dask.cwl.clusters import Clusters
+from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.runner import _end_tools
 from eoap_dask.gateway.api import GatewayApi, Lease
 from eoap_dask.gateway.server import LocalGateway
@@ -134,7 +135,7 @@ while True:
 """A tool that takes a second to end in order."""
 
 
-def test_tools_end_in_order_while_the_gateway_does_not_answer() -> None:
+def test_tools_end_in_order_while_the_gateway_does_not_answer(tmp_path: Path) -> None:
     from cwltool.utils import processes_to_kill
 
     from eoap_dask.cwl.tools import Session
@@ -153,7 +154,8 @@ def test_tools_end_in_order_while_the_gateway_does_not_answer() -> None:
         clusters._opening = Future()
         clusters._opening.set_result(cast(GatewayApi, Slow()))
         clusters._awaited.append(Lease("other"))
-        ender = threading.Thread(target=_end_tools, args=(Session(clusters, wants_container=False), finished))
+        session = Session(clusters, Guard(tmp_path), wants_container=False)
+        ender = threading.Thread(target=_end_tools, args=(session, finished))
         try:
             assert tool.stdout is not None
             tool.stdout.readline()
@@ -187,14 +189,18 @@ def test_steps_at_once_are_stopped_at_once(shell: Shell, elsewhere: list[str]) -
     assert_nothing_left(shell)
 
 
-def test_killed(shell: Shell) -> None:
-    going = Going(shell, write(shell.cwd / "tool.cwl", shell_tool(LONG)).name)
-    going.until_working()
+@pytest.mark.parametrize("prefix", [None, "files/of-", "new/"])
+def test_killed(prefix: str | None, shell: Shell) -> None:
+    given = [word for name in ("--tmpdir-prefix", "--tmp-outdir-prefix") if prefix for word in (name, prefix)]
+    going = Going(shell, *given, write(shell.cwd / "tool.cwl", shell_tool(LONG, None if prefix else SMALL)).name)
+    witness = shell.cwd if prefix else shell.tmp
+    going.until(lambda: bool(list(witness.rglob("started"))))
     assert going.end(signal.SIGKILL).returncode == -signal.SIGKILL
     deadline = time.monotonic() + 60
     while (shell.processes(within_s=1) or list(shell.tmp.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert_nothing_left(shell)
+    assert shell.files() == sorted(["tool.cwl"] + ([prefix.partition("/")[0]] if prefix else []))
 
 
 def test_killed_on_a_gateway_that_stays(shell: Shell, elsewhere: list[str], foreign: LocalGateway) -> None:

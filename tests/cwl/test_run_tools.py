@@ -242,3 +242,27 @@ def test_options_of_cwltool_work_before_and_after_the_files(shell: Shell, elsewh
     done = shell.run("run-cwl", "--version")
     assert done.stdout.startswith("eoap-dask ")
     assert_nothing_left(shell)
+
+
+def test_what_fails_after_the_tools_is_not_called_usage(shell: Shell) -> None:
+    tool = shell_tool(
+        "mkdir d; echo x > d/f",
+        None,
+        inputs={"n": "int"},
+        outputs={"out": {"type": "Directory", "outputBinding": {"glob": "d"}}},
+    )
+    document = in_workflow(
+        tool,
+        inputs={"n": "int[]"},
+        requirements={"ScatterFeatureRequirement": {}},
+        outputs={"out": {"type": "Directory[]", "outputSource": "one/out"}},
+        steps={"one": {"run": "#toy", "scatter": "n", "in": {"n": "n"}, "out": ["out"]}},
+    )
+    path = write(shell.cwd / "flow.cwl", document)
+    job = write(shell.cwd / "job.json", {"n": [1, 2]})
+    done = shell.run("run-cwl", path.name, job.name)  # two directories of one name
+    assert done.returncode == 1, done.stderr
+    assert last_line(done) == "Error: cwltool failed after tools had run; see above. Try --debug, which says more."
+    done = shell.run("run-cwl", "--outdir", "/proc/not-here", path.name, job.name)
+    assert done.returncode == 1, done.stderr
+    assert_nothing_left(shell)

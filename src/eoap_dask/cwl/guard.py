@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 _COMMAND = "from eoap_dask.cwl.guard import main; main()"
-_PLACES = ("HOME", "TMPDIR", "DASK_CLUSTER_NAME_PATH")
-"""Variables of a tool that lead into the scratch directory of its run."""
+MARK = "EOAP_DASK_CWL_RUN"
+"""Variable of a tool that says to which run it belongs."""
 _PATIENCE_S = 5.0
 
 
@@ -31,13 +31,15 @@ class Guard:
     Parameters
     ----------
     scratch
-        Directory of the run, which goes when it is killed; its tools are known by it.
-    engine
-        Command of a container engine, or nothing.
+        Directory of the run, which goes when it is killed. Its name is unique: tools are known by it.
+    others
+        More directories that go then.
     """
 
-    def __init__(self, scratch: Path, engine: str = "") -> None:
-        self._about = {"scratch": str(scratch), "engine": engine}
+    def __init__(self, scratch: Path, others: Sequence[Path] = ()) -> None:
+        self.mark = {MARK: str(scratch)}
+        """Variables that every tool of the run must have, and nothing else may."""
+        self._about = {"scratch": str(scratch), "others": [str(one) for one in others]}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
@@ -75,6 +77,18 @@ class Guard:
         """
         self._say({"cluster": name, "access": dict(access)})
 
+    def add_container(self, engine: str, id_file: Path) -> None:
+        """Note a container, which doesn't end with the run by itself.
+
+        Parameters
+        ----------
+        engine
+            Command that can kill it.
+        id_file
+            Where the engine will write which one it is.
+        """
+        self._say({"container": str(id_file), "engine": engine})
+
     def _say(self, what: Mapping[str, Any]) -> None:
         with self._lock, contextlib.suppress(OSError):  # a guard that was killed guards nothing
             if self._process is not None and self._process.stdin is not None:
@@ -102,7 +116,8 @@ def watch(stream: IO[str]) -> bool:
     bool
         Whether it ended in order; there was something to clean up otherwise.
     """
-    about: dict[str, str] = {}
+    about: dict[str, Any] = {}
+    containers: dict[str, str] = {}
     clusters: dict[str, dict[str, str]] = {}
     for line in stream:
         try:
@@ -113,47 +128,49 @@ def watch(stream: IO[str]) -> bool:
             return True
         if "scratch" in said:
             about = said
+        elif "container" in said:
+            containers[said["container"]] = said["engine"]
         elif "cluster" in said:
             clusters[said["cluster"]] = said["access"]
     if about:
-        _clean_up(Path(about["scratch"]), about["engine"], clusters)
+        _end_containers(containers)
+        _end_tools(about["scratch"])
+        for folder in (about["scratch"], *about["others"]):
+            shutil.rmtree(folder, ignore_errors=True)
+        for name, access in clusters.items():
+            _stop_cluster(name, access)
     return False
 
 
-def _clean_up(scratch: Path, engine: str, clusters: Mapping[str, Mapping[str, str]]) -> None:
+def _end_containers(containers: Mapping[str, str]) -> None:
+    for path, engine in containers.items():
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            name = Path(path).read_text().strip()
+            subprocess.run([engine, "kill", name], capture_output=True, timeout=30, check=False)
+
+
+def _end_tools(run: str) -> None:
     import psutil
 
-    _end_containers(scratch, engine)
-    tools = _tools_of(scratch)
+    tools = _tools_of(run)
     for tool in tools:
         with contextlib.suppress(psutil.Error):
             tool.terminate()
     _, alive = psutil.wait_procs(tools, timeout=_PATIENCE_S)
-    for tool in alive + _tools_of(scratch):
+    for tool in alive + _tools_of(run):
         with contextlib.suppress(psutil.Error):
             tool.kill()
-    shutil.rmtree(scratch, ignore_errors=True)
-    for name, access in clusters.items():
-        _stop_cluster(name, access)
 
 
-def _tools_of(scratch: Path) -> list[Any]:
+def _tools_of(run: str) -> list[Any]:
     import psutil
 
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            variables = process.environ()
-            if any(variables.get(name, "").startswith(str(scratch)) for name in _PLACES):
+            if process.environ().get(MARK) == run:
                 found.append(process)
     return found
-
-
-def _end_containers(scratch: Path, engine: str) -> None:
-    for path in scratch.rglob("*.cid") if engine else ():
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            name = path.read_text().strip()
-            subprocess.run([engine, "kill", name], capture_output=True, timeout=30, check=False)
 
 
 def _stop_cluster(name: str, access: Mapping[str, str]) -> None:

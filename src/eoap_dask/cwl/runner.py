@@ -49,6 +49,8 @@ _MEANINGS = {
     5: "the cluster failed",
     6: "a unit failed",
 }
+_OWN_NETWORK = ("docker", "podman")
+"""Engines whose containers don't share this machine's network unless told so."""
 _UNSUPPORTED = 33
 """What runners of CWL exit with when they lack what a workflow requires."""
 
@@ -94,10 +96,10 @@ def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None) -> N
     from eoap_dask.cwl.guard import Guard
 
     kept = args.preserve_environment or []
-    engine = ("podman" if args.podman else "docker") if options.docker or _names_an_engine(args) else ""
+    engine = _engine(args, options.docker)
     with (
-        _scratch(args) as scratch,
-        Guard(scratch, engine) as guard,
+        _scratch(args) as (scratch, *others),
+        Guard(scratch, others) as guard,
         Clusters(
             options.gateway,
             environment={name: os.environ[name] for name in kept if name in os.environ},
@@ -112,8 +114,8 @@ def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None) -> N
             clusters.begin()
         from eoap_dask.cwl.tools import Session
 
-        session = Session(clusters, wants_container=bool(engine))
-        if engine and needs_cluster and clusters.is_on_loopback and not args.custom_net:
+        session = Session(clusters, guard, wants_container=bool(engine))
+        if engine in _OWN_NETWORK and needs_cluster and clusters.is_on_loopback and not args.custom_net:
             logger.info("The Gateway is on this machine: containers share its network (--custom-net host)")
             args.custom_net = "host"
         with _stoppable(session):
@@ -219,21 +221,53 @@ def _only_prints(args: Namespace) -> bool:
     return any(getattr(args, name, False) for name in names)
 
 
-def _names_an_engine(args: Namespace) -> bool:
-    return bool(args.podman or args.singularity or args.user_space_docker_cmd or args.default_container)
+def _engine(args: Namespace, docker: bool) -> str:
+    """Return the command of the container engine that was chosen, or nothing."""
+    if args.singularity:
+        return "singularity"
+    if args.user_space_docker_cmd:
+        return str(args.user_space_docker_cmd)
+    if args.podman:
+        return "podman"
+    return "docker" if docker or args.default_container else ""
 
 
 @contextmanager
-def _scratch(args: Namespace) -> Iterator[Path]:
-    """Yield a directory of our own, and let cwltool's temporary ones be in it, so that a killed run leaves none."""
+def _scratch(args: Namespace) -> Iterator[list[Path]]:
+    """Yield directories of our own, and let cwltool's temporary ones be in them, so that a killed run leaves none.
+
+    Below a prefix that was given there is one as well, since other runs may have the same.
+    """
     from cwltool.utils import DEFAULT_TMP_PREFIX
 
     is_kept = not args.rm_tmpdir or args.move_outputs == "leave" or args.cachedir
-    is_given = args.tmpdir_prefix != DEFAULT_TMP_PREFIX or args.tmp_outdir_prefix
-    with tempfile.TemporaryDirectory(prefix="eoap-dask-cwl-", ignore_cleanup_errors=True) as folder:
-        if not is_kept and not is_given:
-            args.tmpdir_prefix, args.tmp_outdir_prefix = str(Path(folder, "tmp")), str(Path(folder, "out"))
-        yield Path(folder)
+    with contextlib.ExitStack() as stack:
+
+        def make(prefix: str) -> Path:
+            made = tempfile.TemporaryDirectory(
+                prefix=os.path.basename(prefix),  # noqa: PTH119 - of "x/" it is nothing
+                dir=os.path.dirname(prefix),  # noqa: PTH120
+                ignore_cleanup_errors=True,
+            )
+            return Path(stack.enter_context(made))
+
+        def make_as_told(option: str, prefix: str) -> Path:
+            try:
+                Path(prefix + "x").absolute().parent.mkdir(parents=True, exist_ok=True)  # as cwltool does
+                folders.append(make(str(Path(prefix + "x").absolute()).removesuffix("x")))
+            except OSError as exc:
+                raise UsageError(f"There can be no files below {option} {prefix}: {exc.strerror}.") from exc
+            return folders[-1]
+
+        folders = [make(str(Path(tempfile.gettempdir(), "eoap-dask-cwl-")))]
+        if not is_kept:
+            of_tools = of_outputs = folders[0]
+            if args.tmpdir_prefix != DEFAULT_TMP_PREFIX:
+                of_tools = of_outputs = make_as_told("--tmpdir-prefix", args.tmpdir_prefix)
+            if args.tmp_outdir_prefix:
+                of_outputs = make_as_told("--tmp-outdir-prefix", args.tmp_outdir_prefix)
+            args.tmpdir_prefix, args.tmp_outdir_prefix = str(of_tools / "tmp"), str(of_outputs / "out")
+        yield folders
 
 
 def _cwltool(args: Namespace, session: Session) -> int:
@@ -265,6 +299,8 @@ def _conclude(code: int, session: Session) -> None:
         raise _explained(session.failures)
     if code == _UNSUPPORTED:
         raise StepFailedError("The workflow needs what cwltool doesn't have; see above.", exit_code=_UNSUPPORTED)
+    if code and session.has_begun:
+        raise StepFailedError("cwltool failed after tools had run; see above.", "", "Try --debug, which says more.")
     if code:
         raise UsageError("cwltool refuses the workflow or its job; see above.", "", "Try --debug, which says more.")
 

@@ -26,6 +26,7 @@ from cwltool.workflow import default_make_tool
 from ruamel.yaml.comments import CommentedMap
 
 from eoap_dask.cwl.clusters import SHARED, Clusters, StepCluster
+from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.requirement import CLASS, FIELDS, ClusterSize, remarks, understood
 from eoap_dask.errors import ClusterError, EoapError, StepFailedError, UsageError
 from eoap_dask.namefile import NAME_FILE
@@ -52,10 +53,13 @@ class Session:
     """What the tools of a run share."""
 
     clusters: Clusters
+    guard: Guard
     wants_container: bool
     """Whether a container engine was chosen: an image that is only a hint is ignored otherwise."""
     stopping: threading.Event = field(default_factory=threading.Event)
     failures: list[Failure] = field(default_factory=list)
+    has_begun: bool = False
+    """Whether any tool was started: what cwltool says from then on isn't about the request."""
 
     def make_tool(self, toolpath_object: CommentedMap, loadingContext: LoadingContext) -> Process:  # noqa: N803
         """Return a process, as cwltool's ``construct_tool_object``."""
@@ -129,13 +133,16 @@ class StepJob:
         try:
             self._check_not_stopping()
             self._find_our_commands()
+            self.environment.update(self.session.guard.mark)
             if self.asked is None:
+                self.session.has_begun = True
                 super().run(runtimeContext, tmpdir_lock)  # type: ignore[misc]
             else:
                 with self.session.clusters.started(self._size(self.asked), self.image, self.name) as cluster:
                     self._check_not_stopping()
                     self._cluster = cluster
                     self._tell(cluster, runtimeContext)
+                    self.session.has_begun = True
                     super().run(runtimeContext, tmpdir_lock)  # type: ignore[misc]
                     logs = self.session.clusters.keep_logs(cluster, failed=self._status != "success")
         except EoapError as exc:
@@ -152,6 +159,9 @@ class StepJob:
     def create_runtime(self, env: MutableMapping[str, str], runtime_context: RuntimeContext) -> tuple[list[str], Any]:
         """Return the command of a container engine, which hands secrets on without naming them."""
         runtime, cidfile = super().create_runtime(env, runtime_context)  # type: ignore[misc]
+        env.update(self.session.guard.mark)
+        if cidfile:
+            self.session.guard.add_container(runtime[0], Path(cidfile))
         if self._cluster is not None and isinstance(self, DockerCommandLineJob):
             for name, value in self._cluster.access.items():
                 env[name] = value
