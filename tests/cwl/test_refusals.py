@@ -72,6 +72,37 @@ def test_missing_inputs() -> None:
     assert said == "The job file job.yml lacks areas and names, which monthly-composite-scatter needs."
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".hidden", "-x", "a b", "*", ""])
+def test_names_that_cannot_be(name: str) -> None:
+    write(Path("job.yml"), {"names": ["fine-1.b_ü", name], "areas": ["1,2,3,4", "1,2,3,4"]})
+    said = refused(str(WORKFLOWS / "monthly-composite-scatter.cwl"), "job.yml")
+    assert said == (
+        f"The job file job.yml gives {name!r} in names, which can't name a directory. "
+        "Expected letters, digits and dashes, such as north-1."
+    )
+
+
+def test_names_twice() -> None:
+    write(Path("job.yml"), {"names": ["a", "b", "a"], "areas": ["1,2,3,4"] * 3})
+    expected = " gives 'a' twice in names. Expected different names, since each is the directory of a result. Try a-2."
+    scatter = str(WORKFLOWS / "monthly-composite-scatter.cwl")
+    assert refused(scatter, "job.yml") == f"The job file job.yml{expected}"
+    given = ["--names", "a", "--areas=1,2,3,4", "--names=a", "--areas", "1,2,3,4"]
+    assert refused(scatter, *given) == f"eoap-dask run-cwl{expected}"
+
+
+def test_values_that_name_nothing_may_be_the_same() -> None:
+    tool = shell_tool("true", inputs={"n": "string"})
+    document = in_workflow(
+        tool,
+        inputs={"ns": "string[]"},
+        steps={"one": {"run": "#toy", "scatter": "n", "in": {"n": "ns"}, "out": ["out"]}},
+    )
+    write(Path("job.yml"), {"ns": ["a", "a", "../x"]})
+    processes = load(write(Path("flow.cwl"), document)).processes
+    check_job(Path("job.yml"), processes[0], "flow", processes)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -132,7 +163,8 @@ def test_more_than_one_mistake_is_said() -> None:
 
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem)
 def test_the_examples_are_jobs_of_their_workflows(path: Path) -> None:
-    check_job(path, load(path.with_suffix(".cwl")).process(""), path.stem)
+    document = load(path.with_suffix(".cwl"))
+    check_job(path, document.process(""), path.stem, document.processes)
 
 
 def test_options() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eoap_dask.cwl.document import inputs_of, read_yaml
+from eoap_dask.cwl.document import entries, id_of, inputs_of, read_yaml, short
 from eoap_dask.errors import UsageError
 
+_NAME = re.compile(r"\w[\w.-]*")
+_IS_INPUT = re.compile(r"\$\(inputs\.([\w-]+)\)")
 
-def check_job(path: Path, process: Mapping[str, Any], name: str) -> None:
-    """Refuse a job file with inputs that the process hasn't, or without those that it needs.
+
+def check_job(path: Path, process: Mapping[str, Any], name: str, processes: Iterable[Mapping[str, Any]] = ()) -> None:
+    """Refuse a job file with inputs that the process hasn't, without those that it needs, or with useless names.
 
     A runner ignores the former, and a misspelt input would silently have its default.
 
@@ -24,6 +28,8 @@ def check_job(path: Path, process: Mapping[str, Any], name: str) -> None:
         As in a document.
     name
         Of the process, for messages.
+    processes
+        Of the document, among them what the process runs in its steps.
 
     Raises
     ------
@@ -50,6 +56,72 @@ def check_job(path: Path, process: Mapping[str, Any], name: str) -> None:
     missing = sorted(key for key, is_needed in known.items() if is_needed and job.get(key) is None)
     if missing:
         raise UsageError(f"The job file {path} lacks {_listed(missing)}, which {name} needs.")
+    for key in names_of_results(process, processes):
+        if isinstance(job.get(key), list):
+            check_names(key, job[key], f"The job file {path}")
+
+
+def names_of_results(process: Mapping[str, Any], processes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the inputs of a workflow whose values are what the results of a scattered step are called.
+
+    Parameters
+    ----------
+    process
+        As in a document.
+    processes
+        Of the document, among them what the process runs in its steps.
+
+    Returns
+    -------
+    list of str
+    """
+    tools = {id_of(one): one for one in processes}
+    found = []
+    for _, step in entries(process.get("steps"), "id"):
+        run, scatter = step.get("run"), step.get("scatter")
+        tool = run if isinstance(run, Mapping) else tools.get(str(run).removeprefix("#"), {})
+        scattered = {short(str(one)) for one in (scatter if isinstance(scatter, list) else [scatter])}
+        for _, output in entries(tool.get("outputs"), "id", "type"):
+            match = _IS_INPUT.fullmatch(str((output.get("outputBinding") or {}).get("glob")))
+            if match and match[1] in scattered:
+                wiring = dict(entries(step.get("in"), "id", "source"))
+                found.append(short(str(wiring.get(match[1], {}).get("source"))))
+    return found
+
+
+def check_names(key: str, values: Sequence[Any], who: str) -> None:
+    """Refuse names of results that runners couldn't hand over, which they would say after all the work.
+
+    Parameters
+    ----------
+    key
+        The input.
+    values
+        That it was given.
+    who
+        Gave it, for messages.
+
+    Raises
+    ------
+    UsageError
+        when two are the same, or one is no name of a directory
+    """
+    seen = set()
+    for value in values:
+        if not isinstance(value, str):
+            continue  # the runner says what it should be
+        if not _NAME.fullmatch(value):
+            raise UsageError(
+                f"{who} gives {value!r} in {key}, which can't name a directory.",
+                "Expected letters, digits and dashes, such as north-1.",
+            )
+        if value in seen:
+            raise UsageError(
+                f"{who} gives {value!r} twice in {key}.",
+                "Expected different names, since each is the directory of a result.",
+                f"Try {value}-2.",
+            )
+        seen.add(value)
 
 
 def _is_about(key: str) -> bool:

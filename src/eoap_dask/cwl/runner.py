@@ -30,7 +30,7 @@ from loguru import logger
 from eoap_dask.__about__ import __version__
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cwl.document import Document, id_of, inputs_of, load
-from eoap_dask.cwl.jobs import check_job
+from eoap_dask.cwl.jobs import check_job, check_names, names_of_results
 from eoap_dask.cwl.requirement import CWL_NAME, remarks
 from eoap_dask.cwl.validate import check_cwltool, register_extension
 from eoap_dask.errors import EoapError, StepFailedError, UsageError
@@ -173,14 +173,16 @@ def _look(args: Namespace) -> bool:
     if "$graph" in document.data:
         args.workflow = f"{path.resolve().as_uri()}#{id_of(process)}"
     needs_cluster = _look_at_requirements(document)
-    _look_at_job(args.job_order, process, id_of(process) or path.name)
+    _look_at_job(args.job_order, process, id_of(process) or path.name, document.processes)
     return needs_cluster and not _only_prints(args)
 
 
-def _look_at_job(job: Sequence[str], process: Mapping[str, Any], name: str) -> None:
+def _look_at_job(
+    job: Sequence[str], process: Mapping[str, Any], name: str, processes: Sequence[Mapping[str, Any]]
+) -> None:
     """Refuse inputs that aren't any: of a job file, or given as options."""
     if len(job) == 1 and "://" not in job[0] and not job[0].startswith("-"):
-        check_job(Path(job[0]), process, name)
+        check_job(Path(job[0]), process, name, processes)
     known = inputs_of(process)
     given = [word.removeprefix("--").partition("=")[0] for word in job if word.startswith("--")]
     unknown = [one for one in given if one not in known and one != "help"]
@@ -190,6 +192,10 @@ def _look_at_job(job: Sequence[str], process: Mapping[str, Any], name: str) -> N
             f"Expected {', '.join(known) or 'no inputs'}.",
             "Where inputs are given as options, those of cwltool come before the CWL file.",
         )
+    for key in names_of_results(process, processes):
+        after = [job[i + 1] for i, word in enumerate(job[:-1]) if word == f"--{key}"]
+        joined = [word.partition("=")[2] for word in job if word.startswith(f"--{key}=")]
+        check_names(key, after + joined, PROGRAM)
 
 
 def _look_at_requirements(document: Document) -> bool:
