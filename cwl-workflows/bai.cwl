@@ -67,7 +67,7 @@ $graph:
       window-days:
         type: int
         label: Window days
-        doc: How many days up to --pre-date, and from --post-date on, are searched for the clearest pass.
+        doc: How many days up to pre-date, and from post-date on, are searched for the clearest pass.
         default: 20
       aoi:
         type: string
@@ -108,12 +108,13 @@ $graph:
       stac:
         type: string
         label: STAC API
-        doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
+        doc: 'URL of what to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
       items:
         type: File?
         label: Items
-        doc: File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.
+        doc: 'File of items to use instead of a search: the items.json of an earlier run, an item collection, ndjson
+          or stac-geoparquet.'
       resolution:
         type: double
         label: Resolution
@@ -233,7 +234,7 @@ $graph:
       window-days:
         type: int
         label: Window days
-        doc: How many days up to --pre-date, and from --post-date on, are searched for the clearest pass.
+        doc: How many days up to pre-date, and from post-date on, are searched for the clearest pass.
         default: 20
         inputBinding:
           position: 5
@@ -298,7 +299,7 @@ $graph:
       stac:
         type: string
         label: STAC API
-        doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
+        doc: 'URL of what to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
         inputBinding:
           position: 12
@@ -306,7 +307,8 @@ $graph:
       items:
         type: File?
         label: Items
-        doc: File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.
+        doc: 'File of items to use instead of a search: the items.json of an earlier run, an item collection, ndjson
+          or stac-geoparquet.'
         inputBinding:
           position: 13
           prefix: --items

@@ -79,12 +79,13 @@ $graph:
       stac:
         type: string
         label: STAC API
-        doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
+        doc: 'URL of what to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
       items:
         type: File?
         label: Items
-        doc: File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.
+        doc: 'File of items to use instead of a search: the items.json of an earlier run, an item collection, ndjson
+          or stac-geoparquet.'
       resolution:
         type: double
         label: Resolution
@@ -245,7 +246,7 @@ $graph:
       stac:
         type: string
         label: STAC API
-        doc: 'What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
+        doc: 'URL of what to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://planetarycomputer.microsoft.com/api/stac/v1
         inputBinding:
           position: 7
@@ -253,7 +254,8 @@ $graph:
       items:
         type: File?
         label: Items
-        doc: File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.
+        doc: 'File of items to use instead of a search: the items.json of an earlier run, an item collection, ndjson
+          or stac-geoparquet.'
         inputBinding:
           position: 8
           prefix: --items

@@ -16,7 +16,8 @@ from command_line import Shell
 from cwl_helpers import DASK, ROOT, WORKFLOWS
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.applications.registry import APPLICATIONS
+from eoap_dask.applications.registry import APPLICATIONS, Entry
+from eoap_dask.cwl.describe import inputs_of
 from eoap_dask.cwl.generate import files, package, scattered, to_text, tool
 
 
@@ -50,6 +51,19 @@ def test_a_file_says_what_platforms_ask_for(name: str) -> None:
     assert step["run"] == f"#{tool['id']}"
     assert set(step["in"]) == set(tool["inputs"])
     assert len(workflow["id"]) < 30
+
+
+@pytest.mark.parametrize("name", sorted(files()))
+def test_docs_speak_of_inputs_not_of_options(name: str) -> None:
+    for process in yaml.safe_load(files()[name])["$graph"]:
+        for about in [process, *process["inputs"].values(), *process["outputs"].values()]:
+            assert "--" not in about["doc"]
+            assert "any vector file" not in about["doc"]
+
+
+@pytest.mark.parametrize("entry", APPLICATIONS.values(), ids=list(APPLICATIONS))
+def test_docs_of_the_registry_are_of_inputs_there_are(entry: Entry) -> None:
+    assert set(entry.package.docs) <= {one.id for one in inputs_of(entry.params)}
 
 
 def test_the_owners_job_is_enough() -> None:

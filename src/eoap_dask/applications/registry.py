@@ -59,6 +59,13 @@ class Entry:
     package: Package
 
 
+_ON_PLATFORMS = {
+    "stac": "URL of what to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.",
+    "items": "File of items to use instead of a search: the items.json of an earlier run, an item collection, ndjson "
+    "or stac-geoparquet.",
+}
+"""One file is staged in, and no path means anything there."""
+
 MOSAIC = Entry(
     name="cloudless-mosaic",
     params=MosaicParams,
@@ -70,7 +77,10 @@ MOSAIC = Entry(
         id="monthly-composite",
         step="mosaic",
         keywords=("Sentinel-2", "mosaic", "composite", "cloud-free", "surface reflectance", "STAC", "COG", "Dask"),
-        docs={"aoi": "West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text."},
+        docs={
+            **_ON_PLATFORMS,
+            "aoi": "West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text.",
+        },
         scatter=Scatter("aoi", "areas", "Areas of interest"),
     ),
 )
@@ -88,6 +98,8 @@ BAI = Entry(
         step="compare",
         keywords=("Sentinel-2", "burned area", "burn severity", "BAI", "dNBR", "wildfire", "STAC", "COG", "Dask"),
         docs={
+            **_ON_PLATFORMS,
+            "window-days": "How many days up to pre-date, and from post-date on, are searched for the clearest pass.",
             "aoi": "West, south, east and north in degrees, with commas between them; or GeoJSON or WKT, as text. "
             "Empty: what both items show, or for a search a small area in California.",
             "pre-fire-url": "URL of the STAC item of a scene before the fire; empty: pre-date and a search.",
