@@ -11,13 +11,41 @@ import pytest
 from distributed import Client
 from PIL import Image
 
+from eoap_dask import errors
+from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.cli.application import ENDING
 from eoap_dask.cluster import Size, local_client
+from eoap_dask.errors import EXIT_CODES, EoapError
+from eoap_dask.memory_guard import OutOfMemoryError
+from eoap_dask.params import RunOptions, declarations
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def code_of(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_exit_codes_mean_the_same_everywhere() -> None:
+    faults = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EoapError)]
+    assert {kind.exit_code for kind in faults} == set(EXIT_CODES) - {0}
+    assert "memory" in EXIT_CODES[OutOfMemoryError.exit_code]
+    readme = " ".join((DOCS.parent / "README.md").read_text().split())
+    table = (DOCS / "cwl.md").read_text()
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code} {meaning}" in readme
+        assert f"{code} {meaning}" in " ".join(ENDING.split())
+        (row,) = re.findall(rf"^\| {code} \| (.*) \|$", table, re.MULTILINE)
+        assert code == 2 or all(word in row for word in re.findall(r"\w{3,}", meaning))
+
+
+def test_what_a_platform_can_set_is_no_input() -> None:
+    page = (DOCS / "calrissian.md").read_text()
+    text = page[page.index("How the work is done can be") : page.index("Not what an input of the package decides")]
+    variables = re.findall(r"`EOAP_DASK_(\w+)`", text)
+    run, inputs = ({name.upper() for name in declarations(kind)} for kind in (RunOptions, MosaicParams))
+    assert variables
+    assert set(variables) <= run - inputs
 
 
 @pytest.mark.cluster

@@ -5,6 +5,17 @@ A message has three parts, each a sentence: what happened (with the value), what
 
 from __future__ import annotations
 
+EXIT_CODES = {
+    0: "complete",
+    1: "a bug",
+    2: "usage",
+    3: "nothing found",
+    4: "search or signing failed",
+    5: "the cluster failed",
+    6: "a unit failed, or memory ran out",
+}
+"""What the exit codes of applications mean, in a word: help, messages and documentation have it from here."""
+
 
 class EoapError(Exception):
     """Base of all faults that are shown as one message, without a traceback.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -12,12 +13,13 @@ import click
 
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cli.options import cwl_option, declared_options, picked, result_options, verbosity_options
+from eoap_dask.errors import EXIT_CODES
 from eoap_dask.params import RunOptions
 
-ENDING = """\b
+_CODES = "; ".join([*(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), "130/143 stopped"])
+ENDING = f"""\b
 Every option has an environment variable: EOAP_DASK_ and its name, such as EOAP_DASK_MAX_CLOUD_COVER.
-Exit codes: 0 complete, 1 a bug, 2 usage, 3 nothing found, 4 search or signing failed, 5 cluster,
-6 a unit failed, 130/143 stopped.
+{textwrap.fill(f"Exit codes: {_CODES}.", 96)}
 """
 
 

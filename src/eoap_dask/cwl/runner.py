@@ -33,7 +33,7 @@ from eoap_dask.cwl.document import Document, id_of, inputs_of, load
 from eoap_dask.cwl.jobs import check_job, check_names, names_of_results
 from eoap_dask.cwl.requirement import CWL_NAME, remarks
 from eoap_dask.cwl.validate import check_cwltool, register_extension
-from eoap_dask.errors import EoapError, StepFailedError, UsageError
+from eoap_dask.errors import EXIT_CODES, EoapError, StepFailedError, UsageError
 
 if TYPE_CHECKING:
     from eoap_dask.cwl.tools import Failure, Session
@@ -41,14 +41,6 @@ if TYPE_CHECKING:
 PROGRAM = "eoap-dask run-cwl"
 PATIENCE_S = 15.0
 """How long a tool may take to end in order when it is told to."""
-_MEANINGS = {
-    1: "a bug, or too little memory",
-    2: "usage",
-    3: "nothing found",
-    4: "search or signing failed",
-    5: "the cluster failed",
-    6: "a unit failed",
-}
 _OWN_NETWORK = ("docker", "podman")
 """Engines whose containers don't share this machine's network unless told so."""
 _UNSUPPORTED = 33
@@ -325,7 +317,7 @@ def _explained(failures: Sequence[Failure]) -> EoapError:
     elif first.returned < 0:
         what = f"{who} was killed by {signal.Signals(-first.returned).name}."
     else:
-        meaning = _MEANINGS.get(first.exit_code, "") if first.command in APPLICATIONS else ""
+        meaning = EXIT_CODES.get(first.exit_code, "") if first.command in APPLICATIONS else ""
         what = f"{who} ended with exit code {first.exit_code}{f' ({meaning})' if meaning else ''}."
     hint = f"The logs of its cluster are in {first.logs}." if first.logs else ""
     return StepFailedError(what, "", hint, exit_code=first.exit_code)
