@@ -137,6 +137,31 @@ def test_logs_of_a_success_are_kept_when_asked_for(shell: Shell, elsewhere: list
     assert sorted(path.name for path in shell.cwd.iterdir()) == ["kept", "out", "tool.cwl"]
 
 
+TALKATIVE = """
+import os
+from eoap_dask.gateway.client import GatewayOptions, gateway_client
+
+def say():
+    print("read https://me:hunter2@example.org/scene.tif?sig=c0ffee of", os.getpid(), flush=True)
+
+with gateway_client(GatewayOptions(name=os.environ["DASK_CLUSTER"])) as client:
+    client.run(say)
+"""
+
+
+def test_logs_of_a_private_gateway_are_kept_without_secrets(shell: Shell) -> None:
+    program = shell.cwd.parent / "program.py"
+    program.write_text(TALKATIVE)
+    done = run(shell, [], shell_tool(f"{sys.executable} {program} && exit 7"))
+    assert done.returncode == 7, done.stderr
+    (logs,) = (shell.cwd / "dask-logs").iterdir()
+    kept = "".join(path.read_text() for path in logs.iterdir())
+    assert "read https://example.org/scene.tif of" in kept
+    assert "hunter2" not in kept
+    assert "c0ffee" not in kept
+    assert_nothing_left(shell)
+
+
 def test_a_tool_without_the_requirement_gets_no_cluster(shell: Shell) -> None:
     done = run(shell, [], shell_tool("env > out; exit 4", None))
     assert done.returncode == 4

@@ -107,11 +107,6 @@ class Clusters:
         self._stack.close()
 
     @property
-    def is_private(self) -> bool:
-        """Whether the Gateway is this run's own."""
-        return self._own is not None
-
-    @property
     def is_on_loopback(self) -> bool:
         """Whether only this machine, outside of containers with a network of their own, can reach the Gateway."""
         return self._address is None or urlsplit(self._address).hostname in _LOOPBACK
@@ -221,7 +216,8 @@ class Clusters:
         folder = root / f"{safe_name(cluster.step)}-{cluster.name}"
         try:
             if self._own is not None and self._own.logs_dir is not None:
-                shutil.copytree(self._own.logs_dir / cluster.name, folder)  # those of dead workers as well
+                # those of dead workers as well
+                shutil.copytree(self._own.logs_dir / cluster.name, folder, copy_function=_copy_without_secrets)
             else:
                 from eoap_dask.gateway.client import connected
                 from eoap_dask.gateway.evidence import collect_logs
@@ -269,6 +265,14 @@ class Clusters:
 
     def _access(self, api: GatewayApi) -> dict[str, str]:
         return self._own.client_environment if self._own is not None else configured_access(api.address)
+
+
+def _copy_without_secrets(source: str, target: str) -> None:
+    with (
+        Path(source).open(encoding="utf-8", errors="replace") as lines,
+        Path(target).open("w", encoding="utf-8") as out,
+    ):
+        out.writelines(redact(line) for line in lines)
 
 
 def configured_access(address: str) -> dict[str, str]:
