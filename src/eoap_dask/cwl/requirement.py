@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from eoap_dask.errors import UsageError
+from eoap_dask.gateway.client import PLATFORM_VARIABLES
 from eoap_dask.gateway.memory import parse_memory, show_memory
 
 NAMESPACE = "https://calrissian-cwl.github.io/schema"
@@ -60,13 +61,14 @@ class ClusterSize:
     @property
     def environment(self) -> dict[str, str]:
         """The variables in which calrissian tells a tool of its cluster's size."""
-        return {
-            "DASK_GATEWAY_WORKER_CORES": str(self.worker_cores),
-            "DASK_GATEWAY_WORKER_CORES_LIMIT": str(self.worker_cores_limit),
-            "DASK_GATEWAY_WORKER_MEMORY": self.worker_memory,
-            "DASK_GATEWAY_CLUSTER_MAX_CORES": str(self.cluster_max_cores),
-            "DASK_GATEWAY_CLUSTER_MAX_RAM": self.cluster_max_memory,
-        }
+        fields = (
+            self.worker_cores,
+            self.worker_cores_limit,
+            self.worker_memory,
+            self.cluster_max_cores,
+            self.cluster_max_memory,
+        )
+        return {PLATFORM_VARIABLES[name]: str(value) for name, value in zip(FIELDS, fields, strict=True)}
 
     def __str__(self) -> str:
         each = f"{self.worker_cores} core{'s' * (self.worker_cores != 1)} and {self.worker_memory}"
