@@ -357,6 +357,15 @@ def test_projected_bounds_that_can_not_be_said() -> None:
     assert project_bounds((0.0, 80.0, 10.0, 100.0), "EPSG:4326", "+proj=ortho +lat_0=-80") is None
 
 
+def test_projected_bounds_across_the_antimeridian_can_not_be_said_in_degrees() -> None:
+    to = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True)
+    (west, east), (south, north) = to.transform([179.95, -179.95], [0.3, 0.4])
+    assert project_bounds((west, south, east, north), "EPSG:32601", "EPSG:4326") is None
+    found = project_bounds((west, south, east, north), "EPSG:32601", "EPSG:32660")
+    assert found is not None
+    assert found[0] < found[2]
+
+
 # The cut
 
 GEOBOX = GeoBox((700, 560), Affine(10, 0, 300_000, 0, -10, 5_000_000), "EPSG:32632")

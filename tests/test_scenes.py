@@ -871,6 +871,13 @@ def test_bounds_that_can_not_be_projected_touch() -> None:
     assert footprint_touches(one, "EPSG:4326", (0, 80, 10, 90))
 
 
+def test_a_grid_across_the_antimeridian_touches_what_ends_there() -> None:
+    one = Source("B04", "https://x", "EPSG:4326", (0.0001, 0, 179.0, 0, -0.0001, 1.0), (10000, 10000), 0, 0)
+    to = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True)
+    (west, east), (south, north) = to.transform([179.95, -179.95], [0.3, 0.4])
+    assert footprint_touches(one, "EPSG:32601", (west, south, east, north))
+
+
 def test_every_refusal_is_one_for_a_user() -> None:
     refused: list[Mapping[str, Any]] = [
         item(properties={"proj:epsg": None}),

@@ -66,13 +66,19 @@ def common_ground(passes: Sequence[Pass], crs: str) -> tuple[float, float, float
     Raises
     ------
     UsageError
-        when they share nothing
+        when they share nothing, or lie across an edge of the CRS
     """
-    boxes = []
+    boxes: list[shapely.Geometry] = []
     for one in passes:
         bounds = [project_bounds(source_bounds(s.bands[0]), s.bands[0].crs, crs) for s in one.scenes]
         known = [b for b in bounds if b is not None]
-        boxes.append(shapely.box(*shapely.total_bounds([shapely.box(*b) for b in known])) if known else shapely.box())
+        if len(known) < len(bounds):
+            raise UsageError(
+                f"Where the scenes of {one.scenes[0].id} lie in {crs} can't be said.",
+                "Expected a CRS without an edge there.",
+                "Try another --crs, or --aoi.",
+            )
+        boxes.append(shapely.box(*shapely.total_bounds([shapely.box(*b) for b in known])))
     shared = shapely.intersection(*boxes)
     if shared.is_empty or not shared.area:
         raise UsageError(

@@ -330,11 +330,16 @@ def grid_bounds(geobox: GeoBox) -> tuple[float, float, float, float]:
 def project_bounds(
     bounds: tuple[float, float, float, float], source: str, target: str
 ) -> tuple[float, float, float, float] | None:
-    """Return the bounds, in another CRS, of all that lies within some bounds; None where that can't be said."""
+    """Return the bounds, in another CRS, of all that lies within some bounds; None where that can't be said.
+
+    It can't be said either where the antimeridian runs through them and the other CRS counts degrees: then what is
+    west has the larger longitude.
+    """
     if source == target:
         return bounds
     west, south, east, north = transformer(source, target).transform_bounds(*bounds, densify_pts=21)
-    return (west, south, east, north) if all(map(math.isfinite, (west, south, east, north))) else None
+    is_whole = all(map(math.isfinite, (west, south, east, north))) and west <= east
+    return (west, south, east, north) if is_whole else None
 
 
 def crs_name(geobox: GeoBox) -> str:
