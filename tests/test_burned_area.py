@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from odc.geo.geom import Geometry
 from eoap_dask import Run, burned_area, burned_area_map
 from eoap_dask.applications.parameters import BurnedAreaParams
 from eoap_dask.cluster import Size, local_client
-from eoap_dask.errors import HrefError, UsageError
+from eoap_dask.errors import GridError, HrefError, NothingFoundError, UsageError
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.params import RunOptions
@@ -218,6 +218,14 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_read(place: Place
             burned_area(*pair)
     with pytest.raises(UsageError, match="six rising"):
         burned_area(before, after, thresholds=KEY_BENSON[::-1])
+    for crs, resolution in (("EPSG:4326", 0.001), ("EPSG:3857", 60.0)):
+        with pytest.raises(GridError, match="in which hectares can be counted"):
+            burned_area(before, after, place.ring, crs=crs, resolution=resolution)
+    nothing = replace(item_from_url(before), features=())
+    with pytest.raises(NothingFoundError, match="no item of the scene before the fire"):
+        burned_area(nothing, after)
+    with pytest.raises(NothingFoundError, match="no item of the scene after the fire"):
+        burned_area(before, nothing)
     assert not place.fire.server.stats.ranges
 
 

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import shapely
 
-from eoap_dask.errors import UsageError
+from eoap_dask.errors import NothingFoundError, UsageError
 from eoap_dask.grid import project_bounds
 from eoap_dask.items import instant
 from eoap_dask.scenes import Pass, source_bounds
 from eoap_dask.sensors import sensor_for
+
+if TYPE_CHECKING:
+    from eoap_dask.itemset import ItemSet
+
+
+def check_found(before: ItemSet, after: ItemSet, collection: str = "sentinel-2-l2a", *, force: bool = False) -> None:
+    """Refuse two sets of items, each of one pass, that can't be compared; as `check_pair`.
+
+    Raises
+    ------
+    NothingFoundError
+        when one of them is empty
+    UsageError
+    """
+    for items, when in ((before, "before"), (after, "after")):
+        if not len(items):
+            raise NothingFoundError(
+                f"There is no item of the scene {when} the fire.",
+                "Expected the items of one pass.",
+                "Try other dates, or name the item.",
+            )
+    check_pair(before.features[0], after.features[0], collection, force=force)
 
 
 def check_pair(

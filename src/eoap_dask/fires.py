@@ -23,9 +23,9 @@ import xarray as xr
 
 from eoap_dask import indices
 from eoap_dask.aoi import Aoi, parse_aoi
-from eoap_dask.comparison import check_pair, common_ground
+from eoap_dask.comparison import check_found, common_ground
 from eoap_dask.errors import UsageError
-from eoap_dask.grid import grid_for, grid_over
+from eoap_dask.grid import check_areas, grid_for, grid_over
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.lazy import load
@@ -84,16 +84,20 @@ def burned_area(
     Raises
     ------
     UsageError, ItemError, HrefError
-        before anything is read: also for scenes that can't be compared
+        before anything is read: also for scenes that can't be compared, and for a CRS in which areas aren't those on
+        the ground
+    NothingFoundError
+        where there are no items before or after
     AssetError
         when computed, where an asset can't be read
     """
     before, after = (s if isinstance(s, ItemSet) else item_from_url(s) for s in (pre, post))
-    check_pair(before.features[0], after.features[0], force=force)
+    check_found(before, after, force=force)
     area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
     if area is not None and not clip:
         area = area.boxed()
     geobox = _grid(before, after, area, crs, resolution)
+    check_areas(geobox)
     seen = [_reflectance(items, geobox, area, chunks) for items in (before, after)]
     valid = seen[0].red.notnull() & seen[1].red.notnull()
     first, last = (one.where(valid) for one in seen)

@@ -22,7 +22,7 @@ from eoap_dask.applications.application import Application
 from eoap_dask.applications.parameters import BurnedAreaParams
 from eoap_dask.burn_report import BurnReport, report_on, write_report
 from eoap_dask.cog import ImageSpec
-from eoap_dask.comparison import check_pair, common_ground
+from eoap_dask.comparison import check_found, common_ground
 from eoap_dask.dates import parse_day
 from eoap_dask.errors import ItemError, NothingFoundError, UsageError
 from eoap_dask.grid import (
@@ -170,11 +170,11 @@ def find_pair(request: Request) -> ItemSet:
     if request.by_url:
         before = item_from_url(params.pre_fire_url, option="--pre-fire-url")
         after = item_from_url(params.post_fire_url, option="--post-fire-url")
-        check_pair(before.features[0], after.features[0], params.collection, force=params.force)
+        check_found(before, after, params.collection, force=params.force)
         return before.merged(after)
     logger.info("Searching {} for {}", params.items or params.stac, params.collection)
     before, after = (_clearest(request, window) for window in (request.before, request.after))
-    check_pair(before.features[0], after.features[0], params.collection, force=params.force)
+    check_found(before, after, params.collection, force=params.force)
     return before.merged(after)
 
 
