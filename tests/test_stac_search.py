@@ -1,3 +1,4 @@
+import io
 import json
 import threading
 from copy import deepcopy
@@ -5,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping
@@ -347,6 +349,68 @@ def test_redirects_keep_the_body_and_are_checked(api):
     assert "private host '127.0.0.2'" in refused(api, HrefError)
     api.faults = [("/", 301, b"", {"Location": "/"})] * 9
     assert "redirects without end" in refused(api)
+
+
+HOSTS = frozenset({"198.51.100.7", "198.51.100.8"})  # of nobody
+
+
+class Wire(requests.Session):
+    """A session whose other end is a table: what is asked, and with which password, is noted."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers, self.sent = answers, []
+
+    def send(self, request, **settings):
+        self.sent.append((request.url, request.headers.get("Authorization")))
+        answer = requests.Response()
+        answer.request, answer.url = request, request.url
+        location = self.answers.get(request.url)
+        answer.status_code, answer.raw = (302 if location else 200), io.BytesIO(b"{}")
+        answer.headers.update({"Location": location} if location else {})
+        return answer
+
+
+@pytest.fixture
+def netrc(monkeypatch, tmp_path):
+    path = tmp_path / "netrc"
+    path.write_text("".join(f"machine {host} login u password {SECRET}\n" for host in HOSTS))
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+
+
+@pytest.mark.parametrize("named", ["", "https://198.51.100.7/stac"])
+def test_what_is_encrypted_is_not_followed_into_the_clear(netrc, named):
+    wire = Wire({"https://198.51.100.7/": "http://198.51.100.7/x"})
+    with pytest.raises(SearchError, match="would be asked in clear"):
+        fetch_module.Asking(HOSTS, named=named).get("https://198.51.100.7/", wire)
+    assert [url for url, _ in wire.sent] == ["https://198.51.100.7/"]
+
+
+def test_links_of_an_encrypted_catalogue_are_encrypted(netrc):
+    wire = Wire({})
+    with pytest.raises(SearchError, match="would be asked in clear"):
+        fetch_module.Asking(HOSTS, named="https://198.51.100.7/").get("http://198.51.100.7/next", wire)
+    assert not wire.sent
+
+
+def test_a_password_goes_in_clear_only_where_the_user_said_so(netrc):
+    wire = Wire({})
+    named = fetch_module.Asking(HOSTS, named="http://198.51.100.7/")
+    for url in ("http://198.51.100.7/a", "http://198.51.100.8/a", "https://198.51.100.8/a", "http://198.51.100.7:81/a"):
+        named.get(url, wire)
+    assert [password is not None for _, password in wire.sent] == [True, False, True, False]
+
+
+def test_a_redirect_to_what_is_no_url(api):
+    api.faults = [("/", 301, b"", {"Location": "http://[::1/x"})]
+    assert "redirects to what is no URL" in refused(api)
+
+
+def test_a_link_to_what_is_no_url(api):
+    page = {"type": "FeatureCollection", "features": [], "links": [{"rel": "next", "href": "http://[::1/x"}]}
+    api.always["/search"] = (200, json.dumps(page).encode())
+    assert "has a malformed host or port" in refused(api, HrefError)
 
 
 def test_an_answer_without_end(api, monkeypatch):

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from loguru import logger
 
 from eoap_dask.errors import SearchError, UsageError
-from eoap_dask.trust import check_href, redact
+from eoap_dask.signing import origin
+from eoap_dask.trust import check_href, joined, redact
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _BACKOFF_S = 0.5
@@ -77,6 +78,30 @@ class Asking:
     retries: int = 5
     """How often a request is repeated after 429, 5xx, timeouts and lost connections, with growing pauses."""
     wording: Wording = CATALOGUE
+    named: str = ""
+    """The URL that the user gave. Where it is https, nothing is asked over http; where it is http, its host alone may
+    be told a password over http."""
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether everything has to be asked over https."""
+        return origin(self.named)[0] == "https" if origin(self.named) else False
+
+    def may_know_password(self, url: str) -> bool:
+        """Tell whether a password of ~/.netrc may be sent to a URL, if it holds one for its host.
+
+        Parameters
+        ----------
+        url
+            An http(s) URL.
+
+        Returns
+        -------
+        bool
+            True over https, and for the host that the user named with http.
+        """
+        found = origin(url)
+        return found is not None and (found[0] == "https" or found == origin(self.named))
 
     def get(self, url: str, session: Any = None) -> bytes:
         """Return what a URL answers.
@@ -293,23 +318,37 @@ def _send(
     """Return the body of an answer; redirects keep method and body, which those of requests don't."""
     import requests
 
+    is_encrypted = how.is_encrypted
     for _ in range(_REDIRECTS + 1):
         check_href(href, private_hosts=how.private_hosts)
+        scheme = urlsplit(href).scheme.lower()
+        if is_encrypted and scheme != "https":
+            raise how.refused(href, "would be asked in clear, though what leads to it is encrypted")
+        is_encrypted = is_encrypted or scheme == "https"
         body = {"json": parameters} if verb in ("POST", "PUT", "PATCH") else {"params": parameters or {}}
-        prepared = session.prepare_request(requests.Request(verb, href, headers=headers, **body))
-        settings = session.merge_environment_settings(prepared.url, {}, True, None, None)
-        settings["stream"] = True
+        # requests would look into ~/.netrc by the host alone
+        auth = None if how.may_know_password(href) else _unchanged
         timeout = (min(_CONNECT_S, how.timeout_s), how.timeout_s)
         try:
+            prepared = session.prepare_request(requests.Request(verb, href, headers=headers, auth=auth, **body))
+            settings = session.merge_environment_settings(prepared.url, {}, True, None, None)
+            settings["stream"] = True
             with session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response:
                 target = response.headers.get("Location") if response.is_redirect else None
                 content = b"" if target else _read(response, href, how)
         except requests.RequestException as fault:
             raise _explained(fault, href, how) from None
+        except ValueError:  # requests looks at where a redirect leads, whether it is to be followed or not
+            raise how.refused(href, "redirects to what is no URL") from None
         if target is None:
             return _checked_answer(response, content, href, how)
-        href, parameters = urljoin(prepared.url or href, target), parameters if "json" in body else None
+        href, parameters = joined(prepared.url or href, target), parameters if "json" in body else None
     raise how.refused(href, "redirects without end")
+
+
+def _unchanged(request: Any) -> Any:
+    """Authenticate in no way."""
+    return request
 
 
 def _read(response: Any, href: str, how: Asking) -> bytes:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urljoin
 
 import numpy as np
 import shapely
@@ -16,6 +15,7 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from eoap_dask.signing import origin, unsigned
+from eoap_dask.trust import joined
 
 Item = dict[str, Any]
 """A STAC item as it came, as a plain dictionary."""
@@ -301,8 +301,5 @@ def without_signatures(item: Item) -> Item:
 
 def _absolute(href: str, base: str, *, strip: bool) -> str:
     # only what is relative: urljoin would also rewrite absolute hrefs, and not for the better
-    try:
-        found = href if "://" in href or href.startswith("/vsi") or not base else urljoin(base, href)
-    except ValueError:  # brackets of an IPv6 address that isn't one; whoever opens it refuses it
-        found = href
+    found = href if "://" in href or href.startswith("/vsi") or not base else joined(base, href)
     return unsigned(found) if strip else found

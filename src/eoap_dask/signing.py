@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from eoap_dask.errors import HrefError, SigningError, UsageError
-from eoap_dask.trust import check_href, private_hosts_of, redact, show_href
+from eoap_dask.trust import check_href, host_is_private, joined, private_hosts_of, redact, show_href
 
 PLANETARY_COMPUTER_HOST = "planetarycomputer.microsoft.com"
 TOKEN_REL = "eoap:token"  # noqa: S105  a link relation, no secret
@@ -349,7 +349,7 @@ def detect_signing(
         return {"kind": "planetary-computer"}
     for link in landing_page_links:
         if isinstance(link, Mapping) and link.get("rel") == TOKEN_REL and isinstance(link.get("href"), str):
-            endpoint = urljoin(stac_url.rstrip("/") + "/", link["href"])
+            endpoint = joined(stac_url.rstrip("/") + "/", link["href"])
             if origin(endpoint) is not None and origin(endpoint) == origin(stac_url):
                 return {"kind": "token", "endpoint": endpoint}
     return {"kind": "none"}
@@ -480,9 +480,13 @@ def _fetch_json(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
 def _fetch_once(url: str, headers: Mapping[str, str]) -> object:
     import requests
 
+    parts = urlsplit(url)
+    # requests would send a password of ~/.netrc to any host over http; only one's own network may see it
+    may_know = parts.scheme == "https" or host_is_private(parts.hostname or "")
+    auth = None if may_know else (lambda request: request)
     try:
         with requests.get(
-            url, headers=dict(headers), timeout=_TIMEOUT_S, allow_redirects=False, stream=True
+            url, headers=dict(headers), auth=auth, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
         ) as response:
             status = response.status_code
             body = b"".join(_bounded(response.iter_content(8192)))

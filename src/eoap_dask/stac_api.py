@@ -8,13 +8,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from eoap_dask.errors import CollectionError, SearchError
 from eoap_dask.fetch import Asking, StatusError, parse_json
 from eoap_dask.items import Item, item_key, normalised
 from eoap_dask.query import Query
-from eoap_dask.trust import redact
+from eoap_dask.trust import joined, redact
 
 if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
@@ -61,7 +61,7 @@ class Api:
     def link(self, *rels: str) -> str | None:
         """Return the absolute href of the first link of the landing page with one of these relations."""
         found = next((str(link["href"]) for link in self.links if link.get("rel") in rels), None)
-        return None if found is None else urljoin(self.url + "/", found)
+        return None if found is None else joined(self.url + "/", found)
 
     def conforms(self, extension: str) -> bool:
         """Tell whether item search has an extension, in any version of the API."""
@@ -263,7 +263,7 @@ def _make_io(base: str, how: Asking) -> StacApiIO:
             parameters: dict[str, Any] | None = None,
         ) -> str:
             verb = (method or "GET").upper()
-            content = how.send(self.session, verb, urljoin(base + "/", href), headers, parameters)
+            content = how.send(self.session, verb, joined(base + "/", href), headers, parameters)
             return content.decode("utf-8", "replace")
 
         def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

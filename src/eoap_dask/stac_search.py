@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from loguru import logger
 
@@ -22,7 +22,7 @@ from eoap_dask.query import Query, Sieve
 from eoap_dask.signing import detect_signing, origin
 from eoap_dask.stac_api import Api, no_such_collection
 from eoap_dask.static_catalog import Walk
-from eoap_dask.trust import private_hosts_of, redact
+from eoap_dask.trust import joined, private_hosts_of, redact
 
 EXAMPLE = "https://earth-search.aws.element84.com/v1"
 _CATALOG_NAMES = ("catalog.json", "collection.json")
@@ -86,7 +86,7 @@ def find_items(
     place = check_source(str(source), option)
     if "://" not in place:
         return _from_path(Path(place), query, timeout_s, retries)
-    how = Asking(private_hosts_of(place), timeout_s, retries)
+    how = Asking(private_hosts_of(place), timeout_s, retries, named=place)
     return _from_url(place, query, how, page_size)
 
 
@@ -217,7 +217,7 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
             )
         return _named(found)
     url = check_url(text, "STAC item", option, f"{EXAMPLE}/collections/sentinel-2-l2a/items/…")
-    how = Asking(private_hosts_of(url), timeout_s, retries, _ITEM)
+    how = Asking(private_hosts_of(url), timeout_s, retries, _ITEM, url)
     document = parse_json(how.get(url), url, how)
     kind = Held(document, ()).kind
     if kind != "Feature":
@@ -321,7 +321,7 @@ def _any_cloud(source: str | Path | ItemSet, query: Query, timeout_s: float) -> 
         return source.filtered(query).features
     place = check_source(str(source))
     if "://" in place:
-        how = Asking(private_hosts_of(place), timeout_s, retries=1)
+        how = Asking(private_hosts_of(place), timeout_s, retries=1, named=place)
         held = _held_at(place, query, how)
         api = Api.of(place, held.head, how) if held.is_catalog else None
         if api is not None:
@@ -352,7 +352,7 @@ def _signing_of(url: str, item: Mapping[str, Any], how: Asking) -> dict[str, Any
     found = _known(detect_signing(url))
     links = item.get("links")
     plain = [link for link in _list(links) if isinstance(link, Mapping)]
-    roots = [urljoin(url, str(link.get("href"))) for link in plain if link.get("rel") == "root"]
+    roots = [joined(url, str(link.get("href"))) for link in plain if link.get("rel") == "root"]
     if found is not None or not roots or origin(roots[0]) != origin(url) or origin(url) is None:
         return found
     root = roots[0].partition("?")[0].rstrip("/")

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import unquote, urldefrag, urlsplit
 from urllib.request import url2pathname
 
 from eoap_dask.errors import SearchError
 from eoap_dask.fetch import Asking, parse_json
 from eoap_dask.item_files import Held
 from eoap_dask.query import Query
-from eoap_dask.trust import check_href, show_href
+from eoap_dask.trust import check_href, joined, show_href
 
 _MOST_DOCUMENTS = 100_000
 _MOST_BYTES = 2 * 1024**3
@@ -130,7 +130,7 @@ class Walk:
     def _resolved(self, base: str, href: str) -> str:
         """Return where a link leads, if that is a place to go to."""
         if _is_url(base):
-            return _plain(check_href(urljoin(base, href), private_hosts=self.how.private_hosts))
+            return _plain(check_href(joined(base, href), private_hosts=self.how.private_hosts))
         if href.lower().startswith("file://"):
             href = url2pathname(urlsplit(href).path)
         elif "://" in href:
@@ -148,7 +148,7 @@ class Walk:
         links = [link for link in catalog.get("links") or [] if isinstance(link, Mapping)]
         hrefs = {link.get("rel"): str(link.get("href")) for link in links}
         if "items" in hrefs:
-            top = urljoin(root, hrefs["root"]) if "root" in hrefs and _is_url(urljoin(root, hrefs["root"])) else ""
+            top = joined(root, hrefs["root"]) if "root" in hrefs and _is_url(joined(root, hrefs["root"])) else ""
             shown = check_href(top, private_hosts=self.how.private_hosts) if top else ""
             return self.how.refused(
                 root,

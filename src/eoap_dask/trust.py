@@ -9,7 +9,7 @@ import socket
 import threading
 import unicodedata
 from functools import lru_cache
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from eoap_dask.errors import HrefError
 
@@ -179,6 +179,26 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
         raise _refused(href, fault, "")
     _check_host(href, host, private_hosts)
     return href
+
+
+def joined(base: str, href: str) -> str:
+    """Return where an href leads from an address; the href itself where that can't be said.
+
+    Parameters
+    ----------
+    base
+        Address of the document that it is in.
+    href
+        Of a catalogue, so anything; `check_href` refuses what `urljoin` can't read.
+
+    Returns
+    -------
+    str
+    """
+    try:
+        return urljoin(base, href)
+    except ValueError:  # brackets of an IPv6 address that isn't one
+        return href
 
 
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Cs", "Cn", "Co"})
