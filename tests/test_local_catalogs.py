@@ -578,6 +578,10 @@ class TestFilters:
             ("eo:cloud_cover + 1", "is no condition"),
             ("'text'", "is no condition"),
             ("(" * 40 + "a = " + ")" * 40, "brackets in each other"),
+            ("a = " + "-" * 3900 + "1", "signs in a row"),
+            ("a = " + "- " * 1900 + "1", "signs in a row"),
+            ("NOT " * 900 + "a = 1", "signs in a row"),
+            ("a = " + "[" * 40, "brackets in each other"),
             ("a = 1 AND " * 500 + "b = 1", "is too long"),
         ],
     )
@@ -587,6 +591,12 @@ class TestFilters:
         assert says in str(caught.value)
         assert "Try --filter" in str(caught.value)
         assert len(str(caught.value)) < 300
+
+    @pytest.mark.parametrize("odd", [{"a": 1}, [{"a": 1}], [[1]], 10**400, float("nan"), "text", [1], True, None])
+    def test_what_can_not_be_compared_is_unknown(self, odd):
+        items = ItemSet((make_item("a", WHEN, 10, 40, x=odd), make_item("b", WHEN, 10, 40, x=12)), "x", COLLECTION)
+        for text in ("x = 12", "x > 11", "x BETWEEN 11 AND 13", "x + 1 = 13", "x IN (12, 13)", "x - -1 = 13"):
+            assert [one["id"] for one in items.filtered(Query(filter=text))] == ["b"], text
 
     def test_what_an_item_lacks_is_unknown(self):
         items = ItemSet((make_item("a", WHEN, 10, 40, x=1), make_item("b", WHEN, 10, 40)), "x", COLLECTION)

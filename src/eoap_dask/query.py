@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import accumulate
 from typing import Any
 
+from loguru import logger
+
 from eoap_dask.aoi import Aoi
 from eoap_dask.errors import UsageError
-from eoap_dask.items import Item, cloud_cover, footprint, item_key, item_version, moments, ordered
+from eoap_dask.items import Item, cloud_cover, finite_number, footprint, item_key, item_version, moments, ordered
 from eoap_dask.trust import redact
 
 # operators of CQL2 whose value is true or false; the spatial, temporal and array ones have a prefix
@@ -20,6 +23,8 @@ _TRUTH_PREFIXES = ("s_", "t_", "a_")
 _LONGEST_TEXT = 4000
 _LONGEST_JSON = 100_000
 _MOST_BRACKETS = 12
+# each sign, or NOT, before a value goes one deeper too
+_SIGNS = re.compile(rf"(?:[-+~^]\s*){{{_MOST_BRACKETS + 1}}}|(?:\bnot\b\s*){{{_MOST_BRACKETS + 1}}}", re.I)
 
 
 @dataclass(frozen=True)
@@ -203,18 +208,29 @@ def _compiled(text: str) -> Callable[[Mapping[str, Any]], bool]:
     expression = _parsed(text)
 
     def passes(item: Mapping[str, Any]) -> bool:
-        # assets and links are most of an item, and nothing to be asked for
-        asked = {key: value for key, value in item.items() if key not in ("assets", "links")}
+        properties = {key: value for key, value in item["properties"].items() if _is_plain(value)}
+        # assets and links are most of an item, and nothing to be asked for; over objects the library stumbles
+        asked = {key: value for key, value in item.items() if key in ("geometry", "bbox") or _is_plain(value)}
         try:
-            return bool(expression.matches(asked))
-        except Exception as fault:
-            # the library's errors have no class of their own; this one is of an item that lacks a property,
-            # which in CQL2 makes the condition unknown, and what isn't true is left out
-            if "reduce" in str(fault):
-                return False
-            raise
+            return bool(expression.matches({**asked, "properties": properties}))
+        except Exception as fault:  # noqa: BLE001 - the library's errors have no class of their own
+            # of an item that lacks a property, or has one of another kind: in CQL2 that makes the condition unknown,
+            # and what isn't true is left out
+            logger.debug("The filter says nothing of {!r}: {}", str(item.get("id"))[:80], redact(fault))
+            return False
 
     return passes
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether a value is one that a condition can compare: a scalar, or a list of such."""
+    if isinstance(value, list):
+        return all(isinstance(one, str) or _is_plain_number(one) for one in value)
+    return value is None or isinstance(value, str) or _is_plain_number(value)
+
+
+def _is_plain_number(value: object) -> bool:
+    return isinstance(value, bool) or finite_number(value) is not None
 
 
 def _parsed(text: str) -> Any:
@@ -225,6 +241,8 @@ def _parsed(text: str) -> Any:
         raise _no_filter(text, "is too long")
     if not is_json and _depth(text) > _MOST_BRACKETS:
         raise _no_filter(text, f"has more than {_MOST_BRACKETS} brackets in each other")
+    if not is_json and _SIGNS.search(text):
+        raise _no_filter(text, f"has more than {_MOST_BRACKETS} signs in a row")
     try:
         return cql2.Expr(text)
     except Exception as fault:
@@ -233,7 +251,7 @@ def _parsed(text: str) -> Any:
 
 def _depth(text: str) -> int:
     """Return how many brackets are open at once."""
-    return max(accumulate((bracket == "(") - (bracket == ")") for bracket in text), default=0)
+    return max(accumulate((one in "([{") - (one in ")]}") for one in text), default=0)
 
 
 def _no_filter(text: str, why: str) -> UsageError:
