@@ -47,6 +47,8 @@ class Source:
     offset: int
     """To be subtracted from every number that is data."""
     nodata: int
+    version: str = ""
+    """What the item says of the file's state: its checksum, or when it was updated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +299,7 @@ def _source(
     crs, transform, shape = _projection(item, key, asset)
     nodata = sensor.mask_nodata if mask else _nodata(asset, sensor)
     offset = 0 if mask else reflectance_offset(item, asset, sensor)
-    return Source(key, href, crs, transform, shape, offset, nodata)
+    return Source(key, href, crs, transform, shape, offset, nodata, _version(asset, item.get("properties", {})))
 
 
 def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> tuple[str, Transform, tuple[int, int]]:
@@ -472,8 +474,13 @@ def _self_href(item: Mapping[str, Any]) -> str:
     return str(item["id"])
 
 
+def _version(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    found = asset.get("file:checksum") or properties.get("updated") or properties.get("s2:generation_time") or ""
+    return str(found)
+
+
 def _fingerprint(source: Source, asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
-    version = asset.get("file:checksum") or properties.get("updated") or properties.get("s2:generation_time") or ""
+    version = _version(asset, properties)
     read = (source.crs, *source.transform, *source.shape, source.offset, source.nodata)
     # the query may say which file it is; hashed, because it may also hold what nobody should see
     href = hashlib.sha256(unsigned(source.href).encode("utf-8", "surrogatepass")).hexdigest()

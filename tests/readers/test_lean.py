@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -341,16 +343,41 @@ def test_a_thread_that_fails_leaves_the_others_their_tiles(server: ServerProcess
     np.testing.assert_array_equal(out, ramp(256, 256))
 
 
-def test_a_file_that_was_replaced_is_seen_for_what_it_is(server: ServerProcess) -> None:
-    path = write_tifffile(root(server) / "replaced.tif", ramp(300, 300), compression="zlib")
+@pytest.mark.parametrize("rest", [Window(0, 300, 0, 300), None])
+def test_a_file_that_was_replaced_is_read_anew(server: ServerProcess, rest: Window | None) -> None:
+    """Also where header and tiles have the same places as before, and some of the tiles are kept."""
+    path = root(server) / "replaced.tif"
     item = source(f"{server.files_url}/{path.name}", (300, 300))
-    out = np.zeros((300, 300), np.uint16)
-    READER.open(item, "item").read(0, Window(0, 300, 0, 300), out)
-    write_tifffile(path, ramp(300, 300, seed=1), compression="lzw", tile=(32, 32))
-    with pytest.raises(AssetError, match="fetched or decoded"):
-        READER.open(item, "item").read(0, Window(0, 300, 0, 300), out)
-    READER.open(item, "item").read(0, Window(0, 300, 0, 300), out)
-    np.testing.assert_array_equal(out, ramp(300, 300, seed=1))
+    out, part = np.zeros((300, 300), np.uint16), np.zeros((200, 200), np.uint16)
+    for number, how in enumerate(({}, {}, {"compression": "lzw", "tile": (32, 32)})):
+        pixels = ramp(300, 300, seed=number)
+        write_tifffile(path, pixels, **how)
+        os.utime(path, (number, number))
+        READER.open(item, "item").read(0, Window(0, 200, 0, 200), part, rest)
+        np.testing.assert_array_equal(part, pixels[:200, :200])
+        READER.open(item, "item").read(0, Window(0, 300, 0, 300), out, rest)
+        np.testing.assert_array_equal(out, pixels)
+
+
+def test_an_item_of_a_new_version_is_read_anew(server: ServerProcess) -> None:
+    """Also where its server tells nothing: what is kept is kept for the version."""
+    path = write_tifffile(root(server) / "version.tif", ramp(300, 300))
+    old = replace(source(f"{server.files_url}/{path.name}", (300, 300)), version="1")
+    assert READER.open(old, "item").shapes == READER.open(replace(old, version="1"), "item").shapes
+    assert len(lean._HEADERS) == 1
+    assert READER.open(replace(old, version="2"), "item").shapes == ((300, 300),)
+    assert len(lean._HEADERS) == 2
+
+
+def test_the_pixels_of_two_files_are_not_mixed(server: ServerProcess) -> None:
+    path = write_tifffile(root(server) / "mixed.tif", ramp(300, 300))
+    raster = READER.open(source(f"{server.files_url}/{path.name}", (300, 300)), "item")
+    out = np.zeros((100, 300), np.uint16)
+    raster.read(0, Window(0, 100, 0, 300), out)
+    write_tifffile(path, ramp(300, 300, seed=1))
+    os.utime(path, (1, 1))
+    with pytest.raises(AssetError, match="'B04' of item 'item' was replaced while it was read"):
+        raster.read(0, Window(100, 200, 0, 300), out)
 
 
 # ----------------------------------------------------------------------------------------------------

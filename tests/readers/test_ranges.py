@@ -24,7 +24,7 @@ from eoap_dask.grid import Window
 from eoap_dask.readers import faults, lean, ranges
 from eoap_dask.readers.faults import unreadable
 from eoap_dask.readers.lean import LeanReader
-from eoap_dask.readers.ranges import HttpFile, LocalFile
+from eoap_dask.readers.ranges import HttpFile, LocalFile, State
 from eoap_dask.readers.retry import Retry
 from eoap_dask.signing import NoSigner, TokenSigner
 from eoap_dask.trust import peer_is_refused
@@ -43,7 +43,7 @@ def http_file(href: str, retry: Retry = QUICK, *, signer: Any = None, hosts: fro
 
 
 def read(file: HttpFile, start: int = 100, stop: int = 300) -> bytes:
-    body, size = file.read(start, stop, lambda body, size: (bytes(body), size))
+    body, size = file.read(start, stop, lambda body, state: (bytes(body), state.size))
     assert size == len(CONTENT)
     return body
 
@@ -208,7 +208,7 @@ def test_a_server_may_say_how_long() -> None:
 def test_what_cannot_be_used_is_fetched_again() -> None:
     seen = []
 
-    def use(body: memoryview, size: int) -> str:
+    def use(body: memoryview, state: State) -> str:
         seen.append(len(body))
         if len(seen) < 3:
             raise ranges.Stumble("it is broken.")
@@ -227,7 +227,7 @@ def test_a_server_that_knows_no_parts_is_refused_and_not_read() -> None:
     with liar(Answer(200, body=content), content=content) as server:
         for start in (0, 500):
             with pytest.raises(AssetError, match="sends whole files only"):
-                http_file(server.url).read(start, start + 1000, lambda body, size: None)
+                http_file(server.url).read(start, start + 1000, lambda body, state: None)
         assert len(server.asked) == 2  # it won't learn
         # what it wrote into the socket's buffers before we hung up, and not the file
         assert server.sent < 100 << 20
@@ -236,12 +236,15 @@ def test_a_server_that_knows_no_parts_is_refused_and_not_read() -> None:
 def test_a_file_that_is_shorter_than_the_part_may_come_whole() -> None:
     content = b"II*\0" + bytes(1000)
     with liar(Answer(200), content=content) as server:
-        assert http_file(server.url).read(0, 5000, lambda body, size: (bytes(body), size)) == (content, len(content))
+        assert http_file(server.url).read(0, 5000, lambda body, state: (bytes(body), state.size)) == (
+            content,
+            len(content),
+        )
 
 
 def test_a_page_is_no_file() -> None:
     with liar(Answer(200, body=b"<html>Sign in</html>")) as server, pytest.raises(AssetError, match="isn't a raster"):
-        http_file(server.url).read(0, 5000, lambda body, size: None)
+        http_file(server.url).read(0, 5000, lambda body, state: None)
 
 
 def test_a_dead_server_is_told() -> None:
@@ -425,6 +428,37 @@ def test_a_signer_that_stumbles_is_asked_again() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------
+# Files that are replaced
+
+
+@pytest.mark.parametrize(
+    ("now", "other"),
+    [
+        (State(9, "a", "x"), False),
+        (State(8, "a", "x"), True),
+        (State(9, "b", "y"), True),
+        (State(9, "b", ""), True),
+        (State(9, "", "y"), True),
+        (State(9, "", ""), False),
+        (State(9, "b", "x"), False),  # of another mirror
+    ],
+)
+def test_when_a_file_is_another_one(now: State, other: bool) -> None:
+    assert now.is_other(State(9, "a", "x")) is other
+
+
+@pytest.mark.parametrize("answer", [Answer(headers={"ETag": '"2"'}), Answer(416)])
+def test_a_part_of_another_file_is_not_taken(answer: Answer) -> None:
+    with liar(Answer(headers={"ETag": '"1"'}), answer) as server:
+        file = http_file(server.url)
+        state = file.read(0, 9, lambda body, state: state)
+        assert state == State(len(CONTENT), '"1"')
+        with pytest.raises(ranges.Replaced):
+            file.read(0, 9, lambda body, state: state, state)
+        assert len(server.asked) == 2
+
+
+# ----------------------------------------------------------------------------------------------------
 # Files on a disk
 
 
@@ -433,8 +467,10 @@ def test_a_local_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         return unreadable(source("x", (1, 1)), "item", reason, attempts)
 
     with pytest.raises(AssetError, match=r"after 1 attempt: No such file or directory\."):
-        LocalFile(tmp_path / "none.tif", fault).read(0, 1, lambda body, size: None)
+        LocalFile(tmp_path / "none.tif", fault).read(0, 1, lambda body, state: None)
     (tmp_path / "short").write_bytes(b"abc")
-    found = LocalFile(tmp_path / "short", fault).read(1, 9, lambda body, size: (bytes(body), size))
+    found = LocalFile(tmp_path / "short", fault).read(1, 9, lambda body, state: (bytes(body), state.size))
     assert found == (b"bc", 3)
-    assert LocalFile(tmp_path / "short", fault).read(5, 9, lambda body, size: bytes(body)) == b""
+    with pytest.raises(ranges.Replaced):
+        LocalFile(tmp_path / "short", fault).read(1, 9, lambda body, state: None, State(4))
+    assert LocalFile(tmp_path / "short", fault).read(5, 9, lambda body, state: bytes(body)) == b""

@@ -19,6 +19,7 @@ from eoap_dask.errors import AssetError
 from eoap_dask.grid import Window
 from eoap_dask.readers import lean
 from eoap_dask.readers.lean import LeanReader
+from eoap_dask.readers.ranges import State
 from eoap_dask.readers.retry import Retry
 from eoap_dask.readers.tiff import FIRST_BYTES, Header, read_header
 from eoap_dask.signing import NoSigner
@@ -35,10 +36,10 @@ class Memory:
         self.content, self.size = content, size or len(content)
         self.asked: list[tuple[int, int]] = []
 
-    def read(self, start: int, stop: int, use: Callable[[memoryview, int], T]) -> T:
+    def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
         self.asked.append((start, stop))
         body = self.content[start:stop].ljust(min(stop, self.size) - start, b"\0")
-        return use(memoryview(body), self.size)
+        return use(memoryview(body), State(self.size))
 
 
 def tiff(

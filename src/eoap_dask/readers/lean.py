@@ -23,7 +23,7 @@ import numpy.typing as npt
 from eoap_dask.errors import AssetError
 from eoap_dask.readers.faults import BROKEN_PART, refused, unreadable
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.readers.ranges import CONNECTIONS, HttpFile, LocalFile, Parts, Refusal, Stumble
+from eoap_dask.readers.ranges import CONNECTIONS, HttpFile, LocalFile, Parts, Refusal, Replaced, State, Stumble
 from eoap_dask.readers.retry import Retry
 from eoap_dask.readers.shared import Kept, Shared
 from eoap_dask.readers.tiff import DEFLATE, DEFLATE_OLD, LZW, UNPACKED, ZSTD, Header, Level, read_header
@@ -49,6 +49,11 @@ MEMORY_BYTES = TILES_BYTES + HEADERS_BYTES + CONNECTIONS * (RUN_BYTES + (1 << 20
 
 _HEADER_S = 600.0
 """A header is looked at again after this time, lest a worker that lives for days misses that a file was replaced."""
+
+_LOOKS = 3
+"""How often a file's header is read again because the file was replaced meanwhile."""
+
+_CHANGES = "was replaced while it was read"
 
 _HELPERS = CONNECTIONS // 2
 """Threads that fetch for readers. The readers do too, so that there are as many as connections."""
@@ -87,6 +92,8 @@ class LeanRaster:
     item_id: str
     _file: Parts | None = None
     _other: GdalRaster | None = None
+    _state: State | None = None
+    """That of the file in which its first pixels were read."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -97,16 +104,31 @@ class LeanRaster:
 
     def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
         """Fill `out` with the pixels of a window of a level, as `Raster.read`."""
-        header = self._header()
-        if header is None:
-            self._gdal().read(level, window, out)
-            return
-        try:
-            tiles = tuple(_tiles(header.levels[level], window, cast(Pixels, out), rest or window))
-            _Reading(self._parts(), (header.number, level), header.levels[level], tiles).do()
-        except AssetError:
-            _HEADERS.drop(self._key)  # in case that the file was replaced
-            raise
+        for _ in range(_LOOKS):
+            header = self._header()
+            if header is None:
+                self._gdal().read(level, window, out)
+                return
+            self._hold_to(header.state)
+            if level >= len(header.levels):
+                break
+            try:
+                tiles = tuple(_tiles(header.levels[level], window, cast(Pixels, out), rest or window))
+                _Reading(self._parts(), header, level, tiles).do()
+            except Replaced:
+                _HEADERS.drop(self._key)
+            except AssetError:
+                _HEADERS.drop(self._key)  # in case that the file was replaced, and its server doesn't let us know
+                raise
+            else:
+                self._state = header.state
+                return
+        raise refused(self.source, self.item_id, _CHANGES)
+
+    def _hold_to(self, state: State) -> None:
+        """Refuse to mix the pixels of two files."""
+        if self._state is not None and state.is_other(self._state):
+            raise refused(self.source, self.item_id, _CHANGES)
 
     def close(self) -> None:
         """Release the file."""
@@ -121,7 +143,7 @@ class LeanRaster:
 
     @property
     def _key(self) -> tuple[object, ...]:
-        return self.source.href, self.reader.private_hosts, *(self._local or ())
+        return self.source.href, self.source.version, self.reader.private_hosts, *(self._local or ())
 
     def _parts(self) -> Parts:
         if self._file is None:
@@ -173,10 +195,15 @@ class LeanRaster:
         return header if header.levels else None
 
     def _read_header(self) -> Header:
-        try:
-            return read_header(self._parts())
-        except Refusal as refusal:
-            fault = unreadable(self.source, self.item_id, refusal.why, 1)
+        fault = refused(self.source, self.item_id, _CHANGES)
+        for _ in range(_LOOKS):
+            try:
+                return read_header(self._parts())
+            except Replaced:
+                continue
+            except Refusal as refusal:
+                fault = unreadable(self.source, self.item_id, refusal.why, 1)
+                break
         raise fault
 
 
@@ -209,8 +236,9 @@ class _Tile:
 class _Reading:
     """One window of one level on its way into an array."""
 
-    def __init__(self, file: Parts, name: tuple[int, int], level: Level, tiles: Sequence[_Tile]) -> None:
-        self.file, self.name, self.level, self.tiles = file, name, level, tiles
+    def __init__(self, file: Parts, header: Header, level: int, tiles: Sequence[_Tile]) -> None:
+        self.file, self.state, self.tiles = file, header.state, tiles
+        self.name, self.level = (header.number, level), header.levels[level]
         self.claimed: set[int] = set()
 
     def do(self) -> None:
@@ -219,6 +247,8 @@ class _Reading:
         Raises
         ------
         AssetError
+        Replaced
+            where the file is no longer that of the header
         """
         here, elsewhere = [], []
         try:
@@ -265,14 +295,14 @@ class _Reading:
     def _fetch_run(self, run: Sequence[_Tile]) -> None:
         first = run[0].start
 
-        def use(body: memoryview, _: int) -> None:
+        def use(body: memoryview, _: State) -> None:
             for tile in run:
                 packed = body[tile.start - first : tile.stop - first]
                 if len(packed) < tile.stop - tile.start:
                     raise Stumble(BROKEN_PART)
                 self._decode(tile, packed)
 
-        self.file.read(first, run[-1].stop, use)
+        self.file.read(first, run[-1].stop, use, self.state)
 
     def _decode(self, tile: _Tile, packed: memoryview) -> None:
         level = self.level

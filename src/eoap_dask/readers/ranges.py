@@ -16,9 +16,10 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -83,10 +84,35 @@ class Refusal(Exception):  # noqa: N818 - becomes an AssetError, with its item a
         self.why = why
 
 
+class Replaced(Exception):  # noqa: N818 - becomes an AssetError, where looking again doesn't help
+    """The file is another one now than it was when its header was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What tells one state of a file from another."""
+
+    size: int
+    """Of the file, in bytes."""
+    etag: str = ""
+    modified: str = ""
+    """When it was last changed, in the words of who keeps it."""
+
+    def is_other(self, than: State) -> bool:
+        """Tell whether the file was replaced in between, as far as its server lets us know.
+
+        Mirrors behind one name may each have an ETag of their own for what is the same: one mark that agrees will do.
+        """
+        if self.size != than.size:
+            return True
+        marks = [(a, b) for a, b in ((self.etag, than.etag), (self.modified, than.modified)) if a and b]
+        return bool(marks) and all(a != b for a, b in marks)
+
+
 class Parts(Protocol):
     """A file of which parts can be had. Threads may share it."""
 
-    def read(self, start: int, stop: int, use: Callable[[memoryview, int], T]) -> T:
+    def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
         """Fetch some bytes and do something with them; both are tried again where they fail.
 
         Parameters
@@ -94,8 +120,10 @@ class Parts(Protocol):
         start, stop
             First byte, and the one after the last.
         use
-            Gets the bytes, fewer where the file ends before, and the size of the file. Raises `Stumble` where it
+            Gets the bytes, fewer where the file ends before, and the state of the file. Raises `Stumble` where it
             can't make sense of them.
+        state : State, optional
+            The state in which the file must still be.
 
         Returns
         -------
@@ -106,6 +134,8 @@ class Parts(Protocol):
         ------
         AssetError
             after the last attempt, or where another can't help
+        Replaced
+            where it is in another state
         """
         ...
 
@@ -142,17 +172,18 @@ class HttpFile:
         """Where it was found, and until when to look there."""
         self._stale = False
 
-    def read(self, start: int, stop: int, use: Callable[[memoryview, int], T]) -> T:
+    def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
         """Fetch some bytes and do something with them, as `Parts.read`."""
-        return insist(partial(self._attempt, start, stop, use), self.retry, (Stumble, SigningError), self._give_up)
+        part = _Part(start, stop, state)
+        return insist(partial(self._attempt, part, use), self.retry, (Stumble, SigningError), self._give_up)
 
     def _give_up(self, last: Exception, attempts: int) -> AssetError:
         return self.fault(last.what if isinstance(last, SigningError) else getattr(last, "why", str(last)), attempts)
 
-    def _attempt(self, start: int, stop: int, use: Callable[[memoryview, int], T], attempt: Attempt) -> T:
+    def _attempt(self, part: _Part, use: Callable[[memoryview, State], T], attempt: Attempt) -> T:
         fault: Exception
         try:
-            return self._ask(start, stop, use, attempt)
+            return self._ask(part, use, attempt)
         except Stumble as stumble:
             self._at = None
             self._stale = self._stale or stumble.status in (400, 401, 403, 404)  # an old signature, perhaps
@@ -164,19 +195,19 @@ class HttpFile:
             fault = Stumble(_plain(error))
         raise fault  # without a context, for what it would name can't always be pickled
 
-    def _ask(self, start: int, stop: int, use: Callable[[memoryview, int], T], attempt: Attempt) -> T:
+    def _ask(self, part: _Part, use: Callable[[memoryview, State], T], attempt: Attempt) -> T:
         """Follow, and wait a little for a server that is only busy: that is no attempt of its own."""
         ends = time.monotonic() + attempt.left_s
         for _ in range(_WAITS):
             try:
-                return self._follow(start, stop, use, attempt)
+                return self._follow(part, use, attempt)
             except Stumble as stumble:
                 pause = min(max(stumble.after_s, _BUSY_S), MAX_PAUSE_S)
                 if stumble.status not in _BUSY or time.monotonic() + pause >= ends:
                     raise
             time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311 - no secret
             attempt = Attempt(attempt.number, max(ends - time.monotonic(), 0.001))
-        return self._follow(start, stop, use, attempt)
+        return self._follow(part, use, attempt)
 
     def _url(self) -> str:
         now = time.monotonic()
@@ -198,13 +229,12 @@ class HttpFile:
             return
         raise refusal
 
-    def _follow(self, start: int, stop: int, use: Callable[[memoryview, int], T], attempt: Attempt) -> T:
+    def _follow(self, part: _Part, use: Callable[[memoryview, State], T], attempt: Attempt) -> T:
         url = self._url()
         for _ in range(_REDIRECTS + 1):
-            with _answer(url, start, stop, self.private_hosts, attempt.left_s) as answer:
+            with _answer(url, part, self.private_hosts, attempt.left_s) as answer:
                 if answer.status not in (301, 302, 303, 307, 308):
-                    body, size = _body(answer, start, stop)
-                    return use(body, size)
+                    return use(*_body(answer, part))
                 target = urljoin(url, answer.headers.get("Location", ""))
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
                 raise Refusal("its server sends us on to an address that isn't encrypted.")
@@ -228,13 +258,16 @@ class LocalFile:
         self.path = path
         self.fault = fault
 
-    def read(self, start: int, stop: int, use: Callable[[memoryview, int], T]) -> T:
+    def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
         """Read some bytes and do something with them, as `Parts.read`, but once."""
         try:
             file = os.open(self.path, os.O_RDONLY)
             try:
-                size = os.fstat(file).st_size
-                return use(memoryview(os.pread(file, max(min(stop, size) - start, 0), start)), size)
+                found = os.fstat(file)
+                now = State(found.st_size, modified=str(found.st_mtime_ns))
+                if state is not None and now.is_other(state):
+                    raise Replaced
+                return use(memoryview(os.pread(file, max(min(stop, now.size) - start, 0), start)), now)
             finally:
                 os.close(file)
         except OSError as error:
@@ -248,13 +281,20 @@ class LocalFile:
 # One request
 
 
+class _Part(NamedTuple):
+    """What is asked for."""
+
+    start: int
+    stop: int
+    state: State | None
+    """Of the file that it must be a part of."""
+
+
 @contextmanager
-def _answer(
-    url: str, start: int, stop: int, private_hosts: frozenset[str], left_s: float
-) -> Iterator[urllib3.BaseHTTPResponse]:
+def _answer(url: str, part: _Part, private_hosts: frozenset[str], left_s: float) -> Iterator[urllib3.BaseHTTPResponse]:
     """Ask for a range; the answer's body isn't read yet. Its connection is kept if it was read to the end."""
     headers = {
-        "Range": f"bytes={start}-{stop - 1}",
+        "Range": f"bytes={part.start}-{part.stop - 1}",
         "Accept-Encoding": "identity",
         "User-Agent": f"eoap-dask/{__version__}",
     }
@@ -279,9 +319,12 @@ def _answer(
             response.release_conn()  # also a closed one has its place among those that may be open
 
 
-def _body(answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> tuple[memoryview, int]:
-    """Return the bytes of an answer, and the size of the file. Never reads more than was asked for."""
+def _body(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, State]:
+    """Return the bytes of an answer, and the state of the file. Never reads more than was asked for."""
+    start, stop, _ = part
     if answer.status == 416:
+        if part.state is not None:
+            raise Replaced  # what was there has gone
         raise Stumble(BROKEN_PART if start else NOT_A_RASTER, 416)
     if answer.status not in (200, 206):
         asked = answer.headers.get("Retry-After", "")
@@ -289,25 +332,34 @@ def _body(answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> tuple[memo
     if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
         raise Stumble("its server sends it compressed once more.")
     if answer.status == 200:
-        return _whole(answer, start, stop)
+        return _whole(answer, part)
     found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if not found or found[3] == "*" or int(found[1]) != start:
         raise Stumble("its server sent another part of it than was asked for.")
     size, end = int(found[3]), int(found[2]) + 1
+    state = _state(answer, size, part)
     if end != min(stop, size):
         raise Stumble("its server sent another part of it than was asked for.")
-    return _exactly(answer, end - start), size
+    return _exactly(answer, end - start), state
 
 
-def _whole(answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> tuple[memoryview, int]:
+def _state(answer: urllib3.BaseHTTPResponse, size: int, part: _Part) -> State:
+    """Return the state of the file that an answer is from, if it is the one that was asked for."""
+    found = State(size, answer.headers.get("ETag", "")[:256], answer.headers.get("Last-Modified", "")[:64])
+    if part.state is not None and found.is_other(part.state):
+        raise Replaced
+    return found
+
+
+def _whole(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, State]:
     """Take a whole file in place of its part, where it is no longer than that; refuse a server that knows no parts."""
-    if start == 0:
-        body = answer.read(stop)
+    if part.start == 0:
+        body = answer.read(part.stop)
         if body[:2] not in (b"II", b"MM"):
             raise Stumble(NOT_A_RASTER)
         length = answer.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) == len(body):
-            return memoryview(body), len(body)
+            return memoryview(body), _state(answer, len(body), part)
     raise Refusal("its server sends whole files only (it ignores Range).")
 
 

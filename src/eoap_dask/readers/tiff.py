@@ -21,7 +21,7 @@ import tifffile
 
 from eoap_dask.errors import AssetError
 from eoap_dask.readers.faults import NOT_A_RASTER
-from eoap_dask.readers.ranges import Refusal, Stumble
+from eoap_dask.readers.ranges import Refusal, Replaced, State, Stumble
 
 if TYPE_CHECKING:
     from eoap_dask.readers.ranges import Parts
@@ -89,8 +89,8 @@ class Header:
     """Height and width of the native level."""
     levels: tuple[Level, ...]
     """Native first; empty where the file isn't of the plain kind that `read_header` knows."""
-    size: int
-    """Of the file, in bytes."""
+    state: State
+    """Of the file that it is the header of."""
     number: int = field(default_factory=count().__next__)
     """Another one each time that a header is read."""
     read_at: float = field(default_factory=time.monotonic)
@@ -119,29 +119,33 @@ def read_header(file: Parts) -> Header:
     ------
     AssetError
         where the file can't be had, or is no TIFF
+    Replaced
+        where it becomes another one meanwhile
     Refusal
         where its header can't be meant
     """
 
-    def first(body: memoryview, size: int) -> tuple[bytes, int]:
+    def first(body: memoryview, state: State) -> tuple[bytes, State]:
         if bytes(body[:4]) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             raise Stumble(NOT_A_RASTER)
-        return bytes(body), size
+        return bytes(body), state
 
-    start, size = file.read(0, FIRST_BYTES, first)
-    sparse = _Sparse(file, start, size)
-    refusal = None
+    start, state = file.read(0, FIRST_BYTES, first)
+    sparse = _Sparse(file, start, state)
+    refusal = Refusal("its header is broken.")
     try:
         with tifffile.TiffFile(cast(IO[bytes], sparse), _multifile=False) as tiff:
-            return _understand(tiff, size)
+            found = _understand(tiff, state)
+        if sparse.fault is None:  # else tifffile made do with what it had
+            return found
     except _BROKEN:
-        refusal = Refusal("its header is broken.")
-    except Refusal as found:
-        refusal = found
+        pass
+    except Refusal as said:
+        refusal = said
     raise sparse.fault or refusal
 
 
-def _understand(tiff: tifffile.TiffFile, size: int) -> Header:
+def _understand(tiff: tifffile.TiffFile, state: State) -> Header:
     pages: list[Any] = []
     for page in tiff.pages:
         if len(pages) == _LEVELS:
@@ -155,7 +159,7 @@ def _understand(tiff: tifffile.TiffFile, size: int) -> Header:
     shown = [page for n, page in enumerate(pages) if (page.subfiletype == 0 if n == 0 else page.subfiletype == 1)]
     levels = tuple(level for page in shown if (level := _level(page)) is not None)
     plain = ordinary and shown[:1] == pages[:1] and len(levels) == len(shown)
-    return Header(shape, levels if plain else (), size)
+    return Header(shape, levels if plain else (), state)
 
 
 def _level(page: Any) -> Level | None:
@@ -219,17 +223,18 @@ class _Sparse(io.RawIOBase):
     file : Parts
     start
         Its first bytes.
-    size
-        Its length.
+    state : State
+        That in which the first bytes were.
     """
 
     _STEP = 4096
 
-    def __init__(self, file: Parts, start: bytes, size: int) -> None:
-        self.fault: AssetError | None = None
+    def __init__(self, file: Parts, start: bytes, state: State) -> None:
+        self.fault: AssetError | Replaced | None = None
         """What went wrong when a part was fetched: whatever tifffile makes of that."""
         self._file = file
-        self._size = size
+        self._state = state
+        self._size = state.size
         self._at = 0
         self._parts: list[tuple[int, bytes]] = [(0, start)]
         self._fetched = 0
@@ -272,8 +277,8 @@ class _Sparse(io.RawIOBase):
         if self._fetched > _HEADER_BYTES:
             raise Refusal("its header is longer than any header needs.")
         try:
-            part = self._file.read(start, stop, lambda body, _: bytes(body))
-        except AssetError as fault:
+            part = self._file.read(start, stop, lambda body, _: bytes(body), self._state)
+        except (AssetError, Replaced) as fault:
             self.fault = fault
             raise
         self._parts.append((start, part))
