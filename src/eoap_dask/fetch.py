@@ -85,7 +85,8 @@ class Asking:
     @property
     def is_encrypted(self) -> bool:
         """Whether everything has to be asked over https."""
-        return origin(self.named)[0] == "https" if origin(self.named) else False
+        place = origin(self.named)
+        return place is not None and place[0] == "https"
 
     def may_know_password(self, url: str) -> bool:
         """Tell whether a password of ~/.netrc may be sent to a URL, if it holds one for its host.
