@@ -2,6 +2,8 @@
 
 import json
 import random
+import threading
+import time
 from datetime import UTC, date, datetime, timedelta
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -456,6 +458,32 @@ class TestCatalogs:
         monkeypatch.setattr(static_catalog, "_MOST_DOCUMENTS", 9)
         monkeypatch.setattr(static_catalog, "_MOST_BYTES", 1)
         assert "holds more than 0 MiB" in refused(SearchError, source)
+        monkeypatch.setattr(static_catalog, "_MOST_BYTES", 1 << 30)
+        monkeypatch.setattr(static_catalog, "_DOCUMENT_BYTES", 100)
+        assert "is larger than" in refused(SearchError, source)
+
+    def test_behind_a_slow_document_no_others_pile_up(self, tmp_path, monkeypatch):
+        items = {f"i{n}": make_item(f"i{n}", WHEN, 10, 40) for n in range(40)}
+        write(tmp_path, catalog=document("Catalog", *(("item", f"{name}.json") for name in items)), **items)
+        go_on, begun = threading.Event(), []
+        read = static_catalog.Walk._read
+
+        def slow(walk, address, how, session):
+            begun.append(address)
+            if address.endswith("/i0.json"):
+                go_on.wait(60)
+            return read(walk, address, how, session)
+
+        monkeypatch.setattr(static_catalog.Walk, "_read", slow)
+        finding = threading.Thread(target=find_items, args=(tmp_path / "catalog.json", Query()))
+        finding.start()
+        while len(begun) < static_catalog._AT_ONCE:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert len(begun) == static_catalog._AT_ONCE
+        go_on.set()
+        finding.join(60)
+        assert len(begun) == 40
 
     def test_depth(self, place, tmp_path):
         chain = {f"c{n}": document("Catalog", ("child", f"c{n + 1}.json")) for n in range(40)}

@@ -1,9 +1,11 @@
 import io
 import json
 import threading
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
@@ -411,6 +413,33 @@ def test_a_link_to_what_is_no_url(api):
     page = {"type": "FeatureCollection", "features": [item("x")], "links": [{"rel": "next", "href": "http://[::1"}]}
     api.always["/search"] = (200, json.dumps(page).encode())
     assert "links that can't be followed" in refused(api)
+
+
+def test_an_answer_that_drips_ends_in_time(monkeypatch):
+    monkeypatch.setattr(fetch_module, "_WHOLE_ANSWER", 0.1)
+    over = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "60000")
+            self.end_headers()
+            with suppress(OSError):
+                while not over.wait(0.05):
+                    self.wfile.write(b" ")
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            asking = fetch_module.Asking(frozenset({"127.0.0.1"}), 5.0)
+            with pytest.raises(SearchError, match=r"its answer didn't end within 0\.5 s"):
+                asking.get(f"http://127.0.0.1:{server.server_port}/")
+        finally:
+            over.set()
+            server.shutdown()
 
 
 def test_an_answer_without_end(api, monkeypatch):

@@ -6,14 +6,16 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from loguru import logger
 
+from eoap_dask.deadline import within
 from eoap_dask.errors import SearchError, UsageError
 from eoap_dask.signing import origin
 from eoap_dask.trust import check_href, joined, redact
@@ -23,6 +25,8 @@ _BACKOFF_S = 0.5
 _LONGEST_PAUSE_S = 20.0
 _LONGEST_WAIT_S = 60.0  # that a Retry-After may ask for
 _CONNECT_S = 10.0
+# A timeout is for each part of an answer; all of it may take so many times as long.
+_WHOLE_ANSWER = 10
 # A misspelt host shouldn't take as long to be told as a server that is down for a moment.
 _RETRIES_UNKNOWN_HOST = 2
 _REDIRECTS = 5
@@ -85,8 +89,8 @@ class Asking:
     @property
     def is_encrypted(self) -> bool:
         """Whether everything has to be asked over https."""
-        place = origin(self.named)
-        return place is not None and place[0] == "https"
+        found = origin(self.named)
+        return found is not None and found[0] == "https"
 
     def may_know_password(self, url: str) -> bool:
         """Tell whether a password of ~/.netrc may be sent to a URL, if it holds one for its host.
@@ -103,6 +107,11 @@ class Asking:
         """
         found = origin(url)
         return found is not None and (found[0] == "https" or found == origin(self.named))
+
+    most_bytes: int | None = None
+    """Longest answer; None is half a GiB."""
+    came: Callable[[int], None] | None = None
+    """Told how many bytes came, as they come; may raise to end it. Called in several threads."""
 
     def get(self, url: str, session: Any = None) -> bytes:
         """Return what a URL answers.
@@ -329,14 +338,16 @@ def _send(
         body = {"json": parameters} if verb in ("POST", "PUT", "PATCH") else {"params": parameters or {}}
         # requests would look into ~/.netrc by the host alone
         auth = None if how.may_know_password(href) else _unchanged
-        timeout = (min(_CONNECT_S, how.timeout_s), how.timeout_s)
         try:
             prepared = session.prepare_request(requests.Request(verb, href, headers=headers, auth=auth, **body))
             settings = session.merge_environment_settings(prepared.url, {}, True, None, None)
             settings["stream"] = True
-            with session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response:
-                target = response.headers.get("Location") if response.is_redirect else None
-                content = b"" if target else _read(response, href, how)
+            exchange = partial(_exchange, session, prepared, href, how, settings)
+            response, target, content = within(_WHOLE_ANSWER * how.timeout_s, exchange)
+        except TimeoutError:
+            why = f"can't be reached: its answer didn't end within {_WHOLE_ANSWER * how.timeout_s:g} s"
+            hint = f"Try again later, or {how.wording.other}."
+            raise _TransientError(how.refused(href, why, hint), retries=1) from None
         except requests.RequestException as fault:
             raise _explained(fault, href, how) from None
         except ValueError:  # requests looks at where a redirect leads, whether it is to be followed or not
@@ -352,14 +363,27 @@ def _unchanged(request: Any) -> Any:
     return request
 
 
+def _exchange(
+    session: Any, prepared: Any, href: str, how: Asking, settings: dict[str, Any]
+) -> tuple[Any, str | None, bytes]:
+    """Return an answer, where it redirects to, and its body."""
+    timeout = (min(_CONNECT_S, how.timeout_s), how.timeout_s)
+    with session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response:
+        target = response.headers.get("Location") if response.is_redirect else None
+        return response, target, b"" if target else _read(response, href, how)
+
+
 def _read(response: Any, href: str, how: Asking) -> bytes:
     chunks, size = [], 0
+    most = _ANSWER_BYTES if how.most_bytes is None else how.most_bytes
     for chunk in response.iter_content(1 << 16):
         chunks.append(chunk)
         size += len(chunk)
-        if size > _ANSWER_BYTES:
+        if how.came is not None:
+            how.came(len(chunk))
+        if size > most:
             raise SearchError(
-                f"The answer of {redact(href)} is larger than {_ANSWER_BYTES // 1024**2} MiB.",
+                f"The answer of {redact(href)} is larger than {most / 1024**2:.3g} MiB.",
                 "A page of items is a few MB.",
                 f"{how.wording.check}.",
             )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -21,7 +24,6 @@ _MOST_BYTES = 2 * 1024**3
 _DOCUMENT_BYTES = 64 * 1024**2
 _MOST_LEVELS = 32
 _AT_ONCE = 8
-_BATCH = 64
 _HINT = "Try an item collection, ndjson or stac-geoparquet of its items, or its API."
 
 
@@ -41,6 +43,7 @@ class Walk:
     """Ids of the collections that were met."""
     _documents: int = 0
     _bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def items(self, root: str, document: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
         """Yield the items, each with the address that it was read from.
@@ -101,31 +104,48 @@ class Walk:
         """Yield what the addresses hold, in their order; from the network several at once."""
         import requests
 
+        how = replace(self.how, most_bytes=_DOCUMENT_BYTES, came=lambda size: self._count(root, size))
+        waiting: deque[tuple[str, Future[bytes]]] = deque()
+        left = iter(addresses)
         with requests.Session() as session, ThreadPoolExecutor(_AT_ONCE, "eoap-catalog") as pool:
-            for first in range(0, len(addresses), _BATCH):
-                batch = addresses[first : first + _BATCH]
-                contents = pool.map(lambda address: self._read(address, session), batch)
-                for address, content in zip(batch, contents, strict=True):
+            try:
+                while True:
+                    # never more documents than are being read: behind a slow one they would pile up
+                    for address in islice(left, _AT_ONCE - len(waiting)):
+                        waiting.append((address, pool.submit(self._read, address, how, session)))
+                    if not waiting:
+                        return
+                    address, reading = waiting.popleft()
+                    content = reading.result()
                     self._documents += 1
-                    self._bytes += len(content)
                     if self._documents > _MOST_DOCUMENTS:
                         raise self.how.refused(root, f"holds more than {_MOST_DOCUMENTS} documents", _HINT)
-                    if self._bytes > _MOST_BYTES:
-                        raise self.how.refused(root, f"holds more than {_MOST_BYTES // 1024**2} MiB", _HINT)
                     yield address, parse_json(content, address, self.how)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, address: str, session: Any) -> bytes:
+    def _count(self, root: str, size: int) -> None:
+        """Count bytes as they come."""
+        with self._lock:
+            self._bytes += size
+        if self._bytes > _MOST_BYTES:
+            raise self.how.refused(root, f"holds more than {_MOST_BYTES // 1024**2} MiB", _HINT)
+
+    def _read(self, address: str, how: Asking, session: Any) -> bytes:
         if _is_url(address):
-            return self.how.get(address, session)
+            return how.get(address, session)
         path = Path(address)
         try:
             if not path.is_file():  # also no pipe or device, which may never end
                 raise self.how.refused(address, "isn't there, though a catalog leads to it", _HINT)
             if path.stat().st_size > _DOCUMENT_BYTES:
                 raise self.how.refused(address, f"is larger than {_DOCUMENT_BYTES // 1024**2} MiB", _HINT)
-            return path.read_bytes()
+            content = path.read_bytes()
         except OSError as fault:
             raise self.how.refused(address, f"can't be read: {fault.strerror}", "Check its permissions.") from None
+        if how.came is not None:
+            how.came(len(content))
+        return content
 
     def _resolved(self, base: str, href: str) -> str:
         """Return where a link leads, if that is a place to go to."""
