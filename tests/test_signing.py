@@ -1,7 +1,8 @@
 import json
 import pickle
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -30,6 +31,33 @@ def quick(monkeypatch):
     monkeypatch.setattr(signing, "_TIMEOUT_S", 5.0)
     signing._TOKENS.clear()
     signing._FETCHED.clear()
+
+
+@contextmanager
+def dripping():
+    """A server that sends a byte of its answer every now and then, without end."""
+    server = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def drip():
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=send, args=(connection,), daemon=True).start()
+
+    def send(connection):
+        with suppress(OSError), connection:
+            connection.recv(9999)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
+            while not over.wait(0.05):
+                connection.sendall(b" ")
+
+    threading.Thread(target=drip, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        over.set()
+        server.close()
 
 
 @contextmanager
@@ -166,6 +194,31 @@ def test_faults_tell_the_endpoint_and_no_secret(answer, says):
         assert SECRET not in str(caught.value)
         assert SECRET not in repr(caught.value)
         assert caught.value.exit_code == 4
+
+
+def test_an_answer_that_drips_ends_in_time_for_all_who_wait(monkeypatch):
+    monkeypatch.setattr(signing, "_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(signing, "_ATTEMPTS", 2)
+    faults = []
+
+    def sign(url):
+        try:
+            TokenSigner(f"{url}/token").sign(f"{url}/a.tif")
+        except SigningError as fault:
+            faults.append(str(fault))
+
+    with dripping() as slow, serving((200, token(3600))) as well:
+        waiting = [threading.Thread(target=sign, args=(slow,)) for _ in range(8)]
+        for one in waiting:
+            one.start()
+        # another endpoint isn't waited for
+        assert "sig=" in TokenSigner(f"{well.url}/token").sign(f"{well.url}/a.tif")
+        assert not faults
+        for one in waiting:
+            one.join(60)
+        assert not any(one.is_alive() for one in waiting)
+    assert len(faults) == 8
+    assert all("didn't answer within 0.5 s, 2 times" in one for one in faults)
 
 
 def test_an_endpoint_that_is_gone():

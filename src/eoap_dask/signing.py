@@ -8,11 +8,13 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from eoap_dask.deadline import within
 from eoap_dask.errors import HrefError, SigningError, UsageError
 from eoap_dask.trust import check_href, host_is_private, joined, private_hosts_of, redact, show_href
 
@@ -36,6 +38,7 @@ _PRESIGNED_KEYS = frozenset({"signature", "expires", "awsaccesskeyid", "googleac
 _RENEW_BEFORE_S = 60.0
 _ATTEMPTS = 4
 _TIMEOUT_S = 20.0
+_ALL_ATTEMPTS_S = 60.0
 _BACKOFF_S = 0.5
 _ANSWER_BYTES = 64 * 1024
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -123,13 +126,14 @@ class PlanetaryComputerSigner:
         with _LOCK:
             sas = _planetary_computer_sas()
             settings = sas.Settings.get()
-            endpoint = f"{settings.sas_url}/{host.split('.')[0]}/{container}"
+        endpoint = f"{settings.sas_url}/{host.split('.')[0]}/{container}"
+        with _alone(endpoint):
             cached = sas.TOKEN_CACHE.get(endpoint)
             stale = fresh and _FETCHED.get(endpoint, -1.0) < asked
             if cached is None or stale or cached.ttl() < _RENEW_BEFORE_S:
                 key = settings.subscription_key
                 headers = {"Ocp-Apim-Subscription-Key": key} if key else {}
-                answer = _fetch_json(endpoint, headers)
+                answer = _fetch_json(endpoint, headers, asked)
                 try:
                     sas.TOKEN_CACHE[endpoint] = sas.SASToken(**answer)
                 except (TypeError, ValueError):
@@ -171,11 +175,11 @@ class TokenSigner:
             return href
         href = unsigned(href)
         asked = time.monotonic()
-        with _LOCK:
+        with _alone(self.endpoint):
             token, expires = _TOKENS.get(self.endpoint, ("", 0.0))
             stale = fresh and _FETCHED.get(self.endpoint, -1.0) < asked
             if not token or stale or expires - time.time() < _RENEW_BEFORE_S:
-                token, expires = _parse_token(_fetch_json(self.endpoint, {}), self.endpoint)
+                token, expires = _parse_token(_fetch_json(self.endpoint, {}, asked), self.endpoint)
                 _TOKENS[self.endpoint] = (token, expires)
                 _FETCHED[self.endpoint] = time.monotonic()
         return f"{href}{'&' if '?' in href else '?'}{token}"
@@ -221,11 +225,26 @@ def _planetary_computer_sas() -> Any:
     return sas
 
 
-# Per process, not per signer: a signer is unpickled anew for every task. One lock: while one thread fetches a
-# token, the others would only fetch the same.
+# Per process, not per signer: a signer is unpickled anew for every task. One lock per endpoint: while one thread
+# fetches a token, the others would only fetch the same.
 _LOCK = threading.Lock()
+_ENDPOINTS: dict[str, threading.Lock] = {}
+_FAULTS: dict[str, tuple[float, SigningError]] = {}
 _TOKENS: dict[str, tuple[str, float]] = {}
 _FETCHED: dict[str, float] = {}
+
+
+@contextmanager
+def _alone(endpoint: str) -> Iterator[None]:
+    """Be the one thread that deals with an endpoint."""
+    with _LOCK:
+        lock = _ENDPOINTS.setdefault(endpoint, threading.Lock())
+    if not lock.acquire(timeout=_ALL_ATTEMPTS_S + 2 * _TIMEOUT_S):
+        raise _failed(endpoint, "another request to it doesn't end")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def signer_from(spec: Mapping[str, Any]) -> Signer:
@@ -458,20 +477,35 @@ class _TransientError(Exception):
         self.why = why
 
 
-def _fetch_json(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the JSON object behind a URL, tried a few times. No fault carries more than the bare URL."""
+def _fetch_json(url: str, headers: Mapping[str, str], asked: float) -> dict[str, Any]:
+    """Return the JSON object behind a URL, tried a few times. No fault carries more than the bare URL.
+
+    Of those who asked (at a time of `time.monotonic`) before it failed for one of them, none tries again.
+    """
+    failed = _FAULTS.get(url)
+    if failed is not None and failed[0] >= asked:
+        raise SigningError(failed[1].what, failed[1].expected, failed[1].hint)
+    try:
+        return _fetch_often(url, headers)
+    except SigningError as fault:
+        _FAULTS[url] = (time.monotonic(), fault)
+        raise
+
+
+def _fetch_often(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
     import tenacity
 
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_TransientError),
-        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        stop=tenacity.stop_any(tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(_ALL_ATTEMPTS_S)),
         wait=tenacity.wait_random_exponential(multiplier=_BACKOFF_S, max=20),
         reraise=True,
     )
     try:
         answer = attempts(_fetch_once, url, headers)
     except _TransientError as fault:
-        raise _failed(url, f"{fault.why}, {_ATTEMPTS} times") from None
+        times = attempts.statistics["attempt_number"]
+        raise _failed(url, f"{fault.why}, {times} times" if times > 1 else fault.why) from None
     if not isinstance(answer, dict):
         raise _unusable(url)
     return answer
@@ -484,13 +518,17 @@ def _fetch_once(url: str, headers: Mapping[str, str]) -> object:
     # requests would send a password of ~/.netrc to any host over http; only one's own network may see it
     may_know = parts.scheme == "https" or host_is_private(parts.hostname or "")
     auth = None if may_know else (lambda request: request)
-    try:
+
+    def ask() -> tuple[int, bytes]:
         with requests.get(
             url, headers=dict(headers), auth=auth, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
         ) as response:
-            status = response.status_code
-            body = b"".join(_bounded(response.iter_content(8192)))
-    except requests.Timeout:
+            return response.status_code, b"".join(_bounded(response.iter_content(8192)))
+
+    try:
+        # the timeout of requests is for each byte; all workers' threads may be waiting here
+        status, body = within(_TIMEOUT_S, ask)
+    except (requests.Timeout, TimeoutError):
         raise _TransientError(f"it didn't answer within {_TIMEOUT_S:g} s") from None
     except requests.RequestException as fault:
         # the text of a fault of requests may hold the URL with its query
