@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import dask
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio.transform import from_origin
 
 from eoap_dask import ItemSet
 from eoap_dask.demo import Archive, ServerProcess, make_archive
-from eoap_dask.errors import GridError, UsageError
-from eoap_dask.foreign import LOADERS
+from eoap_dask.errors import AssetError, GridError, UsageError
+from eoap_dask.foreign import LOADERS, foreign_planes
 from eoap_dask.lazy import composite, load, mask_clouds, search
+from eoap_dask.readers.choose import make_reader
+from eoap_dask.scenes import Pass, Scene, Source
+from eoap_dask.stack import Stack
 
 BANDS = ("nir", "red")
 
@@ -122,5 +132,56 @@ def test_an_asset_that_is_missing_fails(archive: Archive, loader: str) -> None:
     with ServerProcess(archive, faults={"B04.tif": "404"}) as server, dask.config.set(scheduler="threads"):
         found = search(box, "2020-10-01", "2020-10-31", stac=server.url, collection=archive.collection)
         cube = load(found, BANDS, aoi=box, resolution=40, loader=loader)
-        with pytest.raises(Exception, match=r"404|B04"):  # of their own kinds
+        with pytest.raises(AssetError, match=r"B04.* can't be read: the server answered 404"):
             cube.compute()
+
+
+class Signs:
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        return f"{href}?sig=SECRET&se=1"
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("path", ["virtual.tif", "none.tif"])
+def test_no_local_file_is_read_and_no_signature_shown(
+    loader: str, path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = from_origin(500_000, 5_000_000, 10, 10)
+    form = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint16"}
+    with rasterio.open(tmp_path / "private.tif", "w", crs="EPSG:32631", transform=place, **form) as file:
+        file.write(np.full((64, 64), 4242, np.uint16), 1)
+    vrt = (
+        '<VRTDataset rasterXSize="64" rasterYSize="64"><SRS>EPSG:32631</SRS>'
+        "<GeoTransform>500000,10,0,5000000,0,-10</GeoTransform>"
+        '<VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">{tmp_path / "private.tif"}</SourceFilename>'
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+
+    class Serve(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = vrt.encode() if "virtual" in self.path else b""
+            self.send_response(200 if body else 403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else body)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Serve) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        href = f"http://127.0.0.1:{server.server_port}/{path}"
+        source = Source("B04", href, "EPSG:32631", tuple(place)[:6], (64, 64), 0, 0)
+        when = datetime(2020, 1, 1, tzinfo=UTC)
+        scene = Scene("s", "", when, "p", "", (0, 0), (source,), None, ())
+        geobox = GeoBox((64, 64), place, "EPSG:32631")
+        stack = Stack(geobox, (Pass("p", when, (scene,)),), 1, None, None, make_reader("auto", Signs()))
+        planes = foreign_planes(loader, stack, Signs(), {}, 1024)
+        with pytest.raises(AssetError, match=path) as caught:
+            planes.compute(scheduler="sync")
+        server.shutdown()
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+    assert "SECRET" not in caplog.text

@@ -7,7 +7,7 @@ exact. What numbers mean, which scene of a pass wins and what lies outside the a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -18,6 +18,7 @@ from eoap_dask.errors import GridError, UsageError
 from eoap_dask.grid import Window, grid_bounds, project_bounds, rasterize_window
 from eoap_dask.kernels.mask import dropped_nearest
 from eoap_dask.kernels.pixels import fill_layer, to_stored
+from eoap_dask.scenes import source_bounds
 
 if TYPE_CHECKING:
     from eoap_dask.scenes import Scene, Source
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 LOADERS = ("stackstac", "odc-stac")
 
 _MASK = "mask"
+_WORLD = (-180.0, -90.0, 180.0, 90.0)
 _ENVIRONMENT = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "0.5"}
 
 
@@ -142,7 +144,7 @@ def _item(number: int, scene: Scene, signer: Signer, names: Sequence[str]) -> di
         "stac_extensions": ["https://stac-extensions.github.io/projection/v1.1.0/schema.json"],
         "id": f"{number:06d}",
         "geometry": None,
-        "bbox": list(_outline(first)),
+        "bbox": list(project_bounds(source_bounds(first), first.crs, "EPSG:4326") or _WORLD),
         "links": [],
         "collection": "scenes",
         "properties": {"datetime": scene.datetime.isoformat().replace("+00:00", "Z"), **_projection(first)},
@@ -167,19 +169,13 @@ def _place(source: Source) -> dict[str, Any]:
     return {**_projection(source), "proj:shape": list(source.shape), "proj:transform": [*source.transform, 0, 0, 1]}
 
 
-def _outline(source: Source) -> Iterator[float]:
-    a, b, c, d, e, f = source.transform
-    height, width = source.shape
-    xs, ys = (c, c + a * width + b * height), (f, f + d * width + e * height)
-    bounds = project_bounds((min(xs), min(ys), max(xs), max(ys)), source.crs, "EPSG:4326")
-    return iter(bounds or (-180.0, -90.0, 180.0, 90.0))
-
-
 def _with_stackstac(
     stack: Stack, items: list[dict[str, Any]], names: Sequence[str], sides: Mapping[str, int]
 ) -> da.Array:
     import stackstac
     from stackstac.rio_reader import DEFAULT_GDAL_ENV
+
+    from eoap_dask.readers.by_stackstac import GuardedReader
 
     a, _, _, _, e, _ = tuple(stack.geobox.transform)[:6]
     if not stack.crs.startswith("EPSG:") or e > 0 or a < 0:
@@ -205,6 +201,7 @@ def _with_stackstac(
             properties=False,
             band_coords=False,
             gdal_env=DEFAULT_GDAL_ENV.updated(always=_ENVIRONMENT),
+            reader=GuardedReader,
             errors_as_nodata=(),  # an asset that is missing fails
         )
     pixels: da.Array = array.data.transpose(1, 0, 2, 3)
@@ -222,6 +219,8 @@ def _with_odc_stac(
         ) from None
     import pystac
 
+    from eoap_dask.readers.by_odc import GuardedDriver
+
     cube = odc.stac.load(
         [pystac.Item.from_dict(item) for item in items],
         bands=list(names),
@@ -232,6 +231,7 @@ def _with_odc_stac(
         resampling="nearest",
         preserve_original_order=True,
         fail_on_error=True,
+        driver=GuardedDriver(),
         stac_cfg={"*": {"assets": {"*": {"data_type": "uint16", "nodata": 0}}}},
     )
     pixels: da.Array = da.stack([cube[name].data for name in names])

@@ -153,7 +153,7 @@ def load(
     loader
         What reads: our own readers, or `stackstac` or `odc-stac` for comparison, which place pixels to within an eighth
         of one and not exactly. With these the class nearest to a pixel's centre decides on clouds at any resolution,
-        signatures are made now and last for about an hour, and files may be of any format that GDAL knows.
+        signatures are made now and last for about an hour, and files must be GeoTIFF or JPEG 2000.
 
     Returns
     -------

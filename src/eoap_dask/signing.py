@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from eoap_dask.deadline import within
 from eoap_dask.errors import HrefError, SigningError, UsageError
-from eoap_dask.trust import check_href, host_is_private, joined, private_hosts_of, redact, show_href
+from eoap_dask.trust import SAS_KEYS, check_href, host_is_private, joined, private_hosts_of, redact, show_href
 
 PLANETARY_COMPUTER_HOST = "planetarycomputer.microsoft.com"
 TOKEN_REL = "eoap:token"  # noqa: S105  a link relation, no secret
@@ -25,12 +25,6 @@ TOKEN_REL = "eoap:token"  # noqa: S105  a link relation, no secret
 _BLOB_DOMAIN = ".blob.core.windows.net"
 # public assets that planetary_computer leaves unsigned too
 _PUBLIC_ACCOUNT = "ai4edatasetspublicassets.blob.core.windows.net"
-# parameters of an Azure shared-access signature,
-# https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
-_SAS_KEYS = frozenset(
-    {"sig", "st", "se", "sp", "sv", "sr", "spr", "sip", "ss", "srt", "si", "sdd", "ses", "scid"}
-    | {"skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid"}
-)
 # presigned URLs of Amazon S3, CloudFront and Google Cloud Storage
 _SIGNATURES = frozenset({"x-amz-signature", "x-goog-signature", "signature"})
 _PRESIGNED = ("x-amz-", "x-goog-")
@@ -410,7 +404,7 @@ def unsigned(href: str) -> str:
     pairs = [(pair, pair.partition("=")[0].lower()) for pair in parts.query.split("&")]
     names = {name for _, name in pairs}
     if "sig" in names:
-        kept = [pair for pair, name in pairs if name not in _SAS_KEYS]
+        kept = [pair for pair, name in pairs if name not in SAS_KEYS]
     elif names & _SIGNATURES:
         kept = [pair for pair, name in pairs if name not in _PRESIGNED_KEYS and not name.startswith(_PRESIGNED)]
     else:

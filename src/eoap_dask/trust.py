@@ -30,11 +30,14 @@ _HIDDEN_KEY = (
 _ONE = re.compile(rf"(?:(?<![\w.\-])|(?<=3F)|(?<=26))(?P<key>{_HIDDEN_KEY})(?:=|%(?:25)*3D)[^\s&\"'<>`]+", re.I)
 _JSON = re.compile(rf"(?P<key>[\"'](?:{_HIDDEN_KEY})[\"']\s*:\s*)(?P<quote>[\"'])[^\"']*(?P=quote)", re.I)
 _HEADER = re.compile(r"\b(?P<kind>Bearer|Basic|SharedKey)\s+[\w.\-+/=:~]{8,}")
-# the parts of an Azure shared-access signature, any of which may stand first
-_SAS_KEYS = frozenset(
-    {"sig", "st", "se", "sp", "sv", "sr", "spr", "sip", "ss", "srt", "si", "sdd", "scid"}
+SAS_KEYS = frozenset(
+    {"sig", "st", "se", "sp", "sv", "sr", "spr", "sip", "ss", "srt", "si", "sdd", "ses", "scid"}
     | {"skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid"}
 )
+"""Parameters of an Azure shared-access signature, any of which may stand first.
+
+https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
+"""
 _HIDDEN = "[redacted]"
 
 
@@ -97,7 +100,7 @@ def _bare(url: str) -> str:
 
 def _hide_chain(match: re.Match[str]) -> str:
     keys = {part.removeprefix("amp;").split("=")[0].lower() for part in match.group().split("&")}
-    hides = keys & _SAS_KEYS or any(re.fullmatch(_HIDDEN_KEY, key, re.I) for key in keys)
+    hides = keys & SAS_KEYS or any(re.fullmatch(_HIDDEN_KEY, key, re.I) for key in keys)
     return _HIDDEN if hides else match.group()
 
 

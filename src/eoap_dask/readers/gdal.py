@@ -122,7 +122,7 @@ class GdalRaster:
         if level not in self._open:
             href = self.reader.signer.sign(self.source.href, fresh=self._tried > 0)
             options = {"overview_level": level - 1} if level else {}
-            dataset = rasterio.open(href, driver=_driver(self.source.href), **options)
+            dataset = rasterio.open(href, driver=driver_of(self.source.href), **options)
             self._open[level] = dataset
             if level == 0:
                 self._check(dataset)
@@ -143,7 +143,7 @@ class GdalRaster:
 
     def _fault(self, exc: Exception, attempts: int) -> AssetError:
         reason = exc.what if isinstance(exc, SigningError) else redact(" ".join(str(exc.__cause__ or exc).split()))
-        return unreadable(self.source, self.item_id, _plain(reason), attempts)
+        return unreadable(self.source, self.item_id, plain_reason(reason), attempts)
 
     def _forget(self) -> None:
         for dataset in self._open.values():
@@ -151,12 +151,12 @@ class GdalRaster:
         self._open.clear()
 
 
-def _driver(href: str) -> str:
+def driver_of(href: str) -> str:
     """Name the one format a file may have: a VRT, or any other that refers to further files, could read local ones."""
     return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith((".jp2", ".j2k")) else "GTiff"
 
 
-def _plain(reason: str) -> str:
+def plain_reason(reason: str) -> str:
     """Say in a user's words what GDAL says in its own."""
     status = re.search(r"(?:HTTP response code|response_code=|HTTP error code\s*:?)\D{0,3}(\d{3})", reason)
     if status:
