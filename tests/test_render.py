@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import tracemalloc
 from collections import Counter
@@ -519,6 +520,82 @@ def test_memory_stays_within_what_is_counted(crs: str, resolution: float, points
     assert count.max() == passes
     # a chunk's own arrays (see `resample._CHUNK` and `stack._POINTS`) don't grow with the strip
     assert peak < counted + outputs + (48 << 20)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:32631"])
+@pytest.mark.parametrize("resolution", [10, 90, 250])
+@pytest.mark.parametrize("piece", [600, 6000])
+def test_pieces_make_the_whole(monkeypatch: pytest.MonkeyPatch, crs: str, resolution: float, piece: int) -> None:
+    rng = np.random.default_rng(piece)
+    scenes = [
+        scene(n, 2, key=f"p{n // 2}", at=(LEFT + 3 * n, TOP - 5 * n), side=200, nodata=7 * (n % 2)) for n in range(4)
+    ]
+    files = {s.href: [rng.integers(0, 9, s.shape).astype(np.uint16)] for one in scenes for s in one.bands}
+    noise = rng.integers(3, 10, (100, 100)).astype(np.uint8)
+    noise[:, np.arange(100) % 50 < 30] = CLEAR
+    files |= {one.mask.href: [noise] for one in scenes if one.mask is not None}
+    x, y = Transformer.from_crs("EPSG:32632", crs, always_xy=True).transform(LEFT, TOP)
+    side = max(700 // resolution, 5)
+    geobox = box(side, side, resolution, crs, (round(x / 10) * 10 - 150, round(y / 10) * 10 + 100))
+    recipe = recipe_of(scenes, geobox, Memory(files))
+    expected = compose_window(recipe, whole(recipe))
+    assert expected[1].any()
+    seen: list[int] = []
+    real = MemoryRaster.read
+
+    def read(self: MemoryRaster, level: int, window: Window, out: Image, rest: Window | None = None) -> None:
+        seen.append(out.nbytes)
+        real(self, level, window, out, rest)
+
+    monkeypatch.setattr(MemoryRaster, "read", read)
+    monkeypatch.setattr(stack_module, "PIECE_BYTES", piece)
+    monkeypatch.setattr(stack_module, "_READ_BYTES", 0)
+    found = compose_window(recipe, whole(recipe))
+    for ours, theirs in zip(found[:2], expected[:2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert found[2] == expected[2]
+    # a single output pixel isn't cut any further
+    one = math.ceil(resolution / 10 * 1.2 + 1) ** 2 * 2
+    assert max(seen) <= max(piece, one)
+
+
+@dataclass
+class Bare(Blank):
+    """A file without overviews."""
+
+    def open(self, source: Source, item_id: str) -> Bare:
+        self.shapes = (source.shape,)
+        return self
+
+    def read(self, level: int, window: Window, out: Image, rest: Window | None = None) -> None:
+        out[...] = CLEAR
+
+
+class Bares:
+    def open(self, source: Source, item_id: str) -> Bare:
+        return Bare().open(source, item_id)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:32633"])
+@pytest.mark.parametrize("resolution", [100])
+def test_memory_does_not_depend_on_overviews(crs: str, resolution: float) -> None:
+    size = 80_000 // resolution
+    scenes = [scene(n, 1, side=10_980) for n in range(12)]
+    x, y = Transformer.from_crs("EPSG:32632", crs, always_xy=True).transform(LEFT + 5_000, TOP - 5_000)
+    geobox = box(size, size, resolution, crs, (round(x / resolution) * resolution, round(y / resolution) * resolution))
+    recipe = recipe_of(scenes, geobox, Bares())
+    counted = size * strip_bytes_per_row(1, 12, size, recipe.stack.map_points) + 6 * size**2
+    compose_window(recipe, Window(0, 16, 0, 16))
+    stack_module._buffers.clear()
+    tracemalloc.start()
+    try:
+        _, count, _ = compose_window(recipe, whole(recipe))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count[0, size // 2, size // 2] == 12
+    # one band's source pixels alone are 128 MB, and its share of what is in flight ten times that
+    assert peak < counted + stack_module.MEMORY_BYTES + (48 << 20)
 
 
 def test_a_level_covers_the_same_ground() -> None:

@@ -7,13 +7,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from eoap_dask import stack
 from eoap_dask.cluster import Size
 from eoap_dask.grid import TILE, Window, crs_name, project_bounds, window_bounds
-from eoap_dask.readers.lean import MEMORY_BYTES
+from eoap_dask.readers import lean
 from eoap_dask.render import FEWEST_ROWS, Recipe, strip_height
 from eoap_dask.resample import data_level, mask_level, pixel_size_in
 from eoap_dask.room import show_bytes
-from eoap_dask.scenes import Source
+from eoap_dask.scenes import Source, source_bounds
+from eoap_dask.stack import pixel_side
 from eoap_dask.units import Unit
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ MAX_BUDGET = 640 << 20
 """Sixteen passes of three bands over a whole block; more than that goes in strips."""
 PROCESS_BYTES = 220 << 20
 """A worker process with its libraries, before any pixels."""
-_BESIDES = PROCESS_BYTES + MEMORY_BYTES
+_BESIDES = PROCESS_BYTES + lean.MEMORY_BYTES + stack.MEMORY_BYTES
 """What a worker process takes however many threads it has: itself, and what its readers share and have in flight."""
 
 _USABLE = 0.7
@@ -285,13 +287,12 @@ def _bytes_of(source: Source, geobox: GeoBox, bounds: tuple[float, float, float,
     projected = project_bounds(bounds, crs_name(geobox), source.crs)
     if projected is None:
         return 0
-    a, _, c, _, e, f = source.transform
-    height, width = source.shape
-    across = min(projected[2], c + a * width) - max(projected[0], c)
-    down = min(projected[3], f) - max(projected[1], f + e * height)
+    left, bottom, right, top = source_bounds(source)
+    across = min(projected[2], right) - max(projected[0], left)
+    down = min(projected[3], top) - max(projected[1], bottom)
     if across <= 0 or down <= 0:
         return 0
-    side = _side(source)
+    side = pixel_side(source)
     sizes = tuple(side * 2**i for i in range(5))
     pixel = pixel_size_in(geobox, source.crs)
     level = data_level(pixel, sizes) if itemsize == 2 else mask_level(pixel, sizes)
@@ -308,15 +309,9 @@ def _output_of(recipe: Recipe) -> int:
     a, _, _, _, e, _ = (float(v) for v in tuple(stack.geobox.transform)[:6])
     inside = 1.0 if stack.clip is None else min(stack.clip.area / abs(a * e * height * width), 1.0)
     bands = stack.passes[0].scenes[0].bands
-    finer = sum(min(pixel_size_in(stack.geobox, s.crs) / _side(s), 1.0) for s in bands) / len(bands)
+    finer = sum(min(pixel_size_in(stack.geobox, s.crs) / pixel_side(s), 1.0) for s in bands) / len(bands)
     pixel_bytes = sum(spec.pixel_bytes for spec in recipe.images)
     return int(height * width * inside * finer * pixel_bytes * _OVERVIEWS * _COMPRESSED)
-
-
-def _side(source: Source) -> float:
-    """Return the side of a source's pixels in units of its CRS."""
-    a, _, _, _, e, _ = source.transform
-    return float(abs(a * e) ** 0.5)
 
 
 def _many(number: int, noun: str) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,22 @@ READ_THREADS = 8
 MASK_NEAREST_UP_TO_M = 20.0
 """Up to this output pixel size the class nearest to the pixel's centre decides, beyond it the share of classes."""
 
+
+PIECE_BYTES = 4 << 20
+"""Source pixels that a read may hold at least. One that needs more than that, and more than `_READ_BYTES` per output
+pixel, goes in pieces: a file without overviews may need a hundred pixels for one of ours."""
+
+KEPT_BYTES = 64 << 20
+"""Buffers that are kept for the next read, per process."""
+
+MEMORY_BYTES = READ_THREADS * PIECE_BYTES + KEPT_BYTES
+"""What reads take in a process beside what `strip_bytes_per_row` counts."""
+
+_READ_BYTES = 3
+"""Source bytes per output pixel that a read ahead is counted with: uint16, and the corners of a tilted window."""
+
+_MAP_SIDE = 8
+"""Maps of up to so many points each way per output pixel are kept for the other scenes of a strip."""
 
 _POINTS = 1 << 19
 """Points whose classes are looked at together; they and their flags fit the processor's cache."""
@@ -75,15 +92,18 @@ class Stack:
 
     @cached_property
     def map_points(self) -> int:
-        """Points per pixel that the index maps of scene classes hold: between two CRSs, each has its own place."""
+        """Points per pixel in the index maps of scene classes that are kept: between two CRSs, each has its place.
+
+        The next overview has enough from 8 points a side on. Where there is none, maps come in pieces, and aren't kept.
+        """
         masks = {
             (s.mask.crs, s.mask.transform[:2]): s.mask for p in self.passes for s in p.scenes if s.mask is not None
         }
         points = [0]
         for mask in masks.values():
             if self.dropped_classes is not None and mask.crs != self.crs and self.coarse(mask):
-                n = round(pixel_size_in(self.geobox, mask.crs) / _pixel_side(mask.transform))
-                points.append(min(n, 8) ** 2)  # from 8 on, the next overview has enough
+                n = round(pixel_size_in(self.geobox, mask.crs) / pixel_side(mask))
+                points.append(min(n, _MAP_SIDE) ** 2)
         return max(points)
 
     def touching(self, window: Window) -> tuple[tuple[int, tuple[Scene, ...]], ...]:
@@ -110,7 +130,8 @@ class _Job(NamedTuple):
 class _Read(NamedTuple):
     """Source pixels of one raster, and where they go."""
 
-    map: IndexMap
+    map: IndexMap | None
+    """None where they are in their places already: of a mask, whether each is no clear view."""
     pixels: npt.NDArray[np.generic]
     buffer: npt.NDArray[np.uint8] | None
     """To be given back; None where they are in their layer already."""
@@ -200,27 +221,33 @@ class StackReader:
                 placed = False
                 continue
             out = target[band]
-            if read.buffer is not None:
+            if read.map is not None and read.buffer is not None:
                 read.map.gather(read.pixels, out)
-                _give(read.buffer)
+            elif read.buffer is not None:
+                out[...] = read.pixels
+            _give(read.buffer)
             to_stored(out, source.offset, source.nodata)
         bad = None
         if scene.mask is not None and self.stack.dropped_classes is not None:
             read = next(reads)
             if read is None:  # no classes, so nothing is known to be clear
                 bad = np.ones(strip.shape, bool)
+            elif read.map is None:
+                bad = read.pixels != 0
+                _give(read.buffer)
             else:
-                bad = self._dropped(scene.mask, read, strip.shape)
-                assert read.buffer is not None  # noqa: S101 - a mask has no layer
+                bad = self._dropped(scene.mask, read.map, read.pixels, strip.shape)
                 _give(read.buffer)
         return placed, bad
 
-    def _dropped(self, mask: Source, read: _Read, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-        """Tell which pixels of a strip are no clear view."""
-        table, found = self.stack.class_table, read.map
+    def _dropped(
+        self, mask: Source, found: IndexMap, pixels: npt.NDArray[np.generic], shape: tuple[int, int]
+    ) -> npt.NDArray[np.bool_]:
+        """Tell which pixels of a window are no clear view."""
+        table = self.stack.class_table
         if not self.stack.coarse(mask):
             classes = np.empty(shape, np.uint8)
-            found.gather(read.pixels, classes)
+            found.gather(pixels, classes)
             return dropped_nearest(classes, table)
         n = found.shape[0] // shape[0]
         bad = np.ones(shape, bool)  # where there are no classes, nothing is known to be clear
@@ -231,7 +258,7 @@ class StackReader:
             part = Window(row, min(row + step, stop), left, right)
             points = Window(part.row * n, part.row_stop * n, part.col * n, part.col_stop * n)
             classes = np.empty(points.shape, np.uint8)
-            found.gather(read.pixels, classes, points)
+            found.gather(pixels, classes, points)
             bad[part.row : part.row_stop, left:right] = dropped_share(classes, table, n, mask.nodata)
         return bad
 
@@ -269,7 +296,7 @@ class StackReader:
             return None  # not even opened
         raster = self._raster(job.scene, source)
         shapes = raster.shapes
-        sizes = tuple(_pixel_side(source.transform) * source.shape[1] / width for _, width in shapes)
+        sizes = tuple(pixel_side(source) * source.shape[1] / width for _, width in shapes)
         pixel = pixel_size_in(self.stack.geobox, source.crs)
         samples = 1
         if is_mask and self.stack.coarse(source):
@@ -277,22 +304,57 @@ class StackReader:
             samples = max(1, round(pixel / sizes[level]))
         else:
             level = 0 if is_mask else data_level(pixel, sizes)
-        found = self._map(source, shapes[level], strip, samples)
-        if found is None:
+        # source bytes per output pixel, about
+        density = (1 if is_mask else 2) * max(pixel / sizes[level], 1.0) ** 2
+        counted = max(_READ_BYTES * strip.shape[0] * strip.shape[1], PIECE_BYTES)
+        pieces = self._pieces(source, shapes[level], strip, samples, density, counted)
+        first = next(pieces, None)
+        if first is None:
             return None
         with self._lock:
             self.levels["mask" if is_mask else "data"].add(round(sizes[level], 3))
         rest = self._rest(source, shapes[level])
-        if job.layer is not None and found.copies:
+        window, found = first
+        if window == strip and job.layer is not None and found.copies:
             part = found.clear_outside(job.layer)
             raster.read(level, found.source, part, rest)
             return _Read(found, part, None)
         dtype = np.dtype(np.uint8 if is_mask else np.uint16)
-        height, width = found.source.shape
-        buffer = _take(height * width * dtype.itemsize)
-        pixels = buffer[: height * width * dtype.itemsize].view(dtype).reshape(height, width)
-        raster.read(level, found.source, pixels, rest)
-        return _Read(found, pixels, buffer)
+        if window == strip:
+            pixels, buffer = _pixels(found.source.shape, dtype)
+            raster.read(level, found.source, pixels, rest)
+            return _Read(found, pixels, buffer)
+        out, whole = (job.layer, None) if job.layer is not None else _pixels(strip.shape, dtype)
+        out[...] = is_mask  # where there are no classes, nothing is known to be clear
+        for piece, found in chain((first,), pieces):
+            pixels, buffer = _pixels(found.source.shape, dtype)
+            raster.read(level, found.source, pixels, rest)
+            rows = slice(piece.row - strip.row, piece.row_stop - strip.row)
+            part = out[rows, piece.col - strip.col : piece.col_stop - strip.col]
+            if is_mask:
+                part[...] = self._dropped(source, found, pixels, piece.shape)
+            else:
+                found.gather(pixels, part)
+            _give(buffer)
+        return _Read(None, out, whole)
+
+    def _pieces(
+        self, source: Source, shape: tuple[int, int], window: Window, samples: int, density: float, most: int
+    ) -> Iterator[tuple[Window, IndexMap]]:
+        """Yield a window, or else its parts that a source covers, none of which needs more than so many bytes of it."""
+        size = window.shape[0] * window.shape[1]
+        # maps that aren't kept aren't counted either
+        needed = size * max(density, 5 * samples**2 if samples > _MAP_SIDE else 0)
+        if needed <= most or size == 1:
+            found = self._map(source, shape, window, samples)
+            if found is None:
+                return
+            # a tilted window has corners
+            if found.source.shape[0] * found.source.shape[1] * (1 if samples > 1 else 2) <= most or size == 1:
+                yield window, found
+                return
+        for half in _halves(window):
+            yield from self._pieces(source, shape, half, samples, density, min(most, PIECE_BYTES))
 
     def _rest(self, source: Source, shape: tuple[int, int]) -> Window | None:
         """Return which part of a level the whole grid may need; None where that can't be said."""
@@ -312,7 +374,9 @@ class StackReader:
 
     def _map(self, source: Source, shape: tuple[int, int], strip: Window, samples: int) -> IndexMap | None:
         transform = level_transform(source, shape)
-        key = (source.crs, transform, shape, samples)
+        if samples > _MAP_SIDE:
+            return index_map(self.stack.geobox, strip, source.crs, transform, shape, samples)
+        key = (source.crs, transform, shape, samples, strip)
         with self._lock:
             if key not in self._maps:
                 self._maps[key] = index_map(self.stack.geobox, strip, source.crs, transform, shape, samples)
@@ -328,11 +392,23 @@ def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
 
 def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0) -> int:
     """Return the bytes that one row of a strip needs: layers, a scene besides, masks, index maps, reads ahead."""
-    return width * (2 * bands * passes + 2 * bands + 3 + 16 + 5 * map_points + 2 * (READ_THREADS + 2))
+    return width * (2 * bands * passes + 2 * bands + 3 + 16 + 5 * map_points + _READ_BYTES * (READ_THREADS + 2))
 
 
-def _pixel_side(transform: Transform) -> float:
-    return float(abs(transform[0] * transform[4] - transform[1] * transform[3]) ** 0.5)
+def pixel_side(source: Source) -> float:
+    """Return the side of a source's pixels in units of its CRS."""
+    a, b, _, d, e, _ = source.transform
+    return float(abs(a * e - b * d) ** 0.5)
+
+
+def _halves(window: Window) -> tuple[Window, Window]:
+    """Return the two halves of a window, cut across its longer side."""
+    row, row_stop, col, col_stop = window.row, window.row_stop, window.col, window.col_stop
+    if window.shape[0] > window.shape[1]:
+        middle = (row + row_stop) // 2
+        return Window(row, middle, col, col_stop), Window(middle, row_stop, col, col_stop)
+    middle = (col + col_stop) // 2
+    return Window(row, row_stop, col, middle), Window(row, row_stop, middle, col_stop)
 
 
 @cache
@@ -343,7 +419,6 @@ def _pool() -> ThreadPoolExecutor:
 # Fresh memory is the most expensive part of a read (its pages are cleared on first touch): buffers are kept.
 _buffers: list[npt.NDArray[np.uint8]] = []
 _buffers_lock = threading.Lock()
-_KEEP = READ_THREADS + 8
 
 
 def _take(size: int) -> npt.NDArray[np.uint8]:
@@ -354,8 +429,17 @@ def _take(size: int) -> npt.NDArray[np.uint8]:
     return np.empty(max(size, 1), np.uint8)
 
 
-def _give(buffer: npt.NDArray[np.uint8]) -> None:
+def _give(buffer: npt.NDArray[np.uint8] | None) -> None:
+    if buffer is None:
+        return
     with _buffers_lock:
         _buffers.append(buffer)
-        if len(_buffers) > _KEEP:
+        while sum(one.size for one in _buffers) > KEPT_BYTES:
             _buffers.pop(0)
+
+
+def _pixels(shape: tuple[int, int], dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """Return an array to be filled, and the buffer that it lies in."""
+    size = shape[0] * shape[1] * dtype.itemsize
+    buffer = _take(size)
+    return buffer[:size].view(dtype).reshape(shape), buffer
