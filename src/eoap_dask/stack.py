@@ -6,6 +6,7 @@ the network and working overlap; what is in flight is bounded.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -416,9 +417,20 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
 
 
+os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 # Fresh memory is the most expensive part of a read (its pages are cleared on first touch): buffers are kept.
 _buffers: list[npt.NDArray[np.uint8]] = []
 _buffers_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _buffers_lock  # noqa: PLW0603 - who held it isn't here
+    _buffers_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _take(size: int) -> npt.NDArray[np.uint8]:

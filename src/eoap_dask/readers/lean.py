@@ -6,6 +6,7 @@ decides. Threads of one process share headers, and tiles that more than one wind
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -214,6 +215,9 @@ _TILES: Shared[Pixels] = Shared(TILES_BYTES)
 @cache
 def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_HELPERS, thread_name_prefix="fetch")
+
+
+os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 @dataclass(frozen=True, slots=True)

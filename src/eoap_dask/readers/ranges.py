@@ -7,6 +7,7 @@ anything is asked over it, whatever name it was opened by.
 
 from __future__ import annotations
 
+import netrc
 import os
 import random
 import re
@@ -14,13 +15,14 @@ import socket
 import threading
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -53,7 +55,9 @@ _SIGNED_S = 30.0
 _WORTH_READING = 16 << 10
 """What is left of an answer that isn't wanted: more than this costs more than a new connection."""
 
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
+
+_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 
 
 class Stumble(Exception):  # noqa: N818 - no fault yet
@@ -235,7 +239,7 @@ class HttpFile:
             with _answer(url, part, self.private_hosts, attempt.left_s) as answer:
                 if answer.status not in (301, 302, 303, 307, 308):
                     return use(*_body(answer, part))
-                target = urljoin(url, answer.headers.get("Location", ""))
+                target = _target(url, answer.headers.get("Location", ""))
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
                 raise Refusal("its server sends us on to an address that isn't encrypted.")
             self._check(target)
@@ -281,6 +285,15 @@ class LocalFile:
 # One request
 
 
+def _target(url: str, location: str) -> str:
+    """Return where a redirect leads."""
+    with suppress(ValueError):
+        target = urljoin(url, location)
+        urlsplit(target)
+        return target
+    raise Refusal("its server sends us on to an address that is none.")
+
+
 class _Part(NamedTuple):
     """What is asked for."""
 
@@ -298,6 +311,8 @@ def _answer(url: str, part: _Part, private_hosts: frozenset[str], left_s: float)
         "Accept-Encoding": "identity",
         "User-Agent": f"eoap-dask/{__version__}",
     }
+    if login := _login(url, private_hosts):
+        headers["Authorization"] = login
     with _WATCH.holding(time.monotonic() + left_s):
         response = _manager(private_hosts, _proxy(*urlsplit(url)[:2])).request(
             "GET",
@@ -328,7 +343,9 @@ def _body(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, St
         raise Stumble(BROKEN_PART if start else NOT_A_RASTER, 416)
     if answer.status not in (200, 206):
         asked = answer.headers.get("Retry-After", "")
-        raise Stumble(f"the server answered {answer.status}.", answer.status, float(asked) if asked.isdecimal() else 0)
+        raise Stumble(
+            f"the server answered {answer.status}.", answer.status, float(asked) if _SECONDS.fullmatch(asked) else 0
+        )
     if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
         raise Stumble("its server sends it compressed once more.")
     if answer.status == 200:
@@ -358,7 +375,7 @@ def _whole(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, S
         if body[:2] not in (b"II", b"MM"):
             raise Stumble(NOT_A_RASTER)
         length = answer.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) == len(body):
+        if length == str(len(body)):
             return memoryview(body), _state(answer, len(body), part)
     raise Refusal("its server sends whole files only (it ignores Range).")
 
@@ -391,6 +408,10 @@ class _Watch:
     """Ends transfers that outlast their time, also those of a server that sends a byte a minute."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as in a process that was forked: it has no thread of its parent's."""
         self._changed = threading.Condition()
         self._ends: dict[int, float] = {}
         self._sockets: dict[int, socket.socket] = {}
@@ -426,16 +447,12 @@ class _Watch:
                 while not self._ends:
                     self._changed.wait()
                 now = time.monotonic()
-                late = [
-                    self._sockets.pop(thread)
-                    for thread, end in self._ends.items()
-                    if end <= now and thread in self._sockets
-                ]
-            for one in late:
-                try:
-                    one.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # it ended by itself just now
+                # under the lock: what is still noted is still that thread's, and nobody else's connection
+                for thread, end in self._ends.items():
+                    if end <= now and (one := self._sockets.pop(thread, None)) is not None:
+                        with suppress(OSError):  # it ended by itself just now
+                            # not an SSL socket's own, after which its reader gets what comes as it is, encrypted
+                            socket.socket.shutdown(one, socket.SHUT_RDWR)
             time.sleep(0.5)
 
 
@@ -446,7 +463,11 @@ _WATCH = _Watch()
 def _manager(private_hosts: frozenset[str], proxy: str) -> Any:
     """Return the connections of this process to hosts that are reached in one way."""
     if proxy:  # which has addresses of its own, and resolves names itself
-        return urllib3.ProxyManager(proxy, **_pool_options())
+        parts = urlsplit(proxy)
+        headers = None
+        if parts.username is not None:
+            headers = {"Proxy-Authorization": _basic(unquote(parts.username), unquote(parts.password or ""))}
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **_pool_options())
     manager = urllib3.PoolManager(**_pool_options())
 
     class Plain(_Checked, HTTPConnection):
@@ -462,16 +483,45 @@ def _manager(private_hosts: frozenset[str], proxy: str) -> Any:
 
 
 def _pool_options() -> dict[str, Any]:
-    return {"num_pools": 32, "maxsize": CONNECTIONS, "block": True, "ca_certs": _certificates()}
+    return {"num_pools": 32, "maxsize": CONNECTIONS, "block": True, **_certificates()}
 
 
 @lru_cache(1)
-def _certificates() -> str:
-    """Return the file of the authorities that are trusted: the same choice as that of `requests`, and of curl."""
+def _certificates() -> dict[str, str]:
+    """Return where the authorities are that are trusted: the same choice as that of `requests`, and of curl."""
     import certifi
 
     named = (os.environ.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"))
-    return next((path for path in named if path), certifi.where())
+    path = next((path for path in named if path), certifi.where())
+    return {"ca_cert_dir" if Path(path).is_dir() else "ca_certs": path}
+
+
+def _login(url: str, private_hosts: frozenset[str]) -> str:
+    """Return what lets us in by the user's netrc file; never in clear, but to a host that was named with http."""
+    parts = urlsplit(url)
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    host = parts.hostname or ""
+    if parts.scheme != "https" and host not in private_hosts:
+        return ""
+    try:
+        found = _netrc(path, path.stat().st_mtime_ns).get(host)
+    except OSError:
+        return ""
+    return _basic(found[0], found[2]) if found else ""
+
+
+@lru_cache(1)
+def _netrc(path: Path, _: int) -> dict[str, tuple[str, str, str]]:
+    """Return the logins of a netrc file by host. One that is for all hosts is for none that a catalogue names."""
+    try:
+        hosts = netrc.netrc(path).hosts
+    except (netrc.NetrcParseError, UnicodeError):
+        return {}
+    return {name: (login, account, word or "") for name, (login, account, word) in hosts.items() if name != "default"}
+
+
+def _basic(name: str, word: str) -> str:
+    return f"Basic {b64encode(f'{name}:{word}'.encode()).decode()}"
 
 
 @lru_cache(256)
@@ -480,7 +530,17 @@ def _proxy(scheme: str, server: str) -> str:
     proxies = urllib.request.getproxies()
     if not proxies or urllib.request.proxy_bypass(server):
         return ""
-    return proxies.get(scheme, proxies.get("all", ""))
+    found = proxies.get(scheme, proxies.get("all", ""))
+    return found if not found or "://" in found else f"http://{found}"
+
+
+def _after_fork() -> None:
+    """Keep away from the connections of the process that this one was forked from."""
+    _WATCH.reset()
+    _manager.cache_clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Checked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Hashable
@@ -35,6 +36,11 @@ class Shared(Generic[V]):
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.reset()
+        os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Begin anew, as in a process that was forked: whoever was making something isn't here."""
         self.size = 0
         self._lock = threading.Lock()
         self._kept: dict[Hashable, Kept[V]] = {}
