@@ -426,7 +426,7 @@ _buffers_lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _buffers_lock  # noqa: PLW0603 - who held it isn't here
+    global _buffers_lock  # who held it isn't here
     _buffers_lock = threading.Lock()
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
+import warnings
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,6 +75,7 @@ class Liar(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers, self.content = answers, content
         self.asked: list[tuple[str, str]] = []
+        self.logins: list[tuple[str, str]] = []
         self.sent = 0
         self.ending = threading.Event()
 
@@ -92,6 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.asked.append((self.path, self.headers.get("Range", "")))
+        server.logins.append((self.headers.get("Authorization", ""), self.headers.get("Proxy-Authorization", "")))
         answer = server.answers[min(len(server.asked), len(server.answers)) - 1]
         first, last = (int(v) for v in self.headers["Range"].removeprefix("bytes=").split("-"))
         body = server.content[first : last + 1] if answer.body is None else answer.body
@@ -167,6 +173,7 @@ def test_a_part_that_ends_with_the_file_is_shorter() -> None:
         (Answer(headers={"Content-Range": "bytes 0-199/999"}), OTHER),
         (Answer(headers={"Content-Range": "bytes 100-150/102400"}), OTHER),
         (Answer(headers={"Content-Range": "bytes 100-299/*"}), OTHER),
+        (Answer(headers={"Content-Range": f"bytes {'1' * 5000}-{'1' * 5000}/{'1' * 5000}"}), OTHER),
         (Answer(headers={"Content-Encoding": "gzip"}), "its server sends it compressed once more."),
     ],
 )  # fmt: skip
@@ -273,6 +280,102 @@ def test_the_watch_lets_go_of_what_is_done() -> None:
     assert not ranges._WATCH._sockets
 
 
+def test_the_watch_lets_nobody_read_what_is_encrypted() -> None:
+    """An SSL socket that is shut down in its own way hands on what comes then as it is."""
+
+    class Sealed(socket.socket):
+        def shutdown(self, how: int) -> None:
+            raise AssertionError("the watch breaks the seal")
+
+    ours, theirs = socket.socketpair()
+    sealed = Sealed(fileno=ours.detach())
+    with sealed, theirs:
+        theirs.settimeout(20)
+        with ranges._WATCH.holding(time.monotonic() + 0.05):
+            ranges._WATCH.uses(sealed)
+            assert theirs.recv(1) == b""  # hung up
+        assert ranges._WATCH._thread is not None
+        assert ranges._WATCH._thread.is_alive()
+
+
+def test_a_forked_process_reads_by_itself(tmp_path: Path) -> None:
+    with liar() as server:
+        file = http_file(server.url)
+        read(file)
+        waiting, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with ranges._WATCH._changed:
+                waiting.set()
+                done.wait(60)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        waiting.wait(60)
+        lean._helpers().submit(int).result()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if not child:  # where the watch's lock is held by nobody who could let it go
+            signal.alarm(30)
+            good = read(file) == CONTENT[100:300] and lean._helpers().submit(int).result() == 0
+            os._exit(0 if good else 3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        done.set()
+        holder.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "sent"),
+    [
+        ("https://data.example/a.tif", frozenset(), True),
+        ("http://data.example/a.tif", frozenset(), False),  # in clear
+        ("http://data.example/a.tif", frozenset({"data.example"}), True),
+        ("https://other.example/a.tif", frozenset(), False),  # although there is a default
+    ],
+)
+def test_a_login_goes_where_it_belongs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, hosts: frozenset[str], sent: bool
+) -> None:
+    path = tmp_path / "netrc"
+    path.write_text("machine data.example login me password open\ndefault login you password all\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+    assert ranges._login(url, hosts) == ("Basic " + b64encode(b"me:open").decode() if sent else "")
+
+
+def test_a_login_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "netrc"
+    path.write_text("machine 127.0.0.1 login me password open\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+    with liar() as server:
+        read(http_file(server.url))
+    assert server.logins == [("Basic " + b64encode(b"me:open").decode(), "")]
+
+
+def test_a_proxy_is_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eoap_dask.trust._resolve", lambda name: ())
+    monkeypatch.setenv("no_proxy", "")
+    ranges._proxy.cache_clear()
+    with liar() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:o%40pen@"))
+        try:
+            assert read(http_file("http://far.example/a.tif", hosts=frozenset())) == CONTENT[100:300]
+        finally:
+            ranges._proxy.cache_clear()
+    assert proxy.logins == [("", "Basic " + b64encode(b"me:o@pen").decode())]
+
+
+def test_authorities_may_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    ranges._certificates.cache_clear()
+    try:
+        assert ranges._certificates() == {"ca_cert_dir": str(tmp_path)}
+    finally:
+        ranges._certificates.cache_clear()
+
+
 # ----------------------------------------------------------------------------------------------------
 # Where it leads
 
@@ -314,6 +417,12 @@ def test_a_redirect_to_where_a_catalogue_may_not_send_us_is_refused(target: str)
     assert len(server.asked) == 1
     assert "The href" in caught.value.what
     assert "secret" not in str(caught.value)
+
+
+def test_a_redirect_to_nowhere_is_refused() -> None:
+    with liar(moved("http://[::1/x")) as server, pytest.raises(AssetError, match="an address that is none"):
+        read(http_file(server.url))
+    assert len(server.asked) == 1
 
 
 def test_redirects_end() -> None:
