@@ -23,7 +23,7 @@ from eoap_dask.cog import Cog, ImageSpec
 from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError
 from eoap_dask.events import Event, Listener
 from eoap_dask.kernels.pixels import Sums
-from eoap_dask.plan import Plan, UnitPlan
+from eoap_dask.plan import Plan, UnitPlan, blocks_in_flight
 from eoap_dask.render import Rendered, render_block
 from eoap_dask.trust import redact
 from eoap_dask.units import Failure
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from eoap_dask.grid import Window
     from eoap_dask.publish import Publication
 
-IN_FLIGHT_BYTES = 512 << 20
-"""What may be on its way back at once: on a Gateway it all passes through the scheduler."""
 PATIENCE_S = 300.0
 """How long a cluster may be without workers."""
 TICK_S = 0.1
@@ -209,10 +207,7 @@ class Engine:
         return [future for future in results.next_batch(block=False) if future in self._running]
 
     def _in_flight(self) -> int:
-        recipe = self._plan.units[0].recipe
-        per_block = recipe.block**2 * sum(spec.pixel_bytes for spec in recipe.images)
-        slots = self._watch.slots or self._plan.size.slots
-        return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // per_block)))
+        return blocks_in_flight(self._plan.units[0].recipe, self._watch.slots or self._plan.size.slots)
 
     def _next_block(self) -> tuple[_Progress, int] | None:
         while True:

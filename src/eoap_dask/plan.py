@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 BLOCK = 2048
 MAX_BUDGET = 640 << 20
 """Sixteen passes of three bands over a whole block; more than that goes in strips."""
+IN_FLIGHT_BYTES = 1 << 30
+"""Pixels of the blocks that are under way at once: finished ones wait in the workers' memory, and on a Gateway all pass
+through the scheduler."""
 PROCESS_BYTES = 220 << 20
 """A worker process with its libraries, before any pixels."""
 _BESIDES = PROCESS_BYTES + lean.MEMORY_BYTES + stack.MEMORY_BYTES
@@ -252,8 +255,9 @@ class Plan:
 def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
     """Return the side of a block in pixels, and the bytes that the strips of a task may take.
 
-    Blocks are 2048 pixels, or less when slots would stay without work or a block's outputs would fill more than a
-    third of a slot. Strips get what is left of the slot after them, at most `MAX_BUDGET`.
+    Blocks are 2048 pixels, or less when slots would stay without work, a block's outputs would fill more than a third
+    of a slot, or one block for each slot would be more than `IN_FLIGHT_BYTES`. Strips get what is left of the slot
+    after them, at most `MAX_BUDGET`.
 
     Parameters
     ----------
@@ -268,10 +272,29 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
     slot = max((int(size.memory_per_worker * _USABLE) - _BESIDES) // size.threads_per_worker, 32 << 20)
     block = BLOCK
     while block > TILE and (
-        units * -(-height // block) * -(-width // block) < size.slots or recipe.image_bytes(block**2) > slot // 3
+        units * -(-height // block) * -(-width // block) < size.slots
+        or recipe.image_bytes(block**2) > slot // 3
+        or recipe.block_bytes(block) * size.slots > IN_FLIGHT_BYTES
     ):
         block //= 2
     return block, max(min(slot - recipe.image_bytes(block**2), MAX_BUDGET), 16 << 20)
+
+
+def blocks_in_flight(recipe: Recipe, slots: int) -> int:
+    """Return how many blocks may be under way at once: two for each slot, as far as `IN_FLIGHT_BYTES` allow.
+
+    One for each slot in any case, because a slot without work saves nothing: that they aren't too large is up to
+    `choose_sizes`. More than `IN_FLIGHT_BYTES` it is only where the smallest blocks are too large, the caller chose
+    them, or the cluster has grown.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of any of the units.
+    slots
+        Tasks that run at once.
+    """
+    return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // recipe.block_bytes(recipe.block))))
 
 
 def is_aligned(source: Source, geobox: GeoBox) -> bool:

@@ -59,6 +59,10 @@ class Recipe:
         """Return the bytes of the images of so many pixels while they are made: themselves, and their encoded tiles."""
         return pixels * (2 * sum(spec.pixel_bytes for spec in self.images) + 2)
 
+    def block_bytes(self, side: int) -> int:
+        """Return the bytes of the images of a whole block."""
+        return side**2 * sum(spec.pixel_bytes for spec in self.images)
+
     def pack(self) -> bytes:
         """Return the recipe as bytes: hrefs repeat themselves, so this is some tens of bytes per asset."""
         passes = tuple(
