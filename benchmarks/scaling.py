@@ -32,7 +32,7 @@ from eoap_dask.demo import ServerProcess
 from eoap_dask.engine import Engine
 from eoap_dask.events import EVENTS_FILE, ignore, read_events
 from eoap_dask.gateway.client import scheduler_client
-from eoap_dask.profiler import end_dangerous_profiler
+from eoap_dask.profiler import without_dangerous_profiler
 from eoap_dask.publish import Publication
 
 NOTHING = """
@@ -121,8 +121,7 @@ def block_ms(server: ServerProcess, sizes: Sizes, folder: Path) -> dict[str, flo
         Publication(options.output_dir, APPLICATION.name) as publication,
     ):
         cluster.wait_for_workers()
-        with scheduler_client(cluster.address) as client:
-            end_dangerous_profiler(client)
+        with scheduler_client(cluster.address) as client, without_dangerous_profiler(client):
             engine = EmptyEngine(plan.sized(size_of(client), options), client, publication, finish, ignore)
             before = time.process_time(), cluster.scheduler_cpu_s()
             outcome = engine.run()

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from benchmarks.processes import SchedulerAndWorkers
+from distributed import Client
 
-from eoap_dask import cloudless_mosaic
+from eoap_dask import cloudless_mosaic, profiler
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
 from eoap_dask.events import Event, read_events
@@ -282,3 +283,35 @@ def test_what_a_worker_raises_fails_its_unit_and_not_the_run(calm: DemoServer, t
     assert reasons[MONTHS[1]] == "A worker failed on block 0: it ran out of memory."
     assert reasons[MONTHS[2]].startswith("A worker failed on block 0: TimeoutError, too slow for https://h/x")
     assert "c2VjcmV0" not in str(reasons)
+
+
+WITHOUT_OURS = """
+import sys
+
+import distributed.versions as versions
+
+sys.modules["eoap_dask"] = None  # imports fail
+
+
+def without_ours(packages, found=versions.get_package_info):
+    return {**found(packages), "eoap-dask": None}
+
+
+versions.get_package_info = without_ours
+"""
+
+
+def test_workers_of_a_client_of_ones_own_without_our_software(
+    calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are told in the table, before anything of ours is sent to them."""
+    monkeypatch.setattr(profiler, "IS_DANGEROUS", True)
+    preload = tmp_path / "without_ours.py"
+    preload.write_text(WITHOUT_OURS)
+    with (
+        SchedulerAndWorkers(tmp_path / "cluster", preload=preload) as cluster,
+        Client(cluster.address, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(1, timeout=60)
+        with pytest.raises(ClusterError, match=r"different software:\n(?s:.*)eoap-dask .* missing"):
+            make(calm, tmp_path / "out", "auto", client=client)

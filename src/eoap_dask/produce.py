@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -252,18 +251,15 @@ def _carry_out(
     tell(Event("todo", blocks_total=rest.blocks, message=todo + again))
     outcome = Outcome()
     if rest.units:
-        from eoap_dask.profiler import end_dangerous_profiler
-
         check_disk(rest, publication.out)
         with open_client(options, plan.size, client, publication.scratch) as active:
-            end_dangerous_profiler(active)
             rest = rest.sized(size_of(active), options)
             check_memory(rest)
-            with _evidence(active, options, publication.root / "logs") as kept_if_bad:
+            with _evidence(active, options, publication.root / "logs") as kept_if_bad, ExitStack() as meanwhile:
                 engine = Engine(
                     *(rest, active, publication, finish, tell, options.max_bad_scenes),
                     patience_s=options.cluster_timeout,
-                    joined=_version_check(active, options),
+                    joined=_workers_joined(active, options, meanwhile),
                 )
                 outcome = engine.run()
                 kept_if_bad.is_wanted = bool(outcome.failures)
@@ -286,11 +282,21 @@ def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[
             yield stack.enter_context(evidence(client, directory))
 
 
-def _version_check(client: Client, options: RunOptions) -> Callable[[], None]:
-    """Return what is to be done when workers have joined; those of an embedded cluster are of our own making."""
-    if is_embedded(client):
-        return lambda: None
-    return partial(check_versions, client, options.allow_version_mismatch)
+def _workers_joined(client: Client, options: RunOptions, meanwhile: ExitStack) -> Callable[[], None]:
+    """Return what is to be done when workers have joined, the first ones included."""
+    from eoap_dask.profiler import without_dangerous_profiler
+
+    first = True
+
+    def joined() -> None:
+        nonlocal first
+        if not is_embedded(client):  # those are of our own making
+            check_versions(client, options.allow_version_mismatch)
+        if first:  # not before: workers without our software can't even be told
+            meanwhile.enter_context(without_dangerous_profiler(client))
+        first = False
+
+    return joined
 
 
 def _adopt(plan: Plan, options: RunOptions, publication: Publication, tell: Listener) -> dict[str, dict[str, Any]]:
