@@ -259,17 +259,18 @@ def _active_client() -> Client | None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put SIGINT and SIGTERM off: a cluster that is interrupted while it starts can't be stopped in order.
+    """Put signals that stop us off: a cluster that is interrupted while it starts can't be stopped in order.
 
-    Threads and processes that are started in here never get SIGINT: a terminal sends it to the whole group, but to
-    stop the workers is our part.
+    Threads and processes that are started in here never get SIGINT and SIGHUP: a terminal sends them to the whole
+    group, but to stop the workers is our part.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     resource_tracker.ensure_running()  # it comes with the first process, and lets SIGINT through to that one
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     caught: list[int] = []
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # elsewhere, handlers can't be set and never run
-        for one in (signal.SIGINT, signal.SIGTERM):
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if callable(signal.getsignal(one)):
                 handlers[one] = signal.signal(one, lambda number, _: caught.append(number))
     try:

@@ -58,6 +58,8 @@ def stopped(shell: Shell, process: subprocess.Popen[str], started: float) -> Don
         (signal.SIGINT, True, 130, "Stopped.\n"),  # as a terminal does it
         (signal.SIGTERM, False, 143, "Stopped by SIGTERM.\n"),
         (signal.SIGTERM, True, 143, "Stopped by SIGTERM.\n"),
+        (signal.SIGHUP, False, 129, "Stopped by SIGHUP.\n"),
+        (signal.SIGHUP, True, 129, "Stopped by SIGHUP.\n"),  # as a terminal that is closed does it
     ],
 )
 def test_stopped_while_blocks_are_running(
@@ -132,15 +134,16 @@ def test_killed(shell: Shell, slow: DemoServer, calm: DemoServer) -> None:
     assert not [name for name in shell.files() if re.search(r"partial|lock", name)]
 
 
-def test_signals_that_are_ignored_stay_ignored(shell: Shell, slow: DemoServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signals_that_are_ignored_stay_ignored(number: signal.Signals, shell: Shell, slow: DemoServer) -> None:
     slow.latency_s = 0.3
     # as nohup does, and the & of a script
     process = shell.start(
         *("cloudless-mosaic", "--stac", slow.url, "--dry-run", "-q"),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
     )
     while not slow.stats.requests:
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     done = shell.wait(process)
     assert (done.returncode, done.stderr) == (0, "")

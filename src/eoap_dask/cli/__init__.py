@@ -30,8 +30,12 @@ PATIENCE_S = 15.0
 """A second Ctrl-C is impatience, because cleaning up takes a moment; after this long, the first one got lost."""
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What stops a command in order: Ctrl-C, whoever manages processes, a terminal or connection that goes away."""
+
+
 class Stopped(BaseException):
-    """SIGINT or SIGTERM came: unwind."""
+    """A signal of `SIGNALS` came: unwind."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -88,7 +92,9 @@ def _guarded(action: Callable[[], Any], *, in_pod: bool = False) -> int:
         if guard.used:
             return _fail(guard.fault())
         start = "\n" if sys.stderr.isatty() else ""  # where the terminal has written ^C
-        click.echo(f"{start}Stopped{' by SIGTERM' if stop.number == signal.SIGTERM else ''}.", err=True)
+        by = "" if stop.number == signal.SIGINT else f" by {signal.Signals(stop.number).name}"
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            click.echo(f"{start}Stopped{by}.", err=True)
         return 128 + stop.number
     except click.Abort:
         click.echo("Stopped.", err=True)
@@ -126,7 +132,7 @@ def _explain(message: str) -> None:
 
 
 class _Stop:
-    """Lets SIGINT and SIGTERM raise `Stopped` in its context, whatever else becomes of that on its way out."""
+    """Lets the signals that stop us raise `Stopped` in its context, whatever else becomes of that on its way out."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -135,7 +141,7 @@ class _Stop:
         self._is_over = False
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, or the & of a script, asked
                 signal.signal(number, self._take)
 

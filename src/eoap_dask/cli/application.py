@@ -16,7 +16,7 @@ from eoap_dask.cli.options import cwl_option, declared_options, picked, result_o
 from eoap_dask.errors import EXIT_CODES
 from eoap_dask.params import RunOptions
 
-_CODES = "; ".join([*(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), "130/143 stopped"])
+_CODES = "; ".join([*(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), "129/130/143 stopped"])
 ENDING = f"""\b
 Every option has an environment variable: EOAP_DASK_ and its name, such as EOAP_DASK_MAX_CLOUD_COVER.
 {textwrap.fill(f"Exit codes: {_CODES}.", 96)}

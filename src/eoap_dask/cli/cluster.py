@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ABOUT = """\b
 The Gateway is the one of dask's configuration: DASK_GATEWAY__ADDRESS, DASK_GATEWAY__AUTH__TYPE and so on.
 Every option has an environment variable: EOAP_DASK_ and its name, such as EOAP_DASK_WORKERS.
-Exit codes: 0 done, 1 a bug, 2 usage, 5 the Gateway or the cluster, 130/143 stopped.
+Exit codes: 0 done, 1 a bug, 2 usage, 5 the Gateway or the cluster, 129/130/143 stopped.
 """
 _WHICH = """\b
 Without NAME, the cluster is the one that the file names, or else DASK_CLUSTER.

@@ -138,7 +138,7 @@ All options of cwltool work, before or after the files: cwltool --help tells the
 ignored unless an engine is chosen (--docker, --podman, --singularity, --udocker). What --preserve-environment names
 reaches tools, and the workers of a private Gateway. Needs the extra eoap-dask[cwl].
 Exit codes: that of the first tool that failed (128 and its number for a signal); 2 a file, the job or an option is
-wrong, 5 the Gateway or a cluster failed, 33 cwltool lacks something, 130/143 stopped.
+wrong, 5 the Gateway or a cluster failed, 33 cwltool lacks something, 129/130/143 stopped.
 """,
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="FILE [JOB] [CWLTOOL OPTIONS]...")

@@ -29,7 +29,7 @@ Examples:
 \b
 Without --env-file, the lines to be sourced are printed; they hold the password of this Gateway. Needs the extra
 eoap-dask[gateway]. Every option has an environment variable: EOAP_DASK_GATEWAY_ and its name, such as
-EOAP_DASK_GATEWAY_PORT. Exit codes: 2 usage, 5 it doesn't start or dies, 130/143 stopped.
+EOAP_DASK_GATEWAY_PORT. Exit codes: 2 usage, 5 it doesn't start or dies, 129/130/143 stopped.
 """
 )
 @click.option(
