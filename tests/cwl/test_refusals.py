@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +188,45 @@ def test_a_prefix_that_cannot_be(tmp_path: Path) -> None:
     write(Path("tool.cwl"), shell_tool("true", None))
     said = refused("--tmp-outdir-prefix", "file/x", "tool.cwl")
     assert said == "There can be no files below --tmp-outdir-prefix file/x: File exists."
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of the working directory."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_files_from_elsewhere_are_checked_as_well(site: str) -> None:
+    shutil.copy(MOSAIC, "mosaic.cwl")
+    Path("job.yml").write_text("resolutoin: 3")
+    write(Path("wrong.cwl"), shell_tool("true", {**SMALL, "workerCores": 0.5}))
+    expected = "The job file job.yml gives resolutoin, which monthly-composite doesn't take."
+    assert refused("--no-doc-cache", f"{site}/mosaic.cwl", "job.yml").startswith(expected)
+    assert refused("--no-doc-cache", f"{site}/mosaic.cwl", f"{site}/job.yml").startswith(expected)
+    assert refused("--no-doc-cache", MOSAIC, f"{site}/job.yml").startswith(expected)
+    assert refused(MOSAIC, Path("job.yml").absolute().as_uri()).endswith("Did you mean resolution?")
+    assert refused("--no-doc-cache", f"{site}/wrong.cwl").startswith("toy has workerCores 0.5, where a whole number")
+    assert refused("--no-doc-cache", f"{site}/job.yml").startswith("job.yml isn't a CWL file.")
+    said = refused("--no-doc-cache", f"{site}/none.cwl")
+    assert said.startswith(f"The CWL file {site}/none.cwl can't be fetched: 404 Client Error: ")
+
+
+def test_a_workflow_from_elsewhere_runs(site: str, shell: Shell, tmp_path: Path) -> None:
+    write(tmp_path / "flow.cwl", in_workflow(shell_tool("echo x > out", None)))
+    done = shell.run("run-cwl", "--no-doc-cache", f"{site}/flow.cwl")
+    assert done.returncode == 0, done.stderr
+    assert shell.files() == ["out"]
+    assert "private Gateway" not in done.stderr
 
 
 def test_without_cwltool(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ class Document:
     """A CWL file."""
 
     path: Path
+    """Where it is; of one from elsewhere, its name alone."""
     data: Mapping[str, Any]
 
     @property
@@ -86,6 +87,16 @@ class Document:
                 f"Try {self.path}#{min(known)}.",
             )
         return chosen[0]
+
+    def others(self) -> list[str]:
+        """Return references to what its steps run from other files."""
+        found: list[str] = []
+        for process in self.processes:
+            for _, step in entries(process.get("steps"), "id"):
+                run = step.get("run")
+                if isinstance(run, str) and not run.startswith("#"):
+                    found.append(run)
+        return found
 
     def uses(self) -> list[Use]:
         """Return where a Dask cluster is asked for, in processes, steps, and files that these run."""
@@ -145,7 +156,28 @@ def load(path: Path) -> Document:
     UsageError
         when it can't be read, or isn't CWL
     """
-    data = read_yaml(path, "CWL file")
+    return understood(read_yaml(path, "CWL file"), path)
+
+
+def understood(data: Any, path: Path) -> Document:
+    """Take data for a CWL file.
+
+    Parameters
+    ----------
+    data
+        As it was parsed.
+    path
+        Where it is from; of a file from elsewhere, its name alone.
+
+    Returns
+    -------
+    Document
+
+    Raises
+    ------
+    UsageError
+        when it isn't CWL
+    """
     is_cwl = isinstance(data, Mapping) and ("$graph" in data or data.get("class") in PROCESSES)
     if not is_cwl:
         raise UsageError(
@@ -188,6 +220,28 @@ def read_yaml(path: Path, kind: str) -> Any:
         raise UsageError(f"The {kind} {path} can't be read: {exc.strerror}.", "", "Check its path.") from exc
     except UnicodeDecodeError:
         raise UsageError(f"The {kind} {path} isn't text.", "Expected YAML or JSON.", "") from None
+    return parse_yaml(text, path, kind)
+
+
+def parse_yaml(text: str, path: Path, kind: str) -> Any:
+    """Parse YAML or JSON, in which a date is text, as for CWL runners.
+
+    Parameters
+    ----------
+    text
+        Of a file.
+    path, kind
+        Where it is from, and what it is, for messages.
+
+    Returns
+    -------
+    Any
+
+    Raises
+    ------
+    UsageError
+        when it can't be parsed
+    """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as exc:

@@ -36,7 +36,27 @@ def check_job(path: Path, process: Mapping[str, Any], name: str, processes: Iter
     UsageError
         for these, and for a file that isn't a job
     """
-    job = read_yaml(path, "job file")
+    check_inputs(read_yaml(path, "job file"), path, process, name, processes)
+
+
+def check_inputs(
+    job: Any, path: Path, process: Mapping[str, Any], name: str, processes: Iterable[Mapping[str, Any]] = ()
+) -> None:
+    """Refuse the inputs of a job, as `check_job` those of a file.
+
+    Parameters
+    ----------
+    job
+        As it was parsed.
+    path
+        Where it is from, for messages.
+    process, name, processes
+        As for `check_job`.
+
+    Raises
+    ------
+    UsageError
+    """
     if job is None:
         job = {}
     if not isinstance(job, Mapping):

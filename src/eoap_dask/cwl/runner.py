@@ -23,14 +23,15 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import unquote, urldefrag, urlsplit
 
 from loguru import logger
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.applications.registry import APPLICATIONS
-from eoap_dask.cwl.document import Document, id_of, inputs_of, load
-from eoap_dask.cwl.jobs import check_job, check_names, names_of_results
+from eoap_dask.cwl.document import Document, id_of, inputs_of, load, parse_yaml, understood
+from eoap_dask.cwl.jobs import check_inputs, check_job, check_names, names_of_results
+from eoap_dask.cwl.remote import fetch, is_elsewhere
 from eoap_dask.cwl.requirement import CWL_NAME, remarks
 from eoap_dask.cwl.validate import check_cwltool, register_extension
 from eoap_dask.errors import EXIT_CODES, EoapError, StepFailedError, UsageError
@@ -150,30 +151,44 @@ def _parse(arguments: Sequence[str]) -> Namespace:
 
 
 def _look(args: Namespace) -> bool:
-    """Refuse files that can't be meant, choose the process, and tell whether it needs a cluster.
-
-    What comes from elsewhere is left to cwltool.
-    """
+    """Refuse files that can't be meant, choose the process, and tell whether it needs a cluster."""
     if not args.workflow or args.version or args.print_supported_versions:
         return False
     place, name = urldefrag(args.workflow)
-    if urlsplit(place).scheme in {"http", "https"}:
-        return True
-    path = Path(urlsplit(place).path if place.startswith("file:") else place)
-    document = load(path)
+    is_remote = is_elsewhere(place)
+    if is_remote:
+        path = Path(_name_of(place))
+        document = understood(parse_yaml(fetch(place, "CWL file", cached=args.doc_cache), path, "CWL file"), path)
+    else:
+        path = Path(urlsplit(place).path if place.startswith("file:") else place)
+        document, place = load(path), path.resolve().as_uri()
     process = document.process(name)
     if "$graph" in document.data:
-        args.workflow = f"{path.resolve().as_uri()}#{id_of(process)}"
+        args.workflow = f"{place}#{id_of(process)}"
     needs_cluster = _look_at_requirements(document)
-    _look_at_job(args.job_order, process, id_of(process) or path.name, document.processes)
+    if is_remote and (others := document.others()):
+        logger.warning("{} isn't checked before cwltool reads it.", " and ".join(others))
+        needs_cluster = True  # perhaps: a Gateway that isn't needed does no harm
+    _look_at_job(args, process, id_of(process) or path.name, document.processes)
     return needs_cluster and not _only_prints(args)
 
 
+def _name_of(url: str) -> str:
+    return urlsplit(url).path.rsplit("/", 1)[-1] or url
+
+
 def _look_at_job(
-    job: Sequence[str], process: Mapping[str, Any], name: str, processes: Sequence[Mapping[str, Any]]
+    args: Namespace, process: Mapping[str, Any], name: str, processes: Sequence[Mapping[str, Any]]
 ) -> None:
     """Refuse inputs that aren't any: of a job file, or given as options."""
-    if len(job) == 1 and "://" not in job[0] and not job[0].startswith("-"):
+    job: Sequence[str] = args.job_order
+    if len(job) == 1 and is_elsewhere(job[0]):
+        path = Path(_name_of(job[0]))
+        text = fetch(job[0], "job file", cached=args.doc_cache)
+        check_inputs(parse_yaml(text, path, "job file"), path, process, name, processes)
+    elif len(job) == 1 and job[0].startswith("file://"):
+        check_job(Path(unquote(urlsplit(job[0]).path)), process, name, processes)
+    elif len(job) == 1 and "://" not in job[0] and not job[0].startswith("-"):
         check_job(Path(job[0]), process, name, processes)
     known = inputs_of(process)
     given = [word.removeprefix("--").partition("=")[0] for word in job if word.startswith("--")]
