@@ -291,3 +291,23 @@ def test_what_fails_after_the_tools_is_not_called_usage(shell: Shell) -> None:
     done = shell.run("run-cwl", "--outdir", "/proc/not-here", path.name, job.name)
     assert done.returncode == 1, done.stderr
     assert_nothing_left(shell)
+
+
+@pytest.mark.parametrize(
+    ("options", "env"), [(["-q"], {}), (["--quiet"], {}), ([], {"EOAP_DASK_QUIET": "1"})], ids=["-q", "--quiet", "env"]
+)
+def test_a_quiet_run_says_nothing_but_errors(options: list[str], env: dict[str, str], shell: Shell) -> None:
+    path = write(shell.cwd / "tool.cwl", shell_tool("echo x > out", None))
+    done = shell.run("run-cwl", path.name, *options, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    write(path, shell_tool("exit 4", None))
+    done = shell.run("run-cwl", path.name, *options, env=env)
+    assert (done.returncode, last_line(done)) == (4, "Error: Step toy: sh ended with exit code 4.")
+
+
+def test_a_verbose_run_says_more(shell: Shell) -> None:
+    path = write(shell.cwd / "tool.cwl", shell_tool("exit 4", None))
+    done = shell.run("run-cwl", path.name, "-v")
+    assert done.returncode == 4
+    assert "DEBUG" in done.stderr
+    assert "Traceback" in done.stderr

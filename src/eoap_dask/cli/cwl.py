@@ -167,8 +167,15 @@ wrong, 5 the Gateway or a cluster failed, 33 cwltool lacks something, 129/130/14
     help="Keep the logs of schedulers and workers here. [default: of failed steps, in dask-logs in --outdir]",
 )
 @click.option("--docker", is_flag=True, envvar=f"{ENV_PREFIX}DOCKER", help="Run tools in their images with Docker.")
+@verbosity_options
 def run_cwl(
-    arguments: tuple[str, ...], gateway: str | None, dask_timeout: float, dask_logs: Path | None, docker: bool
+    arguments: tuple[str, ...],
+    gateway: str | None,
+    dask_timeout: float,
+    dask_logs: Path | None,
+    docker: bool,
+    verbose: int,
+    quiet: bool,
 ) -> None:
     """Run a CWL workflow with cwltool, with a Dask cluster for each step that asks for one.
 
@@ -178,10 +185,11 @@ def run_cwl(
     """
     from eoap_dask.logs import set_up_logging
 
-    set_up_logging(1 if "--debug" in arguments else -1 if "--quiet" in arguments else 0)
+    set_up_logging(1 if verbose or "--debug" in arguments else -1 if quiet else 0)
     from eoap_dask.cwl.runner import RunCwlOptions, run_cwl
 
-    run_cwl(arguments, RunCwlOptions(gateway, dask_timeout, dask_logs, docker))
+    as_cwltool_has_it = ["--debug"] if verbose else ["--quiet"] if quiet else []
+    run_cwl([*as_cwltool_has_it, *arguments], RunCwlOptions(gateway, dask_timeout, dask_logs, docker))
 
 
 def _is_same(path: Path, text: str) -> bool:
