@@ -77,6 +77,13 @@ def test_missing_inputs() -> None:
     assert said == "The job file job.yml lacks areas and names, which monthly-composite-scatter needs."
 
 
+def test_a_list_of_one_is_a_list() -> None:
+    Path("job.yml").write_text("bands: red")
+    assert refused(MOSAIC, "job.yml") == (
+        "The job file job.yml gives bands as text, 'red'. Expected a list, also of one. Try bands: [red]."
+    )
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".hidden", "-x", "a b", "*", ""])
 def test_names_that_cannot_be(name: str) -> None:
     write(Path("job.yml"), {"names": ["fine-1.b_ü", name], "areas": ["1,2,3,4", "1,2,3,4"]})

@@ -76,6 +76,14 @@ def check_inputs(
     missing = sorted(key for key, is_needed in known.items() if is_needed and job.get(key) is None)
     if missing:
         raise UsageError(f"The job file {path} lacks {_listed(missing)}, which {name} needs.")
+    for key, about in entries(process.get("inputs"), "id", "type"):
+        given_as_text, kind = job.get(short(key)), str(about.get("type"))
+        if isinstance(given_as_text, str) and kind.removesuffix("?").endswith("[]"):
+            raise UsageError(
+                f"The job file {path} gives {short(key)} as text, {given_as_text!r}.",
+                "Expected a list, also of one.",
+                f"Try {short(key)}: [{given_as_text}].",
+            )
     for key in names_of_results(process, processes):
         if isinstance(job.get(key), list):
             check_names(key, job[key], f"The job file {path}")
