@@ -141,45 +141,97 @@ def aoi(side_px: int, resolution_m: float) -> str:
     return ",".join(f"{edge:.6f}" for edge in box)
 
 
-def needed(root: Path, grid: Grid) -> int | None:
-    """Return the bytes of the compressed tiles of the native level that hold a pixel which some output pixel shows.
+@dataclass(frozen=True)
+class NeededTile:
+    """A compressed tile that holds a pixel which some output pixel shows."""
 
-    None where the output is coarser than the source: overviews serve it then, and which is a matter of choice.
+    path: str
+    item: str
+    band: str
+    crs: str
+    transform: tuple[float, ...]
+    """Of its level: pixels to CRS."""
+    compression: int
+    predictor: int
+    offset: int
+    size: int
+    row: int
+    col: int
+    """Its place among the tiles of its level."""
+    side: int
+    """Pixels."""
+
+
+def items_of(root: Path, crs: str | None = None) -> list[dict[str, Any]]:
+    """Return the archive's items, or only those on tiles of one CRS."""
+    items = json.loads((root / "items.json").read_text())["features"]
+    return [item for item in items if crs in (None, item["properties"]["proj:code"])]
+
+
+def needed_tiles(root: Path, grid: Grid, crs: str | None = None) -> list[NeededTile]:
+    """Return the least that has to be read for a grid without skipping a scene.
+
+    Of every file that is the coarsest level whose pixels aren't larger than the grid's, and of that the tiles which
+    hold the source pixel of some output pixel: nearest neighbour, found by projecting every centre.
+
+    Parameters
+    ----------
+    root
+        Of the archive.
+    grid : Grid
+    crs
+        Only items on tiles of this CRS; all by default.
     """
 
     @cache
-    def shown(crs: str, transform: tuple[float, ...], shape: tuple[int, int], tile: int) -> frozenset[int]:
+    def shown(crs: str, transform: tuple[float, ...], shape: tuple[int, int], tile: int) -> tuple[int, ...]:
         a, _, c, _, e, f = transform
         x, y = grid.centres_in(crs)
         col, row = np.floor((x - c) / a).astype(int), np.floor((y - f) / e).astype(int)
         inside = (col >= 0) & (col < shape[1]) & (row >= 0) & (row < shape[0])
         across = -(-shape[1] // tile)
-        return frozenset(np.unique(row[inside] // tile * across + col[inside] // tile).tolist())
+        return tuple(np.unique(row[inside] // tile * across + col[inside] // tile).tolist())
 
-    total = 0
-    for item in json.loads((root / "items.json").read_text())["features"]:
+    out = []
+    for item in items_of(root, crs):
+        code = item["properties"]["proj:code"]
         for band in BANDS:
-            with tifffile.TiffFile(root / item["assets"][band]["href"]) as tiff:
-                page: Any = tiff.pages[0]
-                scale, tie = page.tags[33550].value, page.tags[33922].value
-                if grid.transform[0] > scale[0]:
-                    return None
-                transform = (scale[0], 0.0, tie[3], 0.0, -scale[1], tie[4])
-                crs = item["properties"]["proj:code"]
-                total += sum(page.databytecounts[i] for i in shown(crs, transform, page.shape[:2], page.tilewidth))
-    return total
+            path = root / item["assets"][band]["href"]
+            with tifffile.TiffFile(path) as tiff:
+                pages: list[Any] = list(tiff.pages)
+                scale, tie = pages[0].tags[33550].value, pages[0].tags[33922].value
+                width = pages[0].shape[1]
+                sizes = [scale[0] * width / page.shape[1] for page in pages]
+                fine = [i for i, size in enumerate(sizes) if size <= grid.transform[0] * (1 + 1e-6)]
+                level = max(fine, key=sizes.__getitem__, default=0)
+                page = pages[level]
+                down = scale[1] * pages[0].shape[0] / page.shape[0]
+                transform = (sizes[level], 0.0, tie[3], 0.0, -down, tie[4])
+                across = -(-page.shape[1] // page.tilewidth)
+                for number in shown(code, transform, page.shape[:2], page.tilewidth):
+                    out.append(
+                        NeededTile(
+                            *(str(path), item["id"], band, code, transform),
+                            *(int(page.compression), int(page.predictor)),
+                            *(page.dataoffsets[number], page.databytecounts[number]),
+                            *(number // across, number % across, page.tilewidth),
+                        )
+                    )
+    return out
 
 
-def scenes_over(root: Path, grid: Grid) -> npt.NDArray[np.uint8]:
-    """Return how many tiles cover each pixel of the grid, (y, x)."""
+def needed(root: Path, grid: Grid, crs: str | None = None) -> int:
+    """Return the bytes of `needed_tiles`."""
+    return sum(tile.size for tile in needed_tiles(root, grid, crs))
+
+
+def scenes_over(root: Path, grid: Grid, crs: str | None = None) -> npt.NDArray[np.uint8]:
+    """Return how many tiles, of all or of one CRS, cover each pixel of the grid, (y, x)."""
     covered = np.zeros(grid.shape, np.uint8)
-    tiles = Counter(
-        (item["properties"]["proj:code"], tuple(item["assets"][BANDS[0]]["proj:transform"][:6]))
-        for item in json.loads((root / "items.json").read_text())["features"]
-    )
-    item = json.loads((root / "items.json").read_text())["features"][0]
-    height, width = item["assets"][BANDS[0]]["proj:shape"]
-    for crs, (a, _, c, _, e, f) in tiles:
-        x, y = grid.centres_in(crs)
+    items = items_of(root, crs)
+    tiles = Counter((i["properties"]["proj:code"], tuple(i["assets"][BANDS[0]]["proj:transform"][:6])) for i in items)
+    height, width = items[0]["assets"][BANDS[0]]["proj:shape"]
+    for code, (a, _, c, _, e, f) in tiles:
+        x, y = grid.centres_in(code)
         covered += (x >= c) & (x < c + a * width) & (y <= f) & (y > f + e * height)
     return covered

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,7 +68,8 @@ class CommandError(RuntimeError):
 def environment() -> dict[str, str]:
     """Return the environment in which `benchmarks` is found, without settings that change what is measured."""
     hidden = ("EOAP_DASK_", "DASK_", "GDAL_", "CPL_", "VSI_")
-    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+    # the sources as well, for interpreters in which the package isn't installed
+    path = os.pathsep.join(p for p in (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")) if p)
     return {**{k: v for k, v in os.environ.items() if not k.startswith(hidden)}, "PYTHONPATH": path}
 
 
@@ -93,26 +95,34 @@ def measure(
     Raises
     ------
     CommandError
-        when the command fails; with the end of what it wrote
+        when the command fails, with the end of what it wrote, or takes too long
     """
     with tempfile.TemporaryDirectory(prefix="eoap-measure-") as scratch:
         result = Path(scratch) / "result.json"
         arguments = [sys.executable, "-m", "benchmarks.measure", str(result), *map(str, command)]
-        run = subprocess.run(
+        run = subprocess.Popen(
             arguments,
             env={**environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout_s,
-            check=False,
+            start_new_session=True,  # so that all of it can be ended
         )
+        try:
+            shown, told = run.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise CommandError(f"{list(command)} took more than {timeout_s:g} s") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
         if not result.exists():
-            raise CommandError(f"{arguments} measured nothing:\n{run.stderr[-4000:]}")
+            raise CommandError(f"{arguments} measured nothing:\n{told[-4000:]}")
         measured = Measurement(**json.loads(result.read_text()))
     if measured.exit_code:
-        raise CommandError(f"{list(command)} ended with {measured.exit_code}:\n{run.stderr[-4000:]}")
-    return measured, run.stdout
+        raise CommandError(f"{list(command)} ended with {measured.exit_code}:\n{told[-4000:]}")
+    return measured, shown
 
 
 class _Sampler(threading.Thread):

@@ -71,7 +71,8 @@ class Result:
     """Bytes of files, as the server counted."""
     requests: int
     server_cpu_s: float
-    tasks: int
+    tasks: int | None
+    """None where there is no Dask scheduler."""
     graph_bytes: int | None
     phases: dict[str, float]
     load: tuple[float, ...]
@@ -109,7 +110,18 @@ def plan(task: Task) -> dict[str, Any]:
     return dict(json.loads(run.stdout))
 
 
-def run_one(name: str, task: Task, grid: Grid, server: ServerProcess, output: Path, repeat: int = 0) -> Result:
+def run_one(
+    name: str,
+    task: Task,
+    grid: Grid,
+    server: ServerProcess,
+    output: Path,
+    repeat: int = 0,
+    *,
+    python: str = sys.executable,
+    command: Sequence[str] | None = None,
+    timeout_s: float = 3600.0,
+) -> Result:
     """Run one contender in a fresh process.
 
     Parameters
@@ -124,9 +136,17 @@ def run_one(name: str, task: Task, grid: Grid, server: ServerProcess, output: Pa
         A new directory for what it makes.
     repeat
         Which round it is.
+    python
+        The interpreter, for others than ours.
+    command
+        What to run, where it isn't one of `NAMES` that is.
+    timeout_s
+        When to give up.
     """
-    output.mkdir(parents=True)
-    if name in OURS:
+    output.mkdir(parents=True, exist_ok=True)
+    if command is not None:
+        pass
+    elif name in OURS:
         command = command_of(task, output / "mosaic", *OURS[name])
     else:
         threads = 1 if name == "peer" else 4
@@ -137,14 +157,14 @@ def run_one(name: str, task: Task, grid: Grid, server: ServerProcess, output: Pa
             *(grid.crs, grid.shape, grid.transform, str(output)),
             threads=threads,
         )
-        command = [sys.executable, "-m", "benchmarks.contenders", str(job.save(output / "input.json"))]
+        command = [python, "-m", "benchmarks.contenders", str(job.save(output / "input.json"))]
     graph = output / "graph.json"
     serving = psutil.Process().children()
     load, before = os.getloadavg(), _cpu(serving)
     server.stats.reset()
-    cost, _ = measure(command, env=preload.environment(graph))
+    cost, _ = measure(command, env=preload.environment(graph), timeout_s=timeout_s)
     counted = server.call("stats")
-    counts = json.loads(graph.read_text())
+    counts = json.loads(graph.read_text()) if graph.exists() else {"tasks": None, "graph_bytes": None}
     return Result(
         contender=name,
         repeat=repeat,
@@ -260,7 +280,7 @@ def compare(
         with ServerProcess(root, latency_s=latency_s) as server:
             first, last = shape.month_names[0], shape.month_names[-1]
             area = aoi(side_px, shape.resolution_m)
-            task = Task(server.url, server.collection, area, f"{first}-01", _last_day(last), resolution)
+            task = Task(server.url, server.collection, area, f"{first}-01", last_day(last), resolution)
             planned = plan(task)
             grid = Grid.from_plan(planned)
             for turn in range(repeat):
@@ -276,7 +296,7 @@ def compare(
         must = needed(root, grid)
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": machine(),
         "archive": {**asdict(shape), "bytes": archive_bytes, "latency_s": latency_s},
         "task": {
             **{k: v for k, v in asdict(task).items() if k != "url"},
@@ -364,11 +384,13 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.3%}"
 
 
-def _last_day(month: str) -> str:
+def last_day(month: str) -> str:
+    """Return the last day of a month given as YYYY-MM."""
     return str(np.datetime64(month) + np.timedelta64(1, "M") - np.timedelta64(1, "D"))
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Return what is measured on, as JSON-like values."""
     packages = ("dask", "distributed", "numpy", "odc-stac", "rasterio", "stackstac", "xarray")
     return {
         "cores": os.cpu_count(),

@@ -187,10 +187,13 @@ def test_archives_are_kept_and_the_area_fits(cache: Path, monkeypatch: pytest.Mo
     a, b, c, d, e, f = tuple(geobox.transform)[:6]
     grid = Grid(crs_name(geobox), tuple(geobox.shape), (a, b, c, d, e, f))
     must = needed(root, grid)
-    assert must is not None
     assert 0 < must <= sum(p.stat().st_size for p in root.rglob("B*.tif"))
+    assert 0 < needed(root, grid, grid.crs) < must
     assert np.unique(scenes_over(root, grid)).tolist() == [1, 2]
-    assert needed(root, Grid(grid.crs, grid.shape, (100.0, 0.0, c, 0.0, -100.0, f))) is None
+    assert np.unique(scenes_over(root, grid, grid.crs)).tolist() == [0, 1]
+    # an overview of half the size, the only one of so small a file
+    coarse = Grid(grid.crs, (44, 44), (100.0, 0.0, c, 0.0, -100.0, f))
+    assert 0 < needed(root, coarse) < must / 2
 
 
 def test_burned_area_beside_the_least_and_a_script(cache: Path, tmp_path: Path) -> None:

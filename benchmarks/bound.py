@@ -1,0 +1,208 @@
+"""The bound: what the mosaic costs when nothing is done but what physics asks: ``python -m benchmarks.bound JOB.json``.
+
+One process, one thread, no network and no Dask. Every compressed tile that holds a needed pixel is read from the page
+cache and decoded once, with the fastest decoder there is for Python (imagecodecs), into a buffer that is used again;
+there is one median per output pixel, our kernel, and one encode of the result with its overviews, ours as well. Left
+out is all that is needed to get there: searching, HTTP, headers, index maps, gathering what is in another projection.
+
+Scenes in the grid's own CRS are placed, so that median and encode work on real pixels; those of another are decoded
+and forgotten, and pixels that only they would show stay empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.archive import BANDS, Grid, NeededTile
+from eoap_dask.cog import Cog, ImageSpec, encode_image, level_shapes
+from eoap_dask.grid import TILE, Window
+from eoap_dask.kernels.composites import median
+
+STARTED = time.process_time()
+"""What it took to get here: starting Python, and imports."""
+
+DEFLATE = (8, 32946)
+
+
+@dataclass(frozen=True)
+class BoundJob:
+    """What is to be read, and onto which grid."""
+
+    grid: Grid
+    tiles: list[NeededTile]
+    output: str
+
+    def save(self, path: Path) -> Path:
+        """Write the job to a file."""
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> BoundJob:
+        """Read a job."""
+        content = json.loads(path.read_text())
+        grid = Grid(**{k: tuple(v) if isinstance(v, list) else v for k, v in content["grid"].items()})
+        tiles = [NeededTile(**{**tile, "transform": tuple(tile["transform"])}) for tile in content["tiles"]]
+        return cls(grid, tiles, content["output"])
+
+
+class Costs:
+    """Processor seconds by what they went to."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {"start": STARTED, "read": 0.0, "decode": 0.0, "place": 0.0}
+        self.packed = self.unpacked = 0
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Charge what happens inside to a name."""
+        began = time.thread_time()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.thread_time() - began
+
+    def to_dict(self) -> dict[str, float]:
+        """Return them as JSON-like values, with the decoder's speed in bytes of pixels per second."""
+        seconds = {f"{name}_cpu_s": round(value, 4) for name, value in self.seconds.items()}
+        work = sum(v for k, v in self.seconds.items() if k not in {"start", "place"})
+        speed = self.unpacked / max(self.seconds["decode"], 1e-9)
+        return {**seconds, "work_cpu_s": round(work, 4), "fetched": self.packed, "decoded_per_s": round(speed)}
+
+
+class Tiles:
+    """Reads and decodes tiles, each into the same buffer."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
+        self._files: dict[str, int] = {}
+        self._exit = ExitStack()
+        self._buffer = np.empty((0, 0), np.uint16)
+
+    def __enter__(self) -> Tiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def decode(self, tile: NeededTile) -> npt.NDArray[np.uint16]:
+        """Return a tile's pixels, valid until the next call."""
+        if self._buffer.shape != (tile.side, tile.side):
+            self._buffer = np.empty((tile.side, tile.side), np.uint16)
+        pixels = self._buffer
+        if not tile.size:  # a sparse tile
+            pixels[...] = 0
+            return pixels
+        with self._costs.of("read"):
+            packed = os.pread(self._file(tile.path), tile.size, tile.offset)
+        with self._costs.of("decode"):
+            if tile.compression not in DEFLATE or tile.predictor != 2:
+                raise ValueError(f"{tile.path} isn't DEFLATE with predictor 2")
+            imagecodecs.deflate_decode(packed, out=pixels.reshape(-1).view(np.uint8))
+            imagecodecs.delta_decode(pixels, axis=1, out=pixels)
+        self._costs.packed += tile.size
+        self._costs.unpacked += pixels.nbytes
+        return pixels
+
+    def _file(self, path: str) -> int:
+        if path not in self._files:
+            if len(self._files) >= 200:
+                self._exit.close()
+                self._files.clear()
+            self._files[path] = os.open(path, os.O_RDONLY)
+            self._exit.callback(os.close, self._files[path])
+        return self._files[path]
+
+
+def render_month(grid: Grid, tiles: Sequence[NeededTile], reader: Tiles, costs: Costs) -> npt.NDArray[np.uint16]:
+    """Return the medians of a month, (band, y, x)."""
+    height, width = grid.shape
+    out = np.zeros((len(BANDS), height, width), np.uint16)
+    passes = sorted({_pass(tile) for tile in tiles})
+    by_row: dict[tuple[str, int], list[NeededTile]] = defaultdict(list)
+    for tile in tiles:
+        if tile.crs == grid.crs:
+            by_row[tile.band, tile.row].append(tile)
+        else:
+            reader.decode(tile)
+    x, _ = Grid(grid.crs, (1, width), grid.transform).centres_in(grid.crs)
+    _, y = Grid(grid.crs, (height, 1), grid.transform).centres_in(grid.crs)
+    layers = np.empty((0, 0, 0), np.uint16)
+    for (band, row), those in by_row.items():
+        transform, side = those[0].transform, those[0].side
+        shown_rows = np.floor((y[:, 0] - transform[5]) / transform[4]).astype(int)
+        shown_cols = np.floor((x[0] - transform[2]) / transform[0]).astype(int)
+        rows = np.flatnonzero(shown_rows // side == row)
+        if layers.shape[1:] != (len(rows), width):
+            layers = np.empty((len(passes), len(rows), width), np.uint16)
+        layers[...] = 0
+        for tile in those:
+            pixels = reader.decode(tile)
+            with costs.of("place"):
+                cols = np.flatnonzero(shown_cols // side == tile.col)
+                source = _taken(shown_rows[rows] % side), _taken(shown_cols[cols] % side)
+                layers[passes.index(_pass(tile)), :, cols[0] : cols[-1] + 1] = pixels[source[0]][:, source[1]]
+        with costs.of("median"):
+            out[BANDS.index(band), rows[0] : rows[-1] + 1] = median(layers)
+    return out
+
+
+def _taken(indices: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
+    """Return indices as a slice where they follow each other: then nothing has to be gathered."""
+    first, last = int(indices[0]), int(indices[-1])
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
+
+
+def _pass(tile: NeededTile) -> str:
+    return tile.item.split("_")[2]
+
+
+def _write(image: npt.NDArray[np.uint16], grid: Grid, name: str, output: Path) -> None:
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    height, width = grid.shape
+    spec = ImageSpec(name, BANDS, "uint16", "mean", 0)
+    block = TILE
+    while block < max(height, width):
+        block *= 2
+    encoded = encode_image(image, spec, Window(0, height, 0, width), block, len(level_shapes(grid.shape)))
+    cog = Cog(spec, GeoBox(grid.shape, Affine(*grid.transform), grid.crs), output / "scratch")
+    cog.add(encoded, Window(0, height, 0, width))
+    cog.write(output / f"{name}.tif")
+
+
+def run(job: BoundJob) -> dict[str, float]:
+    """Make all months; return what it cost."""
+    months: dict[str, list[NeededTile]] = defaultdict(list)
+    for tile in job.tiles:
+        months[_pass(tile)[4:6]].append(tile)
+    costs = Costs()
+    with Tiles(costs) as reader:
+        for month, tiles in sorted(months.items()):
+            image = render_month(job.grid, tiles, reader, costs)
+            with costs.of("encode"):
+                _write(image, job.grid, month, Path(job.output))
+    return costs.to_dict()
+
+
+def main() -> None:
+    """Do the job of the argument."""
+    job = BoundJob.load(Path(sys.argv[1]))
+    found: dict[str, Any] = run(job)
+    (Path(job.output) / "job.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
