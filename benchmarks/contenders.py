@@ -173,7 +173,7 @@ def odc_tuned(job: Job, phase: Phases) -> None:
         (computed,) = dask.compute(months)
         phase("computed")
         for month, image in computed.items():
-            _write(job, month, image, threads="all_cpus")
+            _write(job, month, image, tuned=True)
         phase("written")
 
 
@@ -215,7 +215,7 @@ def stackstac_tuned(job: Job, phase: Phases) -> None:
         (computed,) = dask.compute(months)
         phase("computed")
         for month, image in computed.items():
-            _write(job, month, image, threads="all_cpus")
+            _write(job, month, image, tuned=True)
         phase("written")
 
 
@@ -269,7 +269,7 @@ def lazycogs_tuned(job: Job, phase: Phases) -> None:
         (computed,) = dask.compute(months)
     phase("computed")
     for month, image in computed.items():
-        _write(job, month, image, threads="all_cpus")
+        _write(job, month, image, tuned=True)
     phase("written")
 
 
@@ -311,7 +311,7 @@ def rasteret_tuned(job: Job, phase: Phases) -> None:
             backend=backend,
         )
         image = _median_of_passes(cube, _passes(those))
-        _write(job, month, xr.DataArray(image, {"y": y, "x": x}, ("band", "y", "x")), threads="all_cpus")
+        _write(job, month, xr.DataArray(image, {"y": y, "x": x}, ("band", "y", "x")), tuned=True)
     phase("written")
 
 
@@ -429,8 +429,11 @@ def _geobox(job: Job) -> Any:
     return GeoBox(job.shape, Affine(*job.transform), job.crs)
 
 
-def _write(job: Job, month: int, image: Any, threads: str = "1") -> None:
-    """Write one month: rounded, half up, 0 where there is nothing. Compressed by so many threads of GDAL."""
+def _write(job: Job, month: int, image: Any, *, tuned: bool = False) -> None:
+    """Write one month: rounded, half up, 0 where there is nothing.
+
+    Tuned is with all threads, and with the level of compression that is ours.
+    """
     import numpy as np
 
     if image.dtype != "uint16":
@@ -438,7 +441,8 @@ def _write(job: Job, month: int, image: Any, threads: str = "1") -> None:
     image = image.drop_vars([name for name in image.coords if name not in image.dims])
     image = image.transpose("band", "y", "x").rio.write_crs(job.crs).rio.write_nodata(0)
     path = Path(job.output) / f"{month:02d}.tif"
-    image.rio.to_raster(path, driver="COG", compress="deflate", predictor="yes", num_threads=threads)
+    options = {"level": 1, "num_threads": "all_cpus"} if tuned else {}
+    image.rio.to_raster(path, driver="COG", compress="deflate", predictor="yes", **options)
 
 
 def main() -> None:
