@@ -17,6 +17,7 @@ from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import ClusterError, OutputError
 from eoap_dask.events import read_events
 from eoap_dask.plan import Plan
+from eoap_dask.render import strip_height
 from eoap_dask.room import check_disk, check_memory
 
 GIB = 1 << 30
@@ -100,6 +101,22 @@ def test_the_quick_bound_of_memory_is_one(
 ) -> None:
     plan = plan_for(Size(2, threads, memory), resolution=resolution)
     assert plan.worker_bytes_at_most >= plan.estimates()["worker_bytes"]
+
+
+def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
+    plan = plan_for(Size(1, 1, 4 * GIB), resolution=10.0)
+    small = plan_for(Size(1, 4, GIB), resolution=10.0)
+    own = plan_for(Size(1, 1, 4 * GIB), RunOptions(block=512, budget=1), resolution=10.0)
+    rows = [p.to_dict()["strip_rows"] for p in (plan, small, own)]
+    assert rows[0] > rows[1] >= 64  # less memory, lower strips
+    assert rows[2] == 16  # the least there is
+    for one in (plan, small, own):
+        for unit in one.units:
+            for window in unit.recipe.windows():
+                height = strip_height(unit.recipe, window, len(unit.recipe.stack.touching(window)))
+                assert height >= min(one.strip_rows, window.shape[0])
+        assert f"in strips of {one.strip_rows} rows; a worker reads 8 files at once" in str(one)
+    assert plan.only([]).strip_rows is None
 
 
 # ----------------------------------------------------------------------------------------------------

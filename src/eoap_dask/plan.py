@@ -15,7 +15,7 @@ from eoap_dask.render import FEWEST_ROWS, Recipe, strip_height
 from eoap_dask.resample import data_level, mask_level, pixel_size_in
 from eoap_dask.room import show_bytes
 from eoap_dask.scenes import Source, source_bounds
-from eoap_dask.stack import pixel_side
+from eoap_dask.stack import READ_THREADS, pixel_side
 from eoap_dask.units import Unit
 
 if TYPE_CHECKING:
@@ -121,6 +121,15 @@ class Plan:
         return replace(self, size=size, units=tuple(units))
 
     @property
+    def strip_rows(self) -> int | None:
+        """Rows that a task works on at once, the fewest of all units; None without units."""
+        heights = []
+        for recipe in (u.recipe for u in self.units):
+            window = Window(0, min(recipe.block, recipe.shape[0]), 0, min(recipe.block, recipe.shape[1]))
+            heights.append(strip_height(recipe, window, len(recipe.stack.passes)))
+        return min(heights, default=None)
+
+    @property
     def headline(self) -> str:
         """One line that says how much there is to do."""
         return f"{_many(len(self.units), 'unit')}, {_many(self.blocks, 'block')}"
@@ -212,12 +221,14 @@ class Plan:
             ],
             "empty_periods": list(self.empty),
             "block_px": self.units[0].recipe.block if self.units else None,
+            "strip_rows": self.strip_rows,
             "blocks": self.blocks,
             "tasks": self.tasks,
             "cluster": {
                 "workers": self.size.workers,
                 "threads_per_worker": self.size.threads_per_worker,
                 "memory_per_worker": self.size.memory_per_worker,
+                "reads_per_worker": READ_THREADS,
             },
             "estimates": self.estimates(),
         }
@@ -239,7 +250,8 @@ class Plan:
             lines.append(f"  {key}  nothing found")
         estimates = plan["estimates"]
         lines += [
-            f"  blocks    {plan['block_px']} px",
+            f"  blocks    {plan['block_px']} px, worked on in strips of {plan['strip_rows']} rows; a worker reads "
+            f"{READ_THREADS} files at once",
             f"  reads     about {show_bytes(estimates['read_bytes'])}",
             f"  writes    about {show_bytes(estimates['output_bytes'])}, and {show_bytes(estimates['spool_bytes'])} "
             "beside it while it works",
