@@ -158,7 +158,7 @@ class Arena:
             number,
             where,
             victim,
-            after=chance.randint(1, self._events),
+            after=chance.randint(1, self._events - 1),  # at its end there is nothing left to kill
             moment_s=round(chance.choice([0.0, chance.uniform(0, 0.3)]), 3),
             update=where == "local" and chance.random() < 0.5,
         )
