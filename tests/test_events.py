@@ -11,10 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from eoap_dask import cloudless_mosaic
 from eoap_dask import status as status_module
+from eoap_dask.cli.status import status as status_command
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import UnitsFailedError, UsageError
 from eoap_dask.events import EVENTS_FILE, Event, EventFile, EventKind, read_events
@@ -226,3 +229,16 @@ def test_a_file_has_no_status(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("not a directory")
     with pytest.raises(UsageError, match="No run has written to"):
         read_status(tmp_path / "out")
+
+
+def test_every_option_of_status_has_a_variable(tmp_path: Path, events: EventFile) -> None:
+    events(Event("run", blocks_total=1))
+    events(Event("end", message="complete"))
+    said = CliRunner().invoke(
+        status_command, [str(tmp_path / "out")], env={"EOAP_DASK_JSON": "1", "EOAP_DASK_WATCH": "1"}
+    )
+    assert (said.exit_code, json.loads(said.stdout)["state"]) == (0, "complete")
+    for option in status_command.params:
+        if isinstance(option, click.Option):
+            name = max(option.opts, key=len).removeprefix("--")
+            assert option.envvar == f"EOAP_DASK_{name.upper()}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loguru import logger
 
 from eoap_dask.errors import ClusterError, UsageError
+from eoap_dask.logs import quiet
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from eoap_dask.params import RunOptions
 
 START_TIMEOUT_S = 60
+_TALKATIVE = ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh", "tornado")
+"""Loggers of an embedded cluster."""
 PROFILES = sys.version_info >= (3, 12)
 """Whether workers may look at what their threads do, every 10 ms. In Python 3.11 a garbage collection in that moment
 can stop the whole process for ever (CPython gh-106883, dask/distributed 8616)."""
@@ -100,7 +103,7 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
             tempfile.TemporaryDirectory(prefix="eoap-dask-", dir=scratch, ignore_cleanup_errors=True)
         )
         stack.enter_context(dask.config.set(settings))
-        stack.enter_context(_quiet_distributed())
+        stack.enter_context(quiet(*_TALKATIVE))
         try:
             with _uninterrupted():
                 cluster = stack.enter_context(
@@ -281,25 +284,3 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if caught:
             signal.raise_signal(caught[0])
-
-
-@contextmanager
-def _quiet_distributed() -> Iterator[None]:
-    """Let distributed's own loggers speak only when something is seriously wrong, and put them back afterwards."""
-    names = (
-        "distributed",
-        "distributed.worker",
-        "distributed.nanny",
-        "distributed.scheduler",
-        "bokeh",
-        "tornado",
-    )
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for log, level in zip(loggers, levels, strict=True):
-            log.setLevel(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,20 @@ def log_to(path: Path) -> Iterator[None]:
         yield
     finally:
         logger.remove(handler)
+
+
+@contextmanager
+def quiet(*names: str) -> Iterator[None]:
+    """Let loggers of others speak only when something is seriously wrong, and put them back afterwards."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def _plain(record: Record) -> str:

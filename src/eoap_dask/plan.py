@@ -17,6 +17,7 @@ from eoap_dask.room import show_bytes
 from eoap_dask.scenes import Source, source_bounds
 from eoap_dask.stack import READ_THREADS, pixel_side
 from eoap_dask.units import Unit
+from eoap_dask.words import counted
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -132,7 +133,7 @@ class Plan:
     @property
     def headline(self) -> str:
         """One line that says how much there is to do."""
-        return f"{_many(len(self.units), 'unit')}, {_many(self.blocks, 'block')}"
+        return f"{counted(len(self.units), 'unit')}, {counted(self.blocks, 'block')}"
 
     @property
     def grid(self) -> dict[str, Any]:
@@ -255,7 +256,7 @@ class Plan:
             f"  reads     about {show_bytes(estimates['read_bytes'])}",
             f"  writes    about {show_bytes(estimates['output_bytes'])}, and {show_bytes(estimates['spool_bytes'])} "
             "beside it while it works",
-            f"  cluster   {_many(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
+            f"  cluster   {counted(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
             f"each up to about {show_bytes(estimates['worker_bytes'])} of {show_bytes(self.size.memory_per_worker)}",
         ]
         return "\n".join(lines)
@@ -347,7 +348,3 @@ def _output_of(recipe: Recipe) -> int:
     finer = sum(min(pixel_size_in(stack.geobox, s.crs) / pixel_side(s), 1.0) for s in bands) / len(bands)
     pixel_bytes = sum(spec.pixel_bytes for spec in recipe.images)
     return int(height * width * inside * finer * pixel_bytes * _OVERVIEWS * _COMPRESSED)
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

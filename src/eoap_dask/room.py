@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from eoap_dask.errors import ClusterError, OutputError
+from eoap_dask.words import counted
 
 if TYPE_CHECKING:
     from eoap_dask.plan import Plan
@@ -70,7 +71,7 @@ def check_memory(plan: Plan) -> None:
     if needed > memory:
         threads = plan.size.threads_per_worker
         raise ClusterError(
-            f"A worker has {show_bytes(memory)} of memory; with {threads} thread{'' if threads == 1 else 's'} "
+            f"A worker has {show_bytes(memory)} of memory; with {counted(threads, 'thread')} "
             f"it would need about {show_bytes(needed)}.",
             "",
             "Try more --worker-memory, more --workers on this machine, or fewer --worker-cores on a Gateway.",

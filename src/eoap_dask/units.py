@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eoap_dask.grid import crs_name
 from eoap_dask.scenes import Pass, Scene
+from eoap_dask.words import counted
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -42,7 +43,7 @@ class Unit:
         return replace(self, passes=tuple(p for p in passes if p.scenes))
 
     def __str__(self) -> str:
-        scenes = f"{len(self.scenes)} scene{'' if len(self.scenes) == 1 else 's'}"
+        scenes = counted(len(self.scenes), "scene")
         passes = f"{len(self.passes)} pass{'' if len(self.passes) == 1 else 'es'}"
         return f"{self.key}: {self.title}, {self.start:%Y-%m-%d} to {self.end:%Y-%m-%d}, {scenes} of {passes}"
 

@@ -13,6 +13,7 @@ from loguru import logger
 
 from eoap_dask.errors import ClusterError
 from eoap_dask.trust import redact
+from eoap_dask.words import counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -91,7 +92,7 @@ class Watch:
         if self._without_since is not None and now - self._without_since >= self._patience_s:
             raise ClusterError(
                 f"The Dask cluster had no worker for {self._patience_s:g} s: "
-                f"{_count(self._most, 'worker')} had been there, none is left and none came.",
+                f"{counted(self._most, 'worker')} had been there, none is left and none came.",
                 "What is finished is kept.",
                 "Give it workers, and run the same command again.",
             )
@@ -111,8 +112,8 @@ class Watch:
             self._changed("no worker")
         elif len(was) != len(self._threads) or not was:
             least, most = min(self._threads.values()), max(self._threads.values())
-            each = _count(most, "thread") if least == most else f"{least} to {most} threads"
-            self._changed(f"{_count(len(self._threads), 'worker')} × {each}")
+            each = counted(most, "thread") if least == most else f"{least} to {most} threads"
+            self._changed(f"{counted(len(self._threads), 'worker')} × {each}")
 
     def _is_silent(self, now: float, fault: Exception) -> None:
         self._silent_since = self._silent_since or now
@@ -123,7 +124,3 @@ class Watch:
                 "What is finished is kept.",
                 "Run the same command again.",
             ) from fault
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

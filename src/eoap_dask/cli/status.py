@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from eoap_dask.cli.options import verbosity_options
+from eoap_dask.params import ENV_PREFIX
 
 
 @click.command(
@@ -22,17 +23,17 @@ Examples:
 """
 )
 @click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--watch", is_flag=True, help="Look again and again until the run is over.")
+@click.option("--watch", is_flag=True, envvar=f"{ENV_PREFIX}WATCH", help="Look again and again until the run is over.")
 @click.option(
     "--every",
     type=click.FloatRange(0.1, 3600),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    envvar="EOAP_DASK_EVERY",
+    envvar=f"{ENV_PREFIX}EVERY",
     help="How often, with --watch.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each time.")
+@click.option("--json", "as_json", is_flag=True, envvar=f"{ENV_PREFIX}JSON", help="Print JSON, one line each time.")
 @verbosity_options
 def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int, quiet: bool) -> None:
     """Say how far a run is, or how it ended: units, blocks, rate, time left, failures, cluster.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 import warnings
@@ -18,8 +17,10 @@ from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.gateway.api import ClusterInfo, GatewayApi, Memory, ended
 from eoap_dask.gateway.memory import parse_memory
 from eoap_dask.gateway.versions import check_versions
+from eoap_dask.logs import quiet
 from eoap_dask.namefile import check_cluster_name
 from eoap_dask.trust import redact
+from eoap_dask.words import counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -38,6 +39,8 @@ CONNECT_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0
 SAY_EVERY_S = 30.0
 ASK_EVERY_S = 3.0
+_TALKATIVE = ("distributed", "distributed.client", "distributed.core", "distributed.comm", "distributed.batched")
+"""Loggers of a client: what they would say, we say."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class GatewayOptions:
         cores, memory = self.worker_cores, self.worker_memory
         each = [] if cores is None else [f"{cores:g} core{'' if cores == 1 else 's'}"]
         each += [] if memory is None else [f"{memory} of memory"]
-        workers = _count(self.workers or DEFAULT_WORKERS, "worker")
+        workers = counted(self.workers or DEFAULT_WORKERS, "worker")
         return f"{workers} with {' and '.join(each)}{' each' if self.workers != 1 else ''}" if each else workers
 
 
@@ -243,7 +246,7 @@ def wait_for_workers(
             look()
             looked = time.monotonic()
         if now - said > SAY_EVERY_S:
-            logger.info("{} of {} so far", came, _count(asked, "worker"))
+            logger.info("{} of {} so far", came, counted(asked, "worker"))
             said = now
         time.sleep(0.1)
     if not came:
@@ -325,7 +328,7 @@ def work_on(api: GatewayApi, info: ClusterInfo, options: GatewayOptions, asked: 
 
     if info.dashboard:
         logger.info("Dask dashboard at {}", info.dashboard)
-    size = options.size if options.name is None else _count(asked, "worker") + _asked_by_platform()
+    size = options.size if options.name is None else counted(asked, "worker") + _asked_by_platform()
     who = f"The Dask cluster {info.name}"
     with connected(info.scheduler or "", who, info.security) as client, _explained(client, look, who):
         wait_for_workers(client, asked, size, options.timeout_s, look)
@@ -367,7 +370,7 @@ def connected(address: str, who: str, security: Any = None, patience_s: float = 
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "100MB"}))
-        stack.enter_context(_quiet())
+        stack.enter_context(quiet(*_TALKATIVE))
         try:
             get_backend(parse_address(address, strict=True)[0])  # a Client that can't begin leaves a thread behind
             with warnings.catch_warnings():
@@ -426,22 +429,3 @@ def _asked_by_platform() -> str:
         f"{name} {os.environ[variable]}" for name, variable in PLATFORM_VARIABLES.items() if variable in os.environ
     ]
     return f" ({', '.join(asked)})" if asked else ""
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let distributed's loggers of a client speak only when something is seriously wrong: we say it."""
-    names = ("distributed", "distributed.client", "distributed.core", "distributed.comm", "distributed.batched")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)

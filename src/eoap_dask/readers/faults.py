@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from eoap_dask.errors import AssetError
 from eoap_dask.trust import redact
+from eoap_dask.words import counted
 
 if TYPE_CHECKING:
     from eoap_dask.scenes import Source
@@ -30,7 +31,7 @@ def unreadable(source: Source, item_id: str, reason: str, attempts: int) -> Asse
     -------
     AssetError
     """
-    tried = f"after {attempts} attempt{'' if attempts == 1 else 's'}"
+    tried = f"after {counted(attempts, 'attempt')}"
     return AssetError(
         f"The asset {source.asset!r} of item {item_id!r} can't be read {tried}: {reason}",
         hint="Try again later, or leave its date out.",
