@@ -92,6 +92,16 @@ def test_stopped_before_the_tool_begins(words: str, shell: Shell) -> None:
     assert_nothing_left(shell)
 
 
+def test_the_terminal_goes_away(shell: Shell) -> None:
+    witness = shell.cwd.parent / "witness"
+    script = f"trap 'echo bye > {witness}; exit 5' TERM; touch started; while true; do sleep 0.1; done"
+    going = Going(shell, write(shell.cwd / "tool.cwl", shell_tool(script, None)).name)
+    going.until_working()
+    assert going.end(signal.SIGHUP).returncode == 129
+    assert witness.read_text() == "bye\n"
+    assert_nothing_left(shell)
+
+
 def test_a_tool_may_end_in_order(shell: Shell) -> None:
     witness = shell.cwd.parent / "witness"
     script = f"trap 'echo bye > {witness}; exit 5' TERM; touch started; while true; do sleep 0.1; done"

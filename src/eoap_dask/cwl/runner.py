@@ -363,7 +363,7 @@ def _stoppable(session: Session) -> Iterator[None]:
             ender.start()
 
     one: int
-    for one in (signal.SIGINT, signal.SIGTERM):
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(one) is not signal.SIG_IGN:
             before[one] = signal.signal(one, take)
     try:
