@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from eoap_dask.errors import AssetError
 from eoap_dask.grid import Window
 from eoap_dask.readers import lean
+from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanReader
 from eoap_dask.readers.ranges import State
 from eoap_dask.readers.retry import Retry
@@ -187,6 +188,46 @@ def test_a_large_header_is_read_whole() -> None:
     (level,) = read_header(Memory(content, size=1 << 30)).levels
     np.testing.assert_array_equal(level.offsets, offsets)
     assert level.sizes.tolist() == [100] * tiles
+
+
+@pytest.mark.parametrize("tiles", [512 * 512, 5_000_000])
+@pytest.mark.parametrize("tags", [(324, 325), (273, 279), (258, 339), (530, 338)])
+def test_a_header_takes_no_more_than_it_is_worth(tiles: int, tags: tuple[int, int]) -> None:
+    """One list that all of 32 images name, and that would be a thousand times larger as numbers of Python."""
+    images, at, region = 32, 8, 16384
+    body = b""
+    for number in range(images):
+        one = {**PLAIN, 254: (LONG, 1, int(number > 0)), 256: (LONG, 1, 1 << 18), 257: (LONG, 1, 1 << 18)}
+        one |= {322: (SHORT, 1, 512), 323: (SHORT, 1, 512), **dict.fromkeys(tags, (SHORT, tiles, region))}
+        size = 2 + 12 * len(one) + 4
+        body += tiff(one, next_ifd=at + size if number + 1 < images else 0)[8:]
+        at += size
+    assert at <= region
+    file = Memory((tiff(PLAIN)[:8] + body).ljust(region, b"\0") + np.full(tiles, 100, "<u2").tobytes())
+    found = None
+    tracemalloc.start()
+    try:
+        with suppress(lean.Refusal):
+            found = read_header(file)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 48 << 20
+    assert found is None or not found.levels
+
+
+def test_large_tiles_are_gdals_to_read_and_larger_ones_nobodys(tmp_path: Path) -> None:
+    plain = {**PLAIN, 322: (SHORT, 1, 4096), 323: (SHORT, 1, 4096)}
+    assert read_header(Memory(tiff(plain))).levels == ()
+    for interpretation in (0, 1):  # also those that aren't plain
+        path = tmp_path / "a.tif"
+        huge = {**PLAIN, 262: (SHORT, 1, interpretation), 322: (SHORT, 1, 1 << 14), 323: (SHORT, 1, 1 << 14)}
+        path.write_bytes(tiff(huge).ljust(1000, b"\0"))
+        lean._HEADERS.clear()
+        with pytest.raises(AssetError, match="16384 × 16384 pixels are too large"):
+            shown(path)
+        with pytest.raises(AssetError, match="16384 × 16384 pixels are too large"):
+            _ = GdalReader(NoSigner(), Retry(attempts=1)).open(source(path, (64, 64)), "item").shapes
 
 
 def fuzzed(content: bytes, changes: list[tuple[int, int]]) -> bytes:

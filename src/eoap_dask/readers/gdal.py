@@ -19,6 +19,7 @@ from rasterio.windows import Window as RasterioWindow
 from eoap_dask.errors import AssetError, SigningError
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
 from eoap_dask.readers.retry import Attempt, Retry, insist
+from eoap_dask.readers.tiff import TILE_BYTES
 from eoap_dask.trust import redact
 
 if TYPE_CHECKING:
@@ -124,12 +125,21 @@ class GdalRaster:
             options = {"overview_level": level - 1} if level else {}
             dataset = rasterio.open(href, driver=driver_of(self.source.href), **options)
             self._open[level] = dataset
+            self._check_blocks(dataset)
             if level == 0:
                 self._check(dataset)
                 # overviews by themselves: GDAL rounds the sides of a COG's down, and those of others up
                 levels = range(1, len(dataset.overviews(1)) + 1)
                 self._shapes = (dataset.shape, *(self._dataset(one).shape for one in levels))
         return self._open[level]
+
+    def _check_blocks(self, dataset: Any) -> None:
+        """Refuse what GDAL would have to decode as a whole, however little of it is needed."""
+        height, width = dataset.block_shapes[0]
+        bands = dataset.count if str(dataset.profile.get("interleave", "")).lower() == "pixel" else 1
+        if height * width * bands * np.dtype(dataset.dtypes[0]).itemsize > TILE_BYTES:
+            what = f"can't be read: its tiles of {height} × {width} pixels are too large"
+            raise refused(self.source, self.item_id, what)
 
     def _check(self, dataset: Any) -> None:
         if dataset.shape != self.source.shape:

@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from itertools import count
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,18 @@ if TYPE_CHECKING:
 FIRST_BYTES = 16 << 10
 """Fetched at once: the whole header of most COGs, up to some 1500 tiles."""
 TILE_BYTES = 64 << 20
-"""A decoded tile may have this many bytes; usual are 0.5 to 2 MiB."""
+"""A decoded tile, or a strip, may have this many bytes; usual are 0.5 to 2 MiB."""
+PLAIN_TILE_BYTES = 16 << 20
+"""Files of larger tiles are left to GDAL."""
 
 _HEADER_BYTES = 24 << 20
 """More is no header: 2^18 pixels a side in tiles of 512, with overviews, need 6 MB."""
+_OTHER_BYTES = 2 << 20
+"""What of a header isn't offsets and sizes of tiles, for all images."""
+_TILES = 1 << 21
+"""Offsets and sizes, for all images: half as many tiles."""
+_TAGS = 4096
+_OFFSETS, _SIZES, _STRIPS = 324, 325, (273, 279)
 _LEVELS = 32
 _MAX_SIDE_PX = 1 << 20
 
@@ -134,8 +142,9 @@ def read_header(file: Parts) -> Header:
     sparse = _Sparse(file, start, state)
     refusal = Refusal("its header is broken.")
     try:
+        sparse.hide_tables()
         with tifffile.TiffFile(cast(IO[bytes], sparse), _multifile=False) as tiff:
-            found = _understand(tiff, state)
+            found = _understand(tiff, sparse)
         if sparse.fault is None:  # else tifffile made do with what it had
             return found
     except _BROKEN:
@@ -145,24 +154,29 @@ def read_header(file: Parts) -> Header:
     raise sparse.fault or refusal
 
 
-def _understand(tiff: tifffile.TiffFile, state: State) -> Header:
-    pages: list[Any] = []
-    for page in tiff.pages:
-        if len(pages) == _LEVELS:
+def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
+    shape: tuple[int, int] | None = None
+    levels: list[Level] = []
+    plain = tiff.byteorder == "<" == {"little": "<"}.get(sys.byteorder) and not tiff.is_ndpi
+    page: Any
+    for number, page in enumerate(tiff.pages):  # each is let go of before the next
+        if number == _LEVELS:
             raise Refusal(f"its header lists more than {_LEVELS} images.")
-        pages.append(page)
-    if not pages:
+        if number == 0:
+            shape = int(page.imagelength), int(page.imagewidth)
+            plain = plain and page.subfiletype == 0
+        elif page.subfiletype != 1:
+            continue  # further images that are no overviews are none of our business, as they are none of GDAL's
+        level = _level(page, sparse) if plain else None
+        plain = level is not None
+        if level is not None:
+            levels.append(level)
+    if shape is None:
         raise Refusal("its header lists no image.")
-    shape = int(pages[0].imagelength), int(pages[0].imagewidth)
-    ordinary = tiff.byteorder == "<" == {"little": "<"}.get(sys.byteorder) and not tiff.is_ndpi
-    # further images that are no overviews are none of our business, as they are none of GDAL's
-    shown = [page for n, page in enumerate(pages) if (page.subfiletype == 0 if n == 0 else page.subfiletype == 1)]
-    levels = tuple(level for page in shown if (level := _level(page)) is not None)
-    plain = ordinary and shown[:1] == pages[:1] and len(levels) == len(shown)
-    return Header(shape, levels if plain else (), state)
+    return Header(shape, tuple(levels) if plain else (), sparse.state)
 
 
-def _level(page: Any) -> Level | None:
+def _level(page: Any, sparse: _Sparse) -> Level | None:
     """Return a page as a level, or None where it isn't plain."""
     dtype: np.dtype[Any] | None = _DTYPES.get((page.bitspersample, int(page.sampleformat)))
     plain = (
@@ -183,9 +197,16 @@ def _level(page: Any) -> Level | None:
         raise Refusal(f"its header tells of {height} × {width} pixels in tiles of {down} × {along}.")
     if down * along * dtype.itemsize > TILE_BYTES:
         raise Refusal(f"its tiles of {down} × {along} pixels are too large.")
-    offsets, sizes = (np.array(v, np.uint64) for v in (page.dataoffsets, page.databytecounts))
-    if not offsets.shape == sizes.shape == (math.ceil(height / down) * math.ceil(width / along),):
-        raise Refusal(f"its header tells of {offsets.size} tiles, which don't make {height} × {width} pixels.")
+    if down * along * dtype.itemsize > PLAIN_TILE_BYTES:
+        return None
+    tables = tuple(sparse.tables.get((page.offset, tag)) for tag in (_OFFSETS, _SIZES))
+    tiles = math.ceil(height / down) * math.ceil(width / along)
+    for table in tables:
+        if table is None or table.dtype is None:
+            return None
+        if table.number != tiles:
+            raise Refusal(f"its header tells of {table.number} tiles, which don't make {height} × {width} pixels.")
+    offsets, sizes = (sparse.values(table) for table in tables if table is not None)
     # a tile never takes much more than its pixels, however it is packed
     if sizes.size and int(sizes.max()) > 2 * down * along * dtype.itemsize + 4096:
         raise Refusal(f"its header tells of a tile of {int(sizes.max())} bytes, for {down} × {along} pixels.")
@@ -215,6 +236,15 @@ def _fill(nodata: object, dtype: np.dtype[Any]) -> int | None:
     return math.floor(min(max(value, info.min), info.max) + 0.5)
 
 
+class _Table(NamedTuple):
+    """Where numbers are listed."""
+
+    start: int
+    number: int
+    dtype: np.dtype[Any] | None
+    """None where they are of a kind that plain files don't have."""
+
+
 class _Sparse(io.RawIOBase):
     """A file for tifffile, of which only those parts are fetched that it reads.
 
@@ -229,12 +259,19 @@ class _Sparse(io.RawIOBase):
 
     _STEP = 4096
 
+    tables: dict[tuple[int, int], _Table]
+    """By the place of the image's directory and the tag."""
+
     def __init__(self, file: Parts, start: bytes, state: State) -> None:
         self.fault: AssetError | Replaced | None = None
         """What went wrong when a part was fetched: whatever tifffile makes of that."""
         self._file = file
-        self._state = state
+        self.state = state
+        self.tables = {}
         self._size = state.size
+        self._hidden: list[tuple[int, bytes]] = []
+        self._read_limit = _HEADER_BYTES
+        self._tiles = 0
         self._at = 0
         self._parts: list[tuple[int, bytes]] = [(0, start)]
         self._fetched = 0
@@ -256,19 +293,77 @@ class _Sparse(io.RawIOBase):
         self._at = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence], 0)
         return self._at
 
+    def hide_tables(self) -> None:
+        """Find where offsets and sizes are listed, and let tifffile see but one of each, for it would make them all.
+
+        From here on little may be read by `read`: what it returns becomes numbers of Python, each ten times as large.
+        """
+        head = self.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        big = head[2:4] in (b"+\0", b"\0+")
+        entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
+        link = struct.Struct(order + ("Q" if big else "I"))
+        many = struct.Struct(order + ("Q" if big else "H"))
+        (at,) = link.unpack_from(head, 8 if big else 4)
+        for _ in range(_LEVELS + 1):
+            self.seek(at)
+            found = self.read(many.size)
+            if not at or len(found) < many.size or many.unpack(found)[0] > _TAGS:
+                break  # the end, or what tifffile will refuse
+            first, number = at + many.size, many.unpack(found)[0]
+            body = self.read(number * entry.size + link.size)
+            if len(body) < number * entry.size + link.size:
+                break
+            for n in range(number):
+                tag, kind, count, value = entry.unpack_from(body, n * entry.size)
+                dtype = {3: np.dtype(f"{order}u2"), 4: np.dtype(f"{order}u4"), 16: np.dtype(f"{order}u8")}.get(kind)
+                if tag not in (_OFFSETS, _SIZES, *_STRIPS):
+                    continue
+                place = first + n * entry.size
+                inline = count * (dtype.itemsize if dtype is not None else 8) <= link.size
+                start = place + entry.size - link.size if inline else link.unpack(value)[0]
+                self.tables.setdefault((at, tag), _Table(start, count, dtype))
+                one = entry.pack(tag, 4, 1, bytes(link.size))
+                self._hidden.append((place, one))
+            (at,) = link.unpack_from(body, number * entry.size)
+        self.seek(0)
+        self._read_limit = _OTHER_BYTES
+
+    def values(self, table: _Table) -> npt.NDArray[np.uint64]:
+        """Return the numbers of a table."""
+        assert table.dtype is not None  # noqa: S101 - it was looked at
+        self._tiles += table.number
+        if self._tiles > _TILES:
+            raise Refusal(f"its header tells of more than {_TILES // 2} tiles.")
+        stop = table.start + table.number * table.dtype.itemsize
+        if stop > self._size:
+            raise Refusal("its header is broken.")
+        return np.frombuffer(self._bytes(table.start, stop), table.dtype).astype(np.uint64)
+
     def read(self, size: int | None = -1) -> bytes:
         """Return the next bytes, fewer where the file ends."""
         stop = self._size if size is None or size < 0 else min(self._at + size, self._size)
-        if stop <= self._at:
+        self._read_limit -= max(stop - self._at, 0)
+        if self._read_limit < 0:
+            raise Refusal("its header is longer than any header needs.")
+        start = self._at
+        out = self._bytes(start, stop)
+        self._at = max(stop, start)
+        for place, shown in self._hidden:
+            low, high = max(place, start), min(place + len(shown), stop)
+            if low < high:
+                out = out[: low - start] + shown[low - place : high - place] + out[high - start :]
+        return out
+
+    def _bytes(self, at: int, stop: int) -> bytes:
+        if stop <= at:
             return b""
         for start, part in self._parts:
-            if start <= self._at and stop <= start + len(part):
+            if start <= at and stop <= start + len(part):
                 break
         else:
-            start, part = self._fetch(self._at, stop)
-        out = part[self._at - start : stop - start]
-        self._at = stop
-        return out
+            start, part = self._fetch(at, stop)
+        return part[at - start : stop - start]
 
     def _fetch(self, start: int, stop: int) -> tuple[int, bytes]:
         start -= start % self._STEP
@@ -277,7 +372,7 @@ class _Sparse(io.RawIOBase):
         if self._fetched > _HEADER_BYTES:
             raise Refusal("its header is longer than any header needs.")
         try:
-            part = self._file.read(start, stop, lambda body, _: bytes(body), self._state)
+            part = self._file.read(start, stop, lambda body, _: bytes(body), self.state)
         except (AssetError, Replaced) as fault:
             self.fault = fault
             raise
