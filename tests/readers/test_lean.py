@@ -35,7 +35,7 @@ NUMBERS = count()
 QUICK = Retry(attempts=2, backoff_s=0.01)
 PLACE: dict[str, Any] = {"height": 70, "width": 90, "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)}
 READER = LeanReader(NoSigner(), QUICK, HERE)
-GDAL = GdalReader(NoSigner(), QUICK)
+GDAL = GdalReader(NoSigner(), QUICK, HERE)
 
 settings.register_profile("files", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FILES = settings(settings.get_profile("files"), max_examples=40)

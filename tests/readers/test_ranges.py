@@ -27,6 +27,7 @@ from eoap_dask.errors import AssetError, SigningError
 from eoap_dask.grid import Window
 from eoap_dask.readers import faults, lean, ranges
 from eoap_dask.readers.faults import unreadable
+from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanReader
 from eoap_dask.readers.ranges import HttpFile, LocalFile, State
 from eoap_dask.readers.retry import Retry
@@ -417,6 +418,18 @@ def test_a_redirect_to_where_a_catalogue_may_not_send_us_is_refused(target: str)
     assert len(server.asked) == 1
     assert "The href" in caught.value.what
     assert "secret" not in str(caught.value)
+
+
+def test_gdal_is_not_sent_where_we_would_not_go() -> None:
+    """Only what is there is GDAL's to read: it would follow a redirect anywhere."""
+    with liar(content=b"secret") as hidden:
+        away = hidden.url.replace("127.0.0.1", "127.0.0.2")
+        with liar(moved(f"{away}/internal")) as server, pytest.raises(AssetError, match=r"private host '127\.0\.0\.2'"):
+            GdalReader(NoSigner(), QUICK, HERE).open(source(f"{server.url}/a.jp2", (1, 1)), "item").read(
+                0, Window(0, 1, 0, 1), np.zeros((1, 1), np.uint16)
+            )
+        assert hidden.asked == []
+    assert len(server.asked) == 1
 
 
 def test_a_redirect_to_nowhere_is_refused() -> None:

@@ -22,6 +22,7 @@ from eoap_dask.readers.retry import Attempt, Retry, insist
 from eoap_dask.scenes import Source
 from eoap_dask.signing import NoSigner, TokenSigner
 
+HERE = frozenset({"127.0.0.1"})
 QUICK = Retry(attempts=3, backoff_s=0.01)
 RAMP = np.arange(512 * 512, dtype=np.uint32).reshape(512, 512).astype(np.uint16)
 """512 kB: more than GDAL fetches at once."""
@@ -145,7 +146,7 @@ def read(raster: Any, row: int = 0) -> int:
 
 
 def test_a_signature_that_expires_between_two_reads_is_renewed(server: ServerProcess) -> None:
-    raster = GdalReader(TokenSigner(f"{server.origin}/token"), QUICK).open(source(server), "item")
+    raster = GdalReader(TokenSigner(f"{server.origin}/token"), QUICK, HERE).open(source(server), "item")
     try:
         assert read(raster) == 1
         server.revoke_tokens()
@@ -157,7 +158,7 @@ def test_a_signature_that_expires_between_two_reads_is_renewed(server: ServerPro
 
 
 def test_without_a_signature_the_asset_is_named_with_its_attempts(server: ServerProcess) -> None:
-    raster = GdalReader(NoSigner(), QUICK).open(source(server), "item")
+    raster = GdalReader(NoSigner(), QUICK, HERE).open(source(server), "item")
     with pytest.raises(AssetError, match=r"^The asset 'B04' of item 'item' can't be read after 3 attempts: .*403") as e:
         read(raster)
 
@@ -169,7 +170,7 @@ def test_without_a_signature_the_asset_is_named_with_its_attempts(server: Server
 def test_a_server_that_hangs_is_given_up_at_the_deadline(server: ServerProcess) -> None:
     server.faults = {"ramp": "hang:120"}
     retry = Retry(attempts=3, backoff_s=0.01, deadline_s=1.0)
-    raster = GdalReader(TokenSigner(f"{server.origin}/token"), retry).open(source(server), "item")
+    raster = GdalReader(TokenSigner(f"{server.origin}/token"), retry, HERE).open(source(server), "item")
     began = time.monotonic()
     with pytest.raises(AssetError, match="can't be read after"):
         read(raster)

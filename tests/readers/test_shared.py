@@ -9,7 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eoap_dask.readers.shared import Kept, Shared
+from eoap_dask.readers.shared import Kept, Room, Shared
+
+
+def test_who_needs_more_room_than_is_left_waits() -> None:
+    room = Room(100)
+    with room.of(60), ThreadPoolExecutor(1) as pool:
+        with room.of(40):
+            had = threading.Event()
+
+            def take() -> int:
+                with room.of(30):
+                    had.set()
+                    return room.taken
+
+            taken = pool.submit(take)
+            assert not had.wait(0.1)
+        assert taken.result(20) == 90
+    with room.of(500):  # more than there is, once nobody else has any
+        assert room.taken == 500
+    assert room.taken == 0
 
 
 def test_who_comes_first_makes_it_and_the_others_wait() -> None:

@@ -42,5 +42,5 @@ def make_reader(
     if kind == "auto":
         return LeanReader(signer, retry, private_hosts)
     if kind == "gdal":
-        return GdalReader(signer, retry)
+        return GdalReader(signer, retry, private_hosts)
     raise UsageError(f"There is no reader {kind!r}.", "Expected auto or gdal.")

@@ -18,6 +18,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
+from eoap_dask.readers.ranges import HttpFile, Refusal, Stumble
 from eoap_dask.readers.retry import Attempt, Retry, insist
 from eoap_dask.readers.tiff import TILE_BYTES
 from eoap_dask.trust import redact
@@ -51,6 +52,8 @@ class GdalReader:
 
     signer: Signer
     retry: Retry = Retry()
+    private_hosts: frozenset[str] = frozenset()
+    """Hosts that may be asked although they are private: those of the catalogue, where it is private."""
 
     def open(self, source: Source, item_id: str) -> GdalRaster:
         """Return a raster that opens the file on its first use."""
@@ -67,7 +70,9 @@ class GdalRaster:
     _open: dict[int, Any] = field(default_factory=dict)
     _shapes: tuple[tuple[int, int], ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _tried: int = 0
+    _attempt: Attempt = Attempt(1, math.inf)
+    _found: str = ""
+    """Where it was found, for as long as it is open."""
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -98,7 +103,7 @@ class GdalRaster:
 
     def _insist(self, action: Callable[[], T]) -> T:
         def attempt(this: Attempt) -> T:
-            self._tried = this.number - 1
+            self._attempt = this
             try:
                 with rasterio.Env(**self._options(this)):
                     return action()
@@ -121,9 +126,8 @@ class GdalRaster:
 
     def _dataset(self, level: int) -> Any:
         if level not in self._open:
-            href = self.reader.signer.sign(self.source.href, fresh=self._tried > 0)
             options = {"overview_level": level - 1} if level else {}
-            dataset = rasterio.open(href, driver=driver_of(self.source.href), **options)
+            dataset = rasterio.open(self._where(), driver=driver_of(self.source.href), **options)
             self._open[level] = dataset
             self._check_blocks(dataset)
             if level == 0:
@@ -132,6 +136,24 @@ class GdalRaster:
                 levels = range(1, len(dataset.overviews(1)) + 1)
                 self._shapes = (dataset.shape, *(self._dataset(one).shape for one in levels))
         return self._open[level]
+
+    def _where(self) -> str:
+        """Return where the file is: GDAL follows redirects anywhere, so ours are followed first, and looked at."""
+        href, reader = self.source.href, self.reader
+        if urlsplit(href).scheme not in ("http", "https"):
+            return reader.signer.sign(href, fresh=self._attempt.number > 1)
+        if not self._found:
+            file = HttpFile(href, reader.signer, reader.retry, reader.private_hosts, self._unreadable)
+            try:
+                self._found = file.leads_to(self._attempt, fresh=self._attempt.number > 1)
+            except Refusal as refusal:
+                fault: Exception = self._unreadable(refusal.why, self._attempt.number)
+            except Stumble as stumble:
+                fault = OSError(stumble.why)
+            else:
+                return self._found
+            raise fault
+        return self._found
 
     def _check_blocks(self, dataset: Any) -> None:
         """Refuse what GDAL would have to decode as a whole, however little of it is needed."""
@@ -153,12 +175,16 @@ class GdalRaster:
 
     def _fault(self, exc: Exception, attempts: int) -> AssetError:
         reason = exc.what if isinstance(exc, SigningError) else redact(" ".join(str(exc.__cause__ or exc).split()))
-        return unreadable(self.source, self.item_id, plain_reason(reason), attempts)
+        return self._unreadable(plain_reason(reason), attempts)
+
+    def _unreadable(self, reason: str, attempts: int) -> AssetError:
+        return unreadable(self.source, self.item_id, reason, attempts)
 
     def _forget(self) -> None:
         for dataset in self._open.values():
             dataset.close()
         self._open.clear()
+        self._found = ""
 
 
 def driver_of(href: str) -> str:

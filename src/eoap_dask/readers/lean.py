@@ -26,7 +26,7 @@ from eoap_dask.readers.faults import BROKEN_PART, refused, unreadable
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.ranges import CONNECTIONS, HttpFile, LocalFile, Parts, Refusal, Replaced, State, Stumble
 from eoap_dask.readers.retry import Retry
-from eoap_dask.readers.shared import Kept, Shared
+from eoap_dask.readers.shared import Kept, Room, Shared
 from eoap_dask.readers.tiff import DEFLATE, DEFLATE_OLD, LZW, UNPACKED, ZSTD, Header, Level, read_header
 
 if TYPE_CHECKING:
@@ -45,7 +45,11 @@ TILES_BYTES = 128 << 20
 """Decoded tiles that are kept for the next window, per process."""
 HEADERS_BYTES = 8 << 20
 """Headers that are kept, per process: some hundreds to thousands of files."""
-MEMORY_BYTES = TILES_BYTES + HEADERS_BYTES + CONNECTIONS * (RUN_BYTES + (1 << 20))
+FLIGHT_BYTES = CONNECTIONS * (RUN_BYTES + (2 << 20))
+"""What is fetched and decoded at a time. The largest plain tile, packed as badly as can be, fits by itself."""
+SCRATCH_BYTES = 2 << 20
+"""A thread keeps a buffer of so many bytes for its next tile."""
+MEMORY_BYTES = TILES_BYTES + HEADERS_BYTES + FLIGHT_BYTES
 """What all this takes in a process, beside the arrays that are read into."""
 
 _HEADER_S = 600.0
@@ -68,6 +72,11 @@ class LeanReader:
     retry: Retry = Retry()
     private_hosts: frozenset[str] = frozenset()
     """Hosts that may be asked although they are private: those of the catalogue, where it is private."""
+
+    @property
+    def gdal(self) -> GdalReader:
+        """What reads the files that aren't plain."""
+        return GdalReader(self.signer, self.retry, self.private_hosts)
 
     def open(self, source: Source, item_id: str) -> LeanRaster:
         """Return a raster whose header is read on its first use.
@@ -139,7 +148,7 @@ class LeanRaster:
     def _gdal(self) -> GdalRaster:
         with self._lock:
             if self._other is None:
-                self._other = GdalReader(self.reader.signer, self.reader.retry).open(self.source, self.item_id)
+                self._other = self.reader.gdal.open(self.source, self.item_id)
             return self._other
 
     @property
@@ -210,6 +219,7 @@ class LeanRaster:
 
 _HEADERS: Shared[Header] = Shared(HEADERS_BYTES)
 _TILES: Shared[Pixels] = Shared(TILES_BYTES)
+_FLIGHT = Room(FLIGHT_BYTES)
 
 
 @cache
@@ -306,7 +316,8 @@ class _Reading:
                     raise Stumble(BROKEN_PART)
                 self._decode(tile, packed)
 
-        self.file.read(first, run[-1].stop, use, self.state)
+        with _FLIGHT.of(run[-1].stop - first + self.level.tile_bytes):
+            self.file.read(first, run[-1].stop, use, self.state)
 
     def _decode(self, tile: _Tile, packed: memoryview) -> None:
         level = self.level
@@ -421,6 +432,8 @@ _own = threading.local()
 
 def _scratch(size: int) -> npt.NDArray[np.uint8]:
     """Return bytes of this thread, to be used until it asks again: they stay in the processor's cache."""
+    if size > SCRATCH_BYTES:
+        return np.empty(size, np.uint8)
     buffer: npt.NDArray[np.uint8] | None = getattr(_own, "buffer", None)
     if buffer is None or buffer.size < size:
         buffer = _own.buffer = np.empty(size, np.uint8)

@@ -1,8 +1,9 @@
 """Parts of files, over HTTP or from a disk: exactly the bytes that are asked for.
 
-Over HTTP this is the one place where requests are made, tried again and signed anew. Connections are kept. Redirects
-are followed only to where a catalogue may send us, and a connection that leads to a private address is closed before
-anything is asked over it, whatever name it was opened by.
+Over HTTP this is the one place where requests for them are made, tried again and signed anew, but for files that GDAL
+has to read: of those it only finds where they are. Connections are kept. Redirects are followed only to where a
+catalogue may send us, and a connection that leads to a private address is closed before anything is asked over it,
+whatever name it was opened by.
 """
 
 from __future__ import annotations
@@ -179,15 +180,48 @@ class HttpFile:
     def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
         """Fetch some bytes and do something with them, as `Parts.read`."""
         part = _Part(start, stop, state)
-        return insist(partial(self._attempt, part, use), self.retry, (Stumble, SigningError), self._give_up)
+
+        def take(answer: urllib3.BaseHTTPResponse) -> T:
+            return use(*_body(answer, part))
+
+        return insist(partial(self._attempt, part, take), self.retry, (Stumble, SigningError), self._give_up)
+
+    def leads_to(self, attempt: Attempt, *, fresh: bool = False) -> str:
+        """Return the signed address at which the file is, after redirects, each of which was looked at.
+
+        Parameters
+        ----------
+        attempt : Attempt
+        fresh
+            Whether to sign anew.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError, Stumble
+            where another attempt may help
+        Refusal
+            where none can
+        """
+        self._stale = fresh
+        try:
+            self._ask(_Part(0, 16, None), _check_status, attempt)
+        except urllib3.exceptions.HTTPError as error:
+            fault = Stumble(_plain(error))
+        else:
+            return self._url()
+        raise fault
 
     def _give_up(self, last: Exception, attempts: int) -> AssetError:
         return self.fault(last.what if isinstance(last, SigningError) else getattr(last, "why", str(last)), attempts)
 
-    def _attempt(self, part: _Part, use: Callable[[memoryview, State], T], attempt: Attempt) -> T:
+    def _attempt(self, part: _Part, take: Callable[[urllib3.BaseHTTPResponse], T], attempt: Attempt) -> T:
         fault: Exception
         try:
-            return self._ask(part, use, attempt)
+            return self._ask(part, take, attempt)
         except Stumble as stumble:
             self._at = None
             self._stale = self._stale or stumble.status in (400, 401, 403, 404)  # an old signature, perhaps
@@ -199,19 +233,19 @@ class HttpFile:
             fault = Stumble(_plain(error))
         raise fault  # without a context, for what it would name can't always be pickled
 
-    def _ask(self, part: _Part, use: Callable[[memoryview, State], T], attempt: Attempt) -> T:
+    def _ask(self, part: _Part, take: Callable[[urllib3.BaseHTTPResponse], T], attempt: Attempt) -> T:
         """Follow, and wait a little for a server that is only busy: that is no attempt of its own."""
         ends = time.monotonic() + attempt.left_s
         for _ in range(_WAITS):
             try:
-                return self._follow(part, use, attempt)
+                return self._follow(part, take, attempt)
             except Stumble as stumble:
                 pause = min(max(stumble.after_s, _BUSY_S), MAX_PAUSE_S)
                 if stumble.status not in _BUSY or time.monotonic() + pause >= ends:
                     raise
             time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311 - no secret
             attempt = Attempt(attempt.number, max(ends - time.monotonic(), 0.001))
-        return self._follow(part, use, attempt)
+        return self._follow(part, take, attempt)
 
     def _url(self) -> str:
         now = time.monotonic()
@@ -233,12 +267,12 @@ class HttpFile:
             return
         raise refusal
 
-    def _follow(self, part: _Part, use: Callable[[memoryview, State], T], attempt: Attempt) -> T:
+    def _follow(self, part: _Part, take: Callable[[urllib3.BaseHTTPResponse], T], attempt: Attempt) -> T:
         url = self._url()
         for _ in range(_REDIRECTS + 1):
             with _answer(url, part, self.private_hosts, attempt.left_s) as answer:
                 if answer.status not in (301, 302, 303, 307, 308):
-                    return use(*_body(answer, part))
+                    return take(answer)
                 target = _target(url, answer.headers.get("Location", ""))
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
                 raise Refusal("its server sends us on to an address that isn't encrypted.")
@@ -334,6 +368,13 @@ def _answer(url: str, part: _Part, private_hosts: frozenset[str], left_s: float)
             response.release_conn()  # also a closed one has its place among those that may be open
 
 
+def _check_status(answer: urllib3.BaseHTTPResponse) -> None:
+    if answer.status not in (200, 206):
+        asked = answer.headers.get("Retry-After", "")
+        after_s = float(asked) if _SECONDS.fullmatch(asked) else 0.0
+        raise Stumble(f"the server answered {answer.status}.", answer.status, after_s)
+
+
 def _body(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, State]:
     """Return the bytes of an answer, and the state of the file. Never reads more than was asked for."""
     start, stop, _ = part
@@ -341,11 +382,7 @@ def _body(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, St
         if part.state is not None:
             raise Replaced  # what was there has gone
         raise Stumble(BROKEN_PART if start else NOT_A_RASTER, 416)
-    if answer.status not in (200, 206):
-        asked = answer.headers.get("Retry-After", "")
-        raise Stumble(
-            f"the server answered {answer.status}.", answer.status, float(asked) if _SECONDS.fullmatch(asked) else 0
-        )
+    _check_status(answer)
     if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
         raise Stumble("its server sends it compressed once more.")
     if answer.status == 200:

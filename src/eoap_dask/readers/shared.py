@@ -5,12 +5,46 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
+
+
+class Room:
+    """Memory that threads share: who needs more than is left waits.
+
+    Parameters
+    ----------
+    size
+        Bytes. Who needs more than that gets it when nobody else has any.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.reset()
+        os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Begin anew, as in a process that was forked."""
+        self.taken = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def of(self, size: int) -> Iterator[None]:
+        """Have so many bytes. Who has some mustn't ask for more."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.taken or self.taken + size <= self.size)
+            self.taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.taken -= size
+                self._changed.notify_all()
 
 
 @dataclass
