@@ -639,3 +639,45 @@ class TestFilters:
         assert ids("x = 'text'") == []
         assert ids("S_INTERSECTS(geometry, BBOX(0, 0, 20, 60))") == ["a", "b"]
         assert ids("true") == ["a", "b"]
+
+
+# ------------------------------------------------------------ local files as assets
+
+
+class TestLocalFiles:
+    """Only what the user has on disk may name files on disk, and only within its directory."""
+
+    HREFS = ("a.tif", "../a.tif", "/etc/passwd", "sub/../../a.tif", "link.tif", "/vsizip/a.zip/a.tif", "file:///a.tif")
+
+    def items(self, folder, source=None):
+        (folder / "link.tif").symlink_to("/etc/passwd")
+        whole = make_item("a", WHEN, 10, 40)
+        whole["assets"] = {str(n): {"href": href} for n, href in enumerate((*self.HREFS, str(folder / "b" / "c.tif")))}
+        write(folder, catalog=document("Catalog", ("item", "a.json")), a=whole)
+        return find_items(source or folder, Query())
+
+    @pytest.mark.parametrize("name", ["a.json", "catalog.json", ""])
+    def test_of_a_file_or_a_catalog_on_disk(self, tmp_path, name):
+        found = self.items(tmp_path, tmp_path / name)
+        assert found.local_files == {str(tmp_path / "a.tif"), str(tmp_path / "b" / "c.tif")}
+        assert found.filtered(Query()).local_files == found.local_files
+        # it isn't for a file to say: what is replayed may read beside itself only
+        (tmp_path / "run").mkdir()
+        assert ItemSet.load(found.save(tmp_path / "run" / "items.json")).local_files == frozenset()
+
+    def test_never_of_a_url(self, tmp_path, files):
+        self.items(tmp_path)
+        for name in ("a.json", "catalog.json"):
+            found = find_items(f"{files(tmp_path)}/{name}", Query())
+            assert len(found) == 1
+            assert found.local_files == frozenset()
+
+    def test_of_a_catalog_on_disk_only_its_own_items(self, tmp_path, files):
+        """An item at a URL that it leads to names no files."""
+        far = make_item("far", WHEN, 10, 40)
+        far["assets"] = {"B04": {"href": "a.tif"}, "B08": {"href": str(tmp_path / "here" / "a.tif")}}
+        write(tmp_path / "far", far=far)
+        walk = [(far, f"{files(tmp_path / 'far')}/far.json"), (make_item("near", WHEN, 10, 40), str(tmp_path / "n"))]
+        found = ItemSet.gathered(walk, "x", from_file=True, folder=tmp_path)
+        assert len(found) == 2
+        assert not any("far" in path or "here" in path for path in found.local_files)

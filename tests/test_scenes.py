@@ -317,9 +317,17 @@ def test_the_item_made_by_hand_reads() -> None:
         (100, 90),
         0,
         0,
+        "2021-07-13T21:23:45.000Z",
     )
     assert scene.mask == Source(
-        "SCL", "https://files.example.org/10TFK/SCL.tif", "EPSG:32610", (20, 0, 600000, 0, -20, 4600020), (50, 45), 0, 0
+        "SCL",
+        "https://files.example.org/10TFK/SCL.tif",
+        "EPSG:32610",
+        (20, 0, 600000, 0, -20, 4600020),
+        (50, 45),
+        0,
+        0,
+        "2021-07-13T21:23:45.000Z",
     )
 
 
@@ -768,6 +776,21 @@ def test_a_private_catalogue_may_lead_to_its_own_host() -> None:
     assert read(home, private="127.0.0.1")[0].bands[0].href == "http://127.0.0.1:8123/B04.tif"
     with pytest.raises(HrefError):
         read(home, private="10.0.0.1")
+
+
+def test_a_file_that_the_user_may_name_is_told_apart_by_size_and_time(tmp_path: Path) -> None:
+    def local(path: Path) -> tuple[Scene, ...]:
+        whole = item(assets={"B04": {"href": str(path)}})
+        return read_scenes([whole], ["red"], SENSOR, cloud_mask=False, private_hosts=frozenset(), local_files=allowed)
+
+    file, allowed = tmp_path / "B04.tif", frozenset({str(tmp_path / "B04.tif")})
+    file.write_bytes(b"one")
+    (first,) = local(file)
+    assert first.bands[0].href == str(file)
+    file.write_bytes(b"other")
+    assert local(file)[0].fingerprint != first.fingerprint
+    with pytest.raises(HrefError, match="only within its own directory"):
+        local(tmp_path / "B05.tif")
 
 
 def test_an_asset_that_was_not_asked_for_may_be_anything() -> None:

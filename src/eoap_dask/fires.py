@@ -125,7 +125,14 @@ def _grid(before: ItemSet, after: ItemSet, area: Aoi | None, crs: str, resolutio
     passes: list[Pass] = []
     for items in (before, after):
         sensor = sensor_for(items.collection)
-        scenes = read_scenes(items.features, BANDS, sensor, cloud_mask=True, private_hosts=items.private_hosts())
+        scenes = read_scenes(
+            items.features,
+            BANDS,
+            sensor,
+            cloud_mask=True,
+            private_hosts=items.private_hosts(),
+            local_files=items.local_files,
+        )
         passes += group_passes(scenes)
     name = passes[0].scenes[0].bands[0].crs if crs == "auto" else crs
     return grid_over(common_ground(passes, name), name, resolution)

@@ -49,6 +49,9 @@ class ItemSet:
     """Whether a file says where the items come from: then `stac` is a claim, and nothing to be trusted."""
     also: tuple[str, ...] = ()
     """Of a set that was merged, the other catalogues, as `stac`."""
+    local_files: frozenset[str] = frozenset()
+    """Files on this machine that may be read: assets of items from a file or catalog that the user gave, within its
+    directory. Isn't saved, because it isn't for a file to say."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -135,6 +138,7 @@ class ItemSet:
             min(lowest, default=None),
             self.from_file and other.from_file,
             tuple(place for place in dict.fromkeys(places) if place != places[0]),
+            self.local_files | other.local_files,
         )
 
     @classmethod
@@ -147,6 +151,7 @@ class ItemSet:
         signing: Mapping[str, Any] | None = None,
         head: Mapping[str, Any] | None = None,
         from_file: bool = False,
+        folder: Path | None = None,
     ) -> ItemSet:
         """Return those of some items that are wanted, as a set.
 
@@ -164,6 +169,8 @@ class ItemSet:
             The document that they were in: what `save` wrote is understood.
         from_file
             Whether they come from a file.
+        folder
+            Directory of the file that the user gave: assets within may be files.
 
         Returns
         -------
@@ -176,9 +183,14 @@ class ItemSet:
         """
         head = head or {}
         sieve = Sieve(query or Query())
+        allowed: set[str] = set()
         for item, base in raw:
-            sieve.offer(normalised(item, base, strip=False))
+            whole = normalised(item, base, strip=False)
+            if folder is not None and "://" not in base:  # also a catalog on disk may lead to items elsewhere
+                whole = _with_local_files(whole, folder.resolve(), allowed)
+            sieve.offer(whole)
         items = sieve.items()
+        hrefs = {asset["href"] for item in items for asset in item["assets"].values()}
         also = head.get("eoap:stac_also")
         named = [head.get("eoap:stac"), *(also if isinstance(also, list) else [])]
         places = tuple(text for text in named if isinstance(text, str))
@@ -201,6 +213,7 @@ class ItemSet:
             lowest if lowest is not None and query is None else sieve.lowest_cloud_cover,
             from_file,
             places[1:] if from_file else (),
+            frozenset(allowed & hrefs),
         )
 
     def save(self, path: Path | str) -> Path:
@@ -302,7 +315,7 @@ class ItemSet:
         """
         base = str(source.absolute())
         raw = ((item, base) for item in held.items)
-        return cls.gathered(raw, str(source), query=query, head=held.head, from_file=True)
+        return cls.gathered(raw, str(source), query=query, head=held.head, from_file=True, folder=Path(base).parent)
 
     def __repr__(self) -> str:
         more = ", truncated" if self.truncated else ""
@@ -351,6 +364,31 @@ def file_faults(source: Path) -> Iterator[None]:
             "A STAC item or an item collection is needed, as JSON, ndjson or stac-geoparquet.",
             "Search with --stac; every run keeps its items in items.json.",
         ) from None
+
+
+def _is_path(href: str) -> bool:
+    """Tell whether an href is a path; those of GDAL's virtual file systems are none."""
+    return href.startswith("/") and not href.startswith(("//", "/vsi")) and "://" not in href
+
+
+def _with_local_files(item: Item, folder: Path, allowed: set[str]) -> Item:
+    """Return an item whose assets' paths within a directory are those of the files, and add these to the allowed.
+
+    Other paths stay as they are, for `trust.check_href` to refuse.
+    """
+    assets = {}
+    for key, asset in item["assets"].items():
+        found = asset["href"]
+        if _is_path(found):
+            try:
+                real = Path(found).resolve()  # a link or .. may lead out
+            except (OSError, RuntimeError, ValueError):  # a loop, too long for a name, a null byte
+                real = Path("/")
+            if real.is_relative_to(folder):
+                found = str(real)
+                allowed.add(found)
+        assets[key] = {**asset, "href": found}
+    return {**item, "assets": assets}
 
 
 def _trusted_signing(spec: object, places: Sequence[str]) -> dict[str, Any] | None:

@@ -202,6 +202,7 @@ def load(
         sensor,
         cloud_mask=cloud_mask == "scl",
         private_hosts=hosts,
+        local_files=items.local_files,
     )
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], name, bounds)])

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pyproj import CRS
@@ -80,6 +81,7 @@ def read_scenes(
     *,
     cloud_mask: bool,
     private_hosts: frozenset[str],
+    local_files: frozenset[str] = frozenset(),
 ) -> tuple[Scene, ...]:
     """Turn items into scenes, sorted by time and id, without reprocessed duplicates.
 
@@ -94,6 +96,8 @@ def read_scenes(
         Whether a scene classification is needed.
     private_hosts
         Hosts on private networks that the catalogue may send us to, because it is there itself.
+    local_files
+        Files on this machine that may be read, as `ItemSet.local_files`.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def read_scenes(
     """
     items = list(items)
     _check_bands(items, bands, sensor)
-    scenes = [_read_scene(item, bands, sensor, cloud_mask, private_hosts) for item in items]
+    scenes = [_read_scene(item, bands, sensor, cloud_mask, private_hosts, local_files) for item in items]
     return without_duplicates(sorted(scenes, key=lambda s: (s.datetime, s.id)))
 
 
@@ -260,8 +264,9 @@ def _read_scene(
     sensor: Sensor,
     cloud_mask: bool,
     private_hosts: frozenset[str],
+    local_files: frozenset[str],
 ) -> Scene:
-    sources = tuple(_source(item, _required(item, band, sensor), sensor, private_hosts) for band in bands)
+    sources = tuple(_source(item, _required(item, band, sensor), sensor, private_hosts, local_files) for band in bands)
     mask = None
     if cloud_mask:
         classes = next((k for k in sensor.mask_assets if k in item.get("assets", {})), None)
@@ -271,8 +276,7 @@ def _read_scene(
                 f"Expected an asset {' or '.join(sensor.mask_assets)}.",
                 "Try --cloud-mask none.",
             )
-        mask = _source(item, classes, sensor, private_hosts, mask=True)
-    properties = item.get("properties", {})
+        mask = _source(item, classes, sensor, private_hosts, local_files, mask=True)
     key = pass_key(item)
     return Scene(
         id=str(item["id"]),
@@ -286,20 +290,31 @@ def _read_scene(
         fingerprint=(
             str(item["id"]),
             key,
-            *(_fingerprint(s, item["assets"][s.asset], properties) for s in (*sources, mask) if s is not None),
+            *(_fingerprint(s) for s in (*sources, mask) if s is not None),
         ),
     )
 
 
 def _source(
-    item: Mapping[str, Any], key: str, sensor: Sensor, private_hosts: frozenset[str], *, mask: bool = False
+    item: Mapping[str, Any],
+    key: str,
+    sensor: Sensor,
+    private_hosts: frozenset[str],
+    local_files: frozenset[str],
+    *,
+    mask: bool = False,
 ) -> Source:
     asset = item["assets"][key]
-    href = check_href(str(asset.get("href", "")), private_hosts=private_hosts)
+    href = str(asset.get("href", ""))
+    version = _version(asset, item.get("properties", {}))
+    if href in local_files:
+        version = f"{version} {_state_of(href)}".strip()
+    else:
+        check_href(href, private_hosts=private_hosts)
     crs, transform, shape = _projection(item, key, asset)
     nodata = sensor.mask_nodata if mask else _nodata(asset, sensor)
     offset = 0 if mask else reflectance_offset(item, asset, sensor)
-    return Source(key, href, crs, transform, shape, offset, nodata, _version(asset, item.get("properties", {})))
+    return Source(key, href, crs, transform, shape, offset, nodata, version)
 
 
 def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> tuple[str, Transform, tuple[int, int]]:
@@ -479,12 +494,20 @@ def _version(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
     return str(found)
 
 
-def _fingerprint(source: Source, asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
-    version = _version(asset, properties)
+def _state_of(path: str) -> str:
+    """Return size and time of a file on this machine: nobody updates an item for a file that was made anew."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ""  # whoever reads it says so
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def _fingerprint(source: Source) -> str:
     read = (source.crs, *source.transform, *source.shape, source.offset, source.nodata)
     # the query may say which file it is; hashed, because it may also hold what nobody should see
     href = hashlib.sha256(unsigned(source.href).encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{href} {version} {' '.join(map(str, read))}"
+    return f"{href} {source.version} {' '.join(map(str, read))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,7 +301,12 @@ def _from_catalog(root: str, document: Mapping[str, Any], query: Query, how: Ask
     signing = None if is_local else detect_signing(root, _list(links))
     try:
         found = ItemSet.gathered(
-            walk.items(root, document), stac, query=query, signing=_known(signing), from_file=is_local
+            walk.items(root, document),
+            stac,
+            query=query,
+            signing=_known(signing),
+            from_file=is_local,
+            folder=Path(root).parent if is_local else None,
         )
     except ValueError as fault:
         raise how.refused(root, f"leads to what can't be used: {redact(fault)}") from None

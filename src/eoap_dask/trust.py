@@ -215,6 +215,8 @@ def _why_scheme(href: str) -> str:
 def _hint_scheme(href: str) -> str:
     if href.lower().startswith(("s3:", "gs:", "az:", "abfs:")):
         return "Take a collection whose assets are offered over https."
+    if "://" not in href or href.lower().startswith("file:"):
+        return "Only an item file or a catalog on this machine may name files, and only within its own directory."
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +98,33 @@ def test_the_grid_is_what_both_scenes_show(found: Product) -> None:
         with rasterio.open(found.folder / f"{name}.tif") as dataset:
             assert (dataset.crs.to_epsg(), dataset.transform) == (tile.epsg, tile.transform)
             assert dataset.shape == (768, 768)
+
+
+def test_items_on_this_machine_with_files_beside_them(found: Product, tmp_path: Path) -> None:
+    shell = make_shell(tmp_path)
+    for name, item in zip(("before", "after"), found.archive.fire_pair(), strict=True):
+        local = {**item, "links": [], "assets": {}}
+        for key in ("B04", "B08", "B12", "SCL"):
+            file = shell.cwd / "scenes" / name / f"{key}.tif"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found.archive.root / item["assets"][key]["href"], file)
+            # relative, and as a whole path
+            href = str(file) if key == "SCL" else f"{name}/{key}.tif"
+            local["assets"][key] = {**item["assets"][key], "href": href}
+        (shell.cwd / "scenes" / f"{name}.json").write_text(json.dumps(local))
+    pair = ("--pre-fire-url", "scenes/before.json", "--post-fire-url", "scenes/after.json")
+    done = shell.run("bai", *pair)
+    assert done.returncode == 0, done.stderr
+    for name in ("severity", "dnbr", "bai"):
+        with rasterio.open(shell.cwd / "burned-area" / UNIT / f"{name}.tif") as dataset:
+            np.testing.assert_array_equal(dataset.read(), found.read(name))
+    # out of the directory of its item file nothing is read, whatever way a path takes
+    outside = shell.cwd / "B04.tif"
+    (shell.cwd / "scenes" / "before" / "B04.tif").rename(outside)
+    (shell.cwd / "scenes" / "before" / "B04.tif").symlink_to(outside)
+    done = shell.run("bai", *pair, "--output-dir", "other")
+    assert done.returncode == 4
+    assert "only within its own directory" in done.stderr
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -214,7 +214,9 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
     for sensor in dict.fromkeys(sensors):
         own = [item for item, of in zip(items, sensors, strict=True) if of == sensor]
         try:
-            scenes += read_scenes(own, BANDS, sensor, cloud_mask=True, private_hosts=request.private_hosts)
+            scenes += read_scenes(
+                own, BANDS, sensor, cloud_mask=True, private_hosts=request.private_hosts, local_files=items.local_files
+            )
         except ItemError as exc:  # neither bands nor the mask are a matter of choice here
             raise ItemError(exc.what, exc.expected, "Name another item, or try another --collection.") from None
     passes = group_passes(scenes)

@@ -194,6 +194,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
         request.sensor,
         cloud_mask=params.cloud_mask == "scl",
         private_hosts=request.private_hosts,
+        local_files=items.local_files,
     )
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds)])
