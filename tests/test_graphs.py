@@ -237,7 +237,7 @@ def test_a_recipe_grows_by_some_tens_of_bytes_per_scene(items: ItemSet, params: 
         assert len(unit.unit.scenes) == count
         return len(unit.recipe.pack())
 
-    assert size(24) - size(12) <= 12 * 80
+    assert size(24) - size(12) <= 12 * 100
 
 
 def test_a_block_gets_only_the_scenes_that_touch_it(items: ItemSet, params: MosaicParams) -> None:

@@ -49,7 +49,7 @@ class Source:
     """To be subtracted from every number that is data."""
     nodata: int
     version: str = ""
-    """What the item says of the file's state: its checksum, or when it was updated."""
+    """Digits that differ where the item tells of another state of the file: its checksum, or when it was updated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,9 @@ def _source(
     crs, transform, shape = _projection(item, key, asset)
     nodata = sensor.mask_nodata if mask else _nodata(asset, sensor)
     offset = 0 if mask else reflectance_offset(item, asset, sensor)
-    return Source(key, href, crs, transform, shape, offset, nodata, version)
+    # a few digits of it tell it from others as well, and travel with every block
+    digits = hashlib.sha256(version.encode()).hexdigest()[:8]
+    return Source(key, href, crs, transform, shape, offset, nodata, digits)
 
 
 def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> tuple[str, Transform, tuple[int, int]]:
