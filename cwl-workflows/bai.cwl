@@ -85,8 +85,8 @@ $graph:
       threshold:
         type: double[]
         label: Thresholds
-        doc: dNBR at which the second to the last class of severity begin, six times; burned is what is in the last
-          four.
+        doc: 'dNBR at which the second to the last class of severity begin: give it six times, rising. Burned is
+          what is in the last four classes.'
         default: [-0.25, -0.1, 0.1, 0.27, 0.44, 0.66]
       min-area-ha:
         type: double
@@ -265,8 +265,8 @@ $graph:
           inputBinding:
             prefix: --threshold
         label: Thresholds
-        doc: dNBR at which the second to the last class of severity begin, six times; burned is what is in the last
-          four.
+        doc: 'dNBR at which the second to the last class of severity begin: give it six times, rising. Burned is
+          what is in the last four classes.'
         default: [-0.25, -0.1, 0.1, 0.27, 0.44, 0.66]
         inputBinding:
           position: 8

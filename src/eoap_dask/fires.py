@@ -25,7 +25,7 @@ from eoap_dask import indices
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.comparison import check_found, common_ground
 from eoap_dask.errors import UsageError
-from eoap_dask.grid import check_areas, grid_for, grid_over
+from eoap_dask.grid import check_areas, grid_for, grid_over, parse_crs
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.lazy import load
@@ -91,7 +91,10 @@ def burned_area(
     AssetError
         when computed, where an asset can't be read
     """
-    before, after = (s if isinstance(s, ItemSet) else item_from_url(s) for s in (pre, post))
+    before, after = (
+        scene if isinstance(scene, ItemSet) else item_from_url(scene, option=name)
+        for name, scene in (("pre", pre), ("post", post))
+    )
     check_found(before, after, force=force)
     area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
     if area is not None and not clip:
@@ -134,6 +137,8 @@ def _grid(before: ItemSet, after: ItemSet, area: Aoi | None, crs: str, resolutio
             local_files=items.local_files,
         )
         passes += group_passes(scenes)
+    if crs != "auto":
+        parse_crs(crs)
     name = passes[0].scenes[0].bands[0].crs if crs == "auto" else crs
     return grid_over(common_ground(passes, name), name, resolution)
 

@@ -86,6 +86,7 @@ EXAMPLE = f"{PUBLIC}/collections/c/items/a"
         (["--min-area-ha", "-3"], "--min-area-ha -3", "0 or more"),
         (["--min-area-ha", "inf"], "--min-area-ha inf", "0 or more"),
         (["--crs", "EPSG:4326", "--resolution", "0.0001"], "Areas in EPSG:4326 are no areas there", "Try --crs auto"),
+        (["--crs", "EPSG:99999"], "The CRS 'EPSG:99999' isn't known.", "Try --crs auto"),
         (["--crs", "EPSG:3857"], "Areas in EPSG:3857 are off by 71 % there", "Try --crs auto"),
         (["--aoi", "40.02,-121.23,40.16,-121.05"], "Try -121.23,40.02,-121.05,40.16", ""),
         (["--aoi", "nowhere.geojson"], "'nowhere.geojson'", ""),

@@ -31,6 +31,7 @@ from eoap_dask.grid import (
     grid_bounds,
     grid_for,
     grid_over,
+    parse_crs,
     pixels_of,
     project_aoi,
 )
@@ -120,11 +121,16 @@ def understand(params: BurnedAreaParams) -> Request:
             "Expected both items, or none and dates.",
             f"Name the scene {'after' if missing == 'post' else 'before'} the fire as well.",
         )
-    if params.window_days < 0 or not 0 <= params.min_area_ha < math.inf:
+    if params.window_days < 0:
         raise UsageError(
-            f"--window-days {params.window_days} and --min-area-ha {params.min_area_ha:g} can't be.",
-            "Expected 0 or more.",
+            f"--window-days {params.window_days} can't be.", "Expected 0 or more.", "Try --window-days 20."
         )
+    if not 0 <= params.min_area_ha < math.inf:
+        raise UsageError(
+            f"--min-area-ha {params.min_area_ha:g} can't be.", "Expected 0 or more.", "Try --min-area-ha 1."
+        )
+    if params.crs != "auto":
+        parse_crs(params.crs)  # here, before anything is asked for
     try:
         classes = severity_classes(params.thresholds)
     except ValueError:
@@ -172,7 +178,10 @@ def find_pair(request: Request) -> ItemSet:
         after = item_from_url(params.post_fire_url, option="--post-fire-url")
         check_found(before, after, params.collection, force=params.force)
         return before.merged(after)
-    logger.info("Searching {} for {}", params.items or params.stac, params.collection)
+    if params.items:
+        logger.info("Reading {}", params.items)
+    else:
+        logger.info("Searching {} for {}", params.stac, params.collection)
     before, after = (_clearest(request, window) for window in (request.before, request.after))
     check_found(before, after, params.collection, force=params.force)
     return before.merged(after)

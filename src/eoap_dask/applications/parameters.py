@@ -85,7 +85,8 @@ class BurnedAreaParams:
     clip: bool = param(True, "Cut to the shape of the area, or keep its bounding box.", negative="no-clip")
     thresholds: tuple[float, ...] = param(
         (-0.25, -0.1, 0.1, 0.27, 0.44, 0.66),
-        "dNBR at which the second to the last class of severity begin, six times; burned is what is in the last four.",
+        "dNBR at which the second to the last class of severity begin: give it six times, rising. Burned is what is "
+        "in the last four classes.",
         metavar="DNBR",
         multiple=True,
         flag="threshold",

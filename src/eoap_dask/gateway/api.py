@@ -395,12 +395,13 @@ class GatewayApi:
         except aiohttp.InvalidURL as exc:
             raise UsageError(f"{self.shown_address!r} can't be the address of a Dask Gateway.") from exc
         except (aiohttp.ClientConnectionError, ConnectionError, TimeoutError) as exc:
+            proxied = {"http", "https", "all"} & set(getproxies())
             why = redact(exc) or f"no answer within {REQUEST_TIMEOUT_S:g} s"
             raise ClusterError(
                 f"{where[0].upper()}{where[1:]} can't be reached: {why.rstrip('.')[:_PROBLEM_LENGTH]}.",
                 "",
                 "Check DASK_GATEWAY__ADDRESS, and that the Gateway runs."
-                + (" A proxy is set: try DASK_GATEWAY__HTTP_CLIENT__PROXY=False." if getproxies() else ""),
+                + (" A proxy is set: try DASK_GATEWAY__HTTP_CLIENT__PROXY=False." if proxied else ""),
             ) from exc
         except GatewayServerError as exc:
             raise ClusterError(f"{where[0].upper()}{where[1:]} failed: {_problem(exc)}", "", "Try again.") from exc
