@@ -56,7 +56,14 @@ def targets(result: dict[str, Any]) -> list[tuple[str, str, float, bool]]:
         if values:
             value = median(values)
             sign = "≥" if at_least else "≤"
-            out.append((title, f"{sign} {limit:.3g}", value, value >= limit if at_least else value <= limit))
+            out.append(
+                (
+                    title,
+                    f"{sign} {limit:.4g}" if limit >= 1 else f"{sign} {limit:.2f}",
+                    value,
+                    value >= limit if at_least else value <= limit,
+                )
+            )
 
     def of(contender: str, key: str, case: str = "base", to: str = "ours") -> list[float]:
         return ratios(result, case, contender, to, key)
@@ -147,8 +154,8 @@ def _ratios(result: dict[str, Any]) -> list[str]:
     for title, key in RATIOS:
         lines += ["", f"| {title} | " + " | ".join(result["cases"]) + " |", "|---|" + "--:|" * len(result["cases"])]
         for name, contender in result["contenders"].items():
-            if name != "ours":
-                cells = [_spread(ratios(result, case, name, "ours", key)) for case in result["cases"]]
+            cells = [_spread(ratios(result, case, name, "ours", key)) for case in result["cases"]]
+            if name != "ours" and any(cells):
                 lines.append(f"| {contender['title']} | {' | '.join(cells)} |")
     return lines
 
@@ -216,8 +223,11 @@ def chart(result: dict[str, Any], folder: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-    cases, contenders = list(result["cases"]), result["contenders"]
+    cases = list(result["cases"])
+    took_part = {run["contender"] for run in result["runs"]}
+    contenders = {name: c for name, c in result["contenders"].items() if name in took_part}
     panels = (("wall time, s", "wall_s", 1.0), ("CPU time, s", "cpu_s", 1.0))
     panels += (("peak memory, MB", "peak_pss", 1e-6), ("fetched, MB", "fetched", 1e-6))
     figure_, axes = plt.subplots(2, 2, figsize=(13, 9), sharex=True)
@@ -239,7 +249,9 @@ def chart(result: dict[str, Any], folder: Path) -> None:
             )  # fmt: skip
         axis.set_title(title)
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.grid(visible=True, axis="y", which="both", alpha=0.25)
         for place in range(1, len(cases)):
             axis.axvline(place - 0.5, color="0.85", linewidth=0.8)
