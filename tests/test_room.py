@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 import pytest
 from loguru import logger
 
-from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
+from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic, stack
+from eoap_dask import plan as planning
 from eoap_dask.applications.cloudless_mosaic import APPLICATION, find_items, understand
 from eoap_dask.cluster import Size
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import ClusterError, OutputError
 from eoap_dask.events import read_events
+from eoap_dask.grid import TILE
 from eoap_dask.plan import Plan
-from eoap_dask.render import strip_height
+from eoap_dask.readers import lean, ranges
+from eoap_dask.render import FEWEST_ROWS, strip_height
 from eoap_dask.room import check_disk, check_memory
 
 GIB = 1 << 30
@@ -117,6 +120,25 @@ def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
                 assert height >= min(one.strip_rows, window.shape[0])
         assert f"in strips of {one.strip_rows} rows; a worker reads 8 files at once" in str(one)
     assert plan.only([]).strip_rows is None
+
+
+def test_the_documented_rule_is_the_one_that_is_followed() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text()
+    rows = {line.split(" | ")[0].strip("| "): line for line in page.splitlines() if line.startswith("| ")}
+
+    def mib(size: int) -> str:
+        return f"{size >> 20} MiB"
+
+    for part in (planning.PROCESS_BYTES, lean.MEMORY_BYTES, stack.MEMORY_BYTES):
+        assert mib(part) in rows["a slot's memory"]
+    assert rows["side of a block"].split(" | ")[1].startswith(f"{planning.BLOCK} px; halved, down to {TILE},")
+    assert mib(planning.MAX_BUDGET) in rows["budget of a task's strips"]
+    assert f"multiple of {TILE} rows" in rows["height of a strip"]
+    assert f"at least {FEWEST_ROWS} |" in rows["height of a strip"]
+    assert f"| {stack.READ_THREADS} per worker" in rows["files read at once"]
+    assert f"| {ranges.CONNECTIONS} per worker" in rows["requests at once"]
+    for row in ("side of a block", "blocks under way"):
+        assert f"{planning.IN_FLIGHT_BYTES >> 30} GiB" in rows[row]
 
 
 # ----------------------------------------------------------------------------------------------------
