@@ -169,7 +169,8 @@ class Plan:
                 peak = max(peak, strip + recipe.image_bytes(window.shape[0] * window.shape[1]))
         return {
             "read_bytes": int(read * _COMPRESSED),
-            "worker_bytes": _BESIDES + peak * self.size.threads_per_worker,
+            # what readers keep and have in flight is never more than a few times what there is to be read
+            "worker_bytes": min(_BESIDES, PROCESS_BYTES + 4 * read) + peak * self.size.threads_per_worker,
             "output_bytes": self.output_bytes,
             "spool_bytes": self.spool_bytes,
         }
