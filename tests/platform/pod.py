@@ -258,12 +258,12 @@ class Pod:
                 yield f"cp -a /etc/{name} {inside('/etc/')}"
         yield f"mount -t proc proc {inside('/proc')}"
         yield f"mount --rbind /dev {inside('/dev')}"
+        yield from bind(self.folder / "tmp", "/tmp")  # noqa: S108 - before Python, which may lie in the host's
         for path in _python():
             yield from bind(path, path, read_only=True)
         yield from bind(self.folder / "config", "/etc/dask", read_only=True)
         yield from bind(self.scripts, "/controller", read_only=True)
         yield from bind(self.shared, "/shared")
-        yield from bind(self.folder / "tmp", "/tmp")  # noqa: S108
         yield from bind(self.home, HOME)
         if memory is not None:
             group = CGROUP / f"eoap-test-{os.getpid()}-{uuid4().hex[:8]}"
@@ -272,6 +272,12 @@ class Pod:
             yield f"echo 0 > {group}/cgroup.procs"
             yield from bind(group, CGROUP)  # as container engines do it
         yield f"mount -o remount,ro {inside('')}"
+
+
+def left_in_tmp(folder: Path) -> list[Path]:
+    """Return what the containers of a pod left in their /tmp, without where our Python was mounted, if it is there."""
+    mounted = {path.parts[2] for path in _python() if path.parts[:2] == ("/", "tmp")}
+    return [path for path in (folder / "tmp").iterdir() if path.name not in mounted]
 
 
 def _python() -> list[Path]:

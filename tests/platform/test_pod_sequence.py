@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pod import BUILTIN, HARDENED, HOME, UID, Container, Pod
+from pod import BUILTIN, HARDENED, HOME, UID, Container, Pod, left_in_tmp
 
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.gateway.api import GatewayApi
@@ -132,7 +132,7 @@ def test_success(scripts: Path, make_pod: MakePod, catalogue: DemoServer) -> Non
     assert_disposed(pod)
     # nothing but the output, and what dask-gateway keeps in the home of a user
     assert {path.name for path in pod.home.iterdir()} <= {OUT, ".config"}
-    assert list((pod.folder / "tmp").iterdir()) == []
+    assert left_in_tmp(pod.folder) == []
     assert sorted(path.name for path in pod.shared.iterdir()) == ["completed", "dask_cluster_name.txt", "exit_code"]
     assert (pod.shared / "exit_code").read_text() == "0\n"
     assert {path.stat().st_uid for path in pod.home.rglob("*")} == {UID}
