@@ -17,6 +17,7 @@ import dask
 import dask.system
 import distributed
 import distributed.system
+import numpy as np
 import psutil
 import pytest
 from distributed import Client, default_client
@@ -212,6 +213,28 @@ def test_workers_do_not_profile_where_that_may_stop_them_for_ever() -> None:
     with local_client(SMALL) as client:
         (profiles,) = client.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks).values()
     assert profiles == (sys.version_info >= (3, 12))
+
+
+def faults_of_arrays() -> int:
+    """Return how many pages the kernel has to hand out for a hundred arrays of 1 MiB, one after the other."""
+    import resource
+
+    np.ones(1 << 20, np.uint8)
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for _ in range(100):
+        np.ones(1 << 20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about glibc")
+def test_workers_use_their_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with local_client(SMALL) as client:
+        assert client.submit(faults_of_arrays, pure=False).result() < 2_560  # a tenth of all pages
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # whoever wants it otherwise gets it
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
+    with local_client(SMALL) as client:
+        assert client.submit(faults_of_arrays, pure=False).result() > 20_000
 
 
 @pytest.mark.cluster

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from gateway_helpers import NOT_FOR_CLUSTERS, clean_environment, start_program, wait_until
 
+from eoap_dask.cluster import HEAP
 from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.gateway import server as server_module
 from eoap_dask.gateway.api import GatewayApi
@@ -124,6 +125,7 @@ def test_clusters_get_the_environment_that_is_given_and_little_else(shared_clust
     assert found["PATH"] == os.environ["PATH"]
     assert Path(found["HOME"]) != Path.home()
     assert not NOT_FOR_CLUSTERS.keys() & found.keys()
+    assert HEAP.items() <= found.items()
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(0.5, 1), (1, 1), (2.5, 3)])

@@ -16,6 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from pod import HARDENED, ROOT
 
+from eoap_dask.cluster import HEAP
+
 IMAGE = ROOT / "deploy" / "image"
 
 
@@ -72,6 +74,11 @@ def test_the_dockerfile_is_clean() -> None:
         pytest.skip("hadolint is not here")
     done = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_workers_in_the_image_use_their_memory_again() -> None:
+    words = (ROOT / "Dockerfile").read_text().split()
+    assert {f"{name}={value}" for name, value in HEAP.items()} <= set(words)
 
 
 def pinned() -> dict[str, str]:
