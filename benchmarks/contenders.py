@@ -146,7 +146,7 @@ def odc_tuned(job: Job, phase: Phases) -> None:
     from eoap_dask.kernels.composites import median
 
     phase("imported")
-    with _cluster(job) as client:
+    with _cluster(job, tuned=True) as client:
         phase("cluster")
         odc.stac.configure_rio(cloud_defaults=True, client=client)
         items = _search(job)
@@ -185,7 +185,7 @@ def stackstac_tuned(job: Job, phase: Phases) -> None:
     import stackstac
 
     phase("imported")
-    with _cluster(job):
+    with _cluster(job, tuned=True):
         phase("cluster")
         items = _search(job)
         for item in items:
@@ -402,13 +402,21 @@ CONTENDERS: dict[str, Callable[[Job, Phases], None]] = {
 
 
 @contextmanager
-def _cluster(job: Job) -> Iterator[Any]:
+def _cluster(job: Job, *, tuned: bool = False) -> Iterator[Any]:
+    """Start a local cluster; a tuned one's workers keep their heap as ours do, which Dask doesn't let them."""
+    import dask
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(
-        n_workers=job.workers, threads_per_worker=job.threads, host="127.0.0.1", dashboard_address=None
-    )
-    with cluster, Client(cluster) as client:
+    from eoap_dask.cluster import HEAP
+
+    heap = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in HEAP.items()} if tuned else {}
+    with (
+        dask.config.set(heap),
+        LocalCluster(
+            n_workers=job.workers, threads_per_worker=job.threads, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
