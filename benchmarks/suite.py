@@ -105,7 +105,8 @@ CONTENDERS = {
     "odc-tuned": Contender(
         "odc-stac, tuned",
         "`odc.stac.load` per month with `chunks={'time': -1, 'x': 2048, 'y': 2048}`, `groupby='solar_day'`, uint16, "
-        "`configure_rio(cloud_defaults=True)`, our median kernel in `map_blocks`, one compute; 2 workers × 4 threads; "
+        "`configure_rio(cloud_defaults=True)`, our median kernel in `map_blocks`, one compute; 2 workers × 4 threads that keep "
+        "their heap as ours do; "
         "GDAL's COG driver with level 1 on all cores",
         "odc.stac",
     ),
