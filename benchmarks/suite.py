@@ -105,9 +105,8 @@ CONTENDERS = {
     "odc-tuned": Contender(
         "odc-stac, tuned",
         "`odc.stac.load` per month with `chunks={'time': -1, 'x': 2048, 'y': 2048}`, `groupby='solar_day'`, uint16, "
-        "`configure_rio(cloud_defaults=True)`, our median kernel in `map_blocks`, one compute; 2 workers × 4 threads that keep "
-        "their heap as ours do; "
-        "GDAL's COG driver with level 1 on all cores",
+        "`configure_rio(cloud_defaults=True)`, our median kernel in `map_blocks`, one compute; 2 workers × 4 threads "
+        "that keep their heap as ours do; GDAL's COG driver with level 1 on all cores",
         "odc.stac",
     ),
     "odc-documented": Contender(
@@ -118,7 +117,7 @@ CONTENDERS = {
     "stackstac-tuned": Contender(
         "stackstac, tuned",
         "`chunksize=(-1, 1, 2048, 2048)` per month, uint16, passes merged and our median kernel in `map_blocks`, one "
-        "compute; 2 × 4; GDAL's COG driver with level 1 on all cores. It can't use overviews",
+        "compute; 2 × 4, heaps as ours; GDAL's COG driver with level 1 on all cores. It can't use overviews",
         "stackstac",
     ),
     "lazycogs": Contender(
