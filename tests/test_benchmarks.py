@@ -70,6 +70,17 @@ def test_mosaic_compares_with_odc(cache: Path, tmp_path: Path) -> None:
     assert all(a["within_1_one_tile"] > 0.98 for a in agreed.values())
 
 
+def test_a_dense_month_fits(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    shown = run("dense", "--tiny", "--cache", cache, "--json", out)
+    result = json.loads(out.read_text())
+    assert result["cost"]["exit_code"] == 0
+    assert result["scenes"] == 2 * result["month"]["passes"] == 10
+    assert result["blocks"] > 0
+    assert len(result["clusters"]) == 1
+    assert "No worker was lost" in shown
+
+
 def test_memory_is_compared(cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     shown = run("memory", "--tiny", "--cache", cache, "--json", out)
