@@ -134,11 +134,19 @@ def test_a_cluster_of_its_own(place: Place, reference: Run) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"block": 1024}, {"block": None}, {"budget": 1}, {"budget": 2 * MIB}, {"block": 2048, "budget": 1 * MIB}],
+    [
+        {"block": 1024},
+        {"block": None},
+        {"budget": 1},
+        {"budget": 2 * MIB},
+        {"block": 2048, "budget": 1 * MIB},
+        {"reads": 1},
+        {"reads": 64},
+    ],
     ids=str,
 )
 def test_blocks_and_budgets(place: Place, one: Client, reference: Run, options: dict[str, Any]) -> None:
-    """Blocks that hold all of the image and its overviews, and strips of 16 rows."""
+    """Blocks that hold all of the image and its overviews, strips of 16 rows, one file at a time and many."""
     name = "-".join(f"{key}{value}" for key, value in options.items())
     assert_same(again(place, one, name, **options), reference)
 

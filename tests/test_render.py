@@ -595,7 +595,7 @@ def test_memory_does_not_depend_on_overviews(crs: str, resolution: float) -> Non
         tracemalloc.stop()
     assert count[0, size // 2, size // 2] == 12
     # one band's source pixels alone are 128 MB, and its share of what is in flight ten times that
-    assert peak < counted + stack_module.MEMORY_BYTES + (48 << 20)
+    assert peak < counted + stack_module.memory_bytes() + (48 << 20)
 
 
 def test_a_level_covers_the_same_ground() -> None:

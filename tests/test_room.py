@@ -18,8 +18,9 @@ from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import ClusterError, OutputError
 from eoap_dask.events import read_events
 from eoap_dask.grid import TILE
+from eoap_dask.params import READS
 from eoap_dask.plan import Plan
-from eoap_dask.readers import lean, ranges
+from eoap_dask.readers import lean
 from eoap_dask.render import FEWEST_ROWS, strip_height
 from eoap_dask.room import check_disk, check_memory
 
@@ -113,6 +114,11 @@ def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
     rows = [p.to_dict()["strip_rows"] for p in (plan, small, own)]
     assert rows[0] > rows[1] >= 64  # less memory, lower strips
     assert rows[2] == 16  # the least there is
+    eager = plan_for(Size(1, 4, GIB), RunOptions(reads=64), resolution=10.0)
+    assert eager.strip_rows is not None
+    assert small.strip_rows is not None
+    assert eager.strip_rows < small.strip_rows  # what is read ahead has to fit as well
+    assert "a worker reads 64 files at once" in str(eager)
     for one in (plan, small, own):
         for unit in one.units:
             for window in unit.recipe.windows():
@@ -129,14 +135,14 @@ def test_the_documented_rule_is_the_one_that_is_followed() -> None:
     def mib(size: int) -> str:
         return f"{size >> 20} MiB"
 
-    for part in (planning.PROCESS_BYTES, lean.MEMORY_BYTES, stack.MEMORY_BYTES):
+    for part in (planning.PROCESS_BYTES, lean.MEMORY_BYTES, stack.memory_bytes()):
         assert mib(part) in rows["a slot's memory"]
     assert rows["side of a block"].split(" | ")[1].startswith(f"{planning.BLOCK} px; halved, down to {TILE},")
     assert mib(planning.MAX_BUDGET) in rows["budget of a task's strips"]
     assert f"multiple of {TILE} rows" in rows["height of a strip"]
     assert f"at least {FEWEST_ROWS} |" in rows["height of a strip"]
-    assert f"| {stack.READ_THREADS} per worker" in rows["files read at once"]
-    assert f"| {ranges.CONNECTIONS} per worker" in rows["requests at once"]
+    assert f"| {READS} per worker" in rows["files read at once"]
+    assert f"| {lean.HELPERS} more than files" in rows["requests at once"]
     for row in ("side of a block", "blocks under way"):
         assert f"{planning.IN_FLIGHT_BYTES >> 30} GiB" in rows[row]
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from eoap_dask import stack
 from eoap_dask.cluster import Size
 from eoap_dask.grid import TILE, Window, crs_name, project_bounds, window_bounds
+from eoap_dask.params import READS
 from eoap_dask.readers import lean
 from eoap_dask.render import FEWEST_ROWS, Recipe, strip_height
 from eoap_dask.resample import data_level, mask_level, pixel_size_in
 from eoap_dask.room import show_bytes
 from eoap_dask.scenes import Source, source_bounds
-from eoap_dask.stack import READ_THREADS, pixel_side
+from eoap_dask.stack import pixel_side
 from eoap_dask.units import Unit
 from eoap_dask.words import counted
 
@@ -33,8 +34,6 @@ IN_FLIGHT_BYTES = 1 << 30
 through the scheduler."""
 PROCESS_BYTES = 220 << 20
 """A worker process with its libraries, before any pixels."""
-_BESIDES = PROCESS_BYTES + lean.MEMORY_BYTES + stack.MEMORY_BYTES
-"""What a worker process takes however many threads it has: itself, and what its readers share and have in flight."""
 
 _USABLE = 0.7
 """Of a worker's memory limit: Dask pauses a worker at 80 % of it."""
@@ -116,10 +115,18 @@ class Plan:
         """Return the plan with blocks and strips that suit a cluster. Pixels don't depend on them."""
         if not self.units:
             return replace(self, size=size)
-        block, budget = choose_sizes(self.units[0].recipe, len(self.units), size)
+        plans = [
+            replace(u, recipe=replace(u.recipe, stack=replace(u.recipe.stack, reads=options.reads))) for u in self.units
+        ]
+        block, budget = choose_sizes(plans[0].recipe, len(plans), size)
         block, budget = options.block or block, options.budget or budget
-        units = (replace(u, recipe=replace(u.recipe, block=block, budget=budget)) for u in self.units)
+        units = (replace(u, recipe=replace(u.recipe, block=block, budget=budget)) for u in plans)
         return replace(self, size=size, units=tuple(units))
+
+    @property
+    def reads(self) -> int:
+        """Files that a worker reads at once."""
+        return self.units[0].recipe.stack.reads if self.units else READS
 
     @property
     def strip_rows(self) -> int | None:
@@ -170,7 +177,7 @@ class Plan:
         return {
             "read_bytes": int(read * _COMPRESSED),
             # what readers keep and have in flight is never more than a few times what there is to be read
-            "worker_bytes": min(_BESIDES, PROCESS_BYTES + 4 * read) + peak * self.size.threads_per_worker,
+            "worker_bytes": min(_besides(self.reads), PROCESS_BYTES + 4 * read) + peak * self.size.threads_per_worker,
             "output_bytes": self.output_bytes,
             "spool_bytes": self.spool_bytes,
         }
@@ -198,7 +205,7 @@ class Plan:
             row = recipe.strip_bytes_per_row(side, len(recipe.stack.passes))
             strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
             peak = max(peak, strip + recipe.image_bytes(side.shape[0] * side.shape[1]))
-        return _BESIDES + peak * self.size.threads_per_worker
+        return _besides(self.reads) + peak * self.size.threads_per_worker
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values."""
@@ -230,7 +237,7 @@ class Plan:
                 "workers": self.size.workers,
                 "threads_per_worker": self.size.threads_per_worker,
                 "memory_per_worker": self.size.memory_per_worker,
-                "reads_per_worker": READ_THREADS,
+                "reads_per_worker": self.reads,
             },
             "estimates": self.estimates(),
         }
@@ -253,7 +260,7 @@ class Plan:
         estimates = plan["estimates"]
         lines += [
             f"  blocks    {plan['block_px']} px, worked on in strips of {plan['strip_rows']} rows; a worker reads "
-            f"{READ_THREADS} files at once",
+            f"{self.reads} files at once",
             f"  reads     about {show_bytes(estimates['read_bytes'])}",
             f"  writes    about {show_bytes(estimates['output_bytes'])}, and {show_bytes(estimates['spool_bytes'])} "
             "beside it while it works",
@@ -283,7 +290,8 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
         Of the cluster.
     """
     height, width = recipe.shape
-    slot = max((int(size.memory_per_worker * _USABLE) - _BESIDES) // size.threads_per_worker, 32 << 20)
+    shared = int(size.memory_per_worker * _USABLE) - _besides(recipe.stack.reads)
+    slot = max(shared // size.threads_per_worker, 32 << 20)
     block = BLOCK
     while block > TILE and (
         units * -(-height // block) * -(-width // block) < size.slots
@@ -292,6 +300,11 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
     ):
         block //= 2
     return block, max(min(slot - recipe.image_bytes(block**2), MAX_BUDGET), 16 << 20)
+
+
+def _besides(reads: int) -> int:
+    """Return what a worker takes however many threads it has: itself, and what readers share and have in flight."""
+    return PROCESS_BYTES + lean.MEMORY_BYTES + stack.memory_bytes(reads)
 
 
 def blocks_in_flight(recipe: Recipe, slots: int) -> int:

@@ -53,7 +53,8 @@ class Recipe:
         stack = self.stack
         own = self.science.work_bytes + (passes if self.science.keeps_dropped else 0)
         width = window.shape[1]
-        return strip_bytes_per_row(stack.bands, max(passes, 1), width, stack.map_points) + width * own
+        row = strip_bytes_per_row(stack.bands, max(passes, 1), width, stack.map_points, stack.reads)
+        return row + width * own
 
     def image_bytes(self, pixels: int) -> int:
         """Return the bytes of the images of so many pixels while they are made: themselves, and their encoded tiles."""

@@ -24,6 +24,7 @@ import shapely
 from eoap_dask.grid import Window, crs_name, rasterize_window, window_bounds
 from eoap_dask.kernels.mask import class_table, dropped_nearest, dropped_share
 from eoap_dask.kernels.pixels import fill_layer, to_stored
+from eoap_dask.params import READS
 from eoap_dask.resample import IndexMap, Transform, data_level, index_map, mask_level, needed_of, pixel_size_in
 from eoap_dask.scenes import Pass, Scene, Source, footprint_touches
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
     from eoap_dask.readers import Raster, Reader
 
-READ_THREADS = 8
-"""Reads in flight per worker process: enough to hide some 30 ms of latency behind decoding on two cores."""
 
 MASK_NEAREST_UP_TO_M = 20.0
 """Up to this output pixel size the class nearest to the pixel's centre decides, beyond it the share of classes."""
@@ -46,8 +45,6 @@ pixel, goes in pieces: a file without overviews may need a hundred pixels for on
 KEPT_BYTES = 64 << 20
 """Buffers that are kept for the next read, per process."""
 
-MEMORY_BYTES = READ_THREADS * PIECE_BYTES + KEPT_BYTES
-"""What reads take in a process beside what `strip_bytes_per_row` counts."""
 
 _READ_BYTES = 3
 """Source bytes per output pixel that a read ahead is counted with: uint16, and the corners of a tilted window."""
@@ -71,6 +68,8 @@ class Stack:
     clip_wkb: bytes | None
     """The area's shape in the grid's CRS; None keeps the whole grid."""
     reader: Reader
+    reads: int = READS
+    """Files that are read at once, in a process."""
 
     @cached_property
     def crs(self) -> str:
@@ -274,13 +273,13 @@ class StackReader:
                     jobs.append(_Job(scene, source, False, layer))
                 if scene.mask is not None and self.stack.dropped_classes is not None:
                     jobs.append(_Job(scene, scene.mask, True, None))
-        pool = _pool()
+        pool = _pool(self.stack.reads)
         pending: deque[Future[_Read | None]] = deque()
         queue = iter(jobs)
         try:
             for job in queue:
                 pending.append(pool.submit(self._fetch, job, strip))
-                if len(pending) >= READ_THREADS + 2:
+                if len(pending) >= self.stack.reads + 2:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -391,9 +390,14 @@ def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
     return a * along, b * down, c, d * along, e * down, f
 
 
-def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0) -> int:
+def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0, reads: int = READS) -> int:
     """Return the bytes that one row of a strip needs: layers, a scene besides, masks, index maps, reads ahead."""
-    return width * (2 * bands * passes + 2 * bands + 3 + 16 + 5 * map_points + _READ_BYTES * (READ_THREADS + 2))
+    return width * (2 * bands * passes + 2 * bands + 3 + 16 + 5 * map_points + _READ_BYTES * (reads + 2))
+
+
+def memory_bytes(reads: int = READS) -> int:
+    """Return what reads take in a process beside what `strip_bytes_per_row` counts."""
+    return reads * PIECE_BYTES + KEPT_BYTES
 
 
 def pixel_side(source: Source) -> float:
@@ -413,8 +417,8 @@ def _halves(window: Window) -> tuple[Window, Window]:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+def _pool(reads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(reads, thread_name_prefix="read")
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from eoap_dask.errors import AssetError
 from eoap_dask.readers.faults import BROKEN_PART, refused, unreadable
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.readers.ranges import CONNECTIONS, HttpFile, LocalFile, Parts, Refusal, Replaced, State, Stumble
+from eoap_dask.readers.ranges import HttpFile, LocalFile, Parts, Refusal, Replaced, State, Stumble
 from eoap_dask.readers.retry import Retry
 from eoap_dask.readers.shared import Kept, Room, Shared
 from eoap_dask.readers.tiff import DEFLATE, DEFLATE_OLD, LZW, UNPACKED, ZSTD, Header, Level, read_header
@@ -45,7 +45,7 @@ TILES_BYTES = 128 << 20
 """Decoded tiles that are kept for the next window, per process."""
 HEADERS_BYTES = 8 << 20
 """Headers that are kept, per process: some hundreds to thousands of files."""
-FLIGHT_BYTES = CONNECTIONS * (RUN_BYTES + (2 << 20))
+FLIGHT_BYTES = 16 * (RUN_BYTES + (2 << 20))
 """What is fetched and decoded at a time. The largest plain tile, packed as badly as can be, fits by itself."""
 SCRATCH_BYTES = 2 << 20
 """A thread keeps a buffer of so many bytes for its next tile."""
@@ -60,8 +60,8 @@ _LOOKS = 3
 
 _CHANGES = "was replaced while it was read"
 
-_HELPERS = CONNECTIONS // 2
-"""Threads that fetch for readers. The readers do too, so that there are as many as connections."""
+HELPERS = 8
+"""Threads that fetch for readers, which do so too: requests in flight are at most so many more than reads."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ _FLIGHT = Room(FLIGHT_BYTES)
 
 @cache
 def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_HELPERS, thread_name_prefix="fetch")
+    return ThreadPoolExecutor(HELPERS, thread_name_prefix="fetch")
 
 
 os.register_at_fork(after_in_child=_helpers.cache_clear)

@@ -44,8 +44,8 @@ _BUSY_S = 0.5
 
 T = TypeVar("T")
 
-CONNECTIONS = 16
-"""Requests in flight per process and server: enough to hide some 30 ms of latency behind decoding on two cores."""
+CONNECTIONS = 72
+"""Kept per process and server: as many as there may be threads that fetch, `params.MOST_READS` and some helpers."""
 
 _CONNECT_S = 20.0
 _SILENCE_S = 60.0
