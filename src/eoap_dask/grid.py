@@ -42,6 +42,13 @@ class Window:
         """Height and width in pixels."""
         return self.row_stop - self.row, self.col_stop - self.col
 
+    def slices(self, part: Window) -> tuple[slice, slice]:
+        """Return where a part lies in an array of this window."""
+        return (
+            slice(part.row - self.row, part.row_stop - self.row),
+            slice(part.col - self.col, part.col_stop - self.col),
+        )
+
     def strips(self, height: int) -> Iterator[Window]:
         """Cut into windows of at most this many rows, from the top."""
         for row in range(self.row, self.row_stop, height):

@@ -47,7 +47,9 @@ KEPT_BYTES = 64 << 20
 
 
 _READ_BYTES = 3
-"""Source bytes per output pixel that a read ahead is counted with: uint16, and the corners of a tilted window."""
+"""Source bytes per output pixel that a read is counted with: uint16, and the corners of a tilted window."""
+_WAITING = 2
+"""Scenes' bands that are read ahead of those that are being read."""
 
 _MAP_SIDE = 8
 """Maps of up to so many points each way per output pixel are kept for the other scenes of a strip."""
@@ -128,13 +130,12 @@ class _Job(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """Source pixels of one raster, and where they go."""
+    """What a raster shows, each pixel in its place in the strip."""
 
-    map: IndexMap | None
-    """None where they are in their places already: of a mask, whether each is no clear view."""
-    pixels: npt.NDArray[np.generic]
+    pixels: npt.NDArray[Any]
+    """(y, x), uint16: stored pixels. Of a mask, bool: whether each is no clear view."""
     buffer: npt.NDArray[np.uint8] | None
-    """To be given back; None where they are in their layer already."""
+    """To be given back; None where they are in their layer already, or of a mask."""
 
 
 class StackReader:
@@ -183,9 +184,6 @@ class StackReader:
         self._maps.clear()
         outside = rasterize_window(self.stack.clip, self.stack.geobox, strip)
         outside = None if outside is None else ~outside
-        scratch = (
-            np.empty((self.stack.bands, *strip.shape), np.uint16) if any(len(s) > 1 for _, s in self.passes) else None
-        )
         own = np.empty(strip.shape, bool)
         reads = self._reads(strip, layers)
         try:
@@ -194,12 +192,17 @@ class StackReader:
                 bad = own if dropped is None else dropped[layer]
                 untouched = True
                 for scene in scenes:
-                    target = view if untouched else scratch
-                    assert target is not None  # noqa: S101 - there is scratch where a pass has several scenes
-                    placed, scene_bad = self._place(scene, strip, target, reads)
-                    if placed:
-                        fill_layer(view, bad, target, scene_bad, untouched)
+                    bands = [next(reads) for _ in scene.bands]
+                    unseen = next(reads) if self._masks(scene) else None
+                    found = [band for band in bands if band is not None]
+                    if len(found) == len(bands):
+                        scene_bad = None
+                        if self._masks(scene):  # without classes nothing is known to be clear
+                            scene_bad = np.ones(strip.shape, bool) if unseen is None else unseen.pixels
+                        fill_layer(view, bad, [band.pixels for band in found], scene_bad, untouched)
                         untouched = False
+                    for band in found:
+                        _give(band.buffer)
                 if untouched:
                     view[...] = 0
                     bad[...] = False
@@ -210,35 +213,9 @@ class StackReader:
         finally:
             reads.close()
 
-    def _place(
-        self, scene: Scene, strip: Window, target: npt.NDArray[np.uint16], reads: Generator[_Read | None]
-    ) -> tuple[bool, npt.NDArray[np.bool_] | None]:
-        """Take the next reads, which are this scene's, into the grid."""
-        placed = True
-        for band, source in enumerate(scene.bands):
-            read = next(reads)
-            if read is None:
-                placed = False
-                continue
-            out = target[band]
-            if read.map is not None and read.buffer is not None:
-                read.map.gather(read.pixels, out)
-            elif read.buffer is not None:
-                out[...] = read.pixels
-            _give(read.buffer)
-            to_stored(out, source.offset, source.nodata)
-        bad = None
-        if scene.mask is not None and self.stack.dropped_classes is not None:
-            read = next(reads)
-            if read is None:  # no classes, so nothing is known to be clear
-                bad = np.ones(strip.shape, bool)
-            elif read.map is None:
-                bad = read.pixels != 0
-                _give(read.buffer)
-            else:
-                bad = self._dropped(scene.mask, read.map, read.pixels, strip.shape)
-                _give(read.buffer)
-        return placed, bad
+    def _masks(self, scene: Scene) -> bool:
+        """Tell whether a scene's classes are looked at."""
+        return scene.mask is not None and self.stack.dropped_classes is not None
 
     def _dropped(
         self, mask: Source, found: IndexMap, pixels: npt.NDArray[np.generic], shape: tuple[int, int]
@@ -271,7 +248,7 @@ class StackReader:
                     # the first scene of a pass finds its layer untouched
                     layer = layers[band, number] if scene is scenes[0] else None
                     jobs.append(_Job(scene, source, False, layer))
-                if scene.mask is not None and self.stack.dropped_classes is not None:
+                if scene.mask is not None and self._masks(scene):
                     jobs.append(_Job(scene, scene.mask, True, None))
         pool = _pool(self.stack.reads)
         pending: deque[Future[_Read | None]] = deque()
@@ -279,7 +256,7 @@ class StackReader:
         try:
             for job in queue:
                 pending.append(pool.submit(self._fetch, job, strip))
-                if len(pending) >= self.stack.reads + 2:
+                if len(pending) >= self.stack.reads + _WAITING:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -314,29 +291,29 @@ class StackReader:
         with self._lock:
             self.levels["mask" if is_mask else "data"].add(round(sizes[level], 3))
         rest = self._rest(source, shapes[level])
-        window, found = first
-        if window == strip and job.layer is not None and found.copies:
-            part = found.clear_outside(job.layer)
-            raster.read(level, found.source, part, rest)
-            return _Read(found, part, None)
-        dtype = np.dtype(np.uint8 if is_mask else np.uint16)
-        if window == strip:
-            pixels, buffer = _pixels(found.source.shape, dtype)
-            raster.read(level, found.source, pixels, rest)
-            return _Read(found, pixels, buffer)
+        if is_mask:
+            bad = np.ones(strip.shape, bool)  # where there are no classes, nothing is known to be clear
+            for piece, found in chain((first,), pieces):
+                pixels, buffer = _pixels(found.source.shape, np.dtype(np.uint8))
+                raster.read(level, found.source, pixels, rest)
+                bad[strip.slices(piece)] = self._dropped(source, found, pixels, piece.shape)
+                _give(buffer)
+            return _Read(bad, None)
+        dtype = np.dtype(np.uint16)
         out, whole = (job.layer, None) if job.layer is not None else _pixels(strip.shape, dtype)
-        out[...] = is_mask  # where there are no classes, nothing is known to be clear
-        for piece, found in chain((first,), pieces):
-            pixels, buffer = _pixels(found.source.shape, dtype)
-            raster.read(level, found.source, pixels, rest)
-            rows = slice(piece.row - strip.row, piece.row_stop - strip.row)
-            part = out[rows, piece.col - strip.col : piece.col_stop - strip.col]
-            if is_mask:
-                part[...] = self._dropped(source, found, pixels, piece.shape)
-            else:
-                found.gather(pixels, part)
-            _give(buffer)
-        return _Read(None, out, whole)
+        window, found = first
+        if window == strip and found.copies:
+            raster.read(level, found.source, found.clear_outside(out), rest)
+        else:
+            if window != strip:
+                out[...] = 0  # some parts aren't covered
+            for piece, found in chain((first,), pieces):
+                pixels, buffer = _pixels(found.source.shape, dtype)
+                raster.read(level, found.source, pixels, rest)
+                found.gather(pixels, out[strip.slices(piece)])
+                _give(buffer)
+        to_stored(out, source.offset, source.nodata)
+        return _Read(out, whole)
 
     def _pieces(
         self, source: Source, shape: tuple[int, int], window: Window, samples: int, density: float, most: int
@@ -392,7 +369,9 @@ def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
 
 def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0, reads: int = READS) -> int:
     """Return the bytes that one row of a strip needs: layers, a scene besides, masks, index maps, reads ahead."""
-    return width * (2 * bands * passes + 2 * bands + 3 + 16 + 5 * map_points + _READ_BYTES * (reads + 2))
+    return width * (
+        2 * bands * passes + 2 * bands + 3 + 16 + 5 * map_points + _READ_BYTES * reads + 2 * (reads + _WAITING)
+    )
 
 
 def memory_bytes(reads: int = READS) -> int:

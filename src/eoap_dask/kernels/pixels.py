@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -67,7 +68,7 @@ def to_reflectance(stored: U16, out: F32 | None = None) -> F32:
 def fill_layer(
     layer: U16,
     dropped: npt.NDArray[np.bool_],
-    scene: U16,
+    scene: Sequence[U16] | U16,
     scene_dropped: npt.NDArray[np.bool_] | None,
     first: bool,
 ) -> None:
@@ -77,7 +78,8 @@ def fill_layer(
     ----------
     layer : np.ndarray, (band, y, x), uint16, 0 = not filled yet
     dropped : np.ndarray, (y, x), bool, of the pixels filled so far
-    scene : np.ndarray, (band, y, x), uint16, stored pixels of the scene; may be changed
+    scene : np.ndarray, (band, y, x), or one (y, x) per band; uint16, stored pixels of the scene
+        May be the layer itself for the first scene.
     scene_dropped : np.ndarray, (y, x), bool, or None where no mask applies
     first
         True for the first scene, which finds an untouched layer.
@@ -86,7 +88,8 @@ def fill_layer(
     for band in scene[1:]:
         valid &= band != 0
     if first:
-        np.multiply(scene, valid, out=layer)
+        for band, out in zip(scene, layer, strict=True):
+            np.multiply(band, valid, out=out)
         if scene_dropped is None:
             dropped[...] = False
         else:
@@ -95,7 +98,8 @@ def fill_layer(
     valid &= layer[0] == 0
     if not valid.any():
         return
-    np.copyto(layer, scene, where=valid)
+    for band, out in zip(scene, layer, strict=True):
+        np.copyto(out, band, where=valid)
     if scene_dropped is not None:
         np.copyto(dropped, scene_dropped, where=valid)
 
