@@ -294,14 +294,12 @@ def test_a_map_holds_little_beyond_what_the_source_covers() -> None:
     found = wide.map()  # the source is 11 km wide, the grid 200 km
     assert found is not None
     assert found.flat is not None
-    assert found.flat.dtype == np.int32
     assert found.flat.size <= (110 + 3 * 64) ** 2
     np.testing.assert_array_equal(taken(wide), exact(wide))
     huge = Case(wide.crs, wide.at, 100, "EPSG:32631", wide.source, (1 << 17, 1 << 17), (300, 300))
     found = huge.map(Window(900, 1000, 900, 1000))
     assert found is not None
-    assert found.flat is not None
-    assert found.flat.dtype == np.int64  # positions in it don't fit 32 bits
+    np.testing.assert_array_equal(taken(huge), exact(huge))  # positions in it don't fit 32 bits
 
 
 # Outside

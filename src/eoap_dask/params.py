@@ -135,7 +135,7 @@ class RunOptions:
     block: int | None = None
     """Side of a block in pixels, 512·2^k. By default 2048, less for few blocks or little memory."""
     budget: int | None = None
-    """Bytes of the layers that a task holds at once. By default from the workers' memory, at most 672 MiB."""
+    """Bytes of the layers that a task holds at once. By default from the workers' memory, at most 704 MiB."""
 
     def replace(self, **changes: Any) -> RunOptions:
         """Return a copy with some options changed."""

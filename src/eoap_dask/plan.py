@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from eoap_dask.resume import State
 
 BLOCK = 2048
-MAX_BUDGET = 672 << 20
+MAX_BUDGET = 704 << 20
 """Sixteen passes of three bands over a whole block; more than that goes in strips."""
 IN_FLIGHT_BYTES = 1 << 30
 """Pixels of the blocks that are under way at once: finished ones wait in the workers' memory, and on a Gateway all pass

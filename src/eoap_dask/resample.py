@@ -50,7 +50,7 @@ class IndexMap:
     rows: npt.NDArray[np.intp] | None
     """Source rows within `source` for the output rows of `inside`, on one grid orientation."""
     cols: npt.NDArray[np.intp] | None
-    flat: npt.NDArray[np.integer[Any]] | None
+    flat: npt.NDArray[np.intp] | None
     """Position in the flattened source window for every output pixel of `inside`, between different CRSs."""
     outside: npt.NDArray[np.bool_] | None
     """Output pixels of `inside` that no source pixel covers, with `flat`; None when there are none."""
@@ -97,9 +97,7 @@ class IndexMap:
         down, across = slice(top - inside.row, bottom - inside.row), slice(left - inside.col, right - inside.col)
         if self.flat is not None:
             flat = self.flat[down, across]
-            values = pixels.reshape(-1)
-            for row in range(0, part.shape[0], LATTICE):  # few at once: numpy makes 64-bit copies of the positions
-                np.take(values, flat[row : row + LATTICE], out=part[row : row + LATTICE], mode="clip")
+            np.take(pixels.reshape(-1), flat, out=part, mode="clip")  # at once: each call waits for Python's lock
             if self.outside is not None:
                 part[self.outside[down, across]] = 0
             return
@@ -194,7 +192,7 @@ def _projected(
     node_row = node_row[first_row : last_row + 4, first_col : last_col + 4]
     node_col = node_col[first_row : last_row + 4, first_col : last_col + 4]
 
-    flat = np.empty(inside.shape, np.int32 if height * width < 1 << 31 else np.int64)
+    flat = np.empty(inside.shape, np.intp)  # as numpy wants it: others would be copied for each use
     outside = np.zeros(inside.shape, bool)
     window = None
     for part in (slice(start, start + _CHUNK) for start in range(0, rows.size, _CHUNK)):

@@ -369,9 +369,8 @@ def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
 
 def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0, reads: int = READS) -> int:
     """Return the bytes that one row of a strip needs: layers, a scene besides, masks, index maps, reads ahead."""
-    return width * (
-        2 * bands * passes + 2 * bands + 3 + 16 + 5 * map_points + _READ_BYTES * reads + 2 * (reads + _WAITING)
-    )
+    ahead = _READ_BYTES * reads + 2 * (reads + _WAITING)  # source pixels, and what they become
+    return width * (2 * bands * passes + 2 * bands + 3 + 24 + 9 * map_points + ahead)
 
 
 def memory_bytes(reads: int = READS) -> int:
