@@ -23,12 +23,13 @@ from typing import Any
 
 import pytest
 
-from eoap_dask import exchange, publish
+from eoap_dask import exchange, lock, publish
 from eoap_dask.errors import OutputError
 from eoap_dask.exchange import ASIDE_MARK
 from eoap_dask.fileio import write_bytes, write_json
-from eoap_dask.publish import MARKER, Publication, check_output, identity
-from eoap_dask.resume import held_units, unit_states
+from eoap_dask.place import check_output, identity
+from eoap_dask.publish import Publication
+from eoap_dask.resume import MARKER, held_units, unit_states
 
 APP = "cloudless-mosaic"
 
@@ -468,10 +469,10 @@ def test_a_run_begins_while_others_look_whether_one_runs(tmp_path: Path) -> None
     script = """
         import sys
         from pathlib import Path
-        from eoap_dask.status import _is_held
+        from eoap_dask.lock import is_held
         print("ready", flush=True)
         while True:
-            _is_held(Path(sys.argv[1]))
+            is_held(Path(sys.argv[1]))
     """
     out = tmp_path / "out"
     with subprocess.Popen(
@@ -499,14 +500,14 @@ def test_a_look_that_lasts_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mon
         if len(naps) == 3:
             os.close(look)
 
-    monkeypatch.setattr(publish, "_LOOK_PATIENCE_S", 60.0)
-    monkeypatch.setattr(publish.time, "sleep", nap)
+    monkeypatch.setattr(lock, "_LOOK_PATIENCE_S", 60.0)
+    monkeypatch.setattr(lock.time, "sleep", nap)
     publish_one(tmp_path / "out")
     assert len(naps) == 3
 
 
 def test_a_look_that_never_ends_is_refused_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "_LOOK_PATIENCE_S", 0.05)
+    monkeypatch.setattr(lock, "_LOOK_PATIENCE_S", 0.05)
     with (tmp_path / "out.lock").open("w") as look:
         fcntl.flock(look, fcntl.LOCK_SH)
         with pytest.raises(OutputError, match="Another run"), Publication(tmp_path / "out", APP):

@@ -13,8 +13,9 @@ import pytest
 from eoap_dask.errors import OutputError
 from eoap_dask.exchange import ASIDE_MARK
 from eoap_dask.fileio import write_json
-from eoap_dask.publish import MARKER, check_output, identity
+from eoap_dask.place import check_output, identity
 from eoap_dask.resume import (
+    MARKER,
     FinishedUnit,
     State,
     UnitFile,

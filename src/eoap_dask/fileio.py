@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+_PIECE = 1 << 20
 
 
 def dump_json(document: Any) -> str:
@@ -125,3 +128,33 @@ def fsync_tree(root: Path) -> None:
             if path.is_file() and not path.is_symlink():
                 fsync_path(path)
         fsync_path(Path(folder))
+
+
+def link_or_copy(source: Path, target: Path, sha256: str) -> None:
+    """Give a file a second name; where that isn't had, copy it, and compare the copy.
+
+    Parameters
+    ----------
+    source
+        A regular file.
+    target
+        The other name, which is free; its parents are created.
+    sha256
+        Of the file, 64 hexadecimal digits, lower case.
+
+    Raises
+    ------
+    OSError
+        When the disk refuses, or the copy differs.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # FAT and some network disks have no links, others no more of them; a copy tells what else is wrong
+        checksum = hashlib.sha256()
+        with source.open("rb") as reader, target.open("xb") as writer:
+            while piece := reader.read(_PIECE):
+                checksum.update(piece)
+                writer.write(piece)
+        if checksum.hexdigest() != sha256:
+            raise OSError(errno.EIO, "The copy differs from what was read before", str(target)) from None

@@ -28,7 +28,8 @@ from eoap_dask.gateway.evidence import Evidence, evidence, performance_report
 from eoap_dask.gateway.versions import check_versions
 from eoap_dask.logs import log_to
 from eoap_dask.params import RunOptions
-from eoap_dask.publish import Publication, identity
+from eoap_dask.place import identity
+from eoap_dask.publish import Publication
 from eoap_dask.resume import State, held_units, unit_states
 from eoap_dask.room import check_disk, check_memory
 from eoap_dask.units import Failure

@@ -8,14 +8,8 @@ same way, with hard links to what stays as it is, and the two trade places: ``<o
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
-import json
 import os
-import re
 import shutil
-import socket
-import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,27 +17,24 @@ from typing import TYPE_CHECKING, Any, Self
 
 from loguru import logger
 
-from eoap_dask.__about__ import __version__
 from eoap_dask.errors import OutputError
-from eoap_dask.exchange import ASIDE_MARK, aside_of, can_exchange, exchange, is_aside, recover, remove_last, standing_at
-from eoap_dask.fileio import fsync_path, fsync_tree, write_bytes, write_json
+from eoap_dask.exchange import ASIDE_MARK, aside_of, can_exchange, exchange, is_aside, recover, remove_last
+from eoap_dask.fileio import fsync_path, fsync_tree, link_or_copy, write_bytes, write_json
+from eoap_dask.folders import make_parents, real_directories, remove_empty, remove_tree
+from eoap_dask.lock import OutputLock
+from eoap_dask.place import check_partial, check_place, identity, unwritable
 from eoap_dask.resume import (
     CATALOG,
     CONTENTS,
     MARKER,
     RUN_FILE,
-    SOFTWARE,
     FinishedUnit,
-    UnitFile,
     beside,
     check_product,
     check_unit,
     is_key,
     names_in,
-    occupied,
     owner,
-    parse_object,
-    partial_owner,
     resolve,
     unlisted,
 )
@@ -52,53 +43,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 SCRATCH = ".scratch"
-
-_LOCK_ATTEMPTS = 20
-_LOOK_PATIENCE_S = 2.0
-"""How long a lock may be shared by those who only look whether a run holds it, such as `status`."""
-_MARKER_DRAFT = re.compile(rf"\.{re.escape(MARKER)}\.\d+\.tmp")
-"""What `write_bytes` leaves of a marker when it is killed."""
-_PIECE = 1 << 20
-
-
-def identity(application: str) -> dict[str, str]:
-    """Return the keys by which a directory is recognised as ours; `run.json` begins with them.
-
-    Parameters
-    ----------
-    application
-        The application's name, such as ``cloudless-mosaic``.
-
-    Returns
-    -------
-    dict
-        ``software``, ``application`` and ``version``.
-    """
-    return {"software": SOFTWARE, "application": application, "version": __version__}
-
-
-def check_output(out: Path, application: str, *, update: bool = False) -> None:
-    """Pass when `out` can become the output of an application; writes nothing and takes no lock.
-
-    Parameters
-    ----------
-    out
-        The output directory, as the user gave it.
-    application
-        The application's name.
-    update
-        A product of the same application may be there, to be replaced by its next generation.
-
-    Raises
-    ------
-    OutputError
-        When `out` exists and may not be updated, its parent can't hold it, or ``<out>.partial`` isn't ours to
-        replace. Not updated is what another application or nobody of ours made, what isn't whole (a ``run.json``,
-        catalog or ledger that is no JSON), and what holds files of somebody else, which an update would lose.
-    """
-    place = resolve(out)
-    _check_place(place, out, application if update else None)
-    _check_partial(beside(place, ".partial"), application)
 
 
 class Publication:
@@ -172,20 +116,20 @@ class Publication:
         return self.root / SCRATCH
 
     def __enter__(self) -> Self:
-        _check_place(self.out, self._given, self._updater)
+        check_place(self.out, self._given, self._updater)
         with ExitStack() as undo:
             try:
-                undo.callback(_remove_empty, _make_parents(self.out.parent))
-                lock = _Lock(beside(self.out, ".lock"), self._given)
+                undo.callback(remove_empty, make_parents(self.out.parent))
+                lock = OutputLock(beside(self.out, ".lock"), self._given)
                 undo.enter_context(lock)
                 # Again, now that nobody else may change it: the holder before us may have published.
-                _check_place(self.out, self._given, self._updater)
-                _check_partial(self.root, self.application)
+                check_place(self.out, self._given, self._updater)
+                check_partial(self.root, self.application)
                 recover(self.out)
                 self._replaces = os.path.lexists(self.out)
                 if self.root.exists():
                     if self._resume:
-                        self._found = _real_directories(self.root)
+                        self._found = real_directories(self.root)
                     else:
                         _remove_partial(self.root)
                 self.root.mkdir(exist_ok=True)
@@ -195,7 +139,7 @@ class Publication:
                 self.scratch.mkdir()
                 self._check_aside()
             except OSError as error:
-                raise _unwritable(self._given, error) from error
+                raise unwritable(self._given, error) from error
             self._exit = undo.pop_all()
         return self
 
@@ -206,7 +150,7 @@ class Publication:
             self._exit.__exit__(kind, error, traceback)
         except OSError as trouble:
             if error is None:
-                raise _unwritable(self._given, trouble) from trouble
+                raise unwritable(self._given, trouble) from trouble
             # What went wrong first is what matters; this is a footnote to it.
             error.add_note(f"Cleaning up {self.root} failed as well: {trouble}")
 
@@ -292,7 +236,7 @@ class Publication:
         try:
             found = self._adopt_in_place(key, digest) or self._adopt_from_product(key, digest)
         except OSError as error:
-            raise _unwritable(self._given, error) from error
+            raise unwritable(self._given, error) from error
         if found is None:
             return None
         self._units.add(key)
@@ -325,7 +269,7 @@ class Publication:
         try:
             self._forget(key)
         except OSError as error:
-            raise _unwritable(self._given, error) from error
+            raise unwritable(self._given, error) from error
 
     def keep_only(self, keys: Iterable[str]) -> None:
         """Remove all units but these from ``<out>.partial``.
@@ -343,10 +287,10 @@ class Publication:
             When the disk refuses.
         """
         try:
-            for name in sorted(_real_directories(self.root) - {SCRATCH, *keys}):
+            for name in sorted(real_directories(self.root) - {SCRATCH, *keys}):
                 self._forget(name)
         except OSError as error:
-            raise _unwritable(self._given, error) from error
+            raise unwritable(self._given, error) from error
 
     def discard(self) -> None:
         """Leave nothing in ``<out>.partial`` on leaving, finished units included: nothing of it is wanted.
@@ -395,7 +339,7 @@ class Publication:
             else:
                 self._appear()
         except OSError as error:
-            raise _unwritable(self._given, error) from error
+            raise unwritable(self._given, error) from error
         self.committed = True
         with suppress(OSError):  # the output is there and visible; some filesystems can't sync a directory
             fsync_path(self.out.parent)
@@ -441,7 +385,7 @@ class Publication:
             return None
         folder = self.unit_dir(key)
         for file in found.files:
-            _link_or_copy(self.out / key / file.name, folder / file.name, file)
+            link_or_copy(self.out / key / file.name, folder / file.name, file.sha256)
         write_bytes(folder / f"{key}.json", found.content)  # last, as when it was made
         return found
 
@@ -454,7 +398,7 @@ class Publication:
         if os.path.lexists(path) and not path.is_dir():
             path.unlink()
         else:
-            _remove_tree(path)
+            remove_tree(path)
 
     def _check_replaced(self) -> None:
         """Raise when what will be replaced isn't any more what it was on entering."""
@@ -492,9 +436,9 @@ class Publication:
 
     def _remove_unfinished(self) -> None:
         """Remove the scratch directory and the directories of units that aren't done."""
-        _remove_tree(self.scratch)
+        remove_tree(self.scratch)
         for key in sorted(self._units - self._done):
-            _remove_tree(self.root / key)
+            remove_tree(self.root / key)
 
     def _clean_up(self) -> None:
         """Leave nothing half-written: finished units stay in `.partial`, and a ledger if it was asked for."""
@@ -505,234 +449,6 @@ class Publication:
             _remove_partial(self.root)
 
 
-class _Lock:
-    """An exclusive lock on a file, held by a living process only, and the file gone afterwards.
-
-    The kernel drops a `flock` with its process, so that nobody has to guess whether a holder lives. filelock
-    holds the same lock but leaves its file behind, and falls back to one that a dead process does hold.
-    """
-
-    def __init__(self, path: Path, given: Path) -> None:
-        self.path = path
-        self._given = given
-        self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        for _ in range(_LOCK_ATTEMPTS):
-            descriptor = self._open()
-            try:
-                _lock(descriptor)
-            except BlockingIOError as error:
-                holder = _read_holder(descriptor)
-                os.close(descriptor)
-                raise OutputError(
-                    f"Another run is writing {self._given}{holder}.",
-                    f"One run at a time writes an output; the lock is {self.path}.",
-                    "Wait for it to end, or choose another --output-dir.",
-                ) from error
-            except OSError:
-                os.close(descriptor)
-                raise
-            if self._is_current(descriptor):
-                break
-            # The holder before us removed the file between our open and our lock: ours is a lock on nothing.
-            os.close(descriptor)
-        else:
-            raise OutputError(
-                f"The lock {self.path} couldn't be taken.",
-                "It vanished each time that it was opened.",
-                "Other runs begin and end there all the time: choose another --output-dir.",
-            )
-        self._descriptor = descriptor
-        try:
-            self._refuse_foreign_file()
-        except BaseException:
-            os.close(descriptor)
-            raise
-        note = json.dumps({"software": SOFTWARE, "pid": os.getpid(), "host": socket.gethostname()}) + "\n"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, note.encode(), 0)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            # Removed while the lock is held: whoever waits finds that its file isn't the current one.
-            if self._is_current(self._descriptor):
-                self.path.unlink(missing_ok=True)
-        finally:
-            os.close(self._descriptor)
-
-    def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        for attempt in range(_LOCK_ATTEMPTS):
-            try:
-                return os.open(self.path, flags, 0o644)
-            except FileNotFoundError:
-                # A run that ended just now took the parent with it, having created it.
-                if attempt == _LOCK_ATTEMPTS - 1:
-                    raise
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError:
-                if not (self.path.is_symlink() or self.path.is_dir()):
-                    raise
-                break
-        raise OutputError(
-            f"{self.path} isn't a file that a lock can be taken on.",
-            "A run locks its output with a regular file of this name.",
-            "Move it away, or choose another --output-dir.",
-        )
-
-    def _is_current(self, descriptor: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(descriptor), self.path.lstat())
-        except FileNotFoundError:
-            return False
-
-    def _refuse_foreign_file(self) -> None:
-        """Raise when the file holds something that no lock of ours holds: it would be removed at the end."""
-        content = os.pread(self._descriptor, 4096, 0)
-        if content and (parse_object(content) or {}).get("software") != SOFTWARE:
-            raise OutputError(
-                f"{self.path} exists and isn't a lock of {SOFTWARE}.",
-                "A run locks its output with a file of this name, and removes it.",
-                "Choose another --output-dir, or move the file away.",
-            )
-
-
-def _lock(descriptor: int) -> None:
-    """Lock a file, which nobody else may have locked; who only looks at the lock is waited for, briefly."""
-    deadline = time.monotonic() + _LOOK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # can't be had either where a run holds it
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _check_place(place: Path, given: Path, updater: str | None) -> None:
-    """Raise unless `place` is free, or a product of `updater`, and its parent, or the nearest that exists, writable."""
-    choose = "Choose another --output-dir."
-    if place == place.parent:
-        raise OutputError(f"{given} can't be an output.", "The root directory exists.", choose)
-    product = standing_at(place)
-    if product is not None and updater is None:
-        raise occupied(product, given)
-    if product is not None and updater is not None:
-        check_product(product, updater, given)
-    try:
-        parent = next(parent for parent in place.parents if os.path.lexists(parent))
-        if not parent.is_dir():
-            raise OutputError(f"{given} can't be created.", f"{parent} isn't a directory.", choose)
-    except OSError as error:
-        raise _unwritable(given, error) from error
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{given} can't be created.", f"{parent} isn't writable.", choose)
-
-
-def _check_partial(partial: Path, application: str) -> None:
-    """Raise unless `partial` is absent, or an unfinished output of this application."""
-    if not os.path.lexists(partial):
-        return
-    expected = "A run writes into a directory of this name until its output is complete."
-    remedy = "Choose another --output-dir, or move it away."
-    if partial.is_symlink() or not partial.is_dir():
-        kind = "is a symbolic link" if partial.is_symlink() else "exists and isn't a directory"
-        raise OutputError(f"{partial} {kind}.", expected, remedy)
-    found = partial_owner(partial)
-    if found is None:
-        # Killed between creating it and writing the marker: an empty directory is no loss to anybody, a draft neither.
-        if any(not _MARKER_DRAFT.fullmatch(name) for name in names_in(partial)):
-            raise OutputError(f"{partial} exists and wasn't made by {SOFTWARE}.", expected, remedy)
-    elif found.get("application") != application:
-        raise OutputError(
-            f"{partial} holds an unfinished run of {found.get('application')}.",
-            f"This is {application}, which won't remove it.",
-            "Choose another --output-dir, or remove it.",
-        )
-
-
-def _read_holder(descriptor: int) -> str:
-    """Return who holds a lock, as a phrase; empty when the file doesn't say (it is written after locking)."""
-    holder = parse_object(os.pread(descriptor, 4096, 0)) or {}
-    if "pid" not in holder:
-        return ""
-    host = holder.get("host")
-    where = "" if host == socket.gethostname() else f" on {host}"
-    return f" (process {holder['pid']}{where})"
-
-
-def _make_parents(parent: Path) -> list[Path]:
-    """Create a directory with its parents, and return those that weren't there, innermost first."""
-    missing = []
-    for path in (parent, *parent.parents):
-        if os.path.lexists(path):
-            break
-        missing.append(path)
-    made: list[Path] = []
-    try:
-        for path in reversed(missing):
-            with suppress(FileExistsError):  # another run was quicker: then it is theirs to remove
-                path.mkdir()
-                made.insert(0, path)
-    except OSError:
-        _remove_empty(made)
-        raise
-    return made
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Remove directories that are empty, innermost first; a published output keeps its parents."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove a directory if it is there; a link in its place loses itself, never what it points to."""
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
-
-
-def _real_directories(root: Path) -> set[str]:
-    """Return the names of the directories in a directory, without links to some."""
-    return {path.name for path in root.iterdir() if path.is_dir() and not path.is_symlink()}
-
-
-def _link_or_copy(source: Path, target: Path, file: UnitFile) -> None:
-    """Give a finished file a second name; where that isn't had, copy it, and compare the copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:  # FAT and some network disks have no links, others no more of them; a copy tells what else is wrong
-        checksum = hashlib.sha256()
-        with source.open("rb") as reader, target.open("xb") as writer:
-            while piece := reader.read(_PIECE):
-                checksum.update(piece)
-                writer.write(piece)
-        if checksum.hexdigest() != file.sha256:
-            raise OSError(errno.EIO, "The copy differs from what was read before", str(target)) from None
-
-
 def _remove_partial(root: Path) -> None:
     """Remove an unfinished output, or a product; what tells that it is ours goes last, in case we are killed here."""
     remove_last(root, (RUN_FILE, MARKER, ASIDE_MARK))
-
-
-def _unwritable(given: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error)
-    where = f" ({error.filename})" if error.filename else ""
-    return OutputError(
-        f"{given} can't be written: {reason}{where}.",
-        "The output, and what is beside it while a run works, must be on a disk that can be written.",
-        "Choose another --output-dir.",
-    )

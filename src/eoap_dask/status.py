@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import html
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, Literal
 
 from eoap_dask.errors import UsageError
 from eoap_dask.events import EVENTS_FILE, read_events
+from eoap_dask.lock import is_held
 
 State = Literal["running", "complete", "stopped"]
 
@@ -120,7 +119,7 @@ def read_status(output: Path) -> Status:
     """
     partial = output.parent / f"{output.name}.partial"
     lock = output.parent / f"{output.name}.lock"
-    running = _is_held(lock)  # before the file: a run that ends writes that first, and lets go then
+    running = is_held(lock)  # before the file: a run that ends writes that first, and lets go then
     # a run that updates an output writes beside it: what is unfinished is what a watcher means
     for place in (partial, output, partial):  # the last one for a run that begins as we look
         status = Status(output)
@@ -135,7 +134,7 @@ def read_status(output: Path) -> Status:
             f"No run has written to {output}.", "Expected the --output-dir of a run that has begun.", "Check the path."
         )
     # looked at again: the file may be that of a run which began after the first look
-    if status.state == "running" and not running and not _is_held(lock):
+    if status.state == "running" and not running and not is_held(lock):
         status.state, status.message = "stopped", status.message or "killed"
     return status
 
@@ -165,18 +164,3 @@ def _take(status: Status, event: dict[str, Any]) -> None:
     elif kind == "end":
         status.state = "complete" if message == "complete" else "stopped"
         status.message = message
-
-
-def _is_held(lock: Path) -> bool:
-    """Tell whether a living process holds a lock, without taking it for longer than a moment."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

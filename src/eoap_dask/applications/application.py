@@ -17,9 +17,9 @@ from eoap_dask.grid import TILE
 from eoap_dask.itemset import ItemSet
 from eoap_dask.notebook import default_listener
 from eoap_dask.params import RunOptions
+from eoap_dask.place import check_output
 from eoap_dask.plan import Plan
 from eoap_dask.produce import Run, apply_changes, plan_states, produce
-from eoap_dask.publish import check_output
 from eoap_dask.readers.choose import make_reader
 
 if TYPE_CHECKING:
