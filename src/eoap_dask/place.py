@@ -66,13 +66,18 @@ def check_place(place: Path, given: Path, updater: str | None) -> None:
     if product is not None and updater is not None:
         check_product(product, updater, given)
     try:
-        parent = next(parent for parent in place.parents if os.path.lexists(parent))
-        if not parent.is_dir():
-            raise OutputError(f"{given} can't be created.", f"{parent} isn't a directory.", choose)
+        while True:
+            parent = next(parent for parent in place.parents if os.path.lexists(parent))
+            is_directory = parent.is_dir()
+            if is_directory and os.access(parent, os.W_OK | os.X_OK):
+                return
+            if os.path.lexists(parent):
+                break
+            # a run that ended just now took it along, having made it: the next one up is the nearest now
     except OSError as error:
         raise unwritable(given, error) from error
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{given} can't be created.", f"{parent} isn't writable.", choose)
+    fault = "isn't writable" if is_directory else "isn't a directory"
+    raise OutputError(f"{given} can't be created.", f"{parent} {fault}.", choose)
 
 
 def check_partial(partial: Path, application: str) -> None:
