@@ -21,8 +21,9 @@ from rasterio.enums import ColorInterp
 from rio_cogeo import cog_info, cog_validate
 from rio_tiler.io import Reader
 
-from eoap_dask import Run, RunOptions, burned_area_map, severity_classes, stac
+from eoap_dask import Run, RunOptions, burned_area_map, severity_classes
 from eoap_dask.cluster import Size, local_client
+from eoap_dask.stac.document import CLASSIFICATION, PROCESSING, RASTER
 
 pytestmark = pytest.mark.cluster
 
@@ -99,8 +100,8 @@ def test_documents_are_valid(name: str, kind: str, run: Run, validator: JsonSche
     extensions = set(document.get("stac_extensions", []))
     here = sorted(e for e in extensions if e in validator.schema_cache)
     if kind != "CATALOG":
-        assert stac.CLASSIFICATION in here
-        assert extensions - set(here) <= {stac.RASTER, stac.PROCESSING}
+        assert CLASSIFICATION in here
+        assert extensions - set(here) <= {RASTER, PROCESSING}
     validator.validate(document, pystac.STACObjectType[kind], "1.1.0", here)
 
 

@@ -20,12 +20,16 @@ from pystac.errors import STACValidationError
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from shapely.geometry import Point, shape
 
-from eoap_dask import stac
 from eoap_dask.fileio import dump_json, sha256_of
-from eoap_dask.stac import AssetRecord, BandRecord, ItemRecord, RenderRecord, footprint_4326, union_bbox
+from eoap_dask.stac.attribution import ESA, processor, sentinel2_license
+from eoap_dask.stac.catalog import build_catalog, build_collection, write_catalog
+from eoap_dask.stac.document import EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER
+from eoap_dask.stac.footprint import footprint_4326, union_bbox
+from eoap_dask.stac.item import build_item, multihash_sha256, write_item
+from eoap_dask.stac.records import COG, EO_COMMON_NAMES, PNG, AssetRecord, BandRecord, ItemRecord, RenderRecord
 
 SCHEMAS = Path(__file__).parent / "schemas"
-NOT_HERE = {stac.EO, stac.RASTER, stac.PROCESSING}
+NOT_HERE = {EO, RASTER, PROCESSING}
 """Extensions whose schema isn't among ours; see schemas/README.md and `check_by_hand`."""
 
 UTM = (10.0, 0.0, 600000.0, 0.0, -10.0, 4600000.0)
@@ -67,15 +71,15 @@ def check_by_hand(document: dict[str, Any]) -> None:
     properties = document.get("properties", {})
     assets = document.get("assets", document.get("item_assets", {}))
     bands = [band for asset in assets.values() for band in asset.get("bands", [])]
-    for prefix, extension in (("eo:", stac.EO), ("raster:", stac.RASTER)):
+    for prefix, extension in (("eo:", EO), ("raster:", RASTER)):
         used = [key for band in bands for key in band if key.startswith(prefix)]
         assert bool(used) == (extension in extensions)
         assert set(used) <= {"eo:common_name", "raster:scale", "raster:offset"}
     for band in bands:
-        assert band.get("eo:common_name", "red") in stac.EO_COMMON_NAMES
+        assert band.get("eo:common_name", "red") in EO_COMMON_NAMES
         assert all(isinstance(band.get(key, 1), int | float) for key in ("raster:scale", "raster:offset"))
     if document["type"] == "Feature":
-        assert stac.PROCESSING in extensions
+        assert PROCESSING in extensions
         assert isinstance(properties["processing:software"], dict)
         assert all(isinstance(version, str) for version in properties["processing:software"].values())
         for key in ("processing:level", "processing:lineage", "processing:version", "processing:datetime"):
@@ -97,7 +101,7 @@ def asset(key: str, *bands: BandRecord, **more: Any) -> AssetRecord:
         "key": key,
         "filename": f"{key}.tif",
         "title": key.title(),
-        "media_type": stac.COG,
+        "media_type": COG,
         "roles": ("data",),
         "bands": bands,
         "size": 123,
@@ -128,7 +132,7 @@ def record(**more: Any) -> ItemRecord:
             asset(
                 "thumbnail",
                 filename="thumbnail.png",
-                media_type=stac.PNG,
+                media_type=PNG,
                 roles=("thumbnail",),
                 shape=None,
                 transform=None,
@@ -142,34 +146,32 @@ def record(**more: Any) -> ItemRecord:
 
 
 def build(item: ItemRecord | None = None, now: datetime = NOW) -> dict[str, Any]:
-    return stac.build_item(item or record(), collection_id="mosaic", software_version="0.1.0", now=now)
+    return build_item(item or record(), collection_id="mosaic", software_version="0.1.0", now=now)
 
 
 def write(root: Path, *items: dict[str, Any]) -> Path:
-    note, links = stac.sentinel2_license(items)
+    note, links = sentinel2_license(items)
     for item in items:
         (root / item["id"]).mkdir(parents=True)
         for entry in item["assets"].values():
             (root / item["id"] / entry["href"]).write_bytes(b"x")
-        stac.write_item(root / item["id"], item)
-    collection = stac.build_collection(
+        write_item(root / item["id"], item)
+    collection = build_collection(
         "mosaic",
         "Cloudless mosaic",
         note,
         items,
-        providers=[stac.ESA, stac.processor("0.1.0")],
+        providers=[ESA, processor("0.1.0")],
         keywords=["mosaic"],
         license_links=links,
     )
-    catalog = stac.build_catalog("cloudless-mosaic", "Cloudless mosaic", "Two months.", items)
-    return stac.write_catalog(root, collection=collection, catalog=catalog)
+    catalog = build_catalog("cloudless-mosaic", "Cloudless mosaic", "Two months.", items)
+    return write_catalog(root, collection=collection, catalog=catalog)
 
 
 def test_item_is_valid(validator: JsonSchemaSTACValidator) -> None:
     item = build()
-    assert item["stac_extensions"] == sorted(
-        [stac.EO, stac.FILE, stac.PROCESSING, stac.PROJECTION, stac.RASTER, stac.RENDER]
-    )
+    assert item["stac_extensions"] == sorted([EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER])
     validate(validator, item)
 
 
@@ -256,9 +258,9 @@ def test_awkward_items_are_valid_too(validator: JsonSchemaSTACValidator) -> None
     wkt = rasterio.crs.CRS.from_string("+proj=laea +lat_0=40 +lon_0=-120").to_wkt()
     item = build(record(assets=(asset("bai", bai, expression=("text", "1 / (r + n)")),), crs=wkt, derived_from=()))
     validate(validator, item)
-    assert stac.EO not in item["stac_extensions"]
-    assert stac.RASTER not in item["stac_extensions"]
-    assert stac.RENDER not in item["stac_extensions"]
+    assert EO not in item["stac_extensions"]
+    assert RASTER not in item["stac_extensions"]
+    assert RENDER not in item["stac_extensions"]
     assert item["properties"]["proj:code"] is None
     assert item["properties"]["proj:wkt2"] == wkt
     assert item["assets"]["bai"]["bands"] == [
@@ -296,9 +298,9 @@ def test_ids_are_lower_case_and_name_a_file(identifier: str) -> None:
     with pytest.raises(ValueError, match="isn't a lower-case id"):
         build(record(id=identifier))
     with pytest.raises(ValueError, match="isn't a lower-case id"):
-        stac.build_catalog(identifier, "", "", [])
+        build_catalog(identifier, "", "", [])
     with pytest.raises(ValueError, match="isn't a lower-case id"):
-        stac.build_collection(identifier, "", "", [build()])
+        build_collection(identifier, "", "", [build()])
 
 
 def test_two_runs_differ_in_the_time_of_processing_only() -> None:
@@ -314,9 +316,9 @@ def test_what_a_checksum_must_be(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(path) == known
-    assert stac.multihash_sha256(known.upper()) == "1220" + known
+    assert multihash_sha256(known.upper()) == "1220" + known
     with pytest.raises(ValueError, match="isn't a SHA-256"):
-        stac.multihash_sha256("1220" + known)
+        multihash_sha256("1220" + known)
 
 
 def test_catalog_opens_and_validates(tmp_path: Path, validator: JsonSchemaSTACValidator) -> None:
@@ -365,11 +367,9 @@ def test_catalog_can_be_moved_and_copied(tmp_path: Path) -> None:
 
 def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchemaSTACValidator) -> None:
     late = build(record(id="b", start=datetime(2022, 1, 1, tzinfo=UTC), end=datetime(2022, 2, 1, tzinfo=UTC)))
-    note, links = stac.sentinel2_license([build(), late])
+    note, links = sentinel2_license([build(), late])
     assert note == "Contains modified Copernicus Sentinel data 2021-2022."
-    collection = stac.build_collection(
-        "c", "C", note, [late, build()], providers=[stac.ESA, stac.processor("1")], license_links=links
-    )
+    collection = build_collection("c", "C", note, [late, build()], providers=[ESA, processor("1")], license_links=links)
     validate(validator, collection)
     assert collection["license"] == "other"
     assert collection["extent"]["temporal"]["interval"] == [["2021-07-01T00:00:00Z", "2022-02-01T00:00:00Z"]]
@@ -382,15 +382,15 @@ def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchem
     assert "statistics" not in json.dumps(collection)
     assert list(collection["item_assets"]) == ["data", "count", "visual", "thumbnail"]
     assert [link["rel"] for link in collection["links"]] == ["root", "parent", "license"]
-    assert stac.sentinel2_license([build()])[0] == "Contains modified Copernicus Sentinel data 2021."
+    assert sentinel2_license([build()])[0] == "Contains modified Copernicus Sentinel data 2021."
     with pytest.raises(ValueError, match="needs an item"):
-        stac.build_collection("c", "", "", [])
+        build_collection("c", "", "", [])
 
 
 def test_the_catalog_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    monkeypatch.setattr(stac, "write_json", lambda path, _: written.append(path.name) or path)
-    stac.write_catalog(tmp_path, collection={}, catalog={})
+    monkeypatch.setattr("eoap_dask.stac.catalog.write_json", lambda path, _: written.append(path.name) or path)
+    write_catalog(tmp_path, collection={}, catalog={})
     assert written == ["collection.json", "catalog.json"]
 
 

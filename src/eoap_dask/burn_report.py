@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
-from eoap_dask import stac
 from eoap_dask.fileio import write_bytes
 from eoap_dask.grid import crs_name, pixel_hectares
 from eoap_dask.kernels.severity import NODATA, SeverityClass
 from eoap_dask.perimeters import Perimeter, join_pieces
 from eoap_dask.preview import contact_sheet
 from eoap_dask.science.burn import NBR_PER_UNIT, BlockNote
+from eoap_dask.stac.records import CSV, GEOJSON, PARQUET, PNG
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -148,10 +148,10 @@ def write_report(
     write_bytes(folder / "areas.csv", report.to_csv().encode())
     write_picture(folder / "picture.png", report, images)
     return (
-        ("perimeters", folder / "perimeters.parquet", "Burned perimeters", stac.PARQUET, ("data",)),
-        ("perimeters-geojson", folder / "perimeters.geojson", "Burned perimeters", stac.GEOJSON, ("data",)),
-        ("areas", folder / "areas.csv", "Hectares per class of severity", stac.CSV, ("data",)),
-        ("picture", folder / "picture.png", "Before, after, and severity", stac.PNG, ("overview",)),
+        ("perimeters", folder / "perimeters.parquet", "Burned perimeters", PARQUET, ("data",)),
+        ("perimeters-geojson", folder / "perimeters.geojson", "Burned perimeters", GEOJSON, ("data",)),
+        ("areas", folder / "areas.csv", "Hectares per class of severity", CSV, ("data",)),
+        ("picture", folder / "picture.png", "Before, after, and severity", PNG, ("overview",)),
     )
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loguru import logger
 
-from eoap_dask import stac
 from eoap_dask.__about__ import __version__
 from eoap_dask.cluster import is_embedded, open_client, size_of
 from eoap_dask.cog import MEDIA_TYPE
@@ -32,6 +31,9 @@ from eoap_dask.place import identity
 from eoap_dask.publish import Publication
 from eoap_dask.resume import State, held_units, unit_states
 from eoap_dask.room import check_disk, check_memory
+from eoap_dask.stac.catalog import write_catalog
+from eoap_dask.stac.item import with_period, write_item
+from eoap_dask.stac.records import PNG, AssetRecord, BandRecord
 from eoap_dask.units import Failure
 
 if TYPE_CHECKING:
@@ -175,7 +177,7 @@ def _publish(
                 if not is_published:
                     _refuse_failed(plan, options, outcome, publication, items, seconds)
                     collection, catalog = describe(finished)
-                    stac.write_catalog(publication.root, collection=collection, catalog=catalog)
+                    write_catalog(publication.root, collection=collection, catalog=catalog)
             tell(Event("end", blocks_done=outcome.blocks, blocks_total=outcome.blocks, message="complete"))
         output = publication.out
         if is_published:
@@ -316,9 +318,9 @@ def _adopt(plan: Plan, options: RunOptions, publication: Publication, tell: List
         if len(item["properties"].get(LEFT_OUT, ())) > options.max_bad_scenes:
             publication.forget(unit.key)  # made when more was allowed to be missing
             continue
-        renewed = stac.with_period(item, unit.title, unit.start, unit.end)
+        renewed = with_period(item, unit.title, unit.start, unit.end)
         if renewed != item:
-            stac.write_item(publication.root / unit.key, renewed)
+            write_item(publication.root / unit.key, renewed)
         kept[unit.key] = renewed
         tell(Event("unit-skipped", unit.key, looked_at, plan.blocks))
     return kept
@@ -344,13 +346,13 @@ def image_asset(
     key: str,
     title: str,
     roles: tuple[str, ...],
-    bands: tuple[stac.BandRecord, ...],
+    bands: tuple[BandRecord, ...],
     expression: str = "",
-) -> stac.AssetRecord:
+) -> AssetRecord:
     """Return the record of an image that was written on a grid; `expression` is its formula, as Python has it."""
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
     transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
-    return stac.AssetRecord(
+    return AssetRecord(
         key,
         image.path.name,
         title,
@@ -365,14 +367,14 @@ def image_asset(
     )
 
 
-def thumbnail_asset(path: Path) -> stac.AssetRecord:
+def thumbnail_asset(path: Path) -> AssetRecord:
     """Return the record of a thumbnail."""
-    return file_asset("thumbnail", path, "Thumbnail", stac.PNG, ("thumbnail",))
+    return file_asset("thumbnail", path, "Thumbnail", PNG, ("thumbnail",))
 
 
-def file_asset(key: str, path: Path, title: str, media_type: str, roles: tuple[str, ...]) -> stac.AssetRecord:
+def file_asset(key: str, path: Path, title: str, media_type: str, roles: tuple[str, ...]) -> AssetRecord:
     """Return the record of a file that isn't on the grid."""
-    return stac.AssetRecord(key, path.name, title, media_type, roles, size=path.stat().st_size, sha256=sha256_of(path))
+    return AssetRecord(key, path.name, title, media_type, roles, size=path.stat().st_size, sha256=sha256_of(path))
 
 
 def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, float] | None:

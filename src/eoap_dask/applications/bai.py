@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import shapely
 from loguru import logger
 
-from eoap_dask import stac
 from eoap_dask.__about__ import __version__
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.application import Application
@@ -56,6 +55,11 @@ from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, Scene, footprint_touches, group_passes, read_scenes
 from eoap_dask.science.burn import BANDS, BURN_VERSION, NBR_PER_UNIT, PICKS, RDNBR_PER_UNIT, Burn
 from eoap_dask.sensors import Sensor, sensor_for
+from eoap_dask.stac.attribution import ESA, processor, sentinel2_license
+from eoap_dask.stac.catalog import build_catalog, build_collection
+from eoap_dask.stac.footprint import footprint_4326
+from eoap_dask.stac.item import build_item, write_item
+from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord, ItemRecord
 from eoap_dask.stac_search import check_source, explain_nothing, find_items, item_from_url
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
@@ -385,9 +389,9 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         *(file_asset(*file) for file in write_report(folder, report, images)),
     )
     transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
-    geometry, bbox = stac.footprint_4326(crs_name(geobox), transform, recipe.shape)
-    item = stac.build_item(
-        stac.ItemRecord(
+    geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
+    item = build_item(
+        ItemRecord(
             id=unit.key,
             title=unit.title,
             start=unit.start,
@@ -423,14 +427,14 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         software_version=__version__,
         now=datetime.now(UTC),
     )
-    stac.write_item(folder, item)
+    write_item(folder, item)
     return item
 
 
-def _bands(image: WrittenImage, pixels: int) -> tuple[stac.BandRecord, ...]:
+def _bands(image: WrittenImage, pixels: int) -> tuple[BandRecord, ...]:
     spec = image.spec
     return tuple(
-        stac.BandRecord(
+        BandRecord(
             band,
             description=_BANDS[band],
             data_type=spec.dtype,
@@ -444,17 +448,17 @@ def _bands(image: WrittenImage, pixels: int) -> tuple[stac.BandRecord, ...]:
     )
 
 
-def _picture(image: WrittenImage, geobox: GeoBox, title: str) -> stac.AssetRecord:
-    bands = tuple(stac.BandRecord(b, description=f"{b}, 0 to 0.3", data_type="uint8", nodata=0) for b in _SHOWN)
+def _picture(image: WrittenImage, geobox: GeoBox, title: str) -> AssetRecord:
+    bands = tuple(BandRecord(b, description=f"{b}, 0 to 0.3", data_type="uint8", nodata=0) for b in _SHOWN)
     title = f"{title}: {', '.join(_SHOWN)} as red, green, blue"
     return image_asset(image, geobox, image.spec.name, title, ("visual",), bands)
 
 
-def _classes(report: BurnReport) -> stac.BandRecord:
-    nodata = stac.ClassRecord(
+def _classes(report: BurnReport) -> BandRecord:
+    nodata = ClassRecord(
         NODATA, "nodata", "No data", "Cloud, shadow, water, snow or nothing, in either scene", nodata=True
     )
-    return stac.BandRecord(
+    return BandRecord(
         "severity",
         description="Class of burn severity by dNBR, after Key & Benson (2006), doi:10.2737/RMRS-GTR-164",
         data_type="uint8",
@@ -462,7 +466,7 @@ def _classes(report: BurnReport) -> stac.BandRecord:
         classes=(
             replace(nodata, pixels=report.class_pixels[NODATA]),
             *(
-                stac.ClassRecord(
+                ClassRecord(
                     c.value, c.name, c.title, f"dNBR {c.range_text}", c.hex_colour, pixels=report.class_pixels[c.value]
                 )
                 for c in report.classes
@@ -482,20 +486,20 @@ def _lineage(unit: Unit) -> str:
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items."""
-    note, links = stac.sentinel2_license(items)
+    note, links = sentinel2_license(items)
     burned = request.classes[3]
-    collection = stac.build_collection(
+    collection = build_collection(
         NAME,
         "Burned area from Sentinel-2",
         f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of Sentinel-2 Level-2A scenes. "
         f"{note}",
         items,
-        providers=[stac.ESA, stac.processor(__version__)],
+        providers=[ESA, processor(__version__)],
         keywords=["sentinel-2", "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
         license_links=links,
     )
     title = items[0]["properties"]["title"]
-    return collection, stac.build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
+    return collection, build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
 
 
 APPLICATION = Application(

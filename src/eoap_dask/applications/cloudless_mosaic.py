@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import shapely
 from loguru import logger
 
-from eoap_dask import stac
 from eoap_dask.__about__ import __version__
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.application import Application
@@ -48,6 +47,11 @@ from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, footprint_touches, group_passes, read_scenes
 from eoap_dask.science.composition import Composition
 from eoap_dask.sensors import Sensor, sensor_for
+from eoap_dask.stac.attribution import ESA, processor, sentinel2_license
+from eoap_dask.stac.catalog import build_catalog, build_collection
+from eoap_dask.stac.footprint import footprint_4326
+from eoap_dask.stac.item import build_item, write_item
+from eoap_dask.stac.records import BandRecord, ItemRecord
 from eoap_dask.stac_search import check_source, explain_nothing
 from eoap_dask.stac_search import find_items as find
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
@@ -342,7 +346,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     sensor = request.sensor
     pixels = recipe.shape[0] * recipe.shape[1]
     transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
-    geometry, bbox = stac.footprint_4326(crs_name(geobox), transform, recipe.shape)
+    geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
     data, count, visual = (images[s.name] for s in recipe.images)
     composite = COMPOSITES[request.params.composite].title
     _, visual_title = _picks(data.spec.bands, sensor)
@@ -355,7 +359,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
             "Number of clear observations",
             ("data", "data-mask"),
             (
-                stac.BandRecord(
+                BandRecord(
                     "count",
                     description="Clear observations of the first band",
                     statistics=band_statistics(count, 0, pixels),
@@ -368,9 +372,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
             "visual",
             visual_title,
             ("visual",),
-            tuple(
-                stac.BandRecord(b, description=f"Shown as {b}", data_type="uint8", nodata=0) for b in visual.spec.bands
-            ),
+            tuple(BandRecord(b, description=f"Shown as {b}", data_type="uint8", nodata=0) for b in visual.spec.bands),
         ),
         thumbnail_asset(write_thumbnail(folder / "thumbnail.png", visual.smallest)),
     )
@@ -385,8 +387,8 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         )
         + "; nearest neighbour resampling; surface reflectance × 10000, 0 where nothing was seen."
     )
-    item = stac.build_item(
-        stac.ItemRecord(
+    item = build_item(
+        ItemRecord(
             id=unit.key,
             title=unit.title,
             start=unit.start,
@@ -419,16 +421,16 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         software_version=__version__,
         now=datetime.now(UTC),
     )
-    stac.write_item(folder, item)
+    write_item(folder, item)
     return item
 
 
-def _data_bands(image: WrittenImage, sensor: Sensor, pixels: int) -> tuple[stac.BandRecord, ...]:
+def _data_bands(image: WrittenImage, sensor: Sensor, pixels: int) -> tuple[BandRecord, ...]:
     out = []
     for i, name in enumerate(image.spec.bands):
         known = sensor.band(name)
         out.append(
-            stac.BandRecord(
+            BandRecord(
                 name,
                 common_name=known.common_name if known else None,
                 description=f"Surface reflectance, {known.name}" if known else "Surface reflectance",
@@ -444,19 +446,19 @@ def _data_bands(image: WrittenImage, sensor: Sensor, pixels: int) -> tuple[stac.
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items."""
-    note, links = stac.sentinel2_license(items)
-    collection = stac.build_collection(
+    note, links = sentinel2_license(items)
+    collection = build_collection(
         NAME,
         "Cloud-free Sentinel-2 mosaics",
         f"Surface reflectance of Sentinel-2 Level-2A, {COMPOSITES[request.params.composite].title}, "
         f"{request.params.period}. {note}",
         items,
-        providers=[stac.ESA, stac.processor(__version__)],
+        providers=[ESA, processor(__version__)],
         keywords=["sentinel-2", "mosaic", "cloud-free", "surface reflectance"],
         license_links=links,
     )
     title = f"Cloud-free mosaics, {request.start} to {request.end}"
-    return collection, stac.build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
+    return collection, build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
 
 
 def _nothing(request: Request) -> NothingFoundError:

@@ -1,0 +1,189 @@
+"""The collection that describes a run's items, and the catalog that links them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eoap_dask.fileio import write_json
+from eoap_dask.stac.document import CLASSIFICATION, EO, PROJECTION, RASTER, STAC_VERSION, check_id, extensions, link
+from eoap_dask.stac.footprint import union_bbox
+from eoap_dask.stac.records import GEOJSON, JSON
+
+_SUMMARISED = ("platform", "constellation", "instruments", "gsd", "proj:code", "processing:level")
+
+
+def build_collection(
+    collection_id: str,
+    title: str,
+    description: str,
+    items: Sequence[Mapping[str, Any]],
+    *,
+    providers: Sequence[Mapping[str, Any]] = (),
+    keywords: Sequence[str] = (),
+    license: str = "other",  # noqa: A002  # STAC's word
+    license_links: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return the collection that describes a run's items.
+
+    It doesn't link the items: the catalog beside it does (stage-out reads only the catalog), and a reader
+    that walks down from there would meet each item twice.
+
+    Parameters
+    ----------
+    collection_id
+        Lower case.
+    title, description
+        For people; the description may be CommonMark.
+    items
+        What `build_item` returned, at least one.
+    providers
+        See `sentinel2_license` and `processor`.
+    keywords
+        Words to find it by.
+    license
+        An SPDX identifier, or ``other`` with a link.
+    license_links
+        Links with the relation ``license``.
+
+    Returns
+    -------
+    dict
+        JSON-ready.
+
+    Raises
+    ------
+    ValueError
+        When there are no items, or the id isn't lower case.
+    """
+    check_id(collection_id)
+    if not items:
+        raise ValueError("A collection needs an item.")
+    times = [item["properties"] for item in items]
+    summaries = _summaries(items)
+    item_assets = _item_assets(items)
+    return {
+        "type": "Collection",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [
+            extension
+            for extension in extensions(summaries, item_assets)
+            if extension in (CLASSIFICATION, EO, PROJECTION, RASTER)
+        ],
+        "id": collection_id,
+        "title": title,
+        "description": description,
+        "keywords": list(keywords),
+        "license": license,
+        "providers": [dict(provider) for provider in providers],
+        "extent": {
+            "spatial": {"bbox": [union_bbox([item["bbox"] for item in items])]},
+            "temporal": {
+                "interval": [[min(p["start_datetime"] for p in times), max(p["end_datetime"] for p in times)]]
+            },
+        },
+        "summaries": summaries,
+        "links": [
+            link("root", "./catalog.json", JSON),
+            link("parent", "./catalog.json", JSON),
+            *(dict(one) for one in license_links),
+        ],
+        "item_assets": item_assets,
+    }
+
+
+def build_catalog(catalog_id: str, title: str, description: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the root catalog: the collection beside it, and every item linked directly.
+
+    Parameters
+    ----------
+    catalog_id
+        Lower case.
+    title, description
+        For people.
+    items
+        What `build_item` returned, each written in a directory of its id.
+
+    Returns
+    -------
+    dict
+        JSON-ready, with relative links and no ``self``.
+
+    Raises
+    ------
+    ValueError
+        When the id isn't lower case.
+    """
+    check_id(catalog_id)
+    return {
+        "type": "Catalog",
+        "stac_version": STAC_VERSION,
+        "id": catalog_id,
+        "title": title,
+        "description": description,
+        "links": [
+            link("root", "./catalog.json", JSON),
+            link("child", "./collection.json", JSON),
+            *(
+                link("item", f"./{item['id']}/{item['id']}.json", GEOJSON, item["properties"].get("title"))
+                for item in items
+            ),
+        ],
+    }
+
+
+def write_catalog(root: Path, *, collection: Mapping[str, Any], catalog: Mapping[str, Any]) -> Path:
+    """Write ``collection.json``, then ``catalog.json``; the product is what the catalog lists.
+
+    Parameters
+    ----------
+    root
+        The directory that holds the units' directories.
+    collection
+        What `build_collection` returned.
+    catalog
+        What `build_catalog` returned.
+
+    Returns
+    -------
+    Path
+        The catalog's file.
+    """
+    write_json(root / "collection.json", collection)
+    return write_json(root / "catalog.json", catalog)
+
+
+def _summaries(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values that occur, in order of first occurrence; lists are merged."""
+    summaries: dict[str, list[Any]] = {}
+    for item in items:
+        for key in _SUMMARISED:
+            content = item["properties"].get(key)
+            for entry in content if isinstance(content, list) else [content]:
+                if entry is not None and entry not in summaries.setdefault(key, []):
+                    summaries[key].append(entry)
+    return {key: summaries[key] for key in _SUMMARISED if summaries.get(key)}
+
+
+def _uncounted(band: dict[str, Any]) -> dict[str, Any]:
+    classes = band.get("classification:classes")
+    if classes is None:
+        return band
+    return {**band, "classification:classes": [{k: v for k, v in one.items() if k != "count"} for one in classes]}
+
+
+def _item_assets(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the assets of a key have in common: everything but place, size and statistics."""
+    kept = ("title", "type", "roles", "bands")
+    found: dict[str, Any] = {}
+    for item in items:
+        for key, asset in item["assets"].items():
+            if key not in found:
+                found[key] = {name: asset[name] for name in kept if name in asset}
+                if "bands" in asset:
+                    found[key]["bands"] = [
+                        _uncounted({name: content for name, content in band.items() if name != "statistics"})
+                        for band in asset["bands"]
+                    ]
+    return found

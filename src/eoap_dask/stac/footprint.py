@@ -1,0 +1,129 @@
+"""Footprints on the globe, as GeoJSON wants them: curved edges, the antimeridian, the poles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+_EDGE = 64  # points per side of a grid
+_TOLERANCE_DEG = 1e-5  # about a metre
+_DECIMALS = 6
+
+
+def footprint_4326(crs: str, transform: Sequence[float], shape: tuple[int, int]) -> tuple[dict[str, Any], list[float]]:
+    """Return the outline of a grid in longitude and latitude, and its bbox, as GeoJSON wants them.
+
+    The outline follows the grid's curved edges to about a metre. Across the antimeridian it is cut into a
+    MultiPolygon whose bbox has west > east; around a pole it reaches the pole and all longitudes.
+
+    Parameters
+    ----------
+    crs
+        What `pyproj` understands: a code or WKT.
+    transform
+        Affine a, b, c, d, e, f from (column, row) to CRS units.
+    shape
+        Rows and columns.
+
+    Returns
+    -------
+    geometry : dict
+        Polygon or MultiPolygon, exterior rings counter-clockwise, in degrees rounded to 1e-6.
+    bbox : list of float
+        West, south, east, north.
+
+    Raises
+    ------
+    ValueError
+        When the outline has no place on the globe.
+
+    References
+    ----------
+    RFC 7946, sections 3.1.9 and 5.2.
+    """
+    import numpy as np
+    from pyproj import Transformer
+    from shapely.geometry import MultiPolygon, Polygon, box, mapping
+    from shapely.geometry.polygon import orient
+
+    rows, columns = shape
+    a, b, c, d, e, f = (float(number) for number in transform[:6])
+    step = np.arange(_EDGE) / _EDGE
+    column = np.concatenate([step, np.ones(_EDGE), 1 - step, np.zeros(_EDGE)]) * columns
+    row = np.concatenate([np.zeros(_EDGE), step, np.ones(_EDGE), 1 - step]) * rows
+    to_degrees = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    lon, lat = to_degrees.transform(a * column + b * row + c, d * column + e * row + f)
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        raise ValueError(f"The grid reaches beyond where {crs[:40]} is defined.")
+    # Walk the ring without jumps: neighbours lie less than half the globe apart. What remains open at the end
+    # is a turn around a pole.
+    lon, lat = np.append(lon, lon[0]), np.clip(np.append(lat, lat[0]), -90, 90)
+    lon = np.unwrap(lon, period=360)
+    turn = round(float(lon[-1] - lon[0]) / 360)
+    if turn:
+        pole = math.copysign(90.0, float(lat.mean()))
+        lon, lat = np.append(lon, [lon[-1], lon[0]]), np.append(lat, [pole, pole])
+    lon -= 360 * math.floor((float(lon.min()) + 180) / 360)  # the west end within -180..180
+    ring = Polygon(np.column_stack([lon, lat])).simplify(_TOLERANCE_DEG)
+    parts = []
+    for shift in (0, 360):
+        piece = ring.intersection(box(shift - 180, -90, shift + 180, 90))
+        for polygon in getattr(piece, "geoms", [piece]):
+            if polygon.geom_type == "Polygon" and polygon.area > 0:
+                moved = [(x - shift, y) for x, y in polygon.exterior.coords]
+                rounded = Polygon([(round(x, _DECIMALS) + 0.0, round(y, _DECIMALS) + 0.0) for x, y in moved])
+                parts.append(orient(rounded))
+    if not parts:
+        raise ValueError("The grid has no area.")
+    west, south, east, north = MultiPolygon(parts).bounds
+    if turn or float(lon.max() - lon.min()) >= 360:
+        west, east = -180.0, 180.0
+    elif len(parts) > 1 and float(lon.max()) > 180:
+        west = min(part.bounds[0] for part in parts if part.bounds[2] > 179.9999)
+        east = max(part.bounds[2] for part in parts if part.bounds[0] < -179.9999)
+    geometry = mapping(parts[0] if len(parts) == 1 else MultiPolygon(parts))
+    return {"type": geometry["type"], "coordinates": _lists(geometry["coordinates"])}, [
+        west,
+        south,
+        east,
+        north,
+    ]
+
+
+def union_bbox(boxes: Sequence[Sequence[float]]) -> list[float]:
+    """Return the smallest bbox that holds all the given ones, across the antimeridian if that is smaller.
+
+    Parameters
+    ----------
+    boxes
+        West, south, east, north in degrees; west > east crosses the antimeridian. At least one.
+
+    Returns
+    -------
+    list of float
+        West, south, east, north.
+    """
+    south, north = min(box[1] for box in boxes), max(box[3] for box in boxes)
+    pieces: list[tuple[float, float]] = []
+    for west, _, east, _ in boxes:
+        pieces += [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    pieces.sort()
+    arcs = pieces[:1]
+    for west, east in pieces[1:]:
+        if west <= arcs[-1][1]:
+            arcs[-1] = (arcs[-1][0], max(arcs[-1][1], east))
+        else:
+            arcs.append((west, east))
+    # What the union leaves out is the widest gap on the circle. The one over the antimeridian comes first, so
+    # that it wins a tie: an ordinary bbox is easier to live with.
+    gaps = [(arcs[0][0] + 360 - arcs[-1][1], arcs[0][0], arcs[-1][1])]
+    gaps += [(after[0] - before[1], after[0], before[1]) for before, after in pairwise(arcs)]
+    gap, west, east = max(gaps, key=lambda entry: entry[0])
+    return [west, south, east, north] if gap > 0 else [-180.0, south, 180.0, north]
+
+
+def _lists(coordinates: Any) -> Any:
+    """Turn the tuples of a geometry into lists, as they will be read back."""
+    return [_lists(part) for part in coordinates] if isinstance(coordinates, tuple | list) else coordinates

@@ -1,0 +1,251 @@
+"""The item of one unit, as a dictionary with a fixed order of keys."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from eoap_dask.fileio import write_json
+from eoap_dask.stac.document import STAC_VERSION, check_id, extensions, link, rfc3339
+from eoap_dask.stac.records import (
+    COG,
+    EO_COMMON_NAMES,
+    GEOJSON,
+    JSON,
+    AssetRecord,
+    BandRecord,
+    ClassRecord,
+    ItemRecord,
+    RenderRecord,
+)
+
+
+def build_item(record: ItemRecord, *, collection_id: str, software_version: str, now: datetime) -> dict[str, Any]:
+    """Return the STAC item of one unit, for a directory below the catalog's.
+
+    Parameters
+    ----------
+    record
+        What is known of the product.
+    collection_id
+        Id of the collection in ``../collection.json``.
+    software_version
+        Version of this package, for `processing:version` and `processing:software`.
+    now
+        Time of processing, with a time zone: the only thing in the item that differs between equal runs.
+
+    Returns
+    -------
+    dict
+        JSON-ready. Extensions are listed only where a field of theirs occurs: their schemas ask for that.
+
+    Raises
+    ------
+    ValueError
+        When the id isn't lower case and safe as a file name, or a time has no zone.
+    """
+    check_id(record.id)
+    properties: dict[str, Any] = {
+        "title": record.title,
+        "datetime": rfc3339(record.start),
+        "start_datetime": rfc3339(record.start),
+        "end_datetime": rfc3339(record.end),
+        **_projection(record.crs, record.shape, record.transform),
+        "proj:bbox": _bounds(record.shape, record.transform),
+        "processing:level": record.level,
+        "processing:datetime": rfc3339(now),
+        "processing:version": software_version,
+        "processing:software": {"eoap-dask": software_version},
+        "processing:lineage": record.lineage,
+    }
+    unlinked = [source for source in record.derived_from if not _is_href(source)]
+    if unlinked:
+        properties["eoap:derived_from"] = unlinked
+    renders = record.renders or _default_renders(record.assets)
+    if renders:
+        properties["renders"] = {render.key: _render(render) for render in renders}
+    properties.update(record.properties)
+    assets = {asset.key: _asset(asset, record.crs) for asset in record.assets}
+    return {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": extensions(properties, assets),
+        "id": record.id,
+        "geometry": dict(record.geometry),
+        "bbox": list(record.bbox),
+        "properties": properties,
+        "links": [
+            link("root", "../catalog.json", JSON),
+            link("parent", "../catalog.json", JSON),
+            link("collection", "../collection.json", JSON),
+            *(
+                link("derived_from", source, GEOJSON, _last_part(source))
+                for source in record.derived_from
+                if _is_href(source)
+            ),
+        ],
+        "assets": assets,
+        "collection": collection_id,
+    }
+
+
+def with_period(item: Mapping[str, Any], title: str, start: datetime, end: datetime) -> dict[str, Any]:
+    """Return an item with another title and period; for pixels that didn't change while the asked dates did."""
+    when = {"datetime": rfc3339(start), "start_datetime": rfc3339(start), "end_datetime": rfc3339(end)}
+    return {**item, "properties": {**item["properties"], "title": title, **when}}
+
+
+def write_item(folder: Path, item: Mapping[str, Any]) -> Path:
+    """Write an item into its unit's directory; the last act of a unit.
+
+    Parameters
+    ----------
+    folder
+        The unit's directory, named as the item.
+    item
+        What `build_item` returned.
+
+    Returns
+    -------
+    Path
+        The item's file, ``<id>.json``.
+    """
+    return write_json(folder / f"{item['id']}.json", item)
+
+
+def multihash_sha256(digest: str) -> str:
+    """Return a SHA-256 as the multihash that `file:checksum` holds.
+
+    Parameters
+    ----------
+    digest
+        64 hexadecimal digits.
+
+    Returns
+    -------
+    str
+        ``1220`` (the code of SHA-256 and its length, 32) and the digest, lower case.
+
+    Raises
+    ------
+    ValueError
+        When it isn't a SHA-256.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        raise ValueError(f"{digest!r} isn't a SHA-256 in hexadecimal digits.")
+    return "1220" + digest.lower()
+
+
+def _is_href(source: str) -> bool:
+    """Tell a URL or a path from a bare id."""
+    return "/" in source
+
+
+def _last_part(href: str) -> str:
+    return href.split("?")[0].rstrip("/").rsplit("/", 1)[-1].removesuffix(".json")
+
+
+def _projection(crs: str, shape: tuple[int, int] | None, transform: Sequence[float] | None) -> dict[str, Any]:
+    """Return the fields that place a grid; nothing when it has no place."""
+    if shape is None or transform is None:
+        return {}
+    coded = re.fullmatch(r"\w+:\w+", crs) is not None
+    fields: dict[str, Any] = {"proj:code": crs.upper()} if coded else {"proj:code": None, "proj:wkt2": crs}
+    return {
+        **fields,
+        "proj:shape": list(shape),
+        "proj:transform": [float(number) for number in transform[:6]],
+    }
+
+
+def _bounds(shape: tuple[int, int], transform: Sequence[float]) -> list[float]:
+    """Return the bounds of a grid in CRS units: left, bottom, right, top."""
+    a, b, c, d, e, f = (float(number) for number in transform[:6])
+    rows, columns = shape
+    corners = [(column, row) for column in (0, columns) for row in (0, rows)]
+    x = [a * column + b * row + c for column, row in corners]
+    y = [d * column + e * row + f for column, row in corners]
+    return [min(x), min(y), max(x), max(y)]
+
+
+def _band(band: BandRecord) -> dict[str, Any]:
+    nodata: float | str | None = band.nodata
+    if isinstance(nodata, float) and not math.isfinite(nodata):
+        nodata = "nan" if math.isnan(nodata) else "inf" if nodata > 0 else "-inf"
+    statistics = {key: float(number) for key, number in (band.statistics or {}).items() if math.isfinite(number)}
+    fields = {
+        "name": band.name,
+        "description": band.description or None,
+        "data_type": band.data_type,
+        "nodata": nodata,
+        "unit": band.unit,
+        "statistics": statistics or None,
+        "eo:common_name": band.common_name if band.common_name in EO_COMMON_NAMES else None,
+        "raster:scale": band.scale,
+        "raster:offset": band.offset,
+        "classification:classes": [_class(one) for one in band.classes] or None,
+    }
+    return {key: content for key, content in fields.items() if content is not None}
+
+
+def _class(record: ClassRecord) -> dict[str, Any]:
+    fields = {
+        "value": record.value,
+        "name": record.name,
+        "title": record.title,
+        "description": record.description or None,
+        "color_hint": record.color_hint or None,
+        "nodata": record.nodata or None,
+        "count": record.pixels,
+    }
+    return {key: content for key, content in fields.items() if content is not None}
+
+
+def _asset(asset: AssetRecord, crs: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "href": f"./{asset.filename}",
+        "title": asset.title,
+        "type": asset.media_type,
+        "roles": list(asset.roles),
+    }
+    if asset.bands:
+        fields["bands"] = [_band(band) for band in asset.bands]
+    fields.update(_projection(crs, asset.shape, asset.transform))
+    if asset.expression is not None:
+        form, text = asset.expression
+        fields["processing:expression"] = {"format": form, "expression": text}
+    return {**fields, "file:size": asset.size, "file:checksum": multihash_sha256(asset.sha256)}
+
+
+def _default_renders(assets: Sequence[AssetRecord]) -> tuple[RenderRecord, ...]:
+    """Return one that shows the first picture as it is."""
+    for asset in assets:
+        if "visual" in asset.roles and asset.media_type == COG:
+            count = len(asset.bands)
+            return (
+                RenderRecord(
+                    key="visual",
+                    title=asset.title,
+                    assets=(asset.key,),
+                    bidx=tuple(range(1, count + 1)),
+                    rescale=((0, 255),) * count,
+                    nodata=0,
+                ),
+            )
+    return ()
+
+
+def _render(render: RenderRecord) -> dict[str, Any]:
+    fields = {
+        "title": render.title,
+        "assets": list(render.assets),
+        "bidx": list(render.bidx) or None,
+        "rescale": [list(pair) for pair in render.rescale] or None,
+        "nodata": render.nodata,
+        "colormap_name": render.colormap_name,
+    }
+    return {key: content for key, content in fields.items() if content is not None}
