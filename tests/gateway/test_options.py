@@ -8,8 +8,9 @@ import pytest
 from dask_gateway.options import Options
 
 from eoap_dask.errors import UsageError
-from eoap_dask.gateway.api import Memory, _fill, _skips_proxy
+from eoap_dask.gateway.access import skips_proxy
 from eoap_dask.gateway.client import GatewayOptions, name_from_environment
+from eoap_dask.gateway.options import Memory, fill
 
 
 def offered(**changes: Any) -> Options:
@@ -30,7 +31,7 @@ def offered(**changes: Any) -> Options:
 
 def filled(wanted: dict[str, Any], **changes: Any) -> dict[str, Any]:
     options = offered(**changes)
-    _fill(options, wanted, "There is no option")
+    fill(options, wanted, "There is no option")
     return dict(options)
 
 
@@ -163,4 +164,4 @@ def test_proxies_are_skipped_where_they_should_be(
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy.example.com:3128")
     monkeypatch.setenv("no_proxy", no_proxy)
-    assert _skips_proxy(address) is skips
+    assert skips_proxy(address) is skips

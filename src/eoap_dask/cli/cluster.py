@@ -189,7 +189,7 @@ def _start_new(
 ) -> tuple[ClusterInfo, int]:
     from loguru import logger
 
-    from eoap_dask.gateway.api import is_default_address
+    from eoap_dask.gateway.access import is_default_address
     from eoap_dask.gateway.client import start_workers, work_on
     from eoap_dask.namefile import ClusterName, remove_name_file, write_name_file
 
@@ -502,7 +502,7 @@ def _running(name: str | None, path: Path, address: str | None) -> Iterator[tupl
 
 def _check_same_gateway(path: Path, noted: ClusterName | None, address: str | None) -> None:
     from eoap_dask.errors import UsageError
-    from eoap_dask.gateway.api import is_default_address
+    from eoap_dask.gateway.access import is_default_address
 
     if noted is None or address is None or address == noted.address:
         return

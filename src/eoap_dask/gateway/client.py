@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from eoap_dask.errors import ClusterError, UsageError
-from eoap_dask.gateway.api import ClusterInfo, GatewayApi, Memory, ended
+from eoap_dask.gateway.api import ClusterInfo, GatewayApi, ended
 from eoap_dask.gateway.memory import parse_memory
+from eoap_dask.gateway.options import Memory
 from eoap_dask.gateway.versions import check_versions
 from eoap_dask.logs import quiet
 from eoap_dask.namefile import check_cluster_name

@@ -8,6 +8,7 @@ from typing import Any
 from eoap_dask.stac.document import link
 
 SENTINEL_LEGAL_NOTICE = "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice"
+
 ESA = {
     "name": "European Space Agency (ESA)",
     "roles": ["producer", "licensor"],

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 STAC_VERSION = "1.1.0"
+
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
 CLASSIFICATION = _EXTENSION.format("classification/v2.0.0")
 EO = _EXTENSION.format("eo/v2.0.0")
@@ -16,6 +17,7 @@ PROCESSING = _EXTENSION.format("processing/v1.2.0")
 PROJECTION = _EXTENSION.format("projection/v2.0.0")
 RASTER = _EXTENSION.format("raster/v2.0.0")
 RENDER = _EXTENSION.format("render/v2.0.0")
+
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 

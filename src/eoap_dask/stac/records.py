@@ -13,6 +13,7 @@ JSON = "application/json"
 GEOJSON = "application/geo+json"
 PARQUET = "application/vnd.apache.parquet"
 CSV = "text/csv"
+
 EO_COMMON_NAMES = frozenset(
     {
         "pan", "coastal", "blue", "green", "green05", "yellow",
