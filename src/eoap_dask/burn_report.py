@@ -133,7 +133,7 @@ def write_report(
     Returns
     -------
     tuple
-        Key, path, title, media type and roles of each file, see `produce.file_asset`.
+        Key, path, title, media type and roles of each file, see `product.file_asset`.
     """
     table = report.to_geopandas()
     table.to_parquet(folder / "perimeters.parquet", index=False, write_covering_bbox=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from eoap_dask import stack
 from eoap_dask.cluster import Size
@@ -17,7 +17,7 @@ from eoap_dask.resample import data_level, mask_level, pixel_size_in
 from eoap_dask.room import show_bytes
 from eoap_dask.scenes import Source, source_bounds
 from eoap_dask.stack import pixel_side
-from eoap_dask.units import Unit
+from eoap_dask.units import Unit, digest, digest_parts
 from eoap_dask.words import counted
 
 if TYPE_CHECKING:
@@ -60,6 +60,19 @@ class UnitPlan:
     """What the digest is made of, see `units.digest_parts`."""
     left_out: tuple[str, ...] = ()
     """Ids of scenes that stayed bad, and are allowed to be missing."""
+
+    @classmethod
+    def of(cls, unit: Unit, recipe: Recipe, pixel_params: Mapping[str, Any], algorithm: Mapping[str, int]) -> Self:
+        """Return the plan of a whole unit; `pixel_params` and `algorithm` decide its pixels, see `units.digest`."""
+        geobox = recipe.stack.geobox
+        return cls(
+            unit=unit,
+            recipe=recipe,
+            digest=digest(unit.key, geobox, pixel_params, unit.scenes, algorithm),
+            parts=digest_parts(geobox, pixel_params, unit.scenes, algorithm),
+            resampled=sum(not is_aligned(s.bands[0], geobox) for s in unit.scenes),
+            reprojected=sum(s.bands[0].crs != crs_name(geobox) for s in unit.scenes),
+        )
 
     def without(self, scene_id: str) -> UnitPlan:
         """Return the plan of the whole unit without a scene. Its digest stays: it is still the same unit."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,38 +16,31 @@ from loguru import logger
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.cluster import is_embedded, open_client, size_of
-from eoap_dask.cog import MEDIA_TYPE
-from eoap_dask.engine import Engine, FinishUnit, Outcome, WrittenImage
+from eoap_dask.engine import Engine, FinishUnit, Outcome
 from eoap_dask.errors import EoapError, OutputError, UnitsFailedError, UsageError
 from eoap_dask.events import EVENTS_FILE, Event, EventFile, Listener
-from eoap_dask.fileio import dump_json, sha256_of, write_json
+from eoap_dask.fileio import dump_json, write_json
 from eoap_dask.gateway.evidence import Evidence, evidence, performance_report
 from eoap_dask.gateway.versions import check_versions
 from eoap_dask.logs import log_to
 from eoap_dask.params import RunOptions
 from eoap_dask.place import identity
+from eoap_dask.product import LEFT_OUT, VALID_PERCENT
 from eoap_dask.publish import Publication
 from eoap_dask.resume import State, held_units, unit_states
 from eoap_dask.room import check_disk, check_memory
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period, write_item
-from eoap_dask.stac.records import PNG, AssetRecord, BandRecord
 from eoap_dask.units import Failure
 
 if TYPE_CHECKING:
     from distributed import Client
-    from odc.geo.geobox import GeoBox
 
     from eoap_dask.itemset import ItemSet
     from eoap_dask.plan import Plan
 
 P = TypeVar("P")
 
-LEFT_OUT = "eoap:left_out"
-"""Item property: ids of the scenes that stayed bad, and are missing from it."""
-
-VALID_PERCENT = "eoap:valid_percent"
-"""Item property: share of the grid's pixels with data. An item with 0 is said to be empty."""
 
 Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """Given the items, return the collection and the catalog."""
@@ -338,61 +329,6 @@ def _refuse_loss(plan: Plan, options: RunOptions) -> None:
             "An update keeps what is there.",
             "Try dates that include it, another --output-dir, or --no-resume to replace the whole output.",
         )
-
-
-def image_asset(
-    image: WrittenImage,
-    geobox: GeoBox,
-    key: str,
-    title: str,
-    roles: tuple[str, ...],
-    bands: tuple[BandRecord, ...],
-    expression: str = "",
-) -> AssetRecord:
-    """Return the record of an image that was written on a grid; `expression` is its formula, as Python has it."""
-    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
-    transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
-    return AssetRecord(
-        key,
-        image.path.name,
-        title,
-        MEDIA_TYPE,
-        roles,
-        bands,
-        image.size,
-        image.sha256,
-        shape,
-        transform,
-        ("python", expression) if expression else None,
-    )
-
-
-def thumbnail_asset(path: Path) -> AssetRecord:
-    """Return the record of a thumbnail."""
-    return file_asset("thumbnail", path, "Thumbnail", PNG, ("thumbnail",))
-
-
-def file_asset(key: str, path: Path, title: str, media_type: str, roles: tuple[str, ...]) -> AssetRecord:
-    """Return the record of a file that isn't on the grid."""
-    return AssetRecord(key, path.name, title, media_type, roles, size=path.stat().st_size, sha256=sha256_of(path))
-
-
-def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, float] | None:
-    """Return the statistics of the valid pixels of a band, as STAC has them; None when there are none."""
-    number, total, squares, low, high = image.sums[band]
-    if not number:
-        return None
-    # in whole numbers up to the last step: the variance of a large image has no room for rounding
-    if isinstance(total, tuple):
-        total, squares = Fraction(math.fsum(total)), Fraction(math.fsum(squares))
-    variance = max(squares * number - total * total, 0) / (number * number)
-    return {
-        "minimum": low,
-        "maximum": high,
-        "mean": round(float(total / number), 6),
-        "stddev": round(math.sqrt(variance), 6),
-        "valid_percent": round(100 * number / pixels, 4),
-    }
 
 
 def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) -> tuple[P, RunOptions]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shapely
 from loguru import logger
 
-from eoap_dask.__about__ import __version__
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.application import Application
 from eoap_dask.applications.parameters import BurnedAreaParams
@@ -39,31 +38,27 @@ from eoap_dask.kernels.pixels import NO_NUMBER, VISUAL_WHITE
 from eoap_dask.kernels.severity import NODATA, SeverityClass, severity_classes
 from eoap_dask.pairs import DayWindow, clearest_pass
 from eoap_dask.params import RunOptions, as_json, check_choices
-from eoap_dask.plan import Plan, UnitPlan, is_aligned
+from eoap_dask.plan import Plan, UnitPlan
 from eoap_dask.preview import write_thumbnail
-from eoap_dask.produce import (
-    LEFT_OUT,
-    VALID_PERCENT,
-    Run,
+from eoap_dask.produce import Run
+from eoap_dask.product import (
     band_statistics,
+    collection_and_catalog,
     file_asset,
     image_asset,
     thumbnail_asset,
+    write_unit_item,
 )
 from eoap_dask.query import Query
 from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, Scene, footprint_touches, group_passes, read_scenes
 from eoap_dask.science.burn import BANDS, BURN_VERSION, NBR_PER_UNIT, PICKS, RDNBR_PER_UNIT, Burn
 from eoap_dask.sensors import Sensor, sensor_for
-from eoap_dask.stac.attribution import ESA, processor, sentinel2_license
-from eoap_dask.stac.catalog import build_catalog, build_collection
-from eoap_dask.stac.footprint import footprint_4326
-from eoap_dask.stac.item import build_item, write_item
-from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord, ItemRecord
+from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord
 from eoap_dask.stac_search import check_source, explain_nothing, find_items, item_from_url
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
-from eoap_dask.units import Unit, digest, digest_parts
+from eoap_dask.units import Unit
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -301,14 +296,7 @@ def _plan_unit(request: Request, reader: Reader, unit: Unit, geobox: GeoBox, sen
         "visual": [VISUAL_WHITE, PICKS],
     }
     algorithm = {**ALGORITHM, "burn": BURN_VERSION}
-    return UnitPlan(
-        unit=unit,
-        recipe=recipe,
-        digest=digest(unit.key, geobox, pixel_params, unit.scenes, algorithm),
-        parts=digest_parts(geobox, pixel_params, unit.scenes, algorithm),
-        resampled=sum(not is_aligned(s.bands[0], geobox) for s in unit.scenes),
-        reprojected=sum(s.bands[0].crs != crs_name(geobox) for s in unit.scenes),
-    )
+    return UnitPlan.of(unit, recipe, pixel_params, algorithm)
 
 
 def _images(classes: Sequence[SeverityClass]) -> tuple[ImageSpec, ...]:
@@ -388,47 +376,20 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         thumbnail_asset(write_thumbnail(folder / "thumbnail.png", images["visual-post"].smallest)),
         *(file_asset(*file) for file in write_report(folder, report, images)),
     )
-    transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
-    geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
-    item = build_item(
-        ItemRecord(
-            id=unit.key,
-            title=unit.title,
-            start=unit.start,
-            end=unit.end,
-            crs=crs_name(geobox),
-            shape=recipe.shape,
-            transform=transform,
-            geometry=geometry,
-            bbox=bbox,
-            assets=assets,
-            lineage=_lineage(unit),
-            derived_from=tuple(s.href for s in unit.scenes),
-            properties={
-                "constellation": "sentinel-2",
-                "instruments": ["msi"],
-                "gsd": float(geobox.transform.a),
-                "eoap:digest": planned.digest,
-                "eoap:digest_parts": dict(planned.parts),
-                **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
-                VALID_PERCENT: round(100 * report.clear_pixels / pixels, 4),
-                "eoap:burned_ha": report.burned_ha,
-                "eoap:severity_ha": report.hectares,
-                "eoap:perimeters": len(report.perimeters),
-                "eoap:pre_fire": [s.id for s in unit.passes[0].scenes],
-                "eoap:post_fire": [s.id for s in unit.passes[1].scenes],
-                "eoap:resampled_scenes": planned.resampled,
-                "eoap:reprojected_scenes": planned.reprojected,
-                "eoap:levels_read": written.levels,
-                "eoap:dropped_classes": list(recipe.stack.dropped_classes or ()),
-            },
-        ),
-        collection_id=NAME,
-        software_version=__version__,
-        now=datetime.now(UTC),
+    return write_unit_item(
+        NAME,
+        written,
+        assets,
+        _lineage(unit),
+        valid_pixels=report.clear_pixels,
+        properties={
+            "eoap:burned_ha": report.burned_ha,
+            "eoap:severity_ha": report.hectares,
+            "eoap:perimeters": len(report.perimeters),
+            "eoap:pre_fire": [s.id for s in unit.passes[0].scenes],
+            "eoap:post_fire": [s.id for s in unit.passes[1].scenes],
+        },
     )
-    write_item(folder, item)
-    return item
 
 
 def _bands(image: WrittenImage, pixels: int) -> tuple[BandRecord, ...]:
@@ -486,20 +447,16 @@ def _lineage(unit: Unit) -> str:
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items."""
-    note, links = sentinel2_license(items)
     burned = request.classes[3]
-    collection = build_collection(
+    return collection_and_catalog(
         NAME,
-        "Burned area from Sentinel-2",
-        f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of Sentinel-2 Level-2A scenes. "
-        f"{note}",
         items,
-        providers=[ESA, processor(__version__)],
+        title="Burned area from Sentinel-2",
+        description=f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of Sentinel-2 "
+        "Level-2A scenes.",
         keywords=["sentinel-2", "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
-        license_links=links,
+        catalog_title=items[0]["properties"]["title"],
     )
-    title = items[0]["properties"]["title"]
-    return collection, build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
 
 
 APPLICATION = Application(

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import shapely
 from loguru import logger
 
-from eoap_dask.__about__ import __version__
 from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.application import Application
 from eoap_dask.applications.parameters import MosaicParams
@@ -26,37 +25,33 @@ from eoap_dask.cog import ImageSpec
 from eoap_dask.dates import Period, check_range, parse_day, split_periods
 from eoap_dask.errors import BandError, NothingFoundError, UsageError
 from eoap_dask.events import Listener
-from eoap_dask.grid import crs_name, grid_bounds, grid_for, parse_crs, project_aoi
+from eoap_dask.grid import crs_name, grid_bounds, grid_for, project_aoi
 from eoap_dask.itemset import ItemSet
 from eoap_dask.kernels.composites import COMPOSITES
 from eoap_dask.kernels.mask import SHARE_DIVISOR
 from eoap_dask.kernels.pixels import VISUAL_WHITE
 from eoap_dask.params import RunOptions, as_json, check_choices
-from eoap_dask.plan import Plan, UnitPlan, is_aligned
+from eoap_dask.plan import Plan, UnitPlan
 from eoap_dask.preview import write_thumbnail
-from eoap_dask.produce import (
-    LEFT_OUT,
-    VALID_PERCENT,
-    Run,
+from eoap_dask.produce import Run
+from eoap_dask.product import (
     band_statistics,
+    collection_and_catalog,
     image_asset,
     thumbnail_asset,
+    write_unit_item,
 )
 from eoap_dask.query import Query, check_filter
 from eoap_dask.render import ALGORITHM, Recipe
 from eoap_dask.scenes import Pass, footprint_touches, group_passes, read_scenes
 from eoap_dask.science.composition import Composition
 from eoap_dask.sensors import Sensor, sensor_for
-from eoap_dask.stac.attribution import ESA, processor, sentinel2_license
-from eoap_dask.stac.catalog import build_catalog, build_collection
-from eoap_dask.stac.footprint import footprint_4326
-from eoap_dask.stac.item import build_item, write_item
-from eoap_dask.stac.records import BandRecord, ItemRecord
+from eoap_dask.stac.records import BandRecord
 from eoap_dask.stac_search import check_source, explain_nothing
 from eoap_dask.stac_search import find_items as find
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
-from eoap_dask.units import Unit, digest, digest_parts
+from eoap_dask.units import Unit
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -298,14 +293,7 @@ def _plan_unit(request: Request, reader: Reader, unit: Unit) -> UnitPlan:
         "visual": [VISUAL_WHITE, picks],
     }
     algorithm = {**ALGORITHM, composite.name: composite.version}
-    return UnitPlan(
-        unit=unit,
-        recipe=recipe,
-        digest=digest(unit.key, geobox, pixel_params, unit.scenes, algorithm),
-        parts=digest_parts(geobox, pixel_params, unit.scenes, algorithm),
-        resampled=sum(not is_aligned(s.bands[0], geobox) for s in unit.scenes),
-        reprojected=sum(s.bands[0].crs != crs_name(geobox) for s in unit.scenes),
-    )
+    return UnitPlan.of(unit, recipe, pixel_params, algorithm)
 
 
 def _images(key: str, bands: tuple[str, ...], picks: tuple[int, ...]) -> tuple[ImageSpec, ...]:
@@ -341,12 +329,10 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     dict
         The STAC item.
     """
-    planned, folder, images, levels = written.plan, written.folder, written.images, written.levels
+    planned, folder, images = written.plan, written.folder, written.images
     unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
     sensor = request.sensor
     pixels = recipe.shape[0] * recipe.shape[1]
-    transform = tuple(float(v) for v in tuple(geobox.transform)[:6])
-    geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
     data, count, visual = (images[s.name] for s in recipe.images)
     composite = COMPOSITES[request.params.composite].title
     _, visual_title = _picks(data.spec.bands, sensor)
@@ -387,42 +373,14 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         )
         + "; nearest neighbour resampling; surface reflectance × 10000, 0 where nothing was seen."
     )
-    item = build_item(
-        ItemRecord(
-            id=unit.key,
-            title=unit.title,
-            start=unit.start,
-            end=unit.end,
-            crs=crs_name(geobox),
-            shape=recipe.shape,
-            transform=transform,
-            geometry=geometry,
-            bbox=bbox,
-            assets=assets,
-            lineage=lineage,
-            derived_from=tuple(s.href for s in unit.scenes),
-            properties={
-                "constellation": "sentinel-2",
-                "instruments": ["msi"],
-                **({"gsd": float(geobox.transform.a)} if parse_crs(crs_name(geobox)).is_projected else {}),
-                "eoap:digest": planned.digest,
-                "eoap:digest_parts": dict(planned.parts),
-                **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
-                VALID_PERCENT: round(100 * data.sums[0][0] / pixels, 4),
-                "eoap:scenes": len(unit.scenes),
-                "eoap:passes": len(unit.passes),
-                "eoap:resampled_scenes": planned.resampled,
-                "eoap:reprojected_scenes": planned.reprojected,
-                "eoap:levels_read": levels,
-                "eoap:dropped_classes": list(recipe.stack.dropped_classes or ()),
-            },
-        ),
-        collection_id=NAME,
-        software_version=__version__,
-        now=datetime.now(UTC),
+    return write_unit_item(
+        NAME,
+        written,
+        assets,
+        lineage,
+        valid_pixels=data.sums[0][0],
+        properties={"eoap:scenes": len(unit.scenes), "eoap:passes": len(unit.passes)},
     )
-    write_item(folder, item)
-    return item
 
 
 def _data_bands(image: WrittenImage, sensor: Sensor, pixels: int) -> tuple[BandRecord, ...]:
@@ -446,19 +404,15 @@ def _data_bands(image: WrittenImage, sensor: Sensor, pixels: int) -> tuple[BandR
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items."""
-    note, links = sentinel2_license(items)
-    collection = build_collection(
+    return collection_and_catalog(
         NAME,
-        "Cloud-free Sentinel-2 mosaics",
-        f"Surface reflectance of Sentinel-2 Level-2A, {COMPOSITES[request.params.composite].title}, "
-        f"{request.params.period}. {note}",
         items,
-        providers=[ESA, processor(__version__)],
+        title="Cloud-free Sentinel-2 mosaics",
+        description=f"Surface reflectance of Sentinel-2 Level-2A, {COMPOSITES[request.params.composite].title}, "
+        f"{request.params.period}.",
         keywords=["sentinel-2", "mosaic", "cloud-free", "surface reflectance"],
-        license_links=links,
+        catalog_title=f"Cloud-free mosaics, {request.start} to {request.end}",
     )
-    title = f"Cloud-free mosaics, {request.start} to {request.end}"
-    return collection, build_catalog(f"{NAME}-catalog", title, "Made by eoap-dask. " + note, items)
 
 
 def _nothing(request: Request) -> NothingFoundError:
