@@ -13,19 +13,22 @@ from hypothesis.extra import numpy as arrays
 from rasterio.features import rasterize
 from scipy import ndimage
 
-from eoap_dask.perimeters import Perimeter, cut_pieces, join_pieces
+from eoap_dask.perimeters import Perimeter, Piece, Side, cut_pieces, join_pieces, outside_sides
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def outlines(burned: Mask, side: int, min_pixels: int = 0) -> tuple[Perimeter, ...]:
+def outlines(burned: Mask, side: int, min_pixels: int = 0, outside: Mask | None = None) -> tuple[Perimeter, ...]:
+    outside = np.zeros_like(burned) if outside is None else outside
     weights = np.arange(burned.size).reshape(burned.shape)
-    pieces = []
+    pieces: list[Piece] = []
+    sides: list[Side] = []
     for row in range(0, burned.shape[0], side):
         for col in range(0, burned.shape[1], side):
             part = np.s_[row : row + side, col : col + side]
-            pieces += cut_pieces(burned[part], weights[part], row, col, min_pixels)
-    return join_pieces(pieces[::-1], min_pixels)
+            pieces += cut_pieces(burned[part], weights[part], row, col, min_pixels, outside[part])
+            sides += outside_sides(outside[part], row, col)
+    return join_pieces(pieces[::-1], burned.shape, min_pixels, sides)
 
 
 MASKS = st.tuples(st.integers(1, 23), st.integers(1, 23)).flatmap(lambda shape: arrays.arrays(bool, shape))
@@ -51,6 +54,37 @@ def test_every_area_is_outlined_with_its_pixels(burned: Mask, side: int, min_pix
     np.testing.assert_array_equal(painted, large)
     weights = np.arange(burned.size).reshape(burned.shape)
     assert sum(p.weight for p in found) == weights[large].sum()
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(3, 17), st.integers(3, 17), st.integers(1, 9), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_an_area_is_cut_where_it_meets_the_edge_or_the_outside(
+    height: int, width: int, side: int, min_pixels: int, seed: int
+) -> None:
+    ground = np.random.default_rng(seed).choice([0, 1, 2], (height, width), p=[0.6, 0.35, 0.05])
+    burned, outside = ground == 1, ground == 2
+    beyond = np.pad(outside, 1, constant_values=True)
+    beside = ndimage.binary_dilation(beyond)[1:-1, 1:-1]  # by the sides of pixels
+    labels, number = ndimage.label(burned)
+    expected = {
+        (int((labels == one).sum()), bool((beside & (labels == one)).any()), tuple(np.argwhere(labels == one)[0]))
+        for one in range(1, number + 1)
+        if (labels == one).sum() >= min_pixels
+    }
+    found = outlines(burned, side, min_pixels, outside)
+    first = {p: np.argwhere(rasterize([p.outline], burned.shape, dtype="uint8"))[0] for p in found}
+    assert {(p.pixels, p.cut, tuple(first[p])) for p in found} == expected
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 9])
+def test_a_cut_area_by_hand(side: int) -> None:
+    burned, outside = np.zeros((7, 7), bool), np.zeros((7, 7), bool)
+    burned[2:4, 2:4] = True
+    assert [p.cut for p in outlines(burned, side, 0, outside)] == [False]
+    outside[4:, 4:] = True  # at a corner
+    assert [p.cut for p in outlines(burned, side, 0, outside)] == [False]
+    outside[4:, 3:] = True
+    assert [p.cut for p in outlines(burned, side, 0, outside)] == [True]
 
 
 def test_a_ring_by_hand() -> None:

@@ -59,6 +59,11 @@ class BurnReport:
         """Hectares of all classes that are burned."""
         return self._ha(sum(self.class_pixels[c.value] for c in self.classes if c.burned))
 
+    @property
+    def cut_perimeters(self) -> int:
+        """Perimeters that touch the edge of the area or of the data."""
+        return sum(p.cut for p in self.perimeters)
+
     def _ha(self, pixels: int) -> float:
         return round(pixels * self.pixel_ha, _HA_DECIMALS)
 
@@ -78,7 +83,7 @@ class BurnReport:
         return text.getvalue()
 
     def to_geopandas(self) -> GeoDataFrame:
-        """Return the perimeters in the grid's CRS: id, area_ha, dnbr_mean, pre_date, post_date, geometry."""
+        """Return the perimeters in the grid's CRS: id, area_ha, dnbr_mean, pre_date, post_date, cut, geometry."""
         import geopandas
 
         a, _, c, _, e, f = (float(v) for v in tuple(self.geobox.transform)[:6])
@@ -92,6 +97,7 @@ class BurnReport:
             "dnbr_mean": np.array([round(p.weight / p.pixels / NBR_PER_UNIT, 4) for p in self.perimeters], float),
             "pre_date": [self.dates[0] for _ in numbers],
             "post_date": [self.dates[1] for _ in numbers],
+            "cut": np.array([p.cut for p in self.perimeters], bool),
         }
         return geopandas.GeoDataFrame(table, geometry=geopandas.GeoSeries(outlines, crs=crs_name(self.geobox)))
 
@@ -120,7 +126,12 @@ def report_on(
         classes=tuple(classes),
         class_pixels=tuple(int(n) for n in np.sum([note.class_pixels for note in notes], axis=0)),
         pixel_ha=pixel_hectares(geobox),
-        perimeters=join_pieces((piece for note in notes for piece in note.pieces), min_pixels),
+        perimeters=join_pieces(
+            (piece for note in notes for piece in note.pieces),
+            (int(geobox.shape[0]), int(geobox.shape[1])),
+            min_pixels,
+            (side for note in notes for side in note.sides),
+        ),
         geobox=geobox,
     )
 

@@ -228,7 +228,7 @@ def test_perimeters_hold_what_burned(found: Product) -> None:
     large = np.isin(labels, np.flatnonzero(sizes >= 100))  # 1 ha and more
     table = geopandas.read_parquet(found.folder / "perimeters.parquet")
     assert table.crs.to_epsg() == 32610
-    assert list(table.columns) == ["id", "area_ha", "dnbr_mean", "pre_date", "post_date", "geometry"]
+    assert list(table.columns) == ["id", "area_ha", "dnbr_mean", "pre_date", "post_date", "cut", "geometry"]
     assert table.geometry.is_valid.all()
     assert set(table.geometry.geom_type) == {"Polygon"}
     assert table.area_ha.to_numpy() == pytest.approx(table.geometry.area / 10_000, rel=1e-12)
@@ -243,7 +243,11 @@ def test_perimeters_hold_what_burned(found: Product) -> None:
     for row in table.itertuples():
         assert row.dnbr_mean == pytest.approx(dnbr[painted == row.id].mean() / 10_000, abs=1e-4)
         assert (row.pre_date, row.post_date) == ("2021-07-13", "2021-08-12")
+        place = np.pad(painted == row.id, 1)
+        shown = np.pad((found.read("visual-pre") != 0).all(axis=0) & (found.read("visual-post") != 0).all(axis=0), 1)
+        assert row.cut == (ndimage.binary_dilation(place) & ~shown).any()
     assert found.item["properties"]["eoap:perimeters"] == len(table) > 1
+    assert not table.cut.all()
 
 
 def test_both_files_of_perimeters_agree(found: Product) -> None:
@@ -315,3 +319,12 @@ def test_an_area_thresholds_and_a_minimum(fire: Any, found: Product, shell: Shel
     sizes = np.bincount(ndimage.label(severity >= 4)[0].reshape(-1))[1:]
     assert sorted(table.area_ha) == pytest.approx(sorted(sizes[sizes >= 200] * 0.01))
     assert 0 < len(table) < len(sizes)
+    outside = np.pad(~inside, 1, constant_values=True)
+    painted = rasterize(zip(table.geometry, table.id, strict=True), shape, transform=transform)
+    for row in table.itertuples():
+        assert row.cut == (ndimage.binary_dilation(np.pad(painted == row.id, 1)) & outside).any()
+    assert table.cut.any()
+    assert read_json(folder / f"{UNIT}.json")["properties"]["eoap:cut_perimeters"] == table.cut.sum()
+    log = (shell.cwd / "mine" / "run.log").read_text()
+    assert f"of {len(table)} perimeters" in log
+    assert "cut by the edge of the area or of the data" in log

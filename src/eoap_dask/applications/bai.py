@@ -59,6 +59,7 @@ from eoap_dask.stac_search import check_source, explain_nothing, find_items, ite
 from eoap_dask.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.trust import private_hosts_of
 from eoap_dask.units import Unit
+from eoap_dask.words import counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -365,6 +366,12 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
             "Expected ground that both see without clouds, water and snow.",
             "Try other dates or items, or a larger --aoi.",
         )
+    if report.cut_perimeters:
+        logger.info(
+            "{} of {} cut by the edge of the area or of the data: what burned may go on beyond it.",
+            report.cut_perimeters,
+            f"{counted(len(report.perimeters), 'perimeter')} {'is' if report.cut_perimeters == 1 else 'are'}",
+        )
     assets = (
         *(
             image_asset(images[key], geobox, key, title, ("data",), _bands(images[key], pixels), formula)
@@ -386,6 +393,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
             "eoap:burned_ha": report.burned_ha,
             "eoap:severity_ha": report.hectares,
             "eoap:perimeters": len(report.perimeters),
+            "eoap:cut_perimeters": report.cut_perimeters,
             "eoap:pre_fire": [s.id for s in unit.passes[0].scenes],
             "eoap:post_fire": [s.id for s in unit.passes[1].scenes],
         },

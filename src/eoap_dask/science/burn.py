@@ -10,7 +10,7 @@ import numpy as np
 from eoap_dask.kernels import indices
 from eoap_dask.kernels.pixels import F32, histogram, to_reflectance, to_rounded, to_scaled, visual
 from eoap_dask.kernels.severity import severity, severity_classes
-from eoap_dask.perimeters import Piece, cut_pieces
+from eoap_dask.perimeters import Piece, Side, cut_pieces, outside_sides
 from eoap_dask.science import Flags, Image, Layers
 
 BANDS = ("red", "nir", "swir22")
@@ -25,8 +25,8 @@ NBR_PER_UNIT = 10_000
 RDNBR_PER_UNIT = 500
 """Steps of stored RdNBR per unit: its largest size, 64, fits int16."""
 
-BURN_VERSION = 1
-"""Raised when the numbers of `Burn` change; part of a unit's digest."""
+BURN_VERSION = 2
+"""Raised when the numbers of `Burn` or its notes change; part of a unit's digest."""
 
 _PIECE = 1 << 14
 """Pixels that are worked on at once: intermediate numbers stay near the processor, in memory that is used again."""
@@ -58,6 +58,8 @@ class BlockNote:
     """Pixels of each class of severity, no data first."""
     pieces: tuple[Piece, ...]
     """Outlines of what burned."""
+    sides: tuple[Side, ...]
+    """Where its sides are beyond the area or the data of either pass."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,11 @@ class Burn:
         known = severity_classes(self.thresholds)
         counts = histogram(classes)[: len(known) + 1]
         burned = classes >= next(c.value for c in known if c.burned)  # the last of them
-        pieces = cut_pieces(burned, dnbr, row, col, self.min_pixels)
-        return BlockNote(tuple(int(n) for n in counts), pieces)
+        # pictures have no data beyond the area and the scenes only; under clouds and water they go on
+        pictures = (BurnImages(*images).visual_pre[0], BurnImages(*images).visual_post[0])
+        outside = (pictures[0] == 0) | (pictures[1] == 0)
+        pieces = cut_pieces(burned, dnbr, row, col, self.min_pixels, outside)
+        return BlockNote(tuple(int(n) for n in counts), pieces, outside_sides(outside, row, col))
 
 
 def compare(layers: Layers, thresholds: tuple[float, ...], out: BurnImages, scratch: F32 | None = None) -> None:
