@@ -103,7 +103,7 @@ $graph:
       collection:
         type: string
         label: Collection
-        doc: STAC collection, for a search.
+        doc: STAC collection, for a search, or of named items that don't say theirs.
         default: sentinel-2-l2a
       stac:
         type: string
@@ -291,7 +291,7 @@ $graph:
       collection:
         type: string
         label: Collection
-        doc: STAC collection, for a search.
+        doc: STAC collection, for a search, or of named items that don't say theirs.
         default: sentinel-2-l2a
         inputBinding:
           position: 11

@@ -16,7 +16,9 @@ from command_line import PUBLIC, Shell, error_of, make_shell
 from pyproj import Transformer
 from scipy import ndimage
 
+from eoap_dask.applications.parameters import BurnedAreaParams
 from eoap_dask.demo import DemoServer
+from eoap_dask.params import declarations
 
 Item = dict[str, Any]
 Written = Callable[..., tuple[str, str]]
@@ -98,6 +100,42 @@ def test_what_cannot_be_meant(arguments: list[object], says: str, hint: str, she
     message = refused(shell, "--stac", PUBLIC, *arguments, code=2)
     assert says in message
     assert hint in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--stac", PUBLIC], "--stac means nothing beside --pre-fire-url"),
+        (["--max-cloud-cover", "20", "--filter", "true"], "--max-cloud-cover and --filter mean nothing beside"),
+        (
+            ["--pre-date", "2021-07-01", "--window-days", "5", "--items", "items.json", "--stac", PUBLIC],
+            "--pre-date, --window-days, --items and --stac mean nothing beside",
+        ),
+        (["--post-date", "2021-08-13", "--max-items", "5"], "--post-date and --max-items mean nothing beside"),
+    ],
+)
+def test_a_search_beside_named_items(arguments: list[str], says: str, shell: Shell) -> None:
+    message = refused(shell, *pair(EXAMPLE, EXAMPLE), *arguments, code=2)
+    assert says in message
+    assert "nothing is searched" in message
+
+
+def test_a_collection_beside_items_that_say_theirs(fire: Any, shell: Shell) -> None:
+    message = refused(shell, *pair(*fire.urls, "--collection", "sentinel-2-c1-l2a"), code=2)
+    assert "--collection means nothing beside --pre-fire-url" in message
+
+
+def test_defaults_beside_named_items_are_nobodys_wish(fire: Any, shell: Shell) -> None:
+    """As a CWL tool passes them, which knows no option that isn't given."""
+    spoken = [
+        part
+        for name, (field, declared) in declarations(BurnedAreaParams).items()
+        if not (declared.negative or declared.multiple or field.default in (None, "") or name in {"resolution", "crs"})
+        for part in (f"--{name.replace('_', '-')}", field.default)
+    ]
+    assert "--max-cloud-cover" in spoken
+    done = shell.run("bai", *pair(*fire.urls), *spoken, "--dry-run")
+    assert done.returncode == 0, done.stderr
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -121,6 +121,8 @@ def understand(params: BurnedAreaParams) -> Request:
             "Expected both items, or none and dates.",
             f"Name the scene {'after' if missing == 'post' else 'before'} the fire as well.",
         )
+    if params.pre_fire_url:
+        _check_no_search(params)
     if params.window_days < 0:
         raise UsageError(
             f"--window-days {params.window_days} can't be.", "Expected 0 or more.", "Try --window-days 20."
@@ -161,6 +163,28 @@ def understand(params: BurnedAreaParams) -> Request:
     )
 
 
+_OF_A_SEARCH = ("pre_date", "post_date", "window_days", "items", "max_items", "max_cloud_cover", "filter")
+
+
+def _check_no_search(params: BurnedAreaParams) -> None:
+    """Refuse what is asked of a search where two items are named; defaults are nobody's wish, CWL passes them all."""
+    ignored = [name for name in _OF_A_SEARCH if getattr(params, name) != getattr(BurnedAreaParams, name)]
+    if params.stac != BurnedAreaParams.stac and not private_hosts_of(params.stac):  # naming one trusts it
+        ignored.append("stac")
+    if ignored:
+        raise _no_search(*ignored)
+
+
+def _no_search(*names: str) -> UsageError:
+    flags = [f"--{name.replace('_', '-')}" for name in names]
+    listed = " and ".join([", ".join(flags[:-1]), flags[-1]] if flags[1:] else flags)
+    return UsageError(
+        f"{listed} {'mean' if flags[1:] else 'means'} nothing beside --pre-fire-url and --post-fire-url.",
+        "The two items are named, so nothing is searched.",
+        f"Leave {'them' if flags[1:] else 'it'} out, also in the environment (EOAP_DASK_…), or name no items.",
+    )
+
+
 def find_pair(request: Request) -> ItemSet:
     """Return the items of the pass before the fire and of the one after it.
 
@@ -176,6 +200,9 @@ def find_pair(request: Request) -> ItemSet:
     if request.by_url:
         before = item_from_url(params.pre_fire_url, option="--pre-fire-url")
         after = item_from_url(params.post_fire_url, option="--post-fire-url")
+        own = {item.get("collection") for items in (before, after) for item in items}
+        if params.collection != BurnedAreaParams.collection and not own & {None, "", params.collection}:
+            raise _no_search("collection")
         check_found(before, after, params.collection, force=params.force)
         return before.merged(after)
     if params.items:

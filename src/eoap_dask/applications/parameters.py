@@ -95,7 +95,9 @@ class BurnedAreaParams:
         1.0, "Burned areas smaller than this have no perimeter, in hectares; 0 outlines every pixel.", metavar="HA"
     )
     force: bool = param(False, "Compare scenes of different sensors.", negative="no-force")
-    collection: str = param("sentinel-2-l2a", "STAC collection, for a search.", metavar="ID")
+    collection: str = param(
+        "sentinel-2-l2a", "STAC collection, for a search, or of named items that don't say theirs.", metavar="ID"
+    )
     stac: str = param(
         PLANETARY_COMPUTER,
         "What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.",
