@@ -174,7 +174,8 @@ def test_the_item_says_what_was_compared(run: Run, item: dict[str, Any], fire: A
     assert (properties["eoap:resampled_scenes"], properties["eoap:reprojected_scenes"]) == (0, 0)
     assert "water" in properties["processing:lineage"]
     catalog = json.loads(run.catalog.read_text())
-    assert "modified Copernicus Sentinel data 2021" in catalog["description"]
+    assert "Contains data of eoap-dask demo (synthetic data)." in catalog["description"]
+    assert "Copernicus" not in run.catalog.read_text() + (run.output / "collection.json").read_text()
 
 
 # The images.

@@ -21,7 +21,8 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from shapely.geometry import Point, shape
 
 from eoap_dask.fileio import dump_json, sha256_of
-from eoap_dask.stac.attribution import ESA, processor, sentinel2_license
+from eoap_dask.items import producers
+from eoap_dask.stac.attribution import credit, processor, producers_of, source_note
 from eoap_dask.stac.catalog import build_catalog, build_collection, write_catalog
 from eoap_dask.stac.document import EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER
 from eoap_dask.stac.footprint import footprint_4326, union_bbox
@@ -150,7 +151,7 @@ def build(item: ItemRecord | None = None, now: datetime = NOW) -> dict[str, Any]
 
 
 def write(root: Path, *items: dict[str, Any]) -> Path:
-    note, links = sentinel2_license(items)
+    note, makers, links = credit(items)
     for item in items:
         (root / item["id"]).mkdir(parents=True)
         for entry in item["assets"].values():
@@ -161,7 +162,7 @@ def write(root: Path, *items: dict[str, Any]) -> Path:
         "Cloudless mosaic",
         note,
         items,
-        providers=[ESA, processor("0.1.0")],
+        providers=[*makers, processor("0.1.0")],
         keywords=["mosaic"],
         license_links=links,
     )
@@ -367,9 +368,11 @@ def test_catalog_can_be_moved_and_copied(tmp_path: Path) -> None:
 
 def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchemaSTACValidator) -> None:
     late = build(record(id="b", start=datetime(2022, 1, 1, tzinfo=UTC), end=datetime(2022, 2, 1, tzinfo=UTC)))
-    note, links = sentinel2_license([build(), late])
+    note, makers, links = credit([build(), late])
     assert note == "Contains modified Copernicus Sentinel data 2021-2022."
-    collection = build_collection("c", "C", note, [late, build()], providers=[ESA, processor("1")], license_links=links)
+    collection = build_collection(
+        "c", "C", note, [late, build()], providers=[*makers, processor("1")], license_links=links
+    )
     validate(validator, collection)
     assert collection["license"] == "other"
     assert collection["extent"]["temporal"]["interval"] == [["2021-07-01T00:00:00Z", "2022-02-01T00:00:00Z"]]
@@ -382,9 +385,33 @@ def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchem
     assert "statistics" not in json.dumps(collection)
     assert list(collection["item_assets"]) == ["data", "count", "visual", "thumbnail"]
     assert [link["rel"] for link in collection["links"]] == ["root", "parent", "license"]
-    assert sentinel2_license([build()])[0] == "Contains modified Copernicus Sentinel data 2021."
+    assert credit([build()])[0] == "Contains modified Copernicus Sentinel data 2021."
     with pytest.raises(ValueError, match="needs an item"):
         build_collection("c", "", "", [])
+
+
+@pytest.mark.parametrize(
+    ("properties", "says"),
+    [
+        ({}, "Contains modified Copernicus Sentinel data."),
+        ({"platform": "Sentinel-2B", "providers": "ESA"}, "Contains modified Copernicus Sentinel data."),
+        ({"providers": [{"name": "ESA", "roles": ["producer"]}]}, "Contains modified Copernicus Sentinel data."),
+        # who only hosts it didn't make it
+        ({"providers": [{"name": "Microsoft", "roles": ["host"]}]}, "Contains modified Copernicus Sentinel data."),
+        ({"providers": [{"name": "A", "roles": ["producer"]}], "platform": "sentinel-2a"}, "Contains data of A."),
+        ({"platform": "landsat-8"}, "Contains data of landsat-8."),
+        ({"platform": ["x"], "providers": [3, {"name": "B", "roles": [{}]}, {"roles": ["producer"]}]}, "Copernicus"),
+    ],
+)
+def test_the_sources_are_credited_as_they_say(properties: dict[str, Any], says: str) -> None:
+    assert says in source_note(producers_of([producers({"properties": properties})]))
+
+
+def test_sources_of_several_producers() -> None:
+    found = producers_of([("A",), (), ("Copernicus", "A")])
+    assert source_note(found, "2021") == "Contains modified Copernicus Sentinel data 2021. Contains data of A."
+    other = build(record(properties={"providers": producers_of([("A",)])}))
+    assert credit([other]) == ("Contains data of A.", [{"name": "A", "roles": ["producer"]}], [])
 
 
 def test_the_catalog_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from eoap_dask.kernels.severity import NODATA, SeverityClass
 from eoap_dask.perimeters import Perimeter, join_pieces
 from eoap_dask.preview import contact_sheet
 from eoap_dask.science.burn import NBR_PER_UNIT, BlockNote
+from eoap_dask.stac.attribution import producers_of, source_note
 from eoap_dask.stac.records import CSV, GEOJSON, PARQUET, PNG
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class BurnReport:
     pixel_ha: float
     perimeters: tuple[Perimeter, ...]
     geobox: GeoBox
+    credit: str
+    """What is said of the sources."""
 
     @property
     def clear_pixels(self) -> int:
@@ -133,6 +136,7 @@ def report_on(
             (side for note in notes for side in note.sides),
         ),
         geobox=geobox,
+        credit=source_note(producers_of(s.producers for s in unit.scenes)),
     )
 
 
@@ -187,7 +191,7 @@ def write_picture(path: Path, report: BurnReport, images: dict[str, WrittenImage
         ],
         report.title,
         summary,
-        "Classes after Key & Benson (2006). Contains modified Copernicus Sentinel data.",
+        f"Classes after Key & Benson (2006). {report.credit}",
         [(f"{c.title} ({report.hectares[c.name]:,.1f} ha)", c.colour) for c in report.classes],
         abs(report.geobox.transform.a) * _metres(report.geobox) * pixels,
     )

@@ -20,6 +20,8 @@ from eoap_dask.trust import joined
 Item = dict[str, Any]
 """A STAC item as it came, as a plain dictionary."""
 
+_LONGEST_NAME = 120
+
 
 def instant(item: Mapping[str, Any]) -> datetime:
     """Return when an item was taken, in UTC; of a range its start.
@@ -87,6 +89,37 @@ def cloud_cover(item: Mapping[str, Any]) -> float | None:
         None also where `eo:cloud_cover` isn't a finite number.
     """
     return finite_number(item["properties"].get("eo:cloud_cover"))
+
+
+def producers(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return who made the data of an item, by its providers; else its platform, if that isn't a Sentinel.
+
+    Parameters
+    ----------
+    item
+        A STAC item.
+
+    Returns
+    -------
+    tuple of str
+        Names; empty where it doesn't say.
+    """
+    properties = item["properties"]
+    found = [
+        " ".join(str(one.get("name") or "").split())[:_LONGEST_NAME]
+        for one in _listed(properties.get("providers"))
+        if isinstance(one, Mapping) and any(role in ("producer", "licensor") for role in _listed(one.get("roles")))
+    ]
+    if any(found):
+        return tuple(dict.fromkeys(name for name in found if name))
+    platform = properties.get("platform") or properties.get("constellation")
+    if not isinstance(platform, str) or platform.lower().startswith("sentinel"):
+        return ()
+    return (platform[:_LONGEST_NAME],)
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def finite_number(value: object) -> float | None:

@@ -13,7 +13,7 @@ from eoap_dask.__about__ import __version__
 from eoap_dask.cog import MEDIA_TYPE
 from eoap_dask.fileio import sha256_of
 from eoap_dask.grid import crs_name, parse_crs
-from eoap_dask.stac.attribution import ESA, processor, sentinel2_license
+from eoap_dask.stac.attribution import ESA, credit, processor, producers_of
 from eoap_dask.stac.catalog import build_catalog, build_collection
 from eoap_dask.stac.footprint import footprint_4326
 from eoap_dask.stac.item import build_item, write_item
@@ -120,6 +120,7 @@ def write_unit_item(
     unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
     transform = _transform(geobox)
     geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
+    producers = producers_of(s.producers for s in unit.scenes)
     item = build_item(
         ItemRecord(
             id=unit.key,
@@ -137,6 +138,7 @@ def write_unit_item(
             properties={
                 "constellation": "sentinel-2",
                 "instruments": ["msi"],
+                **({"providers": producers} if producers != [ESA] else {}),
                 **({"gsd": transform[0]} if parse_crs(crs_name(geobox)).is_projected else {}),
                 "eoap:digest": planned.digest,
                 "eoap:digest_parts": dict(planned.parts),
@@ -179,13 +181,13 @@ def collection_and_catalog(
     catalog_title
         Of the catalog.
     """
-    note, links = sentinel2_license(items)
+    note, producers, links = credit(items)
     collection = build_collection(
         application,
         title,
         f"{description} {note}",
         items,
-        providers=[ESA, processor(__version__)],
+        providers=[*producers, processor(__version__)],
         keywords=keywords,
         license_links=links,
     )

@@ -19,7 +19,7 @@ from pyproj import CRS
 
 from eoap_dask.errors import BandError, ItemError
 from eoap_dask.grid import project_bounds, transformer
-from eoap_dask.items import Item, finite_number
+from eoap_dask.items import Item, finite_number, producers
 from eoap_dask.resample import Transform
 from eoap_dask.sensors import Sensor
 from eoap_dask.signing import unsigned
@@ -72,6 +72,8 @@ class Scene:
     fingerprint: tuple[str, ...]
     """What of the item decides pixels: id, pass, and of each asset the digest of its unsigned href, the checksum or
     update time, the grid and the scaling."""
+    producers: tuple[str, ...] = ()
+    """Names of those who made the data, where the item says so."""
 
 
 def read_scenes(
@@ -292,6 +294,7 @@ def _read_scene(
             key,
             *(_fingerprint(s) for s in (*sources, mask) if s is not None),
         ),
+        producers=producers(item),
     )
 
 

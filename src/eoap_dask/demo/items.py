@@ -102,6 +102,9 @@ DIALECTS: Mapping[Dialect, DialectRules] = {
 }
 
 
+PROVIDERS = [{"name": "eoap-dask demo (synthetic data)", "roles": ["producer", "licensor"]}]
+
+
 def make_item(
     scene: Scene,
     dialect: Dialect,
@@ -140,6 +143,7 @@ def make_item(
     else:
         properties = _properties(scene, earth_search) | percent
     properties["eo:cloud_cover"] = cover
+    properties["providers"] = PROVIDERS  # what tells them from the real ones: no satellite was involved
     if dialect == "earth-search-v1":
         properties["earthsearch:boa_offset_applied"] = scene.baseline >= "04.00"
     assets = {}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eoap_dask.stac.document import link
 
 SENTINEL_LEGAL_NOTICE = "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice"
 
-ESA = {
+ESA: dict[str, Any] = {
     "name": "European Space Agency (ESA)",
     "roles": ["producer", "licensor"],
     "url": "https://sentinel.esa.int/web/sentinel/missions/sentinel-2",
 }
+_OF_COPERNICUS = re.compile(r"\bESA\b|\bEuropean Space Agency\b|\bCopernicus\b", re.I)
 
 
 def processor(software_version: str) -> dict[str, Any]:
@@ -36,26 +38,75 @@ def processor(software_version: str) -> dict[str, Any]:
     }
 
 
-def sentinel2_license(items: Iterable[Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """Return the attribution that Copernicus asks for, and the links to its terms.
+def producers_of(sources: Iterable[Iterable[str]]) -> list[dict[str, Any]]:
+    """Return who made the data of some sources, each once.
 
     Parameters
     ----------
-    items
-        What `build_item` returned; their periods give the years.
+    sources
+        Of each source the names of those who made it, see `Scene.producers`; ESA where it names nobody.
 
     Returns
     -------
-    note : str
-        ``Contains modified Copernicus Sentinel data 2021-2022.``, for the collection's description.
-    links : list of dict
-        For `build_collection(license_links=…)`, beside ``license="other"``.
+    list of dict
+        STAC providers.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for names in sources:
+        for name in tuple(names) or (ESA["name"],):
+            provider: dict[str, Any] = ESA if _OF_COPERNICUS.search(name) else {"name": name, "roles": ["producer"]}
+            found.setdefault(provider["name"], provider)
+    return list(found.values())
+
+
+def source_note(producers: Sequence[Mapping[str, Any]], when: str = "") -> str:
+    """Return what is said of the sources: the attribution that Copernicus asks for, where it is theirs.
+
+    Parameters
+    ----------
+    producers
+        What `producers_of` returned.
+    when
+        Years, such as ``2021-2022``.
+
+    Returns
+    -------
+    str
+        ``Contains modified Copernicus Sentinel data 2021-2022.``, ``Contains data of …``, or both.
 
     References
     ----------
     Legal notice on the use of Copernicus Sentinel Data and Service Information, `SENTINEL_LEGAL_NOTICE`.
     """
+    others = [one["name"] for one in producers if one != ESA]
+    sentences = [f"Contains modified Copernicus Sentinel data{f' {when}' if when else ''}."] if ESA in producers else []
+    return " ".join([*sentences, *([f"Contains data of {', '.join(others)}."] if others else [])])
+
+
+def credit(
+    items: Iterable[Mapping[str, Any]],
+) -> tuple[str, list[Mapping[str, Any]], list[dict[str, Any]]]:
+    """Return who is to be credited for some items.
+
+    Parameters
+    ----------
+    items
+        What `build_item` returned; their ``providers`` made the sources, ESA where they have none. Their periods give
+        the years.
+
+    Returns
+    -------
+    note : str
+        See `source_note`; for the collection's description.
+    producers : list of dict
+        STAC providers, for `build_collection(providers=…)`.
+    links : list of dict
+        Terms, for `build_collection(license_links=…)`, beside ``license="other"``.
+    """
+    items = list(items)
     years = sorted({int(item["properties"][key][:4]) for item in items for key in ("start_datetime", "end_datetime")})
-    when = "" if not years else f" {years[0]}" if len(years) == 1 else f" {years[0]}-{years[-1]}"
+    when = "-".join(str(year) for year in dict.fromkeys((years[0], years[-1]))) if years else ""
+    found = {one["name"]: one for item in items for one in item["properties"].get("providers", [ESA])}
+    producers = list(found.values())
     terms = link("license", SENTINEL_LEGAL_NOTICE, "application/pdf", "Copernicus Sentinel data: legal notice")
-    return f"Contains modified Copernicus Sentinel data{when}.", [terms]
+    return source_note(producers, when), producers, [terms] if ESA in producers else []
