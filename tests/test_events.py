@@ -146,9 +146,12 @@ def events(tmp_path: Path) -> Iterator[EventFile]:
     lock.close()
 
 
+LONG_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1000)
+
+
 def at(seconds: float) -> datetime:
     """A time so long ago that nothing depends on how fast this test is."""
-    return datetime.now(UTC) - timedelta(seconds=1000 - seconds)
+    return LONG_AGO + timedelta(seconds=seconds)
 
 
 def test_status_of_a_run_that_checks(tmp_path: Path, events: EventFile) -> None:
