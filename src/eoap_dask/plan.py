@@ -124,6 +124,12 @@ class Plan:
         """Return the plan of some of the units."""
         return replace(self, units=tuple(u for u in self.units if u.unit.key in keys))
 
+    @property
+    def rest(self) -> Plan:
+        """The plan of what isn't finished yet, as far as somebody has looked."""
+        skipped = {key for key, state in self.states.items() if state.kind == "skip"}
+        return self.only([u.unit.key for u in self.units if u.unit.key not in skipped])
+
     def sized(self, size: Size, options: RunOptions) -> Plan:
         """Return the plan with blocks and strips that suit a cluster. Pixels don't depend on them."""
         if not self.units:
@@ -221,7 +227,8 @@ class Plan:
         return _besides(self.reads) + peak * self.size.threads_per_worker
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON-like values."""
+        """Return the plan as JSON-like values; ``to_do`` is what is left of the totals without finished units."""
+        rest, estimates = self.rest, self.estimates()
         return {
             "application": self.application,
             "params": dict(self.params),
@@ -252,14 +259,23 @@ class Plan:
                 "memory_per_worker": self.size.memory_per_worker,
                 "reads_per_worker": self.reads,
             },
-            "estimates": self.estimates(),
+            "estimates": estimates,
+            "to_do": {
+                "units": len(rest.units),
+                "blocks": rest.blocks,
+                "tasks": rest.tasks,
+                "estimates": rest.estimates() if len(rest.units) < len(self.units) else estimates,
+            },
         }
 
     def __str__(self) -> str:
         plan = self.to_dict()
         height, width = plan["grid"]["shape"]
+        rest = self.rest
+        is_partly = len(rest.units) < len(self.units)
+        left = f"{rest.headline}, {counted(rest.tasks, 'task')}" if rest.units else "nothing"
         lines = [
-            f"{self.application}: {self.headline}, {self.tasks} tasks",
+            f"{self.application}: {self.headline}, {self.tasks} tasks" + (f"; to do: {left}" if is_partly else ""),
             f"  grid      {plan['grid']['crs']}, {width} × {height} px of {self.geobox.transform.a:g}",
         ]
         for unit in plan["units"]:
@@ -270,13 +286,18 @@ class Plan:
             )
         for key in self.empty:
             lines.append(f"  {key}  nothing found")
-        estimates = plan["estimates"]
+        estimates, to_do = plan["estimates"], plan["to_do"]["estimates"]
+
+        def both(name: str) -> str:
+            return f"about {show_bytes(estimates[name])}" + (
+                f" in all, {show_bytes(to_do[name])} to do" if is_partly else ""
+            )
+
         lines += [
             f"  blocks    {plan['block_px']} px, worked on in strips of {plan['strip_rows']} rows; a worker reads "
             f"{self.reads} files at once",
-            f"  reads     about {show_bytes(estimates['read_bytes'])}",
-            f"  writes    about {show_bytes(estimates['output_bytes'])}, and {show_bytes(estimates['spool_bytes'])} "
-            "beside it while it works",
+            f"  reads     {both('read_bytes')}",
+            f"  writes    {both('output_bytes')}; and {show_bytes(to_do['spool_bytes'])} beside it while it works",
             f"  cluster   {counted(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
             f"each up to about {show_bytes(estimates['worker_bytes'])} of {show_bytes(self.size.memory_per_worker)}",
         ]

@@ -15,6 +15,10 @@ from eoap_dask.lock import is_held
 State = Literal["running", "complete", "stopped"]
 
 
+class NoRunError(UsageError):
+    """No run of ours has begun there."""
+
+
 @dataclass
 class Status:
     """What is known of a run."""
@@ -114,7 +118,7 @@ def read_status(output: Path) -> Status:
 
     Raises
     ------
-    UsageError
+    NoRunError
         when no run of ours has begun there
     """
     partial = output.parent / f"{output.name}.partial"
@@ -130,7 +134,7 @@ def read_status(output: Path) -> Status:
             continue
         break
     else:
-        raise UsageError(
+        raise NoRunError(
             f"No run has written to {output}.", "Expected the --output-dir of a run that has begun.", "Check the path."
         )
     # looked at again: the file may be that of a run which began after the first look

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from pathlib import Path
 
 from command_line import Shell, clearest, read_json
@@ -30,6 +32,17 @@ def test_another_month_is_all_that_is_made(shell: Shell, calm: DemoServer) -> No
     assert first.returncode == 0, first.stderr
     before = {month: assets(output, month) for month in MONTHS[:2]}
     assert [state for state, _ in states(shell, *asked).values()] == ["skip", "skip", "new"]
+    plan = json.loads(shell.mosaic("--dry-run", "--json", *asked).stdout)
+    assert (plan["blocks"], plan["tasks"]) == (3, 6)
+    assert {name: plan["to_do"][name] for name in ("units", "blocks", "tasks")} == {"units": 1, "blocks": 1, "tasks": 2}
+    alone = json.loads(
+        shell.mosaic("--dry-run", "--json", *asked, "--start-date", "2020-12-01", "--output-dir", "x").stdout
+    )
+    for name in ("read_bytes", "output_bytes"):
+        assert plan["to_do"]["estimates"][name] == alone["estimates"][name] < plan["estimates"][name]
+    shown = shell.mosaic("--dry-run", *asked).stdout
+    assert shown.startswith("cloudless-mosaic: 3 units, 3 blocks, 6 tasks; to do: 1 unit, 1 block, 2 tasks\n")
+    assert re.search(r"reads +about .* in all, .* to do\n", shown)
 
     second = shell.mosaic(*asked)
     assert second.returncode == 0, second.stderr
@@ -104,6 +117,26 @@ def test_status_of_nothing(shell: Shell) -> None:
     assert done.returncode == 2
     assert "No run has written to nowhere." in done.stderr
     assert done.stdout == ""
+
+
+def test_a_run_that_has_not_begun_is_waited_for(shell: Shell, calm: DemoServer) -> None:
+    watch = shell.start("status", "monthly-mosaic", "--watch", "--every", "0.1", "--json")
+    assert watch.stderr is not None
+    said = watch.stderr.readline()
+    assert "No run has written to monthly-mosaic yet: waiting for one. Ctrl-C stops." in said
+    assert shell.mosaic("--stac", calm.url, "--resolution", "400").returncode == 0
+    watched = shell.wait(watch)
+    assert watched.returncode == 0
+    assert watched.stderr == ""  # it was said once
+    assert json.loads(watched.stdout.splitlines()[-1])["state"] == "complete"
+
+
+def test_waiting_for_a_run_is_stopped_by_ctrl_c(shell: Shell) -> None:
+    watch = shell.start("status", "nowhere", "--watch", "--every", "60")
+    assert watch.stderr is not None
+    watch.stderr.readline()
+    watch.send_signal(signal.SIGINT)
+    assert shell.wait(watch).returncode == 130
 
 
 def test_status_is_watched_from_another_terminal_until_the_end(shell: Shell, archive: Archive) -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import click
+from loguru import logger
 
 from eoap_dask.cli.options import verbosity_options
 from eoap_dask.params import ENV_PREFIX
@@ -23,7 +24,12 @@ Examples:
 """
 )
 @click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--watch", is_flag=True, envvar=f"{ENV_PREFIX}WATCH", help="Look again and again until the run is over.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    envvar=f"{ENV_PREFIX}WATCH",
+    help="Look again and again until the run is over; one that hasn't begun is waited for.",
+)
 @click.option(
     "--every",
     type=click.FloatRange(0.1, 3600),
@@ -42,11 +48,21 @@ def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int,
     whether the question could be answered, not how the run went.
     """
     from eoap_dask.logs import set_up_logging
-    from eoap_dask.status import read_status
+    from eoap_dask.status import NoRunError, read_status
 
     set_up_logging(-1 if quiet else verbose)
+    is_waiting = False
     while True:
-        found = read_status(output)
+        try:
+            found = read_status(output)
+        except NoRunError:
+            if not watch:
+                raise
+            if not is_waiting:
+                logger.info("No run has written to {} yet: waiting for one. Ctrl-C stops.", output)
+                is_waiting = True
+            time.sleep(every)
+            continue
         click.echo(json.dumps(found.to_dict()) if as_json else str(found))
         if not watch or found.state != "running":
             return
