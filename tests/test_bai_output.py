@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pystac
 import pytest
 import rasterio
 import rioxarray
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from PIL import Image
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.enums import ColorInterp
@@ -22,8 +25,12 @@ from rio_cogeo import cog_info, cog_validate
 from rio_tiler.io import Reader
 
 from eoap_dask import Run, RunOptions, burned_area_map, severity_classes
+from eoap_dask.burn_report import report_on
 from eoap_dask.cluster import Size, local_client
+from eoap_dask.scenes import Pass, Scene
+from eoap_dask.science.burn import BlockNote
 from eoap_dask.stac.document import CLASSIFICATION, PROCESSING, RASTER
+from eoap_dask.units import Unit
 
 pytestmark = pytest.mark.cluster
 
@@ -176,6 +183,23 @@ def test_the_item_says_what_was_compared(run: Run, item: dict[str, Any], fire: A
     catalog = json.loads(run.catalog.read_text())
     assert "Contains data of eoap-dask demo (synthetic data)." in catalog["description"]
     assert "Copernicus" not in run.catalog.read_text() + (run.output / "collection.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("makers", "credit"),
+    [
+        (((), ()), "Contains modified Copernicus Sentinel data."),
+        ((("A",), ("A",)), "Contains data of A."),
+        (((), ("A",)), "Contains modified Copernicus Sentinel data. Contains data of A."),
+    ],
+)
+def test_the_picture_credits_who_made_the_sources(makers: tuple[tuple[str, ...], ...], credit: str) -> None:
+    when = datetime(2021, 7, 13, tzinfo=UTC)
+    scenes = [Scene(str(n), "", when, "", "", (5, 0), (), None, (), made) for n, made in enumerate(makers)]
+    unit = Unit("bai", "Burned area", when, when, tuple(Pass(s.id, when, (s,)) for s in scenes))
+    geobox = GeoBox((10, 10), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32610")
+    notes = [BlockNote((100, *[0] * 7), (), ())]
+    assert report_on(notes, severity_classes(), geobox, unit, 1).credit == credit
 
 
 # The images.

@@ -7,6 +7,32 @@ from typing import Any
 
 from eoap_dask.params import PLANETARY_COMPUTER, param
 
+# a field belongs to one class, so each class makes its own of what all have alike
+
+
+def _clip() -> Any:
+    return param(True, "Cut to the shape of the area, or keep its bounding box.", negative="no-clip")
+
+
+def _stac() -> Any:
+    return param(
+        PLANETARY_COMPUTER,
+        "What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.",
+        metavar="URL|PATH",
+    )
+
+
+def _items() -> Any:
+    return param(
+        None,
+        "File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.",
+        metavar="FILE",  # also in CWL, where it is staged in
+    )
+
+
+def _filter() -> Any:
+    return param("", "Only items for which this is true, in CQL2 (text or JSON), whatever is searched.", metavar="CQL2")
+
 
 @dataclass(frozen=True)
 class MosaicParams:
@@ -19,7 +45,7 @@ class MosaicParams:
         "Area of interest: west,south,east,north in degrees, or GeoJSON or WKT, as text or file, or any vector file.",
         metavar="BBOX|GEOJSON|FILE",
     )
-    clip: bool = param(True, "Cut to the shape of the area, or keep its bounding box.", negative="no-clip")
+    clip: bool = _clip()
     bands: tuple[str, ...] = param(
         ("nir", "red", "green"),
         "Band, by common name or asset key. Repeat for more.",
@@ -27,23 +53,13 @@ class MosaicParams:
         multiple=True,
     )
     collection: str = param("sentinel-2-l2a", "STAC collection.", metavar="ID")
-    stac: str = param(
-        PLANETARY_COMPUTER,
-        "What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.",
-        metavar="URL|PATH",
-    )
-    items: str | None = param(
-        None,
-        "File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.",
-        metavar="FILE",  # also in CWL, where it is staged in
-    )
+    stac: str = _stac()
+    items: str | None = _items()
     resolution: float = param(100.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER")
     crs: str = param("auto", "CRS of the output; auto is the UTM zone that holds most of the area.", metavar="auto|CRS")
     max_items: int = param(1000, "At most this many items are used; reaching it is said and recorded.", metavar="N")
     max_cloud_cover: float = param(25.0, "Only scenes with less cloud than this, in percent.", metavar="PERCENT")
-    filter: str = param(
-        "", "Only items for which this is true, in CQL2 (text or JSON), whatever is searched.", metavar="CQL2"
-    )
+    filter: str = _filter()
     period: str = param("monthly", "One mosaic per calendar month.", choices=("monthly",))
     composite: str = param("median", "How the clear observations of a period become one.", choices=("median",))
     cloud_mask: str = param(
@@ -82,7 +98,7 @@ class BurnedAreaParams:
         "[default: what both items show; for a search, a small area in California]",
         metavar="BBOX|GEOJSON|FILE",
     )
-    clip: bool = param(True, "Cut to the shape of the area, or keep its bounding box.", negative="no-clip")
+    clip: bool = _clip()
     thresholds: tuple[float, ...] = param(
         (-0.25, -0.1, 0.1, 0.27, 0.44, 0.66),
         "dNBR at which the second to the last class of severity begin: give it six times, rising. Burned is what is "
@@ -98,16 +114,8 @@ class BurnedAreaParams:
     collection: str = param(
         "sentinel-2-l2a", "STAC collection, for a search, or of named items that don't say theirs.", metavar="ID"
     )
-    stac: str = param(
-        PLANETARY_COMPUTER,
-        "What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.",
-        metavar="URL|PATH",
-    )
-    items: str | None = param(
-        None,
-        "File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.",
-        metavar="FILE",  # also in CWL, where it is staged in
-    )
+    stac: str = _stac()
+    items: str | None = _items()
     resolution: float = param(10.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER")
     crs: str = param(
         "auto",
@@ -116,6 +124,4 @@ class BurnedAreaParams:
     )
     max_items: int = param(1000, "At most this many items are looked at; reaching it is said.", metavar="N")
     max_cloud_cover: float = param(60.0, "Only scenes with less cloud than this, in percent.", metavar="PERCENT")
-    filter: str = param(
-        "", "Only items for which this is true, in CQL2 (text or JSON), whatever is searched.", metavar="CQL2"
-    )
+    filter: str = _filter()
