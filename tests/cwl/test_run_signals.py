@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -109,6 +110,64 @@ def test_a_tool_may_end_in_order(shell: Shell) -> None:
     going.until_working()
     assert going.end(signal.SIGTERM).returncode == 143
     assert witness.read_text() == "bye\n"
+    assert_nothing_left(shell)
+
+
+def test_a_tool_that_says_all_is_well_when_it_is_stopped(shell: Shell) -> None:
+    script = "trap 'echo half > out; exit 0' TERM; touch started; while true; do sleep 0.1; done"
+    going = Going(shell, write(shell.cwd / "flow.cwl", in_workflow(shell_tool(script))).name)
+    going.until_working()
+    done = going.end(signal.SIGTERM)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (143, "Stopped by SIGTERM.")
+    assert "Final process status is success" not in done.stderr
+    assert json.loads(done.stdout) == {"out": None}
+    assert "out" not in shell.files()
+    assert_nothing_left(shell)
+
+
+TOO_LATE = """
+import os, signal, sys
+from importlib import import_module
+module, name = sys.argv.pop(1).rsplit(".", 1)
+module = import_module(module)
+real = getattr(module, name)
+def late(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGINT)
+    return real(*arguments, **named)
+setattr(module, name, late)
+from eoap_dask.cli import main
+main()
+"""
+"""A run that gets Ctrl-C when one of its functions is called."""
+
+
+MOVED = "cwltool.executors.relocateOutputs"
+"""Called when no tool runs any more."""
+ENDED = "eoap_dask.gateway.server._stop_family"
+"""When all is said."""
+CLEANED_UP = "eoap_dask.cwl.runner._conclude"
+"""When nothing is left to be done."""
+
+
+@pytest.mark.parametrize(
+    ("when", "script", "code", "says"),
+    [
+        (MOVED, "echo x > out", 0, "Final process status is success"),
+        (ENDED, "echo x > out", 0, "Final process status is success"),
+        (CLEANED_UP, "echo x > out", 0, "Final process status is success"),
+        (ENDED, "exit 3", 3, "Error: Step toy: sh ended with exit code 3."),
+        (CLEANED_UP, "exit 3", 3, "Error: Step toy: sh ended with exit code 3."),
+    ],
+)
+def test_too_late_to_be_stopped(when: str, script: str, code: int, says: str, shell: Shell) -> None:
+    path = write(shell.cwd / "tool.cwl", shell_tool(script))
+    done = shell.wait(shell.start(when, "run-cwl", "--outdir", "results", path.name, program=("-c", TOO_LATE)))
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr.splitlines()[-1]
+    assert "Stopped" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (shell.cwd / "results" / "out").is_file() == (code == 0)
+    assert (json.loads(done.stdout)["out"] is None) == (code != 0)
     assert_nothing_left(shell)
 
 

@@ -189,7 +189,7 @@ def run_cwl(
     from eoap_dask.cwl.runner import RunCwlOptions, run_cwl
 
     as_cwltool_has_it = ["--debug"] if verbose else ["--quiet"] if quiet else []
-    run_cwl([*as_cwltool_has_it, *arguments], RunCwlOptions(gateway, dask_timeout, dask_logs, docker))
+    run_cwl([*as_cwltool_has_it, *arguments], RunCwlOptions(gateway, dask_timeout, dask_logs, docker), is_last=True)
 
 
 def _is_same(path: Path, text: str) -> bool:

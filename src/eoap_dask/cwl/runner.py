@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -62,7 +62,7 @@ class RunCwlOptions:
     """Run tools in their images, with Docker."""
 
 
-def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None) -> None:
+def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None, *, is_last: bool = False) -> None:
     """Run a workflow or a tool; cwltool writes the outputs, and their description to stdout.
 
     Parameters
@@ -71,6 +71,9 @@ def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None) -> N
         As for cwltool: a CWL file, perhaps with ``#id``, a job file, and cwltool's options, before or after them.
     options
         Our own.
+    is_last
+        Whether this process has nothing else to do. Signals do nothing once cwltool has ended, since what became of the
+        run is said by then; unless this is the last, they do again what they did before when this returns.
 
     Raises
     ------
@@ -91,6 +94,7 @@ def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None) -> N
     kept = args.preserve_environment or []
     engine = _engine(args, options.docker)
     with (
+        contextlib.ExitStack() as at_the_end,
         _scratch(args) as (scratch, *others),
         Guard(scratch, others) as guard,
         Clusters(
@@ -111,8 +115,7 @@ def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None) -> N
         if engine in _OWN_NETWORK and needs_cluster and clusters.is_on_loopback and not args.custom_net:
             logger.info("The Gateway is on this machine: containers share its network (--custom-net host)")
             args.custom_net = "host"
-        with _stoppable(session):
-            code = _cwltool(args, session)
+        code = _stoppable(lambda: _cwltool(args, session), session, contextlib.ExitStack() if is_last else at_the_end)
     _conclude(code, session)
 
 
@@ -342,42 +345,49 @@ def _explained(failures: Sequence[Failure]) -> EoapError:
 # Being stopped
 
 
-@contextmanager
-def _stoppable(session: Session) -> Iterator[None]:
-    """End the tools in order when a signal comes, let cwltool clean up, and only then do what the signal did before.
+def _stoppable(run: Callable[[], int], session: Session, at_the_end: contextlib.ExitStack) -> int:
+    """Run cwltool; when a signal comes, end the tools in order, let it clean up, and do what the signal did before.
 
-    An exception in the middle of cwltool would leave its threads waiting for one another.
+    An exception in the middle of cwltool would leave its threads waiting for one another. A signal that comes too late
+    to stop anything does nothing, and neither does one while we clean up: `at_the_end` undoes that.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return run()
     came: list[int] = []
     before: dict[int, Any] = {}
     finished = threading.Event()
     ender = threading.Thread(target=_end_tools, args=(session, finished), daemon=True, name="eoap-stop")
 
     def take(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-        if not came:
+        if not came and not finished.is_set():
             came.append(number)
             session.stopping.set()
             ender.start()
+
+    def give_back() -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
     one: int
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(one) is not signal.SIG_IGN:
             before[one] = signal.signal(one, take)
+    code: int | None = None
     try:
-        yield
+        code = run()
     finally:
         finished.set()
         if came:
             ender.join(PATIENCE_S)
-        for one, handler in before.items():
-            signal.signal(one, handler)
-        if came and before[came[0]] is signal.SIG_DFL:
-            raise SystemExit(128 + came[0])
-        if came:
-            signal.raise_signal(came[0])
+        if code is None or (came and code):
+            give_back()
+            if came and before[came[0]] is signal.SIG_DFL:
+                raise SystemExit(128 + came[0])
+            if came:
+                signal.raise_signal(came[0])
+        else:
+            at_the_end.callback(give_back)
+    return code
 
 
 def _end_tools(session: Session, finished: threading.Event) -> None:

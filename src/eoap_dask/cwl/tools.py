@@ -175,17 +175,20 @@ class StepJob:
 
         def collected(outdir: str, code: int) -> Any:
             self._returned = code
+            succeeded = code in (self.successCodes or [0])
+            if succeeded and self.session.stopping.is_set():  # perhaps with half of its outputs
+                raise WorkflowException("It was stopped.")
             try:
                 return collect(outdir, code)
             except Exception:
-                if code in (self.successCodes or [0]):
+                if succeeded:
                     raise
                 return self._no_outputs()  # the tool failed: that is what matters
 
         def called_back(outputs: Any, status: str) -> None:
             self._status = status
             if call_back is not None:
-                call_back(outputs, status)
+                call_back(outputs or self._no_outputs(), status)
 
         self.collect_outputs, self.output_callback = collected, called_back
 
