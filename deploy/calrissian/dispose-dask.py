@@ -26,6 +26,7 @@ DISPOSE_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
 """After SIGTERM: Kubernetes kills us after 30."""
 KILLED, TERMINATED = 137, 143
+FORBIDDEN = 403
 TERMINATION_LOG = Path("/dev/termination-log")
 """What is written here is in the pod's status, and so in calrissian's log."""
 
@@ -150,6 +151,13 @@ def dispose(path: Path, within_s: float) -> bool:
         try:
             was = asyncio.run(asyncio.wait_for(stop(name), max(5.0, deadline - time.monotonic())))
         except Exception as exc:  # noqa: BLE001 - tried again, then told
+            if getattr(exc, "status", None) == FORBIDDEN:  # and will remain so
+                say(
+                    f"The Dask Gateway doesn't let us stop the Dask cluster {name}, and it may still run: "
+                    "403 Forbidden. It belongs to another of its users; access must be the same in all containers.",
+                    last=True,
+                )
+                return False
             problem = f"{type(exc).__name__}: {exc}"
         else:
             say("The Dask cluster {} {}.".format(name, "is stopped" if was else "was gone already"))

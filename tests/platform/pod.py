@@ -79,7 +79,8 @@ class Container:
     def wait(self, timeout: float = 90) -> int:
         """Wait for its end, and return its exit code as Kubernetes has it."""
         code = self.process.wait(timeout)
-        return 137 if self.is_killed else code
+        # unshare can't end as its child did when that was killed
+        return 137 if self.is_killed or "unshare: sigprocmask unblock failed" in self.said else code
 
     @property
     def runs(self) -> bool:
@@ -125,10 +126,11 @@ class Pod:
     requirement: Mapping[str, str] = field(default_factory=dict)
     """Fields of the requirement that are otherwise than in `REQUIREMENT`."""
     env: Mapping[str, str | None] = field(default_factory=dict)
-    """From ``--pod-env-vars`` and the image; None takes a variable away."""
+    """From ``--pod-env-vars`` and the image, for containers that start from now on; None takes a variable away."""
     logname: str | None = "eoap"
     memory: int | None = None
     """Limit of the main container, bytes."""
+    sidecar_memory: int | None = None
     containers: list[Container] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -168,7 +170,7 @@ class Pod:
 
     def sidecar(self) -> Container:
         """Start the sidecar."""
-        return self._start("sidecar", self._script("dispose-dask.py"), None)
+        return self._start("sidecar", self._script("dispose-dask.py"), self.sidecar_memory)
 
     def begin(self, *command: object) -> tuple[Container, Container]:
         """Run the init container, and start the two others as Kubernetes does: when it has succeeded."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ OUT = "monthly-mosaic"
 OCTOBER = ("--start-date", "2020-10-01", "--end-date", "2020-10-31")
 NAMELESS = {"DASK_GATEWAY__AUTH__KWARGS__USERNAME": None}
 """Who asks the Gateway is who the process is."""
+OTHER = {"DASK_GATEWAY__AUTH__KWARGS__USERNAME": "other"}
+"""Another user, whom the Gateway knows as well."""
+GRACE_S = 6.0
+"""In place of Kubernetes' 30."""
 QUICK = {"EOAP_DASK_HEARTBEAT_TIMEOUT": "6"}
 
 both = pytest.mark.parametrize("scripts", [BUILTIN, HARDENED], ids=["builtin", "hardened"])
@@ -57,6 +62,15 @@ def eat(*arguments, **named):
 engine.Engine._take = eat
 """
 
+
+BUSY = """
+import time
+def work(*arguments, **named):
+    open("busy", "w").close()
+    time.sleep(3600)
+engine.Engine._take = work
+"""
+"""As a tool that works for long without its cluster."""
 
 WAIT = """
 import time, click, eoap_dask.cli as cli
@@ -322,6 +336,29 @@ def test_the_idle_timeout_of_the_gateway_is_the_last_resort(impatient_gateway: L
     assert sidecar.runs
 
 
+@pytest.mark.parametrize("is_short_of_memory", [False, True], ids=["killed", "out of memory"])
+def test_the_idle_timeout_ends_what_a_dead_sidecar_leaves(
+    is_short_of_memory: bool,
+    impatient_gateway: LocalGateway,
+    make_pod: MakePod,
+    catalogue: DemoServer,
+    request: pytest.FixtureRequest,
+) -> None:
+    if is_short_of_memory:
+        request.getfixturevalue("limited")
+    # as of ramMax 40: enough to wait, but not to speak to the Gateway
+    pod = make_pod(gateway=impatient_gateway, sidecar_memory=40 << 20 if is_short_of_memory else None)
+    main, sidecar = pod.begin(*mosaic(catalogue))
+    wait_until(lambda: "Waiting" in sidecar.said)
+    if not is_short_of_memory:
+        sidecar.kill()
+    assert main.wait() == 0, main.said  # a tool never stops its cluster
+    assert sidecar.wait() == 137, sidecar.said
+    assert pod.verdict(137, OUT) == "permanentFail"
+    assert status(impatient_gateway, pod.cluster) == "running"
+    assert_disposed(pod, timeout=120)
+
+
 @both
 def test_the_pod_is_deleted(scripts: Path, make_pod: MakePod) -> None:
     pod = make_pod(scripts=scripts)
@@ -338,6 +375,101 @@ def test_the_pod_is_deleted(scripts: Path, make_pod: MakePod) -> None:
         container.wait()
     if scripts == BUILTIN:
         assert status(pod.gateway, pod.cluster) == "running"
+
+
+@pytest.mark.parametrize("outlasts", [False, True], ids=["loses its cluster", "outlasts the grace period"])
+def test_the_pod_is_deleted_while_its_tool_works(
+    outlasts: bool, make_pod: MakePod, catalogue: DemoServer, slow: DemoServer
+) -> None:
+    pod = make_pod()
+    if outlasts:
+        main, sidecar = pod.begin(*with_a_change(BUSY, catalogue))
+        wait_until(lambda: (pod.home / "busy").exists() or not main.runs)
+        assert main.runs, main.said
+    else:
+        main, sidecar, _ = begin_reading(pod, slow)
+    wait_until(lambda: "Waiting" in sidecar.said)
+    for container in (main, sidecar):
+        container.terminate()  # of which the tool hears nothing: process 1 is a shell
+    assert sidecar.wait() == 143, sidecar.said
+    assert_disposed(pod)
+    if outlasts:
+        time.sleep(GRACE_S)
+        assert main.runs, main.said
+        main.kill()
+        assert main.wait() == 137
+    else:
+        assert main.wait() == 5, main.said
+        assert (pod.shared / "exit_code").read_text() == "5\n"
+    assert not (pod.home / OUT).exists()
+    assert pod.verdict(143, OUT) == "permanentFail"
+
+
+# ----------------------------------------------------------------------------------------------------
+# Another user of the Gateway
+
+
+def test_a_sidecar_that_is_another_user_says_so(make_pod: MakePod, catalogue: DemoServer) -> None:
+    pod = make_pod()
+    assert pod.init().wait() == 0
+    main = pod.main(*mosaic(catalogue))
+    assert main.wait() == 0, main.said
+    pod.env = OTHER
+    began = time.monotonic()
+    sidecar = pod.sidecar()
+    assert sidecar.wait() == 0, sidecar.said  # how the tool ended
+    assert time.monotonic() - began < 30  # it isn't tried again and again
+    assert (
+        f"The Dask Gateway doesn't let us stop the Dask cluster {pod.cluster}, and it may still run: "
+        "403 Forbidden. It belongs to another of its users;"
+    ) in sidecar.said
+    assert status(pod.gateway, pod.cluster) == "running"
+    (pod.shared / "exit_code").unlink()  # a tool that says nothing
+    shutil.rmtree(pod.folder / "root-sidecar")
+    assert pod.sidecar().wait() == 5
+
+
+def test_a_tool_that_is_another_user_says_so(make_pod: MakePod, catalogue: DemoServer) -> None:
+    pod = make_pod()
+    assert pod.init().wait() == 0
+    pod.env = OTHER
+    main = pod.main(*mosaic(catalogue))
+    assert main.wait() == 5, main.said
+    assert (
+        "doesn't let us in: 403 Forbidden. Expected it to take the configured user and password, or token, "
+        in main.said
+    )
+    assert "clusters to be that user's own." in main.said
+    pod.env = {}
+    sidecar = pod.sidecar()
+    assert sidecar.wait() == 5, sidecar.said
+    assert_disposed(pod)
+    assert not (pod.home / OUT).exists()
+
+
+def test_with_the_built_in_scripts_a_sidecar_that_is_another_user_fails(make_pod: MakePod) -> None:
+    pod = make_pod(scripts=BUILTIN)
+    assert pod.init().wait() == 0
+    (pod.shared / "completed").touch()
+    pod.env = OTHER
+    sidecar = pod.sidecar()
+    assert sidecar.wait() == 1, sidecar.said
+    assert status(pod.gateway, pod.cluster) == "running"
+
+
+def test_another_user_sees_no_clusters_and_is_told_why(make_pod: MakePod) -> None:
+    pod = make_pod(env=OTHER)
+    init = pod.init()
+    assert init.wait() == 0, init.said  # a cluster of the other user's
+    pod.env = {}
+    listed = pod.main("eoap-dask", "cluster", "list")
+    assert listed.wait() == 0, listed.said
+    assert "There is no cluster of yours; those of other users aren't listed.\n" in listed.said
+    assert pod.cluster not in listed.said.replace(f"DASK_CLUSTER={pod.cluster}", "")
+    pod.env = OTHER
+    sidecar = pod.sidecar()
+    assert sidecar.wait() == 0, sidecar.said
+    assert "is stopped." in sidecar.said
 
 
 # ----------------------------------------------------------------------------------------------------

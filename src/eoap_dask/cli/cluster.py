@@ -312,7 +312,7 @@ def stop(
                     click.echo(f"The Dask cluster {one} doesn't run any more.", err=True)
                 remove_name_file(path, one)
     if not quiet and not stopped and not chosen:
-        click.echo("There is no cluster to stop.", err=True)
+        click.echo("There is no cluster of yours to stop.", err=True)
     if as_json:
         click.echo(json.dumps({"stopped": stopped}, indent=2))
     else:
@@ -357,7 +357,7 @@ def list_(older_than: float | None, address: str | None, as_json: bool, verbose:
     for one in found:
         click.echo(f"{one.name}  {one.status:<8}  {_show_age(one.age_s)}")
     if not found and not quiet:
-        click.echo("There is no cluster.", err=True)
+        click.echo("There is no cluster of yours; those of other users aren't listed.", err=True)
 
 
 @cluster.command(

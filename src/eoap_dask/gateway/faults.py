@@ -11,6 +11,7 @@ from urllib.request import getproxies
 from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.trust import redact
 
+_FORBIDDEN = 403
 _PROBLEM_LENGTH = 300
 
 
@@ -55,10 +56,11 @@ def explained(address: str, timeout_s: float) -> Iterator[None]:
     try:
         yield
     except aiohttp.ClientResponseError as exc:
-        if exc.status in {401, 403, 407}:
+        if exc.status in {401, _FORBIDDEN, 407}:
             raise ClusterError(
                 f"{where[0].upper()}{where[1:]} doesn't let us in: {exc.status} {redact(exc.message)}.",
-                "Expected it to take the configured user and password, or token.",
+                "Expected it to take the configured user and password, or token"
+                + (", and clusters to be that user's own." if exc.status == _FORBIDDEN else "."),
                 "Check DASK_GATEWAY__AUTH__TYPE and DASK_GATEWAY__AUTH__KWARGS__*.",
             ) from exc
         raise _nonsense(address, f"{exc.status} {exc.message.rstrip('.')}") from exc
