@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import click
@@ -288,19 +290,39 @@ def test_the_demo_offers_all_dialects() -> None:
     assert set(option.type.choices) == set(DIALECTS)
 
 
-@pytest.mark.parametrize("dialect", ["planetary-computer", "earth-search-v0"])
-def test_the_demo_as_a_server_says_where_a_fire_is(dialect: str, shell: Shell) -> None:
-    arguments = ("demo", "serve", "--port", "0", "--dialect", dialect)
+def until_said(process: subprocess.Popen[str], words: str) -> list[str]:
+    """Return what a command says on stderr, up to a line with these words."""
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line.rstrip("\n"))
+        if words in line:
+            break
+    return said
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("dialect", "options"), [("planetary-computer", ("--sign",)), ("earth-search-v0", ())], ids=["signed", "v0"]
+)
+def test_the_demo_as_a_server_says_commands_that_work(dialect: str, options: tuple[str, ...], shell: Shell) -> None:
+    arguments = ("demo", "serve", "--port", "0", "--dialect", dialect, *options)
     process = shell.start(*arguments, program=("-c", SMALLER_ARCHIVE))
     assert process.stdout is not None
     url = process.stdout.readline().strip()
+    said = until_said(process, "--post-fire-url")
+    assert said[:2] == ["Making a synthetic Sentinel-2 archive …", "In another terminal:"]
+    mosaic, bai = said[2:]
+    assert f" --stac {url}" in mosaic
+    assert "20210713" in bai.partition("--post-fire-url")[0]
+    for line, output in ((mosaic, "monthly-mosaic"), (bai, "burned-area")):
+        program, *rest = shlex.split(line)
+        done = shell.run(Path(program).name, *rest)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{shell.cwd}/{output}/catalog.json\n"
+        assert Path(program).is_file() or shutil.which(program)
     process.send_signal(signal.SIGINT)
-    said = shell.wait(process).stderr.splitlines()
-    before, after = said[1].removeprefix("Before and after a fire: ").split()
-    collection = "sentinel-s2-l2a-cogs" if dialect == "earth-search-v0" else "sentinel-2-l2a"
-    assert before.startswith(f"{url}/collections/{collection}/items/S2B_")
-    assert "20210713" in before
-    assert "20210812" in after
+    assert shell.wait(process).returncode == 130
     shell.assert_tidy()
 
 
@@ -315,6 +337,9 @@ def test_the_example_of_the_demo_as_a_server(shell: Shell, archive: Archive) -> 
     process = shell.start(*arguments, "--directory", archive.root)
     assert process.stdout is not None
     url = process.stdout.readline().strip()
+    said = until_said(process, "--stac")
+    assert said[0] == "In another terminal:"
+    assert said[1].endswith(f"cloudless-mosaic --stac {url}")
     (follows,) = [e for e in examples(root_command) if "127.0.0.1:8123" in e]
     found = shell.run(*shlex.split(follows.replace("http://127.0.0.1:8123/stac", url)), "--dry-run")
     assert found.returncode == 0, found.stderr

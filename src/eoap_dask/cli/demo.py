@@ -13,6 +13,7 @@ from eoap_dask.cli.options import declared_options, picked, verbosity_options
 from eoap_dask.params import RunOptions
 
 if TYPE_CHECKING:
+    from eoap_dask.demo import DemoServer
     from eoap_dask.demo.items import Dialect
 
 
@@ -64,7 +65,7 @@ Examples:
   # Serve an archive on port 8123, as a slow network would
   eoap-dask demo serve --port 8123 --latency 0.03
 \b
-  # In another terminal
+  # In another terminal; it says this itself, and a bai command with the scenes before and after a fire
   cloudless-mosaic --stac http://127.0.0.1:8123/stac
 """
 )
@@ -116,7 +117,7 @@ def serve(
     verbose: int,
     quiet: bool,
 ) -> None:
-    """Serve an archive as a STAC API with its files, until Ctrl-C. Prints the API's URL."""
+    """Serve an archive as a STAC API with its files, until Ctrl-C. Prints the API's URL, and commands to try on it."""
     import socket
     import threading
 
@@ -124,7 +125,6 @@ def serve(
 
     set_up_logging(-1 if quiet else verbose)
     from eoap_dask.demo import DemoServer, make_archive
-    from eoap_dask.demo.fire import fire_pair, has_fire
     from eoap_dask.demo.server import check_faults
 
     odd = [f for f in faults if "=" not in f]
@@ -143,8 +143,31 @@ def serve(
                 click.echo("Making a synthetic Sentinel-2 archive …", err=True)
             make_archive(root, dialect=dialect, fire=True)
         with DemoServer(root, port=port, latency_s=latency, faults=wrong, sign=sign) as server:
-            if has_fire(server.catalogue.items) and not quiet:
-                before, after = (server.item_url(item["id"]) for item in fire_pair(server.catalogue.items))
-                click.echo(f"Before and after a fire: {before} {after}", err=True)
             click.echo(server.url)
+            if not quiet:
+                click.echo("\n  ".join(["In another terminal:", *_commands(server)]), err=True)
             threading.Event().wait()
+
+
+def _commands(server: DemoServer) -> list[str]:
+    """Return the lines for a shell that process what a server has."""
+    import shlex
+    import shutil
+    import sysconfig
+
+    from eoap_dask.applications.parameters import MosaicParams
+    from eoap_dask.demo.fire import fire_pair, has_fire
+
+    commands: list[list[str]] = []
+    items, defaults = server.catalogue.items, MosaicParams()
+    if any(defaults.start_date <= one["properties"]["datetime"][:10] <= defaults.end_date for one in items):
+        collection = server.catalogue.collection
+        other = [] if collection == defaults.collection else ["--collection", collection]
+        commands.append(["cloudless-mosaic", "--stac", server.url, *other])
+    if has_fire(items):
+        before, after = (server.item_url(one["id"]) for one in fire_pair(items))
+        commands.append(["bai", "--pre-fire-url", before, "--post-fire-url", after])
+    scripts = Path(sysconfig.get_path("scripts"))
+    return [
+        shlex.join([name if shutil.which(name) else str(scripts / name), *arguments]) for name, *arguments in commands
+    ]
