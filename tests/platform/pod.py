@@ -30,6 +30,8 @@ UID = 12345
 """Nobody's."""
 HOME = "/qwerty"
 """Working directory of a step: six letters, anew each time."""
+STAGED = "/var/lib/cwl/stg2f1c1c9e-0f5b-4a5e-9a53-6f6d1d0c9b1e"
+"""Where an input is, read-only; another name each time."""
 CGROUP = Path("/sys/fs/cgroup/memory")
 
 REQUIREMENT = {
@@ -131,6 +133,8 @@ class Pod:
     memory: int | None = None
     """Limit of the main container, bytes."""
     sidecar_memory: int | None = None
+    staged: Path | None = None
+    """Directory of an input."""
     containers: list[Container] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -267,6 +271,8 @@ class Pod:
         yield from bind(self.scripts, "/controller", read_only=True)
         yield from bind(self.shared, "/shared")
         yield from bind(self.home, HOME)
+        if self.staged is not None:
+            yield from bind(self.staged, STAGED, read_only=True)
         if memory is not None:
             group = CGROUP / f"eoap-test-{os.getpid()}-{uuid4().hex[:8]}"
             yield f"mkdir {group}"

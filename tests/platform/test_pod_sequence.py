@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pod import BUILTIN, HARDENED, HOME, UID, Container, Pod, left_in_tmp
+from pod import BUILTIN, HARDENED, HOME, STAGED, UID, Container, Pod, left_in_tmp
 
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.gateway.api import GatewayApi
@@ -52,6 +52,12 @@ CRASH = """
 def crash(*arguments, **named): raise RuntimeError("a bug of ours")
 engine.Engine._take = crash
 """
+CRASH_LATE = """
+from eoap_dask.cli import application
+def crash(*arguments, **named): raise RuntimeError("a bug of ours")
+application.str = crash
+"""
+"""When there is nothing left but to say where the output is."""
 EAT = """
 import time
 eaten = []
@@ -168,6 +174,24 @@ def test_a_tool_leaves_its_cluster_and_the_sidecar_stops_it(
     assert_disposed(pod)
 
 
+def test_an_input_is_read_where_it_is_staged(make_pod: MakePod, catalogue: DemoServer, tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    found = [one for one in catalogue.catalogue.items if "2020-10" in one["properties"]["datetime"]]
+    items = {
+        "type": "FeatureCollection",
+        "features": [catalogue.api.item(catalogue.catalogue.collection, one["id"]) for one in found],
+    }
+    (staged / "items.json").write_text(json.dumps(items))
+    pod = make_pod(staged=staged)
+    main, sidecar = pod.begin(*mosaic(catalogue, "--items", f"{STAGED}/items.json"))
+    assert main.wait() == 0, main.said
+    assert sidecar.wait() == 0, sidecar.said
+    assert pod.verdict(0, OUT) == "success"
+    assert [path.name for path in staged.iterdir()] == ["items.json"]
+    assert STAGED not in (pod.home / OUT / "catalog.json").read_text()
+
+
 @pytest.mark.parametrize(("scripts", "verdict"), [(BUILTIN, "permanentFail"), (HARDENED, "success")])
 def test_a_cluster_that_was_gone_when_the_tool_had_ended(
     scripts: Path, verdict: str, make_pod: MakePod, catalogue: DemoServer
@@ -204,6 +228,19 @@ def test_a_crash(scripts: Path, code: int, with_any_glob: str, make_pod: MakePod
     assert pod.verdict(code, OUT) == "permanentFail"
     assert pod.verdict(code, "*.partial") == "permanentFail"
     assert pod.verdict(code, ".") == with_any_glob  # why an output needs a name that only success gives
+
+
+@pytest.mark.parametrize(("scripts", "verdict"), [(BUILTIN, "success"), (HARDENED, "permanentFail")])
+def test_a_crash_when_the_output_is_there_already(
+    scripts: Path, verdict: str, make_pod: MakePod, catalogue: DemoServer
+) -> None:
+    pod = make_pod(scripts=scripts)
+    main, sidecar = pod.begin(*with_a_change(CRASH_LATE, catalogue))
+    assert main.wait() == 1
+    assert "This is a bug in eoap-dask: RuntimeError: a bug of ours." in main.said
+    assert (pod.home / OUT / "catalog.json").is_file()
+    assert pod.verdict(sidecar.wait(), OUT) == verdict, sidecar.said
+    assert_disposed(pod)
 
 
 @both
@@ -563,6 +600,17 @@ def test_an_init_that_is_stopped_leaves_no_cluster(make_pod: MakePod) -> None:
         assert init.wait() == 143, init.said
         assert "nothing of it is left" in init.said
         assert {one.name for one in api.clusters()} <= before
+
+
+def test_the_idle_timeout_ends_what_a_killed_init_leaves(impatient_gateway: LocalGateway, make_pod: MakePod) -> None:
+    pod = make_pod(gateway=impatient_gateway, env={"EOAP_DASK_INIT_WORKERS": "all"})
+    with impatient_gateway.configured(), GatewayApi() as api:
+        init = pod.init()
+        wait_until(lambda: [one for one in api.clusters() if one.status == "running"])
+        (left,) = api.clusters()
+        init.kill()
+        assert init.wait() == 137
+    assert_disposed(pod, left.name, timeout=120)
 
 
 def test_a_cluster_without_workers_is_noticed_by_the_tool(make_pod: MakePod, catalogue: DemoServer) -> None:
