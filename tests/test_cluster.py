@@ -22,7 +22,7 @@ import psutil
 import pytest
 from distributed import Client, default_client
 
-from eoap_dask.cluster import Size, local_client, local_size, open_client, size_of
+from eoap_dask.cluster import HEAP, Size, local_client, local_size, open_client, size_of
 from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.params import RunOptions
 
@@ -229,8 +229,15 @@ def faults_of_arrays() -> int:
 @pytest.mark.cluster
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about glibc")
 def test_workers_use_their_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in HEAP:
+        monkeypatch.delenv(name, raising=False)
     with local_client(SMALL) as client:
         assert client.submit(faults_of_arrays, pure=False).result() < 2_560  # a tenth of all pages
+    assert not HEAP.keys() & os.environ.keys()
+    own = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 20}
+    with dask.config.set(own), local_client(SMALL) as client:
+        found = client.submit(lambda: dict(os.environ), pure=False).result()
+    assert found["MALLOC_TRIM_THRESHOLD_"] == str(1 << 20)
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # whoever wants it otherwise gets it
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
     with local_client(SMALL) as client:

@@ -141,7 +141,7 @@ def test_a_cluster_of_its_own(place: Place, reference: Run) -> None:
         {"budget": 2 * MIB},
         {"block": 2048, "budget": 1 * MIB},
         {"reads": 1},
-        {"reads": 64},
+        {"reads": 32},
     ],
     ids=str,
 )

@@ -114,11 +114,11 @@ def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
     rows = [p.to_dict()["strip_rows"] for p in (plan, small, own)]
     assert rows[0] > rows[1] >= 64  # less memory, lower strips
     assert rows[2] == 16  # the least there is
-    eager = plan_for(Size(1, 4, GIB), RunOptions(reads=64), resolution=10.0)
+    eager = plan_for(Size(1, 4, GIB), RunOptions(reads=32), resolution=10.0)
     assert eager.strip_rows is not None
     assert small.strip_rows is not None
     assert eager.strip_rows < small.strip_rows  # what is read ahead has to fit as well
-    assert "a worker reads 64 files at once" in str(eager)
+    assert "a worker reads 32 files at once" in str(eager)
     for one in (plan, small, own):
         for unit in one.units:
             for window in unit.recipe.windows():
@@ -135,7 +135,7 @@ def test_the_documented_rule_is_the_one_that_is_followed() -> None:
     def mib(size: int) -> str:
         return f"{size >> 20} MiB"
 
-    for part in (planning.PROCESS_BYTES, lean.MEMORY_BYTES, stack.memory_bytes()):
+    for part in (planning.PROCESS_BYTES, lean.memory_bytes(READS), stack.memory_bytes()):
         assert mib(part) in rows["a slot's memory"]
     assert rows["side of a block"].split(" | ")[1].startswith(f"{planning.BLOCK} px; halved, down to {TILE},")
     assert mib(planning.MAX_BUDGET) in rows["budget of a task's strips"]

@@ -398,7 +398,12 @@ def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchem
         ({"providers": [{"name": "ESA", "roles": ["producer"]}]}, "Contains modified Copernicus Sentinel data."),
         # who only hosts it didn't make it
         ({"providers": [{"name": "Microsoft", "roles": ["host"]}]}, "Contains modified Copernicus Sentinel data."),
-        ({"providers": [{"name": "A", "roles": ["producer"]}], "platform": "sentinel-2a"}, "Contains data of A."),
+        (
+            {"providers": [{"name": "A", "roles": ["producer"]}], "platform": "sentinel-2a"},
+            "Sentinel data. Contains data of A.",
+        ),
+        ({"providers": [{"name": "A", "roles": ["licensor"]}], "platform": "sentinel-2a"}, "Contains data of A."),
+        ({"platform": "S2A", "constellation": "Sentinel-2"}, "Contains modified Copernicus Sentinel data."),
         ({"platform": "landsat-8"}, "Contains data of landsat-8."),
         ({"platform": ["x"], "providers": [3, {"name": "B", "roles": [{}]}, {"roles": ["producer"]}]}, "Copernicus"),
     ],

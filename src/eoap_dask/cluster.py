@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -35,7 +35,8 @@ can stop the whole process for ever (CPython gh-106883, dask/distributed 8616)."
 HEAP = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(16 << 20)}
 """Environment in which glibc uses a worker's memory again. Dask sets the second to 64 kB alone, and then every array of
 more than 128 kB is memory that the kernel has to map and clear: a quarter of a mosaic's processor time. From 4 MiB on,
-NumPy asks for huge pages, which are cheap. Variables of the user's own go before these."""
+NumPy asks for huge pages, which are cheap. What the user's environment or Dask's configuration says goes before."""
+_DASKS_TRIM = "65536"
 MIN_WORKER_BYTES = 256 << 20
 """A worker process needs most of this before it has read a pixel."""
 
@@ -100,9 +101,13 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
         "distributed.worker.memory.spill": False,
         **({} if PROFILES else {"distributed.worker.profile.enabled": False}),
         "distributed.admin.large-graph-warning-threshold": "100MB",
-        **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in HEAP.items()},
     }
+    for name, value in HEAP.items():
+        key = f"distributed.nanny.pre-spawn-environ.{name}"
+        if str(dask.config.get(key, _DASKS_TRIM)) == _DASKS_TRIM:
+            settings[key] = value
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_environment_kept(HEAP))
         # the scheduler makes a directory as well, and has no parameter that says where
         settings["temporary-directory"] = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="eoap-dask-", dir=scratch, ignore_cleanup_errors=True)
@@ -131,6 +136,20 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
             ) from exc
         logger.info("Dask dashboard at {}", cluster.dashboard_link)
         yield client
+
+
+@contextmanager
+def _environment_kept(names: Collection[str]) -> Iterator[None]:
+    """Undo what Dask does to some variables of this process when it starts workers: later clusters would heed them."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from eoap_dask.trust import joined
 Item = dict[str, Any]
 """A STAC item as it came, as a plain dictionary."""
 
+_MOST_PROVIDERS = 8
 _LONGEST_NAME = 120
 
 
@@ -94,6 +95,8 @@ def cloud_cover(item: Mapping[str, Any]) -> float | None:
 def producers(item: Mapping[str, Any]) -> tuple[str, ...]:
     """Return who made the data of an item, by its providers; else its platform, if that isn't a Sentinel.
 
+    Data of a Sentinel stay those of Copernicus, whoever made something of them, unless somebody else licenses them.
+
     Parameters
     ----------
     item
@@ -105,17 +108,17 @@ def producers(item: Mapping[str, Any]) -> tuple[str, ...]:
         Names; empty where it doesn't say.
     """
     properties = item["properties"]
-    found = [
-        " ".join(str(one.get("name") or "").split())[:_LONGEST_NAME]
-        for one in _listed(properties.get("providers"))
-        if isinstance(one, Mapping) and any(role in ("producer", "licensor") for role in _listed(one.get("roles")))
-    ]
-    if any(found):
-        return tuple(dict.fromkeys(name for name in found if name))
-    platform = properties.get("platform") or properties.get("constellation")
-    if not isinstance(platform, str) or platform.lower().startswith("sentinel"):
-        return ()
-    return (platform[:_LONGEST_NAME],)
+    named: dict[str, bool] = {}
+    for one in _listed(properties.get("providers"))[:_MOST_PROVIDERS]:
+        roles = _listed(one.get("roles")) if isinstance(one, Mapping) else []
+        name = " ".join(str(one.get("name") or "").split())[:_LONGEST_NAME] if roles else ""
+        if name and ("producer" in roles or "licensor" in roles):
+            named[name] = named.get(name, False) or "licensor" in roles
+    flown = [p for p in (properties.get("platform"), properties.get("constellation")) if isinstance(p, str) and p]
+    is_sentinel = any(p.lower().startswith("sentinel") for p in flown)
+    if is_sentinel and named and not any(named.values()):
+        return ("Copernicus", *named)
+    return tuple(named) or (() if is_sentinel or not flown else (flown[0][:_LONGEST_NAME],))
 
 
 def _listed(value: object) -> list[Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ENV_PREFIX = "EOAP_DASK_"
 READS = 8
 """Files that a worker process reads at once: enough to hide some 30 ms of latency behind decoding on two cores."""
-MOST_READS = 64
+MOST_READS = 32
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 
 

@@ -289,15 +289,15 @@ class Plan:
         estimates, to_do = plan["estimates"], plan["to_do"]["estimates"]
 
         def both(name: str) -> str:
-            return f"about {show_bytes(estimates[name])}" + (
-                f" in all, {show_bytes(to_do[name])} to do" if is_partly else ""
-            )
+            rest_bytes = show_bytes(to_do[name]) if rest.units else "nothing"
+            return f"about {show_bytes(estimates[name])}" + (f" in all, {rest_bytes} to do" if is_partly else "")
 
         lines += [
             f"  blocks    {plan['block_px']} px, worked on in strips of {plan['strip_rows']} rows; a worker reads "
             f"{self.reads} files at once",
             f"  reads     {both('read_bytes')}",
-            f"  writes    {both('output_bytes')}; and {show_bytes(to_do['spool_bytes'])} beside it while it works",
+            f"  writes    {both('output_bytes')}"
+            + (f"; and {show_bytes(to_do['spool_bytes'])} beside it while it works" if rest.units else ""),
             f"  cluster   {counted(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
             f"each up to about {show_bytes(estimates['worker_bytes'])} of {show_bytes(self.size.memory_per_worker)}",
         ]
@@ -338,7 +338,7 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
 
 def _besides(reads: int) -> int:
     """Return what a worker takes however many threads it has: itself, and what readers share and have in flight."""
-    return PROCESS_BYTES + lean.MEMORY_BYTES + stack.memory_bytes(reads)
+    return PROCESS_BYTES + lean.memory_bytes(reads) + stack.memory_bytes(reads)
 
 
 def blocks_in_flight(recipe: Recipe, slots: int) -> int:

@@ -26,6 +26,9 @@ LATTICE = 64
 _CHUNK = 256
 """Rows of points that are projected at once: what that takes besides stays small, however many points there are."""
 
+_TAKEN = 512
+"""Rows that are gathered at once: NumPy copies what isn't contiguous, and each call waits for Python's lock."""
+
 _EDGE_TOLERANCE_PX = 1e-6
 """A centre this close before the edge of a source pixel counts as on it, and takes the pixel to the right or below:
 which of two equally near is taken mustn't depend on rounding."""
@@ -97,7 +100,9 @@ class IndexMap:
         down, across = slice(top - inside.row, bottom - inside.row), slice(left - inside.col, right - inside.col)
         if self.flat is not None:
             flat = self.flat[down, across]
-            np.take(pixels.reshape(-1), flat, out=part, mode="clip")  # at once: each call waits for Python's lock
+            values = pixels.reshape(-1)
+            for row in range(0, part.shape[0], _TAKEN):
+                np.take(values, flat[row : row + _TAKEN], out=part[row : row + _TAKEN], mode="clip")
             if self.outside is not None:
                 part[self.outside[down, across]] = 0
             return
@@ -107,7 +112,8 @@ class IndexMap:
         if self.copies:  # several times faster
             part[...] = pixels[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
         else:
-            np.take(pixels[rows], cols, axis=1, out=part, mode="clip")
+            for row in range(0, part.shape[0], _TAKEN):
+                np.take(pixels[rows[row : row + _TAKEN]], cols, axis=1, out=part[row : row + _TAKEN], mode="clip")
 
 
 def index_map(

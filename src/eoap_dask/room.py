@@ -74,7 +74,8 @@ def check_memory(plan: Plan) -> None:
             f"A worker has {show_bytes(memory)} of memory; with {counted(threads, 'thread')} "
             f"it would need about {show_bytes(needed)}.",
             "",
-            "Try more --worker-memory, more --workers on this machine, or fewer --worker-cores on a Gateway.",
+            "Try more --worker-memory, more --workers on this machine, fewer --worker-cores on a Gateway, "
+            "or fewer --reads.",
         )
 
 

@@ -46,6 +46,9 @@ KEPT_BYTES = 64 << 20
 """Buffers that are kept for the next read, per process."""
 
 
+MAP_BYTES = 9
+"""Of an index map, for each of its points: where it is, and whether it is anywhere."""
+
 _READ_BYTES = 3
 """Source bytes per output pixel that a read is counted with: uint16, and the corners of a tilted window."""
 _WAITING = 2
@@ -321,7 +324,7 @@ class StackReader:
         """Yield a window, or else its parts that a source covers, none of which needs more than so many bytes of it."""
         size = window.shape[0] * window.shape[1]
         # maps that aren't kept aren't counted either
-        needed = size * max(density, 5 * samples**2 if samples > _MAP_SIDE else 0)
+        needed = size * max(density, MAP_BYTES * samples**2 if samples > _MAP_SIDE else 0)
         if needed <= most or size == 1:
             found = self._map(source, shape, window, samples)
             if found is None:
@@ -370,7 +373,7 @@ def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
 def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0, reads: int = READS) -> int:
     """Return the bytes that one row of a strip needs: layers, a scene besides, masks, index maps, reads ahead."""
     ahead = _READ_BYTES * reads + 2 * (reads + _WAITING)  # source pixels, and what they become
-    return width * (2 * bands * passes + 2 * bands + 3 + 24 + 9 * map_points + ahead)
+    return width * (2 * bands * passes + 2 * bands + 3 + 24 + MAP_BYTES * map_points + ahead)
 
 
 def memory_bytes(reads: int = READS) -> int:

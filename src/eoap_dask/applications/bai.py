@@ -200,8 +200,8 @@ def find_pair(request: Request) -> ItemSet:
     if request.by_url:
         before = item_from_url(params.pre_fire_url, option="--pre-fire-url")
         after = item_from_url(params.post_fire_url, option="--post-fire-url")
-        own = {item.get("collection") for items in (before, after) for item in items}
-        if params.collection != BurnedAreaParams.collection and not own & {None, "", params.collection}:
+        own = {str(item.get("collection") or "") for items in (before, after) for item in items}
+        if params.collection != BurnedAreaParams.collection and not own & {"", params.collection}:
             raise _no_search("collection")
         check_found(before, after, params.collection, force=params.force)
         return before.merged(after)

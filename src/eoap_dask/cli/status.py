@@ -51,12 +51,12 @@ def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int,
     from eoap_dask.status import NoRunError, read_status
 
     set_up_logging(-1 if quiet else verbose)
-    is_waiting = False
+    is_waiting = was_seen = False
     while True:
         try:
             found = read_status(output)
         except NoRunError:
-            if not watch:
+            if not watch or was_seen:  # stopped before anything was finished: it has left nothing
                 raise
             if not is_waiting:
                 logger.info("No run has written to {} yet: waiting for one. Ctrl-C stops.", output)
@@ -64,6 +64,7 @@ def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int,
             time.sleep(every)
             continue
         click.echo(json.dumps(found.to_dict()) if as_json else str(found))
+        was_seen = True
         if not watch or found.state != "running":
             return
         time.sleep(every)

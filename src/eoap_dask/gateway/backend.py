@@ -86,7 +86,7 @@ def configure(config: Any) -> None:
     config.ClusterConfig.scheduler_memory = SCHEDULER_MEMORY
     config.ClusterConfig.idle_timeout = settings.idle_timeout_s
     config.ClusterConfig.environment = {
-        **HEAP,
+        **{name: os.environ.get(name, value) for name, value in HEAP.items()},
         **({} if PROFILES else {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}),
         **settings.environment,
     }

@@ -49,8 +49,9 @@ FLIGHT_BYTES = 16 * (RUN_BYTES + (2 << 20))
 """What is fetched and decoded at a time. The largest plain tile, packed as badly as can be, fits by itself."""
 SCRATCH_BYTES = 2 << 20
 """A thread keeps a buffer of so many bytes for its next tile."""
-MEMORY_BYTES = TILES_BYTES + HEADERS_BYTES + FLIGHT_BYTES
-"""What all this takes in a process, beside the arrays that are read into."""
+
+HELPERS = 8
+"""Threads that fetch for readers, which do so too: requests in flight are at most so many more than reads."""
 
 _HEADER_S = 600.0
 """A header is looked at again after this time, lest a worker that lives for days misses that a file was replaced."""
@@ -60,8 +61,10 @@ _LOOKS = 3
 
 _CHANGES = "was replaced while it was read"
 
-HELPERS = 8
-"""Threads that fetch for readers, which do so too: requests in flight are at most so many more than reads."""
+
+def memory_bytes(reads: int) -> int:
+    """Return what this takes in a process that reads so many files at once, beside the arrays that are read into."""
+    return TILES_BYTES + HEADERS_BYTES + FLIGHT_BYTES + (reads + HELPERS) * SCRATCH_BYTES
 
 
 @dataclass(frozen=True)

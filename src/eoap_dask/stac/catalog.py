@@ -39,7 +39,7 @@ def build_collection(
     items
         What `build_item` returned, at least one.
     providers
-        See `sentinel2_license` and `processor`.
+        See `credit` and `processor`.
     keywords
         Words to find it by.
     license
