@@ -27,6 +27,8 @@ STOP_WITHIN_S = 20.0
 """After SIGTERM: Kubernetes kills us after 30."""
 KILLED, TERMINATED = 137, 143
 FORBIDDEN = 403
+FORBIDDEN_S = 5.0
+"""How long a refusal is asked about again: a proxy's may pass, that of a Gateway stays."""
 TERMINATION_LOG = Path("/dev/termination-log")
 """What is written here is in the pod's status, and so in calrissian's log."""
 
@@ -146,15 +148,16 @@ def dispose(path: Path, within_s: float) -> bool:
         return True
     import asyncio  # only now: while we wait we need next to no memory
 
-    deadline, pause = time.monotonic() + within_s, 0.5
+    began, pause = time.monotonic(), 0.5
+    deadline = began + within_s
     while True:
         try:
             was = asyncio.run(asyncio.wait_for(stop(name), max(5.0, deadline - time.monotonic())))
         except Exception as exc:  # noqa: BLE001 - tried again, then told
-            if getattr(exc, "status", None) == FORBIDDEN:  # and will remain so
+            if getattr(exc, "status", None) == FORBIDDEN and time.monotonic() > began + min(FORBIDDEN_S, within_s / 2):
                 say(
                     f"The Dask Gateway doesn't let us stop the Dask cluster {name}, and it may still run: "
-                    "403 Forbidden. It belongs to another of its users; access must be the same in all containers.",
+                    "403 Forbidden. It may belong to another of its users; access must be the same in all containers.",
                     last=True,
                 )
                 return False

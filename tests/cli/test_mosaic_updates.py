@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
 from command_line import Shell, clearest, read_json
 
 from eoap_dask.demo import Archive, DemoServer
-from eoap_dask.events import read_events
+from eoap_dask.events import EVENTS_FILE, Event, read_events
+from eoap_dask.lock import OutputLock
 
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
 
@@ -129,6 +131,22 @@ def test_a_run_that_has_not_begun_is_waited_for(shell: Shell, calm: DemoServer) 
     assert watched.returncode == 0
     assert watched.stderr == ""  # it was said once
     assert json.loads(watched.stdout.splitlines()[-1])["state"] == "complete"
+
+
+def test_a_watched_run_that_leaves_nothing(shell: Shell) -> None:
+    output = shell.cwd / "mosaic"
+    partial = shell.cwd / "mosaic.partial"
+    partial.mkdir()
+    with OutputLock(shell.cwd / "mosaic.lock", output):
+        (partial / EVENTS_FILE).write_text(Event("run", blocks_total=3, message="1 unit, 3 blocks").to_json() + "\n")
+        watch = shell.start("status", "mosaic", "--watch", "--every", "0.1", "--json")
+        assert watch.stdout is not None
+        assert json.loads(watch.stdout.readline())["state"] == "running"
+        shutil.rmtree(partial)
+        watched = shell.wait(watch)
+    assert (watched.returncode, watched.stderr) == (0, "")
+    last = json.loads(watched.stdout.splitlines()[-1])
+    assert (last["state"], last["message"]) == ("stopped", "it had finished nothing, and left nothing")
 
 
 def test_waiting_for_a_run_is_stopped_by_ctrl_c(shell: Shell) -> None:

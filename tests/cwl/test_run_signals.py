@@ -132,6 +132,7 @@ module, name = sys.argv.pop(1).rsplit(".", 1)
 module = import_module(module)
 real = getattr(module, name)
 def late(*arguments, **named):
+    open("../signalled", "w").close()
     os.kill(os.getpid(), signal.SIGINT)
     return real(*arguments, **named)
 setattr(module, name, late)
@@ -162,6 +163,7 @@ CLEANED_UP = "eoap_dask.cwl.runner._conclude"
 def test_too_late_to_be_stopped(when: str, script: str, code: int, says: str, shell: Shell) -> None:
     path = write(shell.cwd / "tool.cwl", shell_tool(script))
     done = shell.wait(shell.start(when, "run-cwl", "--outdir", "results", path.name, program=("-c", TOO_LATE)))
+    assert (shell.cwd.parent / "signalled").is_file()
     assert done.returncode == code, done.stderr
     assert says in done.stderr.splitlines()[-1]
     assert "Stopped" not in done.stderr

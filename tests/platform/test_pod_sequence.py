@@ -458,7 +458,7 @@ def test_a_sidecar_that_is_another_user_says_so(make_pod: MakePod, catalogue: De
     assert time.monotonic() - began < 30  # it isn't tried again and again
     assert (
         f"The Dask Gateway doesn't let us stop the Dask cluster {pod.cluster}, and it may still run: "
-        "403 Forbidden. It belongs to another of its users;"
+        "403 Forbidden. It may belong to another of its users;"
     ) in sidecar.said
     assert status(pod.gateway, pod.cluster) == "running"
     (pod.shared / "exit_code").unlink()  # a tool that says nothing

@@ -144,8 +144,8 @@ def serve(
             make_archive(root, dialect=dialect, fire=True)
         with DemoServer(root, port=port, latency_s=latency, faults=wrong, sign=sign) as server:
             click.echo(server.url)
-            if not quiet:
-                click.echo("\n  ".join(["In another terminal:", *_commands(server)]), err=True)
+            if not quiet and (commands := _commands(server)):
+                click.echo("\n  ".join(["In another terminal:", *commands]), err=True)
             threading.Event().wait()
 
 
@@ -168,6 +168,10 @@ def _commands(server: DemoServer) -> list[str]:
         before, after = (server.item_url(one["id"]) for one in fire_pair(items))
         commands.append(["bai", "--pre-fire-url", before, "--post-fire-url", after])
     scripts = Path(sysconfig.get_path("scripts"))
-    return [
-        shlex.join([name if shutil.which(name) else str(scripts / name), *arguments]) for name, *arguments in commands
-    ]
+
+    def program(name: str) -> str:
+        """Return a name that leads to our command, and not to another of that name."""
+        found = shutil.which(name)
+        return name if found and Path(found) == scripts / name else str(scripts / name)
+
+    return [shlex.join([program(name), *arguments]) for name, *arguments in commands]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from loguru import logger
 
 from eoap_dask.cli.options import verbosity_options
 from eoap_dask.params import ENV_PREFIX
+
+if TYPE_CHECKING:
+    from eoap_dask.status import Status
 
 
 @click.command(
@@ -51,20 +56,25 @@ def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int,
     from eoap_dask.status import NoRunError, read_status
 
     set_up_logging(-1 if quiet else verbose)
-    is_waiting = was_seen = False
+    is_waiting = False
+    seen: Status | None = None
     while True:
         try:
             found = read_status(output)
         except NoRunError:
-            if not watch or was_seen:  # stopped before anything was finished: it has left nothing
+            if not watch:
                 raise
+            if seen is not None:
+                found = replace(seen, state="stopped", message="it had finished nothing, and left nothing")
+                click.echo(json.dumps(found.to_dict()) if as_json else str(found))
+                return
             if not is_waiting:
                 logger.info("No run has written to {} yet: waiting for one. Ctrl-C stops.", output)
                 is_waiting = True
             time.sleep(every)
             continue
         click.echo(json.dumps(found.to_dict()) if as_json else str(found))
-        was_seen = True
+        seen = found
         if not watch or found.state != "running":
             return
         time.sleep(every)

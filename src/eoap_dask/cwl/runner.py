@@ -348,8 +348,9 @@ def _explained(failures: Sequence[Failure]) -> EoapError:
 def _stoppable(run: Callable[[], int], session: Session, at_the_end: contextlib.ExitStack) -> int:
     """Run cwltool; when a signal comes, end the tools in order, let it clean up, and do what the signal did before.
 
-    An exception in the middle of cwltool would leave its threads waiting for one another. A signal that comes too late
-    to stop anything does nothing, and neither does one while we clean up: `at_the_end` undoes that.
+    An exception in the middle of cwltool would leave its threads waiting for one another. A signal that comes once
+    everything succeeded does nothing, and neither does one while a run that wasn't stopped is cleaned up: `at_the_end`
+    undoes that.
     """
     if threading.current_thread() is not threading.main_thread():
         return run()
