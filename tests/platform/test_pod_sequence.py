@@ -391,7 +391,6 @@ def test_the_idle_timeout_ends_what_a_dead_sidecar_leaves(
         sidecar.kill()
     assert main.wait() == 0, main.said  # a tool never stops its cluster
     assert sidecar.wait() == 137, sidecar.said
-    assert pod.verdict(137, OUT) == "permanentFail"
     assert status(impatient_gateway, pod.cluster) == "running"
     assert_disposed(pod, timeout=120)
 
@@ -439,7 +438,6 @@ def test_the_pod_is_deleted_while_its_tool_works(
         assert main.wait() == 5, main.said
         assert (pod.shared / "exit_code").read_text() == "5\n"
     assert not (pod.home / OUT).exists()
-    assert pod.verdict(143, OUT) == "permanentFail"
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -610,6 +608,7 @@ def test_the_idle_timeout_ends_what_a_killed_init_leaves(impatient_gateway: Loca
         (left,) = api.clusters()
         init.kill()
         assert init.wait() == 137
+        assert [one.name for one in api.clusters()] == [left.name]  # it doesn't die with who made it
     assert_disposed(pod, left.name, timeout=120)
 
 
