@@ -238,7 +238,11 @@ def test_workers_use_their_memory_again(monkeypatch: pytest.MonkeyPatch) -> None
     with dask.config.set(own), local_client(SMALL) as client:
         found = client.submit(lambda: dict(os.environ), pure=False).result()
     assert found["MALLOC_TRIM_THRESHOLD_"] == str(1 << 20)
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # whoever wants it otherwise gets it
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # as Dask leaves it behind
+    with local_client(SMALL) as client:
+        assert client.submit(faults_of_arrays, pure=False).result() < 2_560
+    assert os.environ["MALLOC_TRIM_THRESHOLD_"] == "65536"
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")  # whoever wants it otherwise gets it
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
     with local_client(SMALL) as client:
         assert client.submit(faults_of_arrays, pure=False).result() > 20_000

@@ -37,6 +37,7 @@ HEAP = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(16
 more than 128 kB is memory that the kernel has to map and clear: a quarter of a mosaic's processor time. From 4 MiB on,
 NumPy asks for huge pages, which are cheap. What the user's environment or Dask's configuration says goes before."""
 _DASKS_TRIM = "65536"
+"""Dask's own value, which it also leaves in the environment of a process that has started workers."""
 MIN_WORKER_BYTES = 256 << 20
 """A worker process needs most of this before it has read a pixel."""
 
@@ -108,6 +109,9 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
             settings[key] = value
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment_kept(HEAP))
+        for name in HEAP:
+            if os.environ.get(name) == _DASKS_TRIM:
+                del os.environ[name]
         # the scheduler makes a directory as well, and has no parameter that says where
         settings["temporary-directory"] = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="eoap-dask-", dir=scratch, ignore_cleanup_errors=True)
@@ -136,6 +140,12 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
             ) from exc
         logger.info("Dask dashboard at {}", cluster.dashboard_link)
         yield client
+
+
+def heap_environment() -> dict[str, str]:
+    """Return `HEAP`, with this process's own values where somebody chose some."""
+    own = {name: os.environ.get(name, _DASKS_TRIM) for name in HEAP}
+    return {name: value if own[name] == _DASKS_TRIM else own[name] for name, value in HEAP.items()}
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from dask_gateway_server.backends.db_base import JobStatus
 from dask_gateway_server.backends.local import UnsafeLocalBackend
 from dask_gateway_server.options import Float, Options, String
 
-from eoap_dask.cluster import HEAP, PROFILES
+from eoap_dask.cluster import PROFILES, heap_environment
 from eoap_dask.errors import UsageError
 from eoap_dask.gateway.memory import parse_memory
 from eoap_dask.gateway.server import PASSWORD_VARIABLE, SETTINGS_VARIABLE, USER, ServerSettings
@@ -86,7 +86,7 @@ def configure(config: Any) -> None:
     config.ClusterConfig.scheduler_memory = SCHEDULER_MEMORY
     config.ClusterConfig.idle_timeout = settings.idle_timeout_s
     config.ClusterConfig.environment = {
-        **{name: os.environ.get(name, value) for name, value in HEAP.items()},
+        **heap_environment(),
         **({} if PROFILES else {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}),
         **settings.environment,
     }
