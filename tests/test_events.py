@@ -6,7 +6,7 @@ import dataclasses
 import fcntl
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +25,8 @@ from eoap_dask.status import read_status
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "events.md"
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
+
+Clock = Callable[[float], datetime]
 
 
 def section(title: str) -> str:
@@ -146,15 +148,14 @@ def events(tmp_path: Path) -> Iterator[EventFile]:
     lock.close()
 
 
-LONG_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1000)
+@pytest.fixture
+def at() -> Clock:
+    """Times that begin so long before a test that nothing depends on how fast it is."""
+    began = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1000)
+    return lambda seconds: began + timedelta(seconds=seconds)
 
 
-def at(seconds: float) -> datetime:
-    """A time so long ago that nothing depends on how fast this test is."""
-    return LONG_AGO + timedelta(seconds=seconds)
-
-
-def test_status_of_a_run_that_checks(tmp_path: Path, events: EventFile) -> None:
+def test_status_of_a_run_that_checks(tmp_path: Path, events: EventFile, at: Clock) -> None:
     events(Event("run", blocks_total=8, message="2 units, 8 blocks", time=at(0)))
     events(Event("unit-checking", "one", 0, 8, time=at(1)))
     events(Event("unit-skipped", "one", 4, 8, time=at(2)))
@@ -216,7 +217,7 @@ def test_a_run_that_begins_while_we_look_was_not_killed(tmp_path: Path, monkeypa
         assert read_status(tmp_path / "out").state == "running"
 
 
-def test_a_file_of_an_earlier_version_is_understood(tmp_path: Path) -> None:
+def test_a_file_of_an_earlier_version_is_understood(tmp_path: Path, at: Clock) -> None:
     """Without `todo`, the rate counts from the beginning."""
     (tmp_path / "out").mkdir()
     with EventFile(tmp_path / "out" / EVENTS_FILE) as tell:
