@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -103,15 +103,8 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
         **({} if PROFILES else {"distributed.worker.profile.enabled": False}),
         "distributed.admin.large-graph-warning-threshold": "100MB",
     }
-    for name, value in HEAP.items():
-        key = f"distributed.nanny.pre-spawn-environ.{name}"
-        if str(dask.config.get(key, _DASKS_TRIM)) == _DASKS_TRIM:
-            settings[key] = value
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment_kept(HEAP))
-        for name in HEAP:
-            if os.environ.get(name) == _DASKS_TRIM:
-                del os.environ[name]
+        stack.enter_context(_environment_with(heap_environment()))
         # the scheduler makes a directory as well, and has no parameter that says where
         settings["temporary-directory"] = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="eoap-dask-", dir=scratch, ignore_cleanup_errors=True)
@@ -143,15 +136,21 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
 
 
 def heap_environment() -> dict[str, str]:
-    """Return `HEAP`, with this process's own values where somebody chose some."""
-    own = {name: os.environ.get(name, _DASKS_TRIM) for name in HEAP}
-    return {name: value if own[name] == _DASKS_TRIM else own[name] for name, value in HEAP.items()}
+    """Return `HEAP`, with the values that somebody chose in this process's environment or in Dask's configuration."""
+    import dask
+
+    def chosen(name: str) -> Iterator[str]:
+        yield os.environ.get(name, _DASKS_TRIM)
+        yield str(dask.config.get(f"distributed.nanny.pre-spawn-environ.{name}", _DASKS_TRIM))
+
+    return {name: next((v for v in chosen(name) if v != _DASKS_TRIM), value) for name, value in HEAP.items()}
 
 
 @contextmanager
-def _environment_kept(names: Collection[str]) -> Iterator[None]:
-    """Undo what Dask does to some variables of this process when it starts workers: later clusters would heed them."""
-    before = {name: os.environ.get(name) for name in names}
+def _environment_with(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set some variables for workers to come; Dask takes them before its configuration, and would leave them set."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

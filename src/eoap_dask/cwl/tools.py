@@ -23,6 +23,7 @@ from cwltool.job import CommandLineJob, JobBase
 from cwltool.process import Process, shortname
 from cwltool.secrets import SecretStore
 from cwltool.workflow import default_make_tool
+from loguru import logger
 from ruamel.yaml.comments import CommentedMap
 
 from eoap_dask.cwl.clusters import SHARED, Clusters, StepCluster
@@ -180,10 +181,11 @@ class StepJob:
                 raise WorkflowException("It was stopped.")
             try:
                 return collect(outdir, code)
-            except Exception:
+            except Exception as exc:
                 if succeeded:
                     raise
-                return self._no_outputs()  # the tool failed: that is what matters
+                logger.debug("The failed tool's outputs can't be collected: {}", exc)  # that it failed is what matters
+                return self._no_outputs()
 
         def called_back(outputs: Any, status: str) -> None:
             self._status = status

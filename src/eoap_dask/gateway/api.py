@@ -351,9 +351,10 @@ class GatewayApi:
         for attempt in range(STOP_ATTEMPTS):
             try:
                 await asyncio.wait_for(self._gateway.stop_cluster(name), REQUEST_TIMEOUT_S / STOP_ATTEMPTS)
-            except Exception:
+            except Exception as exc:
                 if attempt + 1 == STOP_ATTEMPTS:
                     raise
+                logger.debug("The Dask cluster {} couldn't be stopped yet: {}", name, redact(exc))
                 await asyncio.sleep(0.25 * 2**attempt)
             else:
                 return
