@@ -196,12 +196,13 @@ class StackReader:
                 untouched = True
                 for scene in scenes:
                     bands = [next(reads) for _ in scene.bands]
-                    unseen = next(reads) if self._masks(scene) else None
+                    scene_bad = None
+                    if self._mask(scene):
+                        unseen = next(reads)
+                        # without classes nothing is known to be clear
+                        scene_bad = np.ones(strip.shape, bool) if unseen is None else unseen.pixels
                     found = [band for band in bands if band is not None]
                     if len(found) == len(bands):
-                        scene_bad = None
-                        if self._masks(scene):  # without classes nothing is known to be clear
-                            scene_bad = np.ones(strip.shape, bool) if unseen is None else unseen.pixels
                         fill_layer(view, bad, [band.pixels for band in found], scene_bad, untouched)
                         untouched = False
                     for band in found:
@@ -216,9 +217,9 @@ class StackReader:
         finally:
             reads.close()
 
-    def _masks(self, scene: Scene) -> bool:
-        """Tell whether a scene's classes are looked at."""
-        return scene.mask is not None and self.stack.dropped_classes is not None
+    def _mask(self, scene: Scene) -> Source | None:
+        """Return a scene's classes, if they are looked at."""
+        return None if self.stack.dropped_classes is None else scene.mask
 
     def _dropped(
         self, mask: Source, found: IndexMap, pixels: npt.NDArray[np.generic], shape: tuple[int, int]
@@ -251,8 +252,8 @@ class StackReader:
                     # the first scene of a pass finds its layer untouched
                     layer = layers[band, number] if scene is scenes[0] else None
                     jobs.append(_Job(scene, source, False, layer))
-                if scene.mask is not None and self._masks(scene):
-                    jobs.append(_Job(scene, scene.mask, True, None))
+                if mask := self._mask(scene):
+                    jobs.append(_Job(scene, mask, True, None))
         pool = _pool(self.stack.reads)
         pending: deque[Future[_Read | None]] = deque()
         queue = iter(jobs)
