@@ -16,6 +16,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from eoap_dask.errors import GridError
+from eoap_dask.features import rasterize
 
 if TYPE_CHECKING:
     from eoap_dask.aoi import Aoi
@@ -377,7 +378,6 @@ def rasterize_window(shape: shapely.Geometry | None, geobox: GeoBox, window: Win
     if shape is None or shapely.contains(shape, shapely.box(*window_bounds(geobox, window))):
         return None
     from affine import Affine
-    from rasterio.features import rasterize
 
     a, _, c, _, e, f = (float(v) for v in tuple(geobox.transform)[:6])
     out = np.zeros(window.shape, bool)
@@ -387,9 +387,7 @@ def rasterize_window(shape: shapely.Geometry | None, geobox: GeoBox, window: Win
             part = shapely.clip_by_rect(shape, *_padded(window_bounds(geobox, tile), geobox))
             if part.is_empty:
                 continue
-            painted = rasterize(
-                [part], (TILE, TILE), transform=Affine(a, 0.0, c + a * col, 0.0, e, f + e * row), dtype="uint8"
-            )
+            painted = rasterize([part], (TILE, TILE), Affine(a, 0.0, c + a * col, 0.0, e, f + e * row))
             top, left = max(row, window.row), max(col, window.col)
             bottom, right = min(row + TILE, window.row_stop), min(col + TILE, window.col_stop)
             out[top - window.row : bottom - window.row, left - window.col : right - window.col] = painted[

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from eoap_dask.features import shapes
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -68,7 +70,6 @@ def cut_pieces(
         Pixels beyond the area or the data; none of them burned.
     """
     from affine import Affine
-    from rasterio.features import shapes
     from scipy import ndimage
 
     rows, cols = np.flatnonzero(burned.any(axis=1)), np.flatnonzero(burned.any(axis=0))
@@ -94,7 +95,7 @@ def cut_pieces(
         touching[labels[_beside(outside)[top:bottom, left:right]]] = True
     found = []
     place = Affine.translation(col + int(left), row + int(top))
-    for outline, label in shapes(labels, mask=kept, connectivity=4, transform=place):
+    for outline, label in shapes(labels, kept, place):
         one = int(label)
         rings = outline["coordinates"]
         wkb = shapely.to_wkb(shapely.Polygon(rings[0], rings[1:]))
