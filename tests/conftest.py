@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from eoap_dask.demo import Archive, DemoServer, ServerProcess, make_archive
 from eoap_dask.demo.items import Dialect
@@ -50,6 +51,17 @@ def server(archive: Archive) -> Iterator[DemoServer]:
     """The small archive, served."""
     with DemoServer(archive) as running:
         yield running
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What is said as a warning, or worse."""
+    lines: list[str] = []
+    handler = logger.add(lambda message: lines.append(str(message).rstrip()), format="{message}", level="WARNING")
+    logger.enable("eoap_dask")
+    yield lines
+    logger.disable("eoap_dask")
+    logger.remove(handler)
 
 
 @pytest.fixture(scope="session")

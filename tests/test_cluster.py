@@ -16,11 +16,14 @@ from typing import Any
 import dask
 import dask.system
 import distributed
+import distributed.dashboard.scheduler
 import distributed.system
 import numpy as np
 import psutil
 import pytest
+import urllib3
 from distributed import Client, default_client
+from tornado import web
 
 from eoap_dask.cluster import HEAP, Size, local_client, local_size, open_client, size_of
 from eoap_dask.errors import ClusterError, UsageError
@@ -278,3 +281,53 @@ def test_without_one_a_cluster_is_started_and_stopped(scratch: Path) -> None:
 def test_an_unknown_kind_of_cluster() -> None:
     with pytest.raises(UsageError, match="'moon' can't be used"), open_client(RunOptions(cluster="moon"), SMALL):
         pytest.fail("there's nothing to work with")
+
+
+@pytest.mark.cluster
+def test_the_dashboard_is_made_when_somebody_looks_at_it(scratch: Path) -> None:
+    def get(page: str) -> tuple[int, str]:
+        answer = urllib3.request("GET", client.dashboard_link.replace("/status", page), retries=False)
+        return answer.status, answer.data.decode()
+
+    with local_client(SMALL) as client:
+        assert get("/health") == (200, "ok")
+        assert get("/metrics")[0] == 200
+        assert not client.cluster.scheduler.http_application.applications
+        for page in ("/status", "/workers", "/status"):
+            status, text = get(page)
+            assert (status, "bokeh" in text.lower()) == (200, True)
+        assert get("/no-page-of-this-name")[0] == 404
+        assert len(client.cluster.scheduler.http_application.applications) == 1
+
+
+@pytest.mark.cluster
+def test_a_list_of_plots_makes_the_dashboard_too(scratch: Path) -> None:
+    with local_client(SMALL) as client:
+        link = client.dashboard_link.replace("/status", "/individual-plots.json")
+        assert "/individual-task-stream" in urllib3.request("GET", link, retries=False).json().values()
+
+
+@pytest.mark.cluster
+def test_without_a_dashboard_the_work_goes_on(scratch: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    def connect(application: Any, *_: Any) -> None:
+        application.add_application(web.Application())
+        raise ImportError("Dask needs another bokeh")
+
+    monkeypatch.setattr(distributed.dashboard.scheduler, "connect", connect)
+    with local_client(SMALL) as client:
+        for _ in range(2):
+            assert urllib3.request("GET", client.dashboard_link, retries=False).status == 404
+        assert not client.cluster.scheduler.http_application.applications
+        assert client.submit(abs, -3).result() == 3
+    assert said == ["There is no dashboard: Dask needs another bokeh"]
+
+
+@pytest.mark.cluster
+def test_a_result_of_a_worker_that_has_died_comes_all_the_same(scratch: Path) -> None:
+    with local_client(SMALL) as client:
+        assert client.direct_to_workers
+        process = psutil.Process(client.submit(os.getpid).result())
+        future = client.submit(np.ones, 3_000_000)
+        distributed.wait(future)
+        process.kill()
+        assert future.result(timeout=60).sum() == 3_000_000

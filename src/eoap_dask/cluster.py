@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from eoap_dask.params import RunOptions
 
 START_TIMEOUT_S = 60
+LOST_WORKER_S = 5
+"""How long a worker that doesn't answer is asked for a result, before the scheduler is."""
 _TALKATIVE = ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh", "tornado")
 """Loggers of an embedded cluster."""
 PROFILES = sys.version_info >= (3, 12)
@@ -97,6 +99,8 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
+    from eoap_dask.dashboard import make_dashboard_on_demand
+
     settings: dict[str, Any] = {
         "distributed.worker.memory.target": False,  # results are small and go to the client at once: nothing to spill
         "distributed.worker.memory.spill": False,
@@ -123,9 +127,13 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
                         dashboard_address=os.environ.get("EOAP_DASK_DASHBOARD", "127.0.0.1:0"),
                         death_timeout=START_TIMEOUT_S,
                         silence_logs=logging.CRITICAL,
+                        scheduler_kwargs={"dashboard": False},
                     )
                 )
-                client = stack.enter_context(Client(cluster, timeout=START_TIMEOUT_S))
+                make_dashboard_on_demand(cluster.scheduler)
+                # results come from the workers themselves; by way of the scheduler they would travel twice
+                client = stack.enter_context(Client(cluster, timeout=START_TIMEOUT_S, direct_to_workers=True))
+                client.rpc.timeout = LOST_WORKER_S
             client.wait_for_workers(size.workers, timeout=START_TIMEOUT_S)
         except (OSError, TimeoutError, RuntimeError, ValueError) as exc:
             raise ClusterError(
