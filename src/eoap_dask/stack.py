@@ -91,9 +91,20 @@ class Stack:
         """Look-up table of dropped classes."""
         return class_table(self.dropped_classes or ())
 
+    def pixel_size(self, crs: str) -> float:
+        """Return the side of a pixel in the units of a source's CRS."""
+        size = self._sizes.get(crs)
+        if size is None:
+            size = self._sizes[crs] = pixel_size_in(self.geobox, crs)
+        return size
+
+    @cached_property
+    def _sizes(self) -> dict[str, float]:
+        return {}
+
     def coarse(self, mask: Source) -> bool:
         """Tell whether the share of classes decides, and not the nearest."""
-        return pixel_size_in(self.geobox, mask.crs) > MASK_NEAREST_UP_TO_M * (1 + 1e-3)
+        return self.pixel_size(mask.crs) > MASK_NEAREST_UP_TO_M * (1 + 1e-3)
 
     @cached_property
     def map_points(self) -> int:
@@ -107,7 +118,7 @@ class Stack:
         points = [0]
         for mask in masks.values():
             if self.dropped_classes is not None and mask.crs != self.crs and self.coarse(mask):
-                n = round(pixel_size_in(self.geobox, mask.crs) / pixel_side(mask))
+                n = round(self.pixel_size(mask.crs) / pixel_side(mask))
                 points.append(min(n, _MAP_SIDE) ** 2)
         return max(points)
 
@@ -278,7 +289,7 @@ class StackReader:
         raster = self._raster(job.scene, source)
         shapes = raster.shapes
         sizes = tuple(pixel_side(source) * source.shape[1] / width for _, width in shapes)
-        pixel = pixel_size_in(self.stack.geobox, source.crs)
+        pixel = self.stack.pixel_size(source.crs)
         samples = 1
         if is_mask and self.stack.coarse(source):
             level = mask_level(pixel, sizes)

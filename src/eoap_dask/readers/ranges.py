@@ -536,19 +536,19 @@ def _certificates() -> dict[str, str]:
 def _login(url: str, private_hosts: frozenset[str]) -> str:
     """Return what lets us in by the user's netrc file; never in clear, but to a host that was named with http."""
     parts = urlsplit(url)
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     host = parts.hostname or ""
     if parts.scheme != "https" and host not in private_hosts:
         return ""
+    path = os.path.expanduser(os.environ.get("NETRC") or "~/.netrc")  # noqa: PTH111 - for each request: a Path is slow
     try:
-        found = _netrc(path, path.stat().st_mtime_ns).get(host)
+        found = _netrc(path, os.stat(path).st_mtime_ns).get(host)  # noqa: PTH116
     except OSError:
         return ""
     return _basic(found[0], found[2]) if found else ""
 
 
 @lru_cache(1)
-def _netrc(path: Path, _: int) -> dict[str, tuple[str, str, str]]:
+def _netrc(path: str, _: int) -> dict[str, tuple[str, str, str]]:
     """Return the logins of a netrc file by host. One that is for all hosts is for none that a catalogue names."""
     try:
         hosts = netrc.netrc(path).hosts
