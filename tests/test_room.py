@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from loguru import logger
 
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic, stack
 from eoap_dask import plan as planning
@@ -17,7 +17,7 @@ from eoap_dask.cluster import Size
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import ClusterError, OutputError
 from eoap_dask.events import read_events
-from eoap_dask.grid import TILE
+from eoap_dask.grid import TILE, Window
 from eoap_dask.params import READS
 from eoap_dask.plan import Plan
 from eoap_dask.readers import lean
@@ -44,16 +44,6 @@ def plan_for(calm: DemoServer) -> Callable[..., Plan]:
         return made if size is None else made.sized(size, options)
 
     return plan
-
-
-@pytest.fixture
-def said() -> Iterator[list[str]]:
-    lines: list[str] = []
-    handler = logger.add(lambda message: lines.append(str(message).rstrip()), format="{message}", level="WARNING")
-    logger.enable("eoap_dask")
-    yield lines
-    logger.disable("eoap_dask")
-    logger.remove(handler)
 
 
 class Usage(NamedTuple):
@@ -128,6 +118,34 @@ def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
     assert plan.only([]).strip_rows is None
 
 
+@pytest.mark.parametrize(("cores", "memory", "passes"), [(1, 2, 20), (2, 4, 29), (4, 8, 29), (1, 64, 29)])
+def test_so_many_passes_are_read_whole(plan_for: Callable[..., Plan], cores: int, memory: int, passes: int) -> None:
+    recipe = plan_for(resolution=5.0).units[0].recipe
+    _, budget = planning.choose_sizes(recipe, 40, Size(4, cores, memory * GIB))
+    recipe = replace(recipe, budget=budget)
+    block = Window(0, planning.BLOCK, 0, planning.BLOCK)
+    assert strip_height(recipe, block, passes) == planning.BLOCK
+    assert strip_height(recipe, block, passes + 1) < planning.BLOCK
+
+
+def test_small_blocks_are_read_more_at_once(plan_for: Callable[..., Plan]) -> None:
+    def reads(resolution: float, size: Size, options: RunOptions | None = None) -> int:
+        return plan_for(size, options, resolution=resolution).reads
+
+    large = Size(1, 2, 8 * GIB)
+    assert reads(60.0, large) == planning.EAGER_READS
+    assert reads(60.0, large, RunOptions(reads=3)) == 3
+    assert reads(60.0, large, RunOptions(budget=1 << 20)) == READS  # not where a block goes in strips
+    assert reads(60.0, Size(1, 2, GIB // 2)) == READS
+    assert [reads(60.0, Size(n, 1, 8 * GIB)) for n in (8, 16, 100)] == [24, 12, READS]
+    assert reads(60.0, Size(1, 1, 8 * GIB), RunOptions(workers=16)) == 12
+    assert plan_for(large, resolution=60.0).sized(Size(1, 2, GIB // 2), RunOptions()).reads == READS
+    fine = plan_for(Size(1, 1, 8 * GIB), resolution=5.0)
+    assert fine.units[0].recipe.block * min(fine.units[0].recipe.shape) > planning.EAGER_PX
+    assert fine.reads == READS
+    assert reads(5.0, Size(1, 1, 8 * GIB), RunOptions(block=512)) == planning.EAGER_READS
+
+
 def test_the_documented_rule_is_the_one_that_is_followed() -> None:
     page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text()
     rows = {line.split(" | ")[0].strip("| "): line for line in page.splitlines() if line.startswith("| ")}
@@ -142,6 +160,10 @@ def test_the_documented_rule_is_the_one_that_is_followed() -> None:
     assert f"multiple of {TILE} rows" in rows["height of a strip"]
     assert f"at least {FEWEST_ROWS} |" in rows["height of a strip"]
     assert f"| {READS} per worker" in rows["files read at once"]
+    eager = f"{planning.EAGER_READS}, or as many as make {planning.EAGER_READS_OF_ALL} of all workers"
+    assert eager in rows["files read at once"]
+    assert planning.EAGER_PX == 1024**2
+    assert "1024 × 1024 px" in rows["files read at once"]
     assert f"| {lean.HELPERS} more than files" in rows["requests at once"]
     for row in ("side of a block", "blocks under way"):
         assert f"{planning.IN_FLIGHT_BYTES >> 30} GiB" in rows[row]

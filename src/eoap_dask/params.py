@@ -126,8 +126,11 @@ class RunOptions:
         "What reads the files: auto reads plain TIFFs itself and everything else with GDAL; gdal reads all with GDAL.",
         choices=("auto", "gdal"),
     )
-    reads: int = param(
-        READS, "Files that each worker reads at once: more hide a slower network, and take more memory.", metavar="N"
+    reads: int | None = param(
+        None,
+        "Files that each worker reads at once: more hide a slower network, and take more memory. [default: 8, up to 24 "
+        "where blocks are small]",
+        metavar="N",
     )
     resume: bool = param(
         True, "Go on with what an interrupted or earlier run finished, or begin anew.", negative="no-resume"
@@ -135,7 +138,7 @@ class RunOptions:
     block: int | None = None
     """Side of a block in pixels, 512·2^k. By default 2048, less for few blocks or little memory."""
     budget: int | None = None
-    """Bytes of the layers that a task holds at once. By default from the workers' memory, at most 704 MiB."""
+    """Bytes of the layers that a task holds at once. By default from the workers' memory, at most 1024 MiB."""
 
     def replace(self, **changes: Any) -> RunOptions:
         """Return a copy with some options changed."""
@@ -187,7 +190,7 @@ class RunOptions:
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} can't be.", "Expected 0 or more.")
-        if not 1 <= self.reads <= MOST_READS:
+        if self.reads is not None and not 1 <= self.reads <= MOST_READS:
             raise UsageError(f"--reads {self.reads} can't be.", f"Expected 1 to {MOST_READS}.")
         for name in ("cluster_timeout", "retry_deadline"):
             if not getattr(self, name) > 0:

@@ -27,13 +27,23 @@ if TYPE_CHECKING:
     from eoap_dask.resume import State
 
 BLOCK = 2048
-MAX_BUDGET = 704 << 20
-"""Sixteen passes of three bands over a whole block; more than that goes in strips."""
+MAX_BUDGET = 1024 << 20
+"""Twenty-nine passes of three bands over a whole block; more than that goes in strips."""
+EAGER_READS = 24
+"""Files that a worker reads at once where blocks are small."""
+EAGER_PX = 1024**2
+"""Pixels of a block up to which waiting for a file may take longer than decoding what is needed of it."""
+EAGER_READS_OF_ALL = 192
+"""Of all workers together, as far as that is more than `READS` of each: servers have limits, and many workers hide the
+waiting by themselves."""
 IN_FLIGHT_BYTES = 1 << 30
 """Pixels of the blocks that are under way at once: finished ones wait in the workers' memory, and on a Gateway all pass
 through the scheduler."""
 PROCESS_BYTES = 220 << 20
 """A worker process with its libraries, before any pixels."""
+
+FEWEST_BYTES = 32 << 20
+"""Of a slot, however small the worker is."""
 
 _USABLE = 0.7
 """Of a worker's memory limit: Dask pauses a worker at 80 % of it."""
@@ -134,12 +144,12 @@ class Plan:
         """Return the plan with blocks and strips that suit a cluster. Pixels don't depend on them."""
         if not self.units:
             return replace(self, size=size)
-        plans = [
-            replace(u, recipe=replace(u.recipe, stack=replace(u.recipe.stack, reads=options.reads))) for u in self.units
-        ]
-        block, budget = choose_sizes(plans[0].recipe, len(plans), size)
+        recipe, count = self.units[0].recipe, len(self.units)
+        passes = max(len(u.recipe.stack.passes) for u in self.units)
+        reads = options.reads or choose_reads(recipe, count, size, passes, options)
+        block, budget = choose_sizes(_reading(recipe, reads), count, size)
         block, budget = options.block or block, options.budget or budget
-        units = (replace(u, recipe=replace(u.recipe, block=block, budget=budget)) for u in plans)
+        units = (replace(u, recipe=replace(_reading(u.recipe, reads), block=block, budget=budget)) for u in self.units)
         return replace(self, size=size, units=tuple(units))
 
     @property
@@ -324,8 +334,7 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
         Of the cluster.
     """
     height, width = recipe.shape
-    shared = int(size.memory_per_worker * _USABLE) - _besides(recipe.stack.reads)
-    slot = max(shared // size.threads_per_worker, 32 << 20)
+    slot = max(_slot_bytes(size, recipe.stack.reads), FEWEST_BYTES)
     block = BLOCK
     while block > TILE and (
         units * -(-height // block) * -(-width // block) < size.slots
@@ -334,6 +343,45 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
     ):
         block //= 2
     return block, max(min(slot - recipe.image_bytes(block**2), MAX_BUDGET), 16 << 20)
+
+
+def choose_reads(recipe: Recipe, units: int, size: Size, passes: int, options: RunOptions) -> int:
+    """Return how many files a worker reads at once: `READS`, and up to `EAGER_READS` where blocks are small.
+
+    Small are those of at most `EAGER_PX`, if they fit their slot whole also beside more reads.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of any of the units.
+    units
+        How many units there are.
+    size : Size
+        Of the cluster, as it is or is expected to be: workers that come later read as many files as the others.
+    passes
+        At most of a unit.
+    options : RunOptions
+        May give the side of a block, and the bytes of strips.
+    """
+    reads = min(EAGER_READS, EAGER_READS_OF_ALL // max(size.workers, options.workers or 1))
+    if reads <= READS or _slot_bytes(size, reads) < FEWEST_BYTES:
+        return READS
+    eager = _reading(recipe, reads)
+    block, budget = choose_sizes(eager, units, size)
+    height, width = (min(n, options.block or block) for n in recipe.shape)
+    # more reads aren't to be what makes blocks small
+    is_small = height * width <= EAGER_PX and block == choose_sizes(_reading(recipe, READS), units, size)[0]
+    needed = height * eager.strip_bytes_per_row(Window(0, height, 0, width), passes)
+    return reads if is_small and needed <= min(options.budget or budget, budget) else READS
+
+
+def _reading(recipe: Recipe, reads: int) -> Recipe:
+    return replace(recipe, stack=replace(recipe.stack, reads=reads))
+
+
+def _slot_bytes(size: Size, reads: int) -> int:
+    """Return what a slot has for its block; of a very small worker less than nothing."""
+    return (int(size.memory_per_worker * _USABLE) - _besides(reads)) // size.threads_per_worker
 
 
 def _besides(reads: int) -> int:
