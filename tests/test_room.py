@@ -118,7 +118,7 @@ def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
     assert plan.only([]).strip_rows is None
 
 
-@pytest.mark.parametrize(("cores", "memory", "passes"), [(1, 2, 20), (2, 4, 29), (4, 8, 29), (1, 64, 29)])
+@pytest.mark.parametrize(("cores", "memory", "passes"), [(1, 2, 19), (2, 4, 29), (4, 8, 29), (1, 64, 29)])
 def test_so_many_passes_are_read_whole(plan_for: Callable[..., Plan], cores: int, memory: int, passes: int) -> None:
     recipe = plan_for(resolution=5.0).units[0].recipe
     _, budget = planning.choose_sizes(recipe, 40, Size(4, cores, memory * GIB))

@@ -50,8 +50,9 @@ FLIGHT_BYTES = 16 * (RUN_BYTES + (2 << 20))
 SCRATCH_BYTES = 2 << 20
 """A thread keeps a buffer of so many bytes for its next tile."""
 
-HELPERS = 8
-"""Threads that fetch for readers, which do so too: requests in flight are at most so many more than reads."""
+HELPERS = 16
+"""Threads that fetch for readers, which do so too: requests in flight are at most so many more than reads. Of a
+file of which a whole block is needed, five requests come after its header."""
 
 _HEADER_S = 600.0
 """A header is looked at again after this time, lest a worker that lives for days misses that a file was replaced."""

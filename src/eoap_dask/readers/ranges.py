@@ -44,7 +44,7 @@ _BUSY_S = 0.5
 
 T = TypeVar("T")
 
-CONNECTIONS = 40
+CONNECTIONS = 48
 """Kept per process and server: as many as there may be threads that fetch, `params.MOST_READS` and some helpers."""
 
 _CONNECT_S = 20.0
