@@ -1,4 +1,7 @@
-"""The dashboard of an embedded cluster, made when somebody looks at it: to import its parts takes half a second."""
+"""The dashboard of a cluster of ours, made when somebody looks at it: to import its parts takes half a second.
+
+As a preload of a scheduler (``dask scheduler --no-dashboard --preload eoap_dask.dashboard``) it does that there.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,11 @@ def make_dashboard_on_demand(scheduler: Scheduler) -> None:
         return find(request, **more)
 
     application.find_handler = find_handler  # type: ignore[method-assign]
+
+
+def dask_setup(scheduler: Scheduler) -> None:
+    """Do so in a scheduler of its own, as Dask's preload."""
+    make_dashboard_on_demand(scheduler)
 
 
 def _make(scheduler: Scheduler) -> None:

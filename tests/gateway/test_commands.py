@@ -19,6 +19,7 @@ from typing import Any
 import click
 import dask
 import pytest
+import urllib3
 from click.testing import CliRunner
 from gateway_helpers import clean_environment, end, names, start_program, wait_until
 from loguru import logger
@@ -324,3 +325,8 @@ def test_times(text: str, seconds: float) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         duration(text)
+
+
+def test_the_dashboard_is_made_when_somebody_looks_at_it(shared_cluster: RunningCluster) -> None:
+    answer = urllib3.request("GET", shared_cluster.dashboard, retries=False)
+    assert (answer.status, b"bokeh" in answer.data.lower()) == (200, True)

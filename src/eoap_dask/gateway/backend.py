@@ -81,7 +81,8 @@ def configure(config: Any) -> None:
         handler=_to_config,
     )
     # absolute: the clusters' PATH may lead to another Python
-    config.ClusterConfig.scheduler_cmd = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    dashboard = ("--no-dashboard", "--preload", "eoap_dask.dashboard")  # when somebody looks at it
+    config.ClusterConfig.scheduler_cmd = [sys.executable, "-m", "distributed.cli.dask_scheduler", *dashboard]
     config.ClusterConfig.worker_cmd = [sys.executable, "-m", "distributed.cli.dask_worker"]
     config.ClusterConfig.scheduler_memory = SCHEDULER_MEMORY
     config.ClusterConfig.idle_timeout = settings.idle_timeout_s
