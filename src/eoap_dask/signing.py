@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -210,8 +211,12 @@ class SeveralSigners:
         return href
 
 
+@cache
 def _planetary_computer_sas() -> Any:
-    """Return the module of `planetary_computer` that signs."""
+    """Return the module of `planetary_computer` that signs.
+
+    Looked for once: `catch_warnings` changes the whole process, which is nothing for each signature in many threads.
+    """
     with warnings.catch_warnings():
         # planetary-computer 1.0.0 declares its models in the way of pydantic 1
         warnings.filterwarnings("ignore", "Support for class-based `config`", DeprecationWarning)
