@@ -215,8 +215,9 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
     }
     out: dict[str, Any] = {"medians": of}
     if "bound" in result:
-        least = result["bound"]["decode_s"] + result["bound"]["encode_s"]
-        out["cpu_of_bound"] = of["command"]["cpu_s"] / least
+        bound, ours = result["bound"], of["command"]["cpu_s"]
+        out["cpu_of_bound"] = ours / (bound["decode_s"] + bound["encode_s"])
+        out["cpu_of_libdeflate_bound"] = ours / (bound["decode_s"] + bound["encode_libdeflate_s"])
     if "quarter" in of:
         out["memory_full_of_quarter"] = of["full"]["peak_pss"] / of["quarter"]["peak_pss"]
     if "script" in of:
@@ -252,6 +253,11 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"The least: decoding {b['source_tiles']} source tiles {b['decode_s']:.1f} s, encoding {b['output_tiles']} "
             f"output tiles {b['encode_s']:.1f} s. `bai` takes {summed['cpu_of_bound']:.2f} times that."
+        )
+        lines.append(
+            f"With libdeflate, level 1, encoding takes {b['encode_libdeflate_s']:.1f} s for "
+            f"{b['libdeflate_bytes'] / b['output_bytes']:.3f} times the bytes; `bai` takes "
+            f"{summed['cpu_of_libdeflate_bound']:.2f} times that with decoding."
         )
     if "memory_full_of_quarter" in summed:
         lines.append(f"Memory of all against a quarter: {summed['memory_full_of_quarter']:.2f}.")

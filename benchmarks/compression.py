@@ -1,8 +1,8 @@
 """What compressions of a product cost, in bytes and processor time: ``python -m benchmarks.compression --help``.
 
-Tiles of 512 pixels with three bands, as `cloudless-mosaic` writes them, are encoded and decoded by the library that it
-uses (imagecodecs: libdeflate, libzstd, LERC), on one thread. Pixels are a monthly median of the demo's archive, and
-real Sentinel-2 where there is some: small pieces in netCDF files, laid side by side.
+Tiles of 512 pixels with three bands, as `cloudless-mosaic` writes them, are encoded and decoded on one thread, by ISA-L
+as it does it, and by the libraries of imagecodecs (libdeflate, libzstd, LERC …). Pixels are a monthly median of the
+demo's archive, and real Sentinel-2 where there is some: small pieces in netCDF files, laid side by side.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from isal import isal_zlib
 from rasterio.errors import RasterioError
 
 from benchmarks.archive import BANDS, DEFAULT_CACHE, Shape, items_of, prepare
-from eoap_dask.cog import DEFLATE_LEVEL
+from eoap_dask.cog import DEFLATE_LEVEL, deflate
 from eoap_dask.grid import TILE
 from eoap_dask.kernels import composites
 
 Pixels = npt.NDArray[np.uint16]
+
+CHOSEN = f"DEFLATE by ISA-L {DEFLATE_LEVEL}, predictor 2"
+"""Title of the format that products have."""
 
 REAL = Path(os.environ.get("EOAP_DASK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "series"
 
@@ -59,6 +63,13 @@ def _deflate(level: int) -> tuple[str, Callable[..., Any], Callable[..., Any], d
     )
 
 
+def _isal(level: int) -> tuple[str, Callable[..., Any], Callable[..., Any], dict[str, Any]]:
+    def encode(pixels: Any) -> bytes:
+        return deflate(pixels) if level == DEFLATE_LEVEL else isal_zlib.compress(pixels, level)
+
+    return f"DEFLATE by ISA-L {level}", encode, imagecodecs.deflate_decode, {"compress": "deflate"}
+
+
 def _zstd(level: int) -> tuple[str, Callable[..., Any], Callable[..., Any], dict[str, Any]]:
     return (
         *(f"ZSTD {level}", lambda pixels: imagecodecs.zstd_encode(pixels, level=level)),
@@ -69,7 +80,8 @@ def _zstd(level: int) -> tuple[str, Callable[..., Any], Callable[..., Any], dict
 def formats() -> Iterator[Format]:
     """Yield all formats that are compared."""
     lzw = "LZW", imagecodecs.lzw_encode, imagecodecs.lzw_decode, {"compress": "lzw"}
-    for name, encode, decode, profile in (*map(_deflate, (1, 6, 9)), *map(_zstd, (1, 9, 15)), lzw):
+    deflates = (*map(_isal, (1, 2, 3)), *map(_deflate, (1, 6, 9)))
+    for name, encode, decode, profile in (*deflates, *map(_zstd, (1, 9, 15)), lzw):
         for predictor in (True, False):
             yield Format(name, encode, decode, predictor, {**profile, "predictor": 2 if predictor else 1})
     yield Format(
@@ -166,7 +178,7 @@ def compare(cache: Path, *, tiny: bool, repeat: int) -> dict[str, Any]:
         "real, 12 monthly composites": real_pixels("worldcereal_preprocessed_inputs.nc", 4),
         "real, 18 dates": real_pixels("test_optical_cube.nc", 6),
     }
-    out: dict[str, Any] = {"gdal": rasterio.__gdal_version__, "chosen": f"DEFLATE {DEFLATE_LEVEL}, predictor 2"}
+    out: dict[str, Any] = {"gdal": rasterio.__gdal_version__, "chosen": CHOSEN}
     out["formats"] = {one.title: {"gdal": gdal_can(one)} for one in formats()}
     out["sources"] = {}
     for name, image in sources.items():

@@ -408,7 +408,7 @@ def _blank(outcome: Outcome) -> list[str]:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    names = ("dask", "distributed", "imagecodecs", "numpy", "odc-geo", "pyproj", "rasterio")
+    names = ("dask", "distributed", "imagecodecs", "isal", "numpy", "odc-geo", "pyproj", "rasterio")
     return {name: version(name) for name in names}
 
 

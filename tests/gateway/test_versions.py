@@ -21,6 +21,7 @@ PACKAGES = {
     "numpy": "2.3.0",
     "eoap-dask": "0.1.0",
     "imagecodecs": "2026.1.1",
+    "isal": "1.9.1",
     "rasterio": "1.4.3",
     "pyproj": "3.7.0",
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EVERYWHERE = ("python", "dask", "distributed", "msgpack", "cloudpickle")
 """What must agree to speak with each other."""
-WHERE_WORK_IS = ("numpy", "eoap-dask", "imagecodecs", "rasterio", "pyproj")
+WHERE_WORK_IS = ("numpy", "eoap-dask", "imagecodecs", "isal", "rasterio", "pyproj")
 """What makes pixels and files: needn't be on the scheduler."""
 
 
