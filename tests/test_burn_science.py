@@ -15,8 +15,13 @@ from eoap_dask.science.burn import BANDS, Burn, BurnImages, compare
 NAN = float("nan")
 
 
+def used(height: int, width: int) -> BurnImages:
+    """Images as the engine has them: with what was in them before."""
+    return BurnImages(*(np.full_like(image, 7) for image in blank(height, width)))
+
+
 def blank(height: int, width: int) -> BurnImages:
-    """Images that hold no data yet, as the engine makes them."""
+    """Images that hold no data."""
     return BurnImages(
         bai=np.full((3, height, width), np.nan, np.float32),
         nbr=np.full((2, height, width), NO_NUMBER, np.int16),
@@ -141,7 +146,7 @@ def burned_strip(height: int = 70, width: int = 9) -> tuple[np.ndarray, np.ndarr
 def test_strips_of_any_height_give_the_same(rows: int) -> None:
     layers, dropped = burned_strip()
     science = Burn(KEY_BENSON, 1)
-    whole, parts = blank(70, 9), blank(70, 9)
+    whole, parts = used(70, 9), used(70, 9)
     science.compose(layers.copy(), dropped, (0, 1), whole)
     for top in range(0, 70, rows):
         part = slice(top, top + rows)
@@ -152,7 +157,7 @@ def test_strips_of_any_height_give_the_same(rows: int) -> None:
 
 def test_only_what_both_passes_see_is_compared_and_each_is_shown() -> None:
     layers, dropped = burned_strip()
-    out = blank(70, 9)
+    out = used(70, 9)
     Burn(KEY_BENSON, 1).compose(layers.copy(), dropped, (0, 1), out)
     seen = (layers != 0).all(axis=(0, 1)) & ~dropped.any(axis=0)
     np.testing.assert_array_equal(out.severity[0] != 0, seen)
@@ -173,7 +178,7 @@ def test_only_what_both_passes_see_is_compared_and_each_is_shown() -> None:
 @pytest.mark.parametrize(("numbers", "shown"), [((0,), "visual_pre"), ((1,), "visual_post")])
 def test_where_one_pass_has_nothing_there_is_a_picture_only(numbers: tuple[int], shown: str) -> None:
     layers, dropped = burned_strip()
-    out = blank(70, 9)
+    out = used(70, 9)
     Burn(KEY_BENSON, 1).compose(layers[:, :1].copy(), dropped[:1], numbers, out)
     untouched = blank(70, 9)
     for name in BurnImages._fields:
@@ -183,10 +188,19 @@ def test_where_one_pass_has_nothing_there_is_a_picture_only(numbers: tuple[int],
             np.testing.assert_array_equal(getattr(out, name), getattr(untouched, name))
 
 
+def test_where_nothing_is_seen_nothing_is_left_of_what_was() -> None:
+    layers, dropped = burned_strip()
+    out = used(70, 9)
+    Burn(KEY_BENSON, 1).compose(layers, np.ones_like(dropped), (0, 1), out)
+    for name, image in blank(70, 9)._asdict().items():
+        if not name.startswith("visual"):
+            np.testing.assert_array_equal(getattr(out, name), image)
+
+
 def test_a_block_tells_its_classes_and_outlines() -> None:
     """Two burned pixels side by side and one alone, at row 100 and column 200 of the grid; one pixel isn't seen."""
     forest, burned, gone = (300, 3000, 1000), (600, 900, 2700), (0, 0, 0)
-    out = blank(2, 3)
+    out = used(2, 3)
     pixels = [(forest, burned), (forest, burned), (forest, forest), (forest, forest), (forest, gone), (forest, burned)]
     layers = np.array(pixels, np.uint16).transpose(2, 1, 0).reshape(3, 2, 2, 3)
     science = Burn(KEY_BENSON, 0)

@@ -34,8 +34,7 @@ from eoap_dask.readers import Reader
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanReader
 from eoap_dask.readers.retry import Retry
-from eoap_dask.render import Recipe, Rendered, render_block, strip_height
-from eoap_dask.render import compose_window as compose_images
+from eoap_dask.render import Recipe, Rendered, compose_rows, render_block, strip_height
 from eoap_dask.resample import Transform
 from eoap_dask.scenes import Pass, Scene, Source, group_passes, read_scenes
 from eoap_dask.science.composition import Composition
@@ -79,8 +78,12 @@ def recipe_of(
 
 
 def compose_window(recipe: Recipe, window: Window) -> tuple[Image, Image, dict[str, set[float]]]:
-    (data, count, _), levels = compose_images(recipe, window)
-    return data, count, levels
+    data, count, _ = (spec.empty(window.shape) for spec in recipe.images)
+    with StackReader(recipe.stack, window) as reader:
+        for rows, images in compose_rows(recipe, window, reader):
+            inside = window.slices(rows)
+            data[:, *inside], count[:, *inside] = images[0], images[1]
+    return data, count, reader.levels
 
 
 def whole(recipe: Recipe) -> Window:
@@ -323,6 +326,30 @@ def test_strips_across_the_lattice_of_another_zone() -> None:
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
     assert expected[1].max() == 3
+
+
+@pytest.mark.parametrize("rows", [64, 448, 512, 1024, 1300])
+def test_strips_needn_t_end_where_rows_of_tiles_do(rows: int) -> None:
+    rng = np.random.default_rng(2)
+    scenes = [scene(n, 1, side=1300) for n in range(2)]
+    files: dict[str, Sequence[Image]] = {}
+    for one in scenes:
+        assert one.mask is not None
+        files[one.bands[0].href] = [rng.integers(0, 9000, (1300, 1300), dtype=np.uint16)]
+        files[one.mask.href] = [rng.choice(np.array([4, 9], np.uint8), (650, 650), p=[0.8, 0.2])]
+    recipe = recipe_of(scenes, box(1300, 12, 10), Memory(files), block=2048)
+    recipe = replace(recipe, budget=rows * strip_bytes_per_row(1, 2, 12))
+    assert strip_height(recipe, whole(recipe), 2) == rows
+    data, count, _ = compose_window(recipe, whole(recipe))
+    seen = []
+    for one in scenes:
+        assert one.mask is not None
+        clear = (files[one.mask.href][0] == CLEAR).repeat(2, 0).repeat(2, 1)
+        seen.append((files[one.bands[0].href][0] * clear)[:, :12])
+    first, second = (layer.astype(int) for layer in seen)
+    expected = np.where(first == 0, second, np.where(second == 0, first, (first + second + 1) // 2))
+    np.testing.assert_array_equal(data[0], expected)
+    np.testing.assert_array_equal(count[0], (first != 0).astype(int) + (second != 0))
 
 
 # What is opened, and when it is closed

@@ -66,10 +66,12 @@ class ImageSpec:
         return len(self.bands) * np.dtype(self.dtype).itemsize
 
     def empty(self, shape: tuple[int, int]) -> Image:
-        """Return an image without data, (band, y, x)."""
-        full = (len(self.bands), *shape)
-        # zeros come from the system as they are; other numbers must be written
-        return np.full(full, self.nodata, self.dtype) if self.nodata else np.zeros(full, self.dtype)
+        """Return memory for an image, (band, y, x), that holds anything."""
+        return np.empty((len(self.bands), *shape), self.dtype)
+
+    def clear(self, image: Image) -> None:
+        """Leave no data in an image."""
+        image[...] = 0 if self.nodata is None else self.nodata
 
 
 @dataclass
@@ -95,13 +97,19 @@ def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     return tuple(shapes)
 
 
-def encode_image(image: Image, spec: ImageSpec, window: Window, block: int, levels: int) -> EncodedImage:
-    """Encode a block.
+@dataclass
+class _Waiting:
+    """Rows of a level, until they are a row of tiles."""
+
+    pixels: Image
+    rows: int = 0
+
+
+class BlockEncoder:
+    """Encodes one image of a block, a row of tiles at a time, so that the block is never in memory as a whole.
 
     Parameters
     ----------
-    image : np.ndarray, (band, y, x)
-        Pixels of the block.
     spec : ImageSpec
     window : Window
         Where the block lies in the grid.
@@ -109,27 +117,75 @@ def encode_image(image: Image, spec: ImageSpec, window: Window, block: int, leve
         Side of a whole block, 512·2^k.
     levels
         Levels of the whole image, see `level_shapes`.
-
-    Returns
-    -------
-    EncodedImage
     """
-    nodata = 0 if spec.nodata is None else spec.nodata  # nothing was counted where a count is 0
-    sums = [] if spec.color or spec.palette else statistics(image, nodata)
-    index: list[tuple[int, int, int, int]] = []
-    parts: list[bytes] = []
-    level, side = 0, block
-    while level < levels and side >= TILE:
-        top, left = (window.row >> level) // TILE, (window.col >> level) // TILE
-        for row, col, tile in encode_tiles(image):
-            index.append((level, top + row, left + col, len(tile)))
-            parts.append(tile)
-        level, side = level + 1, side // 2
-        if level < levels:
-            image = _HALVE[spec.overviews](image, nodata)
-    rest = image if level < levels else None
-    payload = np.frombuffer(b"".join(parts), np.uint8)
-    return EncodedImage(np.array(index, np.int64).reshape(-1, 4), payload, rest, sums)
+
+    def __init__(self, spec: ImageSpec, window: Window, block: int, levels: int) -> None:
+        self._spec, self._window, self._levels = spec, window, levels
+        self._nodata = 0 if spec.nodata is None else spec.nodata  # nothing was counted where a count is 0
+        self._whole = min(block.bit_length() - TILE.bit_length() + 1, levels)  # levels of which it has whole tiles
+        self._rows_of_tiles = [0] * self._whole
+        self._waiting: dict[int, _Waiting] = {}
+        self._index: list[tuple[int, int, int, int]] = []
+        self._tiles: list[bytes] = []
+        self._sums: Sums = []
+
+    def add(self, rows: Image) -> None:
+        """Take in the next rows.
+
+        Parameters
+        ----------
+        rows : np.ndarray, (band, y, x)
+            512 of them, or the last ones; they aren't kept.
+        """
+        if not (self._spec.color or self._spec.palette):
+            self._sums = merge_sums(self._sums, statistics(rows, self._nodata))
+        self._encode(0, rows)
+
+    def finish(self) -> EncodedImage:
+        """Return everything, once all rows were added."""
+        for level in range(1, self._whole):
+            self._flush(level)
+        rest = self._waiting[self._whole].pixels if self._whole < self._levels else None
+        index = np.array(self._index, np.int64).reshape(-1, 4)
+        payload = np.empty(int(index[:, 3].sum()), np.uint8)  # NumPy asks for huge pages, bytes don't
+        np.concatenate([np.frombuffer(tile, np.uint8) for tile in self._tiles], out=payload)
+        return EncodedImage(index, payload, rest, self._sums)
+
+    def _encode(self, level: int, rows: Image) -> None:
+        top, left = (self._window.row >> level) // TILE, (self._window.col >> level) // TILE
+        top += self._rows_of_tiles[level]
+        self._rows_of_tiles[level] += 1
+        for _, col, tile in encode_tiles(rows):
+            self._index.append((level, top, left + col, len(tile)))
+            self._tiles.append(tile)
+        if level + 1 < self._levels:
+            self._halve(level + 1, rows)
+
+    def _halve(self, level: int, finer: Image) -> None:
+        is_rest = level == self._whole
+        waiting = self._waiting.get(level)
+        if waiting is None:
+            height, width = (-(-n >> level) for n in self._window.shape)
+            shape = (finer.shape[0], height if is_rest else min(height, TILE), width)
+            waiting = self._waiting[level] = _Waiting(np.empty(shape, finer.dtype))
+        start, waiting.rows = waiting.rows, waiting.rows + -(-finer.shape[1] // 2)
+        _HALVE[self._spec.overviews](finer, self._nodata, waiting.pixels[:, start : waiting.rows])
+        if waiting.rows == TILE and not is_rest:
+            self._flush(level)
+
+    def _flush(self, level: int) -> None:
+        waiting = self._waiting.get(level)
+        if waiting is not None and waiting.rows:
+            rows, waiting.rows = waiting.rows, 0
+            self._encode(level, waiting.pixels[:, :rows])
+
+
+def encode_image(image: Image, spec: ImageSpec, window: Window, block: int, levels: int) -> EncodedImage:
+    """Encode an image of a block, (band, y, x), that is in memory as a whole; see `BlockEncoder`."""
+    encoder = BlockEncoder(spec, window, block, levels)
+    for row in range(0, image.shape[1], TILE):
+        encoder.add(image[:, row : row + TILE])
+    return encoder.finish()
 
 
 def encode_tiles(image: Image) -> Iterator[tuple[int, int, bytes]]:

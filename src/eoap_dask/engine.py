@@ -87,7 +87,7 @@ class WrittenUnit:
     levels: dict[str, list[float]]
     """Side of the pixels that were read, for ``data`` and ``mask``."""
     notes: tuple[Any, ...]
-    """What the science said of each block, in their order."""
+    """What the science said of the blocks, in their order."""
 
 
 FinishUnit = Callable[[WrittenUnit], dict[str, Any]]
@@ -107,7 +107,7 @@ class _Progress:
     """Its blocks."""
     waiting: int
     levels: dict[str, set[float]] = field(default_factory=dict)
-    notes: dict[int, Any] = field(default_factory=dict)
+    notes: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
 
 class Engine:
@@ -295,7 +295,7 @@ class Engine:
         except OSError as exc:
             self._fail(progress, Failure(key, f"Writing failed: {exc.strerror or exc}."))
             return
-        progress.notes[number] = rendered.note
+        progress.notes[number] = rendered.notes
         for kind, sides in rendered.levels.items():
             progress.levels.setdefault(kind, set()).update(sides)
         progress.waiting -= 1
@@ -345,7 +345,7 @@ class Engine:
         """Write the files of a unit; runs beside the event loop of `run`."""
         written = {}
         levels = {kind: sorted(sides) for kind, sides in sorted(progress.levels.items())}
-        notes = tuple(progress.notes[number] for number in sorted(progress.notes))
+        notes = tuple(note for number in sorted(progress.notes) for note in progress.notes[number])
         try:
             for name, cog in progress.images.items():
                 path = progress.folder / f"{name}.tif"

@@ -7,6 +7,7 @@ block's number; the recipe, a small compressed blob, travels once per worker.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from eoap_dask.cog import EncodedImage, ImageSpec, encode_image, level_shapes
+from eoap_dask.cog import BlockEncoder, EncodedImage, ImageSpec, level_shapes
 from eoap_dask.grid import TILE, Window, blocks
-from eoap_dask.science import Image, Science
+from eoap_dask.science import Flags, Image, Layers, Science
 from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row
 
 ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1}
@@ -80,8 +81,8 @@ class Rendered:
     images: dict[str, EncodedImage]
     levels: dict[str, set[float]]
     """Side of the pixels that were read, for ``data`` and ``mask``."""
-    note: Any = None
-    """What the science says of the block, see `Science.note`."""
+    notes: tuple[Any, ...] = ()
+    """What the science says of each row of its tiles, see `Science.note`."""
 
 
 def strip_height(recipe: Recipe, window: Window, passes: int) -> int:
@@ -114,34 +115,61 @@ def render_block(packed: bytes, number: int) -> Rendered:
     """
     recipe = _unpack(packed)
     window = recipe.windows()[number]
-    images, read = compose_window(recipe, window)
-    note = recipe.science.note(images, window.row, window.col)
     levels = len(level_shapes(recipe.shape))
-    encoded = {
-        spec.name: encode_image(image, spec, window, recipe.block, levels)
-        for spec, image in zip(recipe.images, images, strict=True)
-    }
-    return Rendered(encoded, read, note)
+    encoders = [BlockEncoder(spec, window, recipe.block, levels) for spec in recipe.images]
+    notes = []
+    with StackReader(recipe.stack, window) as reader:
+        for rows, images in compose_rows(recipe, window, reader):
+            note = recipe.science.note(images, rows.row, rows.col)
+            if note is not None:
+                notes.append(note)
+            for encoder, image in zip(encoders, images, strict=True):
+                encoder.add(image)
+    encoded = {spec.name: encoder.finish() for spec, encoder in zip(recipe.images, encoders, strict=True)}
+    return Rendered(encoded, reader.levels, tuple(notes))
 
 
-def compose_window(recipe: Recipe, window: Window) -> tuple[tuple[Image, ...], dict[str, set[float]]]:
-    """Return the images of a window, each (band, y, x), in the order of the recipe, and the levels read."""
-    stack, science = recipe.stack, recipe.science
-    images = tuple(spec.empty(window.shape) for spec in recipe.images)
-    with StackReader(stack, window) as reader:
-        depth = len(reader.passes)
-        if not depth:
-            return images, reader.levels
-        numbers = tuple(number for number, _ in reader.passes)
-        height = strip_height(recipe, window, depth)
-        layers = np.empty((stack.bands, depth, height, window.shape[1]), np.uint16)
-        for strip in window.strips(height):
-            part = layers if strip.shape[0] == height else np.empty((stack.bands, depth, *strip.shape), np.uint16)
-            dropped = np.empty((depth, *strip.shape), bool) if science.keeps_dropped else None
-            reader.read(strip, part, dropped)
-            rows = slice(strip.row - window.row, strip.row_stop - window.row)
-            science.compose(part, dropped, numbers, tuple(image[:, rows] for image in images))
-    return images, reader.levels
+def compose_rows(recipe: Recipe, window: Window, reader: StackReader) -> Iterator[tuple[Window, tuple[Image, ...]]]:
+    """Yield the images of a window in the order of the recipe, each (band, y, x), a row of tiles at a time.
+
+    They lie in memory that is used again for the next row: what is made of them at once is still near the processor.
+    """
+    memory = tuple(spec.empty((min(window.shape[0], TILE), window.shape[1])) for spec in recipe.images)
+    numbers = tuple(number for number, _ in reader.passes)
+    strips = _layers(recipe, window, reader)
+    for rows in window.strips(TILE):
+        images = tuple(image[:, : rows.shape[0]] for image in memory)
+        filled = rows.row
+        while numbers and filled < rows.row_stop:
+            part, layers, dropped = next(strips)
+            inside = rows.slices(part)[0]
+            recipe.science.compose(layers, dropped, numbers, tuple(image[:, inside] for image in images))
+            filled = part.row_stop
+        if not numbers:
+            for spec, image in zip(recipe.images, images, strict=True):
+                spec.clear(image)
+        yield rows, images
+
+
+def _layers(recipe: Recipe, window: Window, reader: StackReader) -> Iterator[tuple[Window, Layers, Flags | None]]:
+    """Yield the layers of a window, strip by strip, and of each as much at once as is in one row of tiles."""
+    stack, depth = recipe.stack, len(reader.passes)
+    height = strip_height(recipe, window, depth)
+    layers = np.empty((stack.bands, depth, height, window.shape[1]), np.uint16)
+    flags = np.empty((depth, height, window.shape[1]), bool) if recipe.science.keeps_dropped else None
+    for strip in window.strips(height):
+        strip_layers, dropped = layers, flags
+        if strip.shape[0] < height:  # the last one: readers want whole arrays
+            strip_layers = np.empty((stack.bands, depth, *strip.shape), np.uint16)
+            dropped = None if flags is None else np.empty((depth, *strip.shape), bool)
+        reader.read(strip, strip_layers, dropped)
+        row = strip.row
+        while row < strip.row_stop:
+            stop = min(window.row + ((row - window.row) // TILE + 1) * TILE, strip.row_stop)
+            part = Window(row, stop, strip.col, strip.col_stop)
+            inside = strip.slices(part)[0]
+            yield part, strip_layers[:, :, inside], None if dropped is None else dropped[:, inside]
+            row = stop
 
 
 @lru_cache(8)

@@ -104,7 +104,7 @@ def fill_layer(
         np.copyto(dropped, scene_dropped, where=valid)
 
 
-def halve_mean(image: Image, nodata: float = 0) -> Image:
+def halve_mean(image: Image, nodata: float = 0, out: Image | None = None) -> Image:
     """Next overview: the rounded mean (half up) of the valid pixels of each 2 × 2.
 
     Parameters
@@ -112,6 +112,8 @@ def halve_mean(image: Image, nodata: float = 0) -> Image:
     image : np.ndarray, (band, y, x), uint8, uint16, int16 or float32
     nodata
         The value of a pixel without data; NaN in float32 always is one.
+    out : np.ndarray, shape and dtype of the result, optional
+        Where to put it.
 
     Returns
     -------
@@ -120,7 +122,8 @@ def halve_mean(image: Image, nodata: float = 0) -> Image:
     """
     bands, height, width = image.shape
     rows, cols = -(-height // 2), -(-width // 2)
-    out = np.empty((bands, rows, cols), image.dtype)
+    if out is None:
+        out = np.empty((bands, rows, cols), image.dtype)
     step = max(_HALF_PIECE // cols, 1)
     # float32 holds sums of four 16-bit integers exactly, and is the quickest to add and divide
     wide = np.empty((2 * min(step, rows), 2 * cols), np.float64 if image.dtype.kind == "f" else np.float32)
@@ -173,9 +176,12 @@ def is_valid(image: Image, nodata: float | None) -> npt.NDArray[np.bool_]:
     return np.ones(image.shape, bool) if nodata is None else np.asarray(image != nodata)
 
 
-def halve_nearest(image: Image, nodata: float = 0) -> Image:  # noqa: ARG001 - as `halve_mean`
+def halve_nearest(image: Image, nodata: float = 0, out: Image | None = None) -> Image:  # noqa: ARG001 - as `halve_mean`
     """Next overview of counts and classes: the top left pixel of each 2 × 2; (band, y, x) in and out."""
-    return np.ascontiguousarray(image[:, ::2, ::2])
+    if out is None:
+        return np.ascontiguousarray(image[:, ::2, ::2])
+    out[...] = image[:, ::2, ::2]
+    return out
 
 
 NO_NUMBER = -32768

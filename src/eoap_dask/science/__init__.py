@@ -37,18 +37,18 @@ class Science(Protocol):
         numbers
             Which passes of the stack they are.
         out : tuple of np.ndarray, (band, y, x)
-            Images in the order of the recipe, which hold no data yet.
+            Images in the order of the recipe. They hold anything, and are to be filled altogether.
         """
         ...
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> Any:
-        """Return what the client must know of a finished block besides its tiles; small, or None.
+        """Return what the client must know of a finished row of tiles besides these; small, or None.
 
         Parameters
         ----------
         images
-            Of the whole block, also where no pass touches it.
+            As wide as the block, and a tile high, or less at the bottom; also where no pass touches them.
         row, col
-            Of the block's first pixel in the grid.
+            Of their first pixel in the grid.
         """
         ...

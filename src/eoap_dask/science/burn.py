@@ -8,8 +8,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from eoap_dask.kernels import indices
-from eoap_dask.kernels.pixels import F32, histogram, to_reflectance, to_rounded, to_scaled, visual
-from eoap_dask.kernels.severity import severity, severity_classes
+from eoap_dask.kernels.pixels import F32, NO_NUMBER, histogram, to_reflectance, to_rounded, to_scaled, visual
+from eoap_dask.kernels.severity import NODATA, severity, severity_classes
 from eoap_dask.perimeters import Piece, Side, cut_pieces, outside_sides
 from eoap_dask.science import Flags, Image, Layers
 
@@ -49,17 +49,24 @@ class BurnImages(NamedTuple):
     visual_post: Image
     """(3, y, x), uint8."""
 
+    def clear(self) -> None:
+        """Leave no data in anything but the pictures."""
+        self.bai[...] = np.nan
+        for scaled in (self.nbr, self.dnbr, self.rdnbr, self.rbr):
+            scaled[...] = NO_NUMBER
+        self.severity[...] = NODATA
+
 
 @dataclass(frozen=True)
 class BlockNote:
-    """What the client must know of a block."""
+    """What the client must know of a row of a block's tiles."""
 
     class_pixels: tuple[int, ...]
     """Pixels of each class of severity, no data first."""
     pieces: tuple[Piece, ...]
     """Outlines of what burned."""
     sides: tuple[Side, ...]
-    """Where its sides are beyond the area or the data of either pass."""
+    """Where its sides, top and bottom too, are beyond the area or the data of either pass."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,12 @@ class Burn:
     def compose(self, layers: Layers, dropped: Flags | None, numbers: tuple[int, ...], out: tuple[Image, ...]) -> None:
         """Fill the images of a strip, see `Science.compose`."""
         images = BurnImages(*out)
+        pictures = (images.visual_pre, images.visual_post)
         for layer, number in enumerate(numbers):
-            visual(layers[:, layer], PICKS, (images.visual_pre, images.visual_post)[number])
+            visual(layers[:, layer], PICKS, pictures[number])
         if len(numbers) < 2:
+            pictures[1 - numbers[0]][...] = 0
+            images.clear()
             return  # nothing to compare
         assert dropped is not None  # noqa: S101 - because of keeps_dropped
         height, width = layers.shape[2:]
@@ -91,10 +101,12 @@ class Burn:
             unseen = dropped[:, rows].any(axis=0)
             for layer in part.reshape(-1, *part.shape[2:]):
                 unseen |= layer == 0
+            found = BurnImages(*(image[:, rows] for image in images))
             if unseen.all():
+                found.clear()
                 continue
             np.copyto(part, 0, where=unseen)
-            compare(part, self.thresholds, BurnImages(*(image[:, rows] for image in images)), scratch)
+            compare(part, self.thresholds, found, scratch)
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> BlockNote:
         """Return areas per class, and outlines of what burned."""
