@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
+from eoap_dask import render as render_module
 from eoap_dask import resample as resample_module
 from eoap_dask import stack as stack_module
 from eoap_dask.cog import Cog, ImageSpec
@@ -614,6 +615,7 @@ def test_memory_does_not_depend_on_overviews(crs: str, resolution: float) -> Non
     counted = size * strip_bytes_per_row(1, 12, size, recipe.stack.map_points) + 6 * size**2
     compose_window(recipe, Window(0, 16, 0, 16))
     stack_module._buffers.clear()
+    render_module._buffers.clear()
     tracemalloc.start()
     try:
         _, count, _ = compose_window(recipe, whole(recipe))

@@ -80,8 +80,8 @@ class EncodedImage:
 
     index: npt.NDArray[np.int64]
     """(tile, 4): level, tile row, tile column, bytes; 0 is the full level."""
-    payload: npt.NDArray[np.uint8]
-    """The tiles, one after the other."""
+    tiles: list[npt.NDArray[np.uint8]]
+    """What they hold, in this order: arrays, which travel without being copied, or put together."""
     rest: Image | None
     """Pixels of the next coarser level, (band, y, x), of which the block has less than a tile."""
     sums: Sums
@@ -126,7 +126,7 @@ class BlockEncoder:
         self._rows_of_tiles = [0] * self._whole
         self._waiting: dict[int, _Waiting] = {}
         self._index: list[tuple[int, int, int, int]] = []
-        self._tiles: list[bytes] = []
+        self._tiles: list[npt.NDArray[np.uint8]] = []
         self._sums: Sums = []
 
     def add(self, rows: Image) -> None:
@@ -146,10 +146,7 @@ class BlockEncoder:
         for level in range(1, self._whole):
             self._flush(level)
         rest = self._waiting[self._whole].pixels if self._whole < self._levels else None
-        index = np.array(self._index, np.int64).reshape(-1, 4)
-        payload = np.empty(int(index[:, 3].sum()), np.uint8)  # NumPy asks for huge pages, bytes don't
-        np.concatenate([np.frombuffer(tile, np.uint8) for tile in self._tiles], out=payload)
-        return EncodedImage(index, payload, rest, self._sums)
+        return EncodedImage(np.array(self._index, np.int64).reshape(-1, 4), self._tiles, rest, self._sums)
 
     def _encode(self, level: int, rows: Image) -> None:
         top, left = (self._window.row >> level) // TILE, (self._window.col >> level) // TILE
@@ -157,7 +154,7 @@ class BlockEncoder:
         self._rows_of_tiles[level] += 1
         for _, col, tile in encode_tiles(rows):
             self._index.append((level, top, left + col, len(tile)))
-            self._tiles.append(tile)
+            self._tiles.append(np.frombuffer(tile, np.uint8))
         if level + 1 < self._levels:
             self._halve(level + 1, rows)
 
@@ -247,7 +244,8 @@ class Cog:
     def add(self, block: EncodedImage, window: Window) -> None:
         """Take in the tiles of a block."""
         self._append((int(r[0]), int(r[1]), int(r[2]), int(r[3])) for r in block.index)
-        self._write(block.payload.data)
+        for tile in block.tiles:
+            self._write(tile.data)
         self.sums = merge_sums(self.sums, block.sums)
         if block.rest is not None:
             level = int(block.index[:, 0].max()) + 1

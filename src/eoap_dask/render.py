@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
+from eoap_dask.buffers import Buffers
 from eoap_dask.cog import BlockEncoder, EncodedImage, ImageSpec, level_shapes
 from eoap_dask.grid import TILE, Window, blocks
 from eoap_dask.science import Flags, Image, Layers, Science
@@ -22,6 +24,11 @@ from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row
 
 ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1}
 """Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
+
+KEPT_BYTES = 128 << 20
+"""Memory of layers that is kept from block to block, per process: of what slots have for their blocks anyway."""
+
+_buffers = Buffers(KEPT_BYTES)
 
 FEWEST_ROWS = 16
 """Of a strip, however little the budget is."""
@@ -153,23 +160,21 @@ def compose_rows(recipe: Recipe, window: Window, reader: StackReader) -> Iterato
 
 def _layers(recipe: Recipe, window: Window, reader: StackReader) -> Iterator[tuple[Window, Layers, Flags | None]]:
     """Yield the layers of a window, strip by strip, and of each as much at once as is in one row of tiles."""
-    stack, depth = recipe.stack, len(reader.passes)
-    height = strip_height(recipe, window, depth)
-    layers = np.empty((stack.bands, depth, height, window.shape[1]), np.uint16)
-    flags = np.empty((depth, height, window.shape[1]), bool) if recipe.science.keeps_dropped else None
-    for strip in window.strips(height):
-        strip_layers, dropped = layers, flags
-        if strip.shape[0] < height:  # the last one: readers want whole arrays
-            strip_layers = np.empty((stack.bands, depth, *strip.shape), np.uint16)
-            dropped = None if flags is None else np.empty((depth, *strip.shape), bool)
-        reader.read(strip, strip_layers, dropped)
-        row = strip.row
-        while row < strip.row_stop:
-            stop = min(window.row + ((row - window.row) // TILE + 1) * TILE, strip.row_stop)
-            part = Window(row, stop, strip.col, strip.col_stop)
-            inside = strip.slices(part)[0]
-            yield part, strip_layers[:, :, inside], None if dropped is None else dropped[:, inside]
-            row = stop
+    bands, depth = recipe.stack.bands, len(reader.passes)
+    for strip in window.strips(strip_height(recipe, window, depth)):
+        with ExitStack() as memory:
+            layers = memory.enter_context(_buffers.lent((bands, depth, *strip.shape), np.uint16))
+            dropped = None
+            if recipe.science.keeps_dropped:
+                dropped = memory.enter_context(_buffers.lent((depth, *strip.shape), np.bool_))
+            reader.read(strip, layers, dropped)
+            row = strip.row
+            while row < strip.row_stop:
+                stop = min(window.row + ((row - window.row) // TILE + 1) * TILE, strip.row_stop)
+                part = Window(row, stop, strip.col, strip.col_stop)
+                inside = strip.slices(part)[0]
+                yield part, layers[:, :, inside], None if dropped is None else dropped[:, inside]
+                row = stop
 
 
 @lru_cache(8)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from eoap_dask.buffers import Buffer, Buffers
 from eoap_dask.grid import Window, crs_name, rasterize_window, window_bounds
 from eoap_dask.kernels.mask import class_table, dropped_nearest, dropped_share
 from eoap_dask.kernels.pixels import fill_layer, to_stored
@@ -51,6 +52,8 @@ MAP_BYTES = 9
 
 _READ_BYTES = 3
 """Source bytes per output pixel that a read is counted with: uint16, and the corners of a tilted window."""
+_buffers = Buffers(KEPT_BYTES)
+
 _WAITING = 2
 """Scenes' bands that are read ahead of those that are being read."""
 
@@ -148,7 +151,7 @@ class _Read(NamedTuple):
 
     pixels: npt.NDArray[Any]
     """(y, x), uint16: stored pixels. Of a mask, bool: whether each is no clear view."""
-    buffer: npt.NDArray[np.uint8] | None
+    buffer: Buffer | None
     """To be given back; None where they are in their layer already, or of a mask."""
 
 
@@ -217,7 +220,7 @@ class StackReader:
                         fill_layer(view, bad, [band.pixels for band in found], scene_bad, untouched)
                         untouched = False
                     for band in found:
-                        _give(band.buffer)
+                        _buffers.give(band.buffer)
                 if untouched:
                     view[...] = 0
                     bad[...] = False
@@ -309,13 +312,12 @@ class StackReader:
         if is_mask:
             bad = np.ones(strip.shape, bool)  # where there are no classes, nothing is known to be clear
             for piece, found in chain((first,), pieces):
-                pixels, buffer = _pixels(found.source.shape, np.dtype(np.uint8))
+                pixels, buffer = _buffers.take(found.source.shape, np.uint8)
                 raster.read(level, found.source, pixels, rest)
                 bad[strip.slices(piece)] = self._dropped(source, found, pixels, piece.shape)
-                _give(buffer)
+                _buffers.give(buffer)
             return _Read(bad, None)
-        dtype = np.dtype(np.uint16)
-        out, whole = (job.layer, None) if job.layer is not None else _pixels(strip.shape, dtype)
+        out, whole = (job.layer, None) if job.layer is not None else _buffers.take(strip.shape, np.uint16)
         window, found = first
         if window == strip and found.copies:
             raster.read(level, found.source, found.clear_outside(out), rest)
@@ -323,10 +325,10 @@ class StackReader:
             if window != strip:
                 out[...] = 0  # some parts aren't covered
             for piece, found in chain((first,), pieces):
-                pixels, buffer = _pixels(found.source.shape, dtype)
+                pixels, buffer = _buffers.take(found.source.shape, np.uint16)
                 raster.read(level, found.source, pixels, rest)
                 found.gather(pixels, out[strip.slices(piece)])
-                _give(buffer)
+                _buffers.give(buffer)
         to_stored(out, source.offset, source.nodata)
         return _Read(out, whole)
 
@@ -415,40 +417,3 @@ def _pool(reads: int) -> ThreadPoolExecutor:
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-# Fresh memory is the most expensive part of a read (its pages are cleared on first touch): buffers are kept.
-_buffers: list[npt.NDArray[np.uint8]] = []
-_buffers_lock = threading.Lock()
-
-
-def _after_fork() -> None:
-    global _buffers_lock  # who held it isn't here
-    _buffers_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def _take(size: int) -> npt.NDArray[np.uint8]:
-    with _buffers_lock:
-        for i, buffer in enumerate(_buffers):
-            if size <= buffer.size <= 4 * size + (1 << 20):
-                return _buffers.pop(i)
-    return np.empty(max(size, 1), np.uint8)
-
-
-def _give(buffer: npt.NDArray[np.uint8] | None) -> None:
-    if buffer is None:
-        return
-    with _buffers_lock:
-        _buffers.append(buffer)
-        while sum(one.size for one in _buffers) > KEPT_BYTES:
-            _buffers.pop(0)
-
-
-def _pixels(shape: tuple[int, int], dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
-    """Return an array to be filled, and the buffer that it lies in."""
-    size = shape[0] * shape[1] * dtype.itemsize
-    buffer = _take(size)
-    return buffer[:size].view(dtype).reshape(shape), buffer
