@@ -41,7 +41,8 @@ def layers_of(*pixels: tuple[tuple[int, int, int], tuple[int, int, int]]) -> np.
 
 def compared(*pixels: tuple[tuple[int, int, int], tuple[int, int, int]]) -> BurnImages:
     out = blank(1, len(pixels))
-    compare(layers_of(*pixels), KEY_BENSON, out)
+    layers = layers_of(*pixels)
+    compare(layers, (layers == 0).any(axis=(0, 1)), KEY_BENSON, out)
     return out
 
 

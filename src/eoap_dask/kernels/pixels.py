@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,16 +35,36 @@ def to_stored(dn: U16, offset: int, nodata: int = 0) -> None:
     """
     if nodata:
         dn[dn == nodata] = 0
-    if offset > 0:
-        data = dn != 0
-        np.maximum(dn, offset + 1, out=dn)
-        np.subtract(dn, offset, out=dn)
-        np.multiply(dn, data, out=dn)
-    elif offset < 0:
-        data = dn != 0
-        np.minimum(dn, 65535 + offset, out=dn)
-        np.add(dn, -offset, out=dn)
-        np.multiply(dn, data, out=dn)
+    if not offset or not dn.size:
+        return
+    bound, end = (np.maximum, offset + 1) if offset > 0 else (np.minimum, 65535 + offset)
+    row = row_of(np.uint16(end), dn)
+    rows = dn.reshape(-1, dn.shape[-1]) if dn.flags.c_contiguous else dn
+    step = max(_STORED_PIECE * len(rows) // dn.size, 1)
+    for start in range(0, len(rows), step):  # what is worked on stays near the processor
+        part = rows[start : start + step]
+        data = part != 0
+        bound(part, row, out=part)
+        part -= np.uint16(offset % 65536)  # without leaving uint16
+        part *= data.view(np.uint8)
+
+
+_STORED_PIECE = 1 << 16
+
+
+def row_of(value: np.generic, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a row as wide as an array that holds one value; not to be changed.
+
+    For NumPy's minimum and maximum, which take a number four times as long as they take so many numbers.
+    """
+    return _row_of(value, like.shape[-1] if like.ndim else 1)
+
+
+@lru_cache(64, typed=True)
+def _row_of(value: np.generic, width: int) -> npt.NDArray[Any]:
+    row = np.full(width, value)
+    row.flags.writeable = False
+    return row
 
 
 def to_reflectance(stored: U16, out: F32 | None = None) -> F32:
@@ -130,43 +150,56 @@ def halve_mean(image: Image, nodata: float = 0, out: Image | None = None) -> Ima
     for band in range(bands):
         for row in range(0, rows, step):
             part = image[band, 2 * row : 2 * (row + step)]
-            _halve(part, nodata, wide, out[band, row : row + step])
+            _halve(part, nodata, wide[: 2 * -(-part.shape[0] // 2)], out[band, row : row + step])
     return out
 
 
 def _halve(image: Image, nodata: float, wide: npt.NDArray[Any], out: Image) -> None:
-    """Fill `out`, (y, x), with the means of an image of up to twice its sides; `wide` is scratch."""
+    """Fill `out`, (y, x), with the means of an image of up to twice its sides; `wide` is scratch of twice its sides."""
     height, width = image.shape
-    rows, cols = out.shape
-    wide = wide[: 2 * rows]
-    if (height, width) != wide.shape:
+    is_even = image.shape == wide.shape
+    if not is_even:
         wide[...] = 0
     values = wide[:height, :width]
     values[...] = image
-    valid = is_valid(image, nodata)
-    whole = (height, width) == wide.shape and bool(valid.all())
-    count: Any = 4
-    if not whole:
+    seen = None
+    if not is_even or _may_lack(image, nodata):
+        valid = is_valid(image, nodata)
         np.copyto(values, 0, where=~valid)
-        seen = np.zeros(wide.shape, np.uint8)
-        seen[:height, :width] = valid
-        count = (seen[0::2] + seen[1::2]).reshape(rows, cols, 2)
-        count = count[..., 0] + count[..., 1]
-    np.add(wide[0::2], wide[1::2], out=wide[0::2])  # whole rows first: they lie one behind the other
-    total = wide[0::2, 0::2] + wide[0::2, 1::2]
-    if out.dtype.kind == "f":
-        total /= np.maximum(count, 1)
+        seen = valid.view(np.uint8)
+        if not is_even:
+            seen = np.zeros(wide.shape, np.uint8)
+            seen[:height, :width] = valid
+    upper = wide[0::2]
+    upper += wide[1::2]  # whole rows first: they lie one behind the other
+    total = upper[:, 0::2] + upper[:, 1::2]
+    if seen is None:
+        if out.dtype.kind != "f":
+            total += total.dtype.type(2)
+        total *= total.dtype.type(0.25)
     else:
-        total += count >> 1
-        total /= np.maximum(count, 1)
+        count = seen[0::2] + seen[1::2]
+        count = count[:, 0::2] + count[:, 1::2]
+        if out.dtype.kind != "f":
+            total += count >> 1
+        total /= np.maximum(count, row_of(np.uint8(1), count))
+    if out.dtype.kind == "i":
         np.floor(total, out=total)  # exact: no third is closer to a whole number than float32 can tell
     out[...] = total
-    if not whole and nodata != 0:
-        out[count == 0] = nodata
+    if seen is not None and nodata != 0:
+        np.copyto(out, nodata, where=count == 0, casting="unsafe")
 
 
-_HALF_PIECE = 1 << 14
-"""Pixels of an overview that are made at once: what they need stays near the processor."""
+_HALF_PIECE = 1 << 16
+"""Pixels of an overview that are made at once: few calls, and what they need stays near the processor."""
+
+
+def _may_lack(image: Image, nodata: float) -> bool:
+    """Tell whether an image may have pixels without data; quicker than to look for them."""
+    lowest = image.min()
+    if image.dtype.kind == "f":
+        return bool(np.isnan(lowest))
+    return bool(lowest <= nodata)
 
 
 def is_valid(image: Image, nodata: float | None) -> npt.NDArray[np.bool_]:
@@ -191,8 +224,24 @@ BAI_BITS = 12
 """Bits of a mantissa that `to_rounded` keeps: a relative error below 1/8192."""
 
 
+def to_steps(values: F32, per_unit: float) -> None:
+    """Make numbers whole, in place: ``values × per_unit``, half to even, held at ±32767; `NO_NUMBER` where missing.
+
+    Parameters
+    ----------
+    values : np.ndarray, any shape, float32, NaN = missing; changed
+    per_unit
+        Steps of the stored number per unit of the value.
+    """
+    values *= np.float32(per_unit)
+    np.rint(values, out=values)
+    np.maximum(values, row_of(np.float32(-32767), values), out=values)
+    np.minimum(values, row_of(np.float32(32767), values), out=values)
+    np.fmax(values, row_of(np.float32(NO_NUMBER), values), out=values)  # of NaN and a number, fmax takes the number
+
+
 def to_scaled(values: F32, per_unit: float, out: npt.NDArray[np.int16]) -> None:
-    """Store numbers as whole ones: ``values × per_unit``, half to even; what is beyond ±32767 is held there.
+    """Store numbers as whole ones, see `to_steps`.
 
     Parameters
     ----------
@@ -202,11 +251,7 @@ def to_scaled(values: F32, per_unit: float, out: npt.NDArray[np.int16]) -> None:
     out : np.ndarray, same shape, int16
         Filled; `NO_NUMBER` where missing.
     """
-    values *= np.float32(per_unit)
-    np.rint(values, out=values)
-    np.maximum(values, np.float32(-32767), out=values)
-    np.minimum(values, np.float32(32767), out=values)
-    np.fmax(values, np.float32(NO_NUMBER), out=values)  # of NaN and a number, fmax takes the number
+    to_steps(values, per_unit)
     out[...] = values
 
 
@@ -241,30 +286,31 @@ def visual(data: U16, picks: tuple[int, ...], out: U8 | None = None) -> U8:
     -------
     np.ndarray, (len(picks), y, x), uint8
     """
-    table = _greys()
     if out is None:
         out = np.empty((len(picks), *data.shape[1:]), np.uint8)
-    rows = max(_VISUAL_PIECE // max(data.shape[2], 1), 1)
-    for row in range(0, data.shape[1], rows):
-        part = out[:, row : row + rows]
+    height, width = data.shape[1:]
+    step = min(max(_VISUAL_PIECE // max(width, 1), 1), max(height, 1))
+    white = row_of(np.uint16(VISUAL_WHITE), data)
+    scratch, greys = np.empty((step, width), np.uint16), np.empty((step, width), np.float32)
+    for row in range(0, height, step):
+        stop = min(row + step, height)
+        numbers, grey, part = scratch[: stop - row], greys[: stop - row], out[:, row:stop]
         for band, pick in enumerate(picks):
-            np.take(table, data[pick, row : row + rows], out=part[band], mode="clip")  # quicker than table[…]
-        some = part[0] != 0
-        for band in part[1:]:
-            some &= band != 0
-        part *= some
+            np.minimum(data[pick, row:stop], white, out=numbers)
+            np.multiply(numbers, _GREYS_PER_STEP, out=grey)
+            grey += np.float32(1.5)
+            part[band] = grey  # cut off behind the point
+        numbers[...] = data[picks[0], row:stop]
+        for pick in picks[1:]:
+            np.minimum(numbers, data[pick, row:stop], out=numbers)
+        part *= (numbers != 0).view(np.uint8)
     return out
 
 
-_VISUAL_PIECE = 1 << 14
+_VISUAL_PIECE = 1 << 17
 
-
-@cache
-def _greys() -> U8:
-    table = np.minimum(np.arange(65536, dtype=np.uint32), VISUAL_WHITE)
-    table = 1 + (table * 254 + VISUAL_WHITE // 2) // VISUAL_WHITE
-    table[0] = 0
-    return table.astype(np.uint8)
+_GREYS_PER_STEP = np.float32(254 / VISUAL_WHITE * (1 + 1e-6))
+"""A bit more than it is, so that no half is lost in rounding; the next numbers are 300 times as far away."""
 
 
 Sums = list[tuple[int, Any, Any, float, float]]
@@ -295,24 +341,42 @@ def statistics(image: Image, nodata: float | None = 0, tile: int = 512) -> Sums:
 
 
 def _band_statistics(band: Image, nodata: float | None, tile: int) -> tuple[int, Any, Any, float, float]:
-    if band.dtype.kind == "f":
-        return _float_statistics(band, tile)
-    # a histogram makes every sum exact and touches the pixels once
-    counted = histogram(band)
-    shift = counted.size // 2 if band.dtype.kind == "i" else 0
-    if nodata is not None and 0 <= int(nodata) + shift < counted.size:
-        counted[int(nodata) + shift] = 0
-    places = np.flatnonzero(counted)
-    if not places.size:
-        return 0, 0, 0, 0, 0
-    counts, values = counted[places], places - shift
-    return (
-        int(counts.sum()),
-        int((counts * values).sum()),
-        int((counts * values * values).sum()),
-        int(values[0]),
-        int(values[-1]),
-    )
+    return _float_statistics(band, tile) if band.dtype.kind == "f" else _integer_statistics(band, nodata)
+
+
+def _integer_statistics(band: Image, nodata: float | None) -> tuple[int, int, int, int, int]:
+    number = total = squares = 0
+    extremes: list[int] = []
+    height, width = band.shape
+    step = min(max(_SUMMED // max(width, 1), 1), max(height, 1))
+    wide = np.empty((step, width), np.float64)  # sums of so many squares of 16-bit integers are exact in it
+    for row in range(0, height, step):
+        part = band[row : row + step]
+        values = wide[: part.shape[0]]
+        values[...] = part
+        low, high = int(part.min()), int(part.max())
+        valid = part.size
+        if nodata is not None and low <= nodata <= high:
+            missing = part == nodata
+            valid -= int(np.count_nonzero(missing))
+            if not valid:
+                continue
+            if nodata == low:
+                np.copyto(values, high, where=missing)
+                low = int(values.min())
+            elif nodata == high:
+                np.copyto(values, low, where=missing)
+                high = int(values.max())
+            np.copyto(values, 0, where=missing)
+        number += valid
+        total += int(values.sum())
+        squares += int(np.matmul(values[:, None, :], values[:, :, None]).sum())  # row by row
+        extremes += low, high
+    return (number, total, squares, min(extremes), max(extremes)) if number else (0, 0, 0, 0, 0)
+
+
+_SUMMED = 1 << 16
+"""Pixels that are summed at once."""
 
 
 def histogram(band: Image) -> npt.NDArray[np.int64]:
@@ -343,21 +407,30 @@ _COUNTED = 1 << 18
 
 
 def _float_statistics(band: Image, tile: int) -> tuple[int, Any, Any, float, float]:
-    number, sums, squares, low, high = 0, [], [], np.inf, -np.inf
-    wide = np.empty((min(tile, band.shape[0]), min(tile, band.shape[1])), np.float64)
-    for row in range(0, band.shape[0], tile):
-        for col in range(0, band.shape[1], tile):
-            part = band[row : row + tile, col : col + tile]
-            missing = np.isnan(part)
-            valid = part.size - int(np.count_nonzero(missing))
-            if not valid:
-                continue
-            number += valid
-            low, high = min(low, float(np.fmin.reduce(part, None))), max(high, float(np.fmax.reduce(part, None)))
-            values = wide[: part.shape[0], : part.shape[1]]
-            values[...] = part
-            if valid < part.size:
-                np.copyto(values, 0, where=missing)
-            sums.append(float(values.sum()))
-            squares.append(float(np.square(values, out=values).sum()))
-    return (number, tuple(sums), tuple(squares), low, high) if number else (0, 0, 0, 0, 0)
+    number, sums, squares = 0, [], []
+    height, width = band.shape
+    step = max(_SUMMED // tile, 1)
+    wide = np.empty(step * min(tile, width), np.float64)
+    for row in range(0, height, tile):
+        for col in range(0, width, tile):
+            valid, one, squared = 0, 0.0, 0.0
+            for start in range(row, min(row + tile, height), step):
+                part = band[start : min(start + step, row + tile), col : col + tile]
+                missing = np.isnan(part)
+                seen = part.size - int(np.count_nonzero(missing))
+                if not seen:
+                    continue
+                valid += seen
+                values = wide[: part.size].reshape(part.shape)
+                values[...] = part
+                if seen < part.size:
+                    np.copyto(values, 0, where=missing)
+                one += float(values.sum())
+                squared += float(np.square(values, out=values).sum())
+            if valid:
+                number += valid
+                sums.append(one)
+                squares.append(squared)
+    if not number:
+        return 0, 0, 0, 0, 0
+    return number, tuple(sums), tuple(squares), float(np.fmin.reduce(band, None)), float(np.fmax.reduce(band, None))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from eoap_dask.kernels.pixels import F32, U8
 
@@ -124,13 +123,12 @@ def severity(dnbr: F32, thresholds: Sequence[float] = KEY_BENSON, out: U8 | None
     elif out.shape != dnbr.shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
         raise ValueError(f"out must be C-contiguous uint8 {dnbr.shape}, not {out.dtype} {out.shape}")
     flat, flat_out = np.ascontiguousarray(dnbr).reshape(-1), out.reshape(-1)
-    above = np.empty(min(_PIECE, out.size), bool)
+    above = np.empty((edges.size, min(_PIECE, out.size)), bool)
     for start in range(0, out.size, _PIECE):
-        piece, classes = flat[start : start + _PIECE], flat_out[start : start + _PIECE]
-        over: npt.NDArray[np.bool_] = above[: piece.size]
-        classes[...] = 0
-        for edge in edges:  # NaN is above none of them, not even -inf
-            classes += np.greater_equal(piece, edge, out=over).view(np.uint8)
+        piece = flat[start : start + _PIECE]
+        over = above[:, : piece.size]
+        np.greater_equal(piece, edges[:, None], out=over)  # NaN is above none of them, not even -inf
+        np.add.reduce(over.view(np.uint8), axis=0, dtype=np.uint8, out=flat_out[start : start + _PIECE])
     return out
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from eoap_dask.kernels import indices
-from eoap_dask.kernels.pixels import F32, NO_NUMBER, histogram, to_reflectance, to_rounded, to_scaled, visual
+from eoap_dask.kernels.pixels import F32, NO_NUMBER, SCALE, histogram, to_rounded, to_scaled, to_steps, visual
 from eoap_dask.kernels.severity import NODATA, severity, severity_classes
 from eoap_dask.perimeters import Piece, Side, cut_pieces, outside_sides
 from eoap_dask.science import Flags, Image, Layers
@@ -28,7 +28,7 @@ RDNBR_PER_UNIT = 500
 BURN_VERSION = 2
 """Raised when the numbers of `Burn` or its notes change; part of a unit's digest."""
 
-_PIECE = 1 << 14
+_PIECE = 1 << 16
 """Pixels that are worked on at once: intermediate numbers stay near the processor, in memory that is used again."""
 
 
@@ -93,20 +93,19 @@ class Burn:
             return  # nothing to compare
         assert dropped is not None  # noqa: S101 - because of keeps_dropped
         height, width = layers.shape[2:]
-        step = max(_PIECE // width, 1)
-        scratch = np.empty((_SCRATCH, min(step, height), width), np.float32)
+        step = min(max(_PIECE // width, 1), height)
+        scratch = np.empty((_SCRATCH, step, width), np.float32)
         for row in range(0, height, step):
             rows = slice(row, row + step)
             part = layers[:, :, rows]
-            unseen = dropped[:, rows].any(axis=0)
-            for layer in part.reshape(-1, *part.shape[2:]):
-                unseen |= layer == 0
+            unseen = np.minimum(np.minimum(part[0], part[1]), part[2]) == 0
+            unseen |= dropped[:, rows]
+            unseen[0] |= unseen[1]
             found = BurnImages(*(image[:, rows] for image in images))
-            if unseen.all():
+            if unseen[0].all():
                 found.clear()
                 continue
-            np.copyto(part, 0, where=unseen)
-            compare(part, self.thresholds, found, scratch)
+            compare(part, unseen[0], self.thresholds, found, scratch)
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> BlockNote:
         """Return areas per class, and outlines of what burned."""
@@ -121,38 +120,46 @@ class Burn:
         return BlockNote(tuple(int(n) for n in counts), pieces, outside_sides(outside, row, col))
 
 
-def compare(layers: Layers, thresholds: tuple[float, ...], out: BurnImages, scratch: F32 | None = None) -> None:
-    """Fill everything but the pictures from pixels that both passes see.
+def compare(
+    layers: Layers, unseen: Flags, thresholds: tuple[float, ...], out: BurnImages, scratch: F32 | None = None
+) -> None:
+    """Fill everything but the pictures.
 
     Parameters
     ----------
     layers : np.ndarray, (band, pass, y, x), uint16
-        `BANDS` of the pass before and the one after; stored pixels, 0 where either doesn't see the ground.
+        `BANDS` of the pass before and the one after; stored pixels.
+    unseen : np.ndarray, (y, x), bool
+        Where either doesn't see the ground; at least where any of the layers is 0.
     thresholds
         See `kernels.severity.severity_classes`.
     out : BurnImages
-    scratch : np.ndarray, (10, y or more, x), float32, optional
-        Memory to work in.
+    scratch : np.ndarray, (9, y, x), float32, optional
+        Memory to work in, if it has the right shape.
     """
     height, width = layers.shape[2:]
-    if scratch is None:
+    if scratch is None or scratch.shape[1:] != (height, width):
         scratch = np.empty((_SCRATCH, height, width), np.float32)
-    (red, red_after, nir, nir_after, swir, swir_after), free = scratch[:6, :height], scratch[6:, :height]
-    for values, stored in zip(scratch[:6, :height], layers.reshape(6, height, width), strict=True):
-        to_reflectance(stored, values)
-    bai, bai_after = indices.bai(red, nir, free[0]), indices.bai(red_after, nir_after, free[1])
-    to_rounded(bai, out.bai[0])
-    to_rounded(bai_after, out.bai[1])
-    to_rounded(np.subtract(bai_after, bai, out=bai), out.bai[2])
-    before, after = indices.nbr(nir, swir, free[0]), indices.nbr(nir_after, swir_after, free[1])
-    change = indices.dnbr(before, after, free[2])
+    # both dates at once: there are few calls then, each of which may wait for Python's lock
+    reflectance = scratch[:6].reshape(3, 2, height, width)
+    reflectance[...] = layers
+    reflectance *= SCALE
+    red, nir, swir = reflectance
+    np.copyto(nir, np.nan, where=unseen)  # which is in every index
+    bai = scratch[6:9]
+    indices.bai(red, nir, bai[:2])
+    np.subtract(bai[1], bai[0], out=bai[2])
+    to_rounded(bai, out.bai)
+    ratios = scratch[:4]  # of both dates, their difference, and the latter's ratio
+    indices.nbr(nir, swir, ratios[:2])
+    before, after, change, relativized = ratios
+    indices.dnbr(before, after, change)
     severity(change, thresholds, out.severity[0])
-    to_scaled(indices.rdnbr(change, before, free[3]), RDNBR_PER_UNIT, out.rdnbr[0])
-    to_scaled(indices.rbr(change, before, free[3]), NBR_PER_UNIT, out.rbr[0])
-    to_scaled(change, NBR_PER_UNIT, out.dnbr[0])
-    to_scaled(before, NBR_PER_UNIT, out.nbr[0])
-    to_scaled(after, NBR_PER_UNIT, out.nbr[1])
+    indices.rbr(change, before, relativized)
+    to_scaled(indices.rdnbr(change, before, bai[0]), RDNBR_PER_UNIT, out.rdnbr[0])
+    to_steps(ratios, NBR_PER_UNIT)
+    out.nbr[...], out.dnbr[0], out.rbr[0] = ratios[:2], change, relativized
 
 
-_SCRATCH = 10
+_SCRATCH = 9
 """Arrays that `compare` works in."""
