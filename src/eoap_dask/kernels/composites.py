@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 U16 = npt.NDArray[np.uint16]
 
-_CHUNK = 1 << 14
-"""Pixels per pass of the median network: its T + 2 rows stay in the processor's second-level cache."""
+_CHUNK = 1 << 16
+"""Pixels per pass of the median network: its T + 2 rows stay near the processor, and calls, each of which may wait for
+Python's lock, are few."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,20 @@ def median(stack: U16) -> U16:
 def _median_of_wires(wires: list[U16], spare: U16, out: U16) -> None:
     depth = len(wires)
     odd = np.zeros(out.size, bool)  # an odd number of missing values so far
-    missing = np.zeros(out.size, np.uint16)
+    found = np.zeros(out.size, bool)
+    largest = np.empty(out.size, np.uint16)  # the largest number where it is put, else 0
     for wire in wires:
         absent = wire == 0
         if absent.any():
-            missing += absent
             odd ^= absent
-            wire[absent & odd] = 65535
+            found |= ~absent
+            absent &= odd
+            # without a branch per pixel, which scattered clouds would have guessed wrongly
+            largest[...] = absent
+            np.negative(largest, out=largest)
+            wire |= largest
+        else:
+            found[...] = True
     for i, j, keep_low, keep_high in _network(depth):
         low, high = wires[i], wires[j]
         if keep_low and keep_high:
@@ -97,7 +105,7 @@ def _median_of_wires(wires: list[U16], spare: U16, out: U16) -> None:
         np.copyto(out, np.where(odd, average, high))
     else:
         np.copyto(out, np.where(odd, low, average))
-    out[missing == depth] = 0
+    out *= found.view(np.uint8)
 
 
 @cache

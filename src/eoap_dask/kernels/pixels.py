@@ -165,7 +165,10 @@ def _halve(image: Image, nodata: float, wide: npt.NDArray[Any], out: Image) -> N
     seen = None
     if not is_even or _may_lack(image, nodata):
         valid = is_valid(image, nodata)
-        np.copyto(values, 0, where=~valid)
+        if image.dtype.kind == "f":
+            np.copyto(values, 0, where=~valid)
+        elif nodata:
+            values *= valid  # without a branch per pixel
         seen = valid.view(np.uint8)
         if not is_even:
             seen = np.zeros(wide.shape, np.uint8)
@@ -356,23 +359,29 @@ def _integer_statistics(band: Image, nodata: float | None) -> tuple[int, int, in
         values[...] = part
         low, high = int(part.min()), int(part.max())
         valid = part.size
-        if nodata is not None and low <= nodata <= high:
-            missing = part == nodata
-            valid -= int(np.count_nonzero(missing))
+        if nodata is not None and low <= nodata:
+            seen = part != nodata
+            valid = int(np.count_nonzero(seen))
             if not valid:
                 continue
-            if nodata == low:
-                np.copyto(values, high, where=missing)
-                low = int(values.min())
-            elif nodata == high:
-                np.copyto(values, low, where=missing)
-                high = int(values.max())
-            np.copyto(values, 0, where=missing)
+            low, high = _extremes(part, int(nodata), seen)
+            if nodata:
+                values *= seen
         number += valid
         total += int(values.sum())
         squares += int(np.matmul(values[:, None, :], values[:, :, None]).sum())  # row by row
         extremes += low, high
     return (number, total, squares, min(extremes), max(extremes)) if number else (0, 0, 0, 0, 0)
+
+
+def _extremes(part: Image, nodata: int, seen: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the smallest and the largest of the pixels with data, of which there are some."""
+    if nodata != np.iinfo(part.dtype).min:
+        valid = part[seen]
+        return int(valid.min()), int(valid.max())
+    # seen from the number after the smallest that there is, that is the largest
+    bits = part.view(f"u{part.itemsize}") - np.array(nodata + 1, part.dtype).view(f"u{part.itemsize}")
+    return int(bits.min()) + nodata + 1, int(part.max())
 
 
 _SUMMED = 1 << 16
