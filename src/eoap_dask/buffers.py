@@ -21,10 +21,13 @@ class Buffers:
     ----------
     kept_bytes
         How much is kept at most. The oldest ones go.
+    drop_misfits
+        Keep none for later when the one that is wanted isn't there. Then there are never more of them, free or not,
+        than were in use at one time.
     """
 
-    def __init__(self, kept_bytes: int) -> None:
-        self.kept_bytes = kept_bytes
+    def __init__(self, kept_bytes: int, *, drop_misfits: bool = False) -> None:
+        self.kept_bytes, self.drop_misfits = kept_bytes, drop_misfits
         self._free: list[Buffer] = []
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._after_fork)
@@ -64,6 +67,8 @@ class Buffers:
             for i, buffer in enumerate(self._free):
                 if size <= buffer.size <= 4 * size + (1 << 20):
                     return self._free.pop(i)
+            if self.drop_misfits:
+                self._free.clear()
         return np.empty(max(size, 1), np.uint8)
 
     def _after_fork(self) -> None:

@@ -28,7 +28,7 @@ ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1}
 KEPT_BYTES = 128 << 20
 """Memory of layers that is kept from block to block, per process: of what slots have for their blocks anyway."""
 
-_buffers = Buffers(KEPT_BYTES)
+_buffers = Buffers(KEPT_BYTES, drop_misfits=True)
 
 FEWEST_ROWS = 16
 """Of a strip, however little the budget is."""
@@ -65,7 +65,7 @@ class Recipe:
         return row + width * own
 
     def image_bytes(self, pixels: int) -> int:
-        """Return the bytes of the images of so many pixels while they are made: themselves, and their encoded tiles."""
+        """Return the bytes of the images of so many pixels while they are made: a row of tiles, and what is encoded."""
         return pixels * (2 * sum(spec.pixel_bytes for spec in self.images) + 2)
 
     def block_bytes(self, side: int) -> int:
