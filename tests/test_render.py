@@ -30,7 +30,9 @@ from eoap_dask.cog import Cog, ImageSpec
 from eoap_dask.demo import Catalogue, ServerProcess
 from eoap_dask.errors import AssetError
 from eoap_dask.grid import Window, blocks
-from eoap_dask.kernels.pixels import statistics, visual
+from eoap_dask.kernels.pixels import NO_NUMBER, statistics, visual
+from eoap_dask.kernels.severity import KEY_BENSON
+from eoap_dask.perimeters import join_pieces
 from eoap_dask.readers import Reader
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanReader
@@ -38,6 +40,7 @@ from eoap_dask.readers.retry import Retry
 from eoap_dask.render import Recipe, Rendered, compose_rows, render_block, strip_height
 from eoap_dask.resample import Transform
 from eoap_dask.scenes import Pass, Scene, Source, group_passes, read_scenes
+from eoap_dask.science.burn import Burn
 from eoap_dask.science.composition import Composition
 from eoap_dask.sensors import sensor_for
 from eoap_dask.signing import NoSigner
@@ -351,6 +354,59 @@ def test_strips_needn_t_end_where_rows_of_tiles_do(rows: int) -> None:
     expected = np.where(first == 0, second, np.where(second == 0, first, (first + second + 1) // 2))
     np.testing.assert_array_equal(data[0], expected)
     np.testing.assert_array_equal(count[0], (first != 0).astype(int) + (second != 0))
+
+
+def test_rows_of_tiles_of_larger_blocks_give_what_smaller_blocks_give(tmp_path: Path) -> None:
+    """A fire across rows of tiles, cut by what only one of two passes sees: images, outlines and areas are the same."""
+    rng = np.random.default_rng(8)
+    scenes = [scene(n, 3, side=1300) for n in range(2)]
+    files: dict[str, Sequence[Image]] = {}
+    for number, one in enumerate(scenes):
+        assert one.mask is not None
+        for band, source in enumerate(one.bands):
+            pixels = rng.integers(980, 1020, (1300, 1300)) * (band + 1)
+            if number:
+                pixels[400:1100, 5:50] = (600, 700, 3000)[band]
+            files[source.href] = [pixels.astype(np.uint16)]
+        classes = np.full((650, 650), CLEAR, np.uint8)
+        classes[500 + 40 * number : 520 + 40 * number] = CLOUD
+        files[one.mask.href] = [classes]
+    science = Burn(KEY_BENSON, 100)
+    specs = (
+        ImageSpec("bai", ("a", "b", "c"), "float32", "mean", float("nan")),
+        ImageSpec("nbr", ("a", "b"), "int16", "mean", NO_NUMBER),
+        *(ImageSpec(name, (name,), "int16", "mean", NO_NUMBER) for name in ("dnbr", "rdnbr", "rbr")),
+        ImageSpec("severity", ("severity",), "uint8", "nearest", 0, palette=((1, (1, 2, 3)),)),
+        *(ImageSpec(name, ("r", "g", "b"), "uint8", "mean", 0, color=True) for name in ("before", "after")),
+    )
+    plain = recipe_of(scenes, box(1200, 60, 10), Memory(files))
+    found = {}
+    for block, rows in ((512, 64), (1024, 448), (2048, 1200)):
+        recipe = replace(plain, science=science, images=specs, block=block)
+        recipe = replace(recipe, budget=rows * recipe.strip_bytes_per_row(whole(recipe), 2))
+        rendered = [render_block(recipe.pack(), n) for n in range(len(recipe.windows()))]
+        sums = []
+        for spec in specs:
+            cog = Cog(spec, recipe.stack.geobox, tmp_path / "scratch")
+            for one, window in zip(rendered, recipe.windows(), strict=True):
+                cog.add(one.images[spec.name], window)
+            sums.append(cog.write(tmp_path / "image.tif"))
+        notes = [note for one in rendered for note in one.notes]
+        perimeters = join_pieces(
+            (piece for note in notes for piece in note.pieces),
+            recipe.shape,
+            science.min_pixels,
+            (side for note in notes for side in note.sides),
+        )
+        found[block] = (sums, np.sum([note.class_pixels for note in notes], axis=0).tolist(), perimeters)
+    assert found[512] == found[1024] == found[2048]
+    _, counts, perimeters = found[512]
+    hidden = 2 * 40 * 60  # two bands of cloud, of 40 rows each
+    assert counts[0] == hidden
+    assert sum(counts) == 1200 * 60
+    # the fire lies in rows 400 to 1100; clouds of rows 1000 to 1040 and 1080 to 1120 cut it in two
+    assert [p.pixels for p in perimeters] == [600 * 45, 40 * 45]
+    assert not any(p.cut for p in perimeters)
 
 
 # What is opened, and when it is closed

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +22,18 @@ class Buffers:
     ----------
     kept_bytes
         How much is kept at most. The oldest ones go.
-    drop_misfits
-        Keep none for later when the one that is wanted isn't there. Then there are never more of them, free or not,
-        than were in use at one time.
+    slack
+        How many times as large as what is wanted a buffer may be that is lent.
+    replace
+        Let old ones go for each that must be made. Then free and lent ones together are never more than `slack` times
+        what was in use at one time.
     """
 
-    def __init__(self, kept_bytes: int, *, drop_misfits: bool = False) -> None:
-        self.kept_bytes, self.drop_misfits = kept_bytes, drop_misfits
+    def __init__(self, kept_bytes: int, *, slack: float = 4.0, replace: bool = False) -> None:
+        self.kept_bytes, self.slack, self.replace = kept_bytes, slack, replace
         self._free: list[Buffer] = []
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._after_fork)
+        _all.add(self)
 
     def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> tuple[npt.NDArray[Any], Buffer]:
         """Return an array that holds anything, and the buffer that it lies in, to be given back."""
@@ -41,7 +44,7 @@ class Buffers:
 
     def give(self, buffer: Buffer | None) -> None:
         """Keep a buffer for the next who needs one of about its size."""
-        if buffer is None:
+        if buffer is None or buffer.size > self.kept_bytes:
             return
         with self._lock:
             self._free.append(buffer)
@@ -65,11 +68,24 @@ class Buffers:
     def _find(self, size: int) -> Buffer:
         with self._lock:
             for i, buffer in enumerate(self._free):
-                if size <= buffer.size <= 4 * size + (1 << 20):
+                if size <= buffer.size <= self.slack * size + (1 << 20):
                     return self._free.pop(i)
-            if self.drop_misfits:
-                self._free.clear()
+            gone = 0
+            while self.replace and self._free and gone < size:
+                gone += self._free.pop(0).size
         return np.empty(max(size, 1), np.uint8)
 
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # who held it isn't here
+    def after_fork(self) -> None:
+        """Forget who held the lock: it isn't here."""
+        self._lock = threading.Lock()
+
+
+_all: WeakSet[Buffers] = WeakSet()
+
+
+def _after_fork() -> None:
+    for buffers in list(_all):
+        buffers.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -113,7 +113,7 @@ def report_on(
     Parameters
     ----------
     notes
-        Of all its blocks.
+        Of all rows of tiles of its blocks.
     classes
         Of severity.
     geobox : GeoBox

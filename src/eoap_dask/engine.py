@@ -87,7 +87,7 @@ class WrittenUnit:
     levels: dict[str, list[float]]
     """Side of the pixels that were read, for ``data`` and ``mask``."""
     notes: tuple[Any, ...]
-    """What the science said of the blocks, in their order."""
+    """What the science said of each row of tiles of the blocks, in their order."""
 
 
 FinishUnit = Callable[[WrittenUnit], dict[str, Any]]

@@ -1,5 +1,7 @@
 """Outlines of burned areas: cut block by block on workers, joined by the client, the same whatever the blocks.
 
+A block is any part of the grid here: production cuts a row of tiles at a time.
+
 An area is what hangs together by the sides of its pixels. Outlines run along pixels' edges; until the end they are in
 whole pixels of the grid, so that joining them is exact. An area that ends where the picture does (its edge, or a pixel
 that is outside) is cut: it may go on beyond.

@@ -7,8 +7,8 @@ block's number; the recipe, a small compressed blob, travels once per worker.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -28,7 +28,7 @@ ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1}
 KEPT_BYTES = 128 << 20
 """Memory of layers that is kept from block to block, per process: of what slots have for their blocks anyway."""
 
-_buffers = Buffers(KEPT_BYTES, drop_misfits=True)
+_buffers = Buffers(KEPT_BYTES, slack=1.5, replace=True)
 
 FEWEST_ROWS = 16
 """Of a strip, however little the budget is."""
@@ -143,22 +143,22 @@ def compose_rows(recipe: Recipe, window: Window, reader: StackReader) -> Iterato
     """
     memory = tuple(spec.empty((min(window.shape[0], TILE), window.shape[1])) for spec in recipe.images)
     numbers = tuple(number for number, _ in reader.passes)
-    strips = _layers(recipe, window, reader)
-    for rows in window.strips(TILE):
-        images = tuple(image[:, : rows.shape[0]] for image in memory)
-        filled = rows.row
-        while numbers and filled < rows.row_stop:
-            part, layers, dropped = next(strips)
-            inside = rows.slices(part)[0]
-            recipe.science.compose(layers, dropped, numbers, tuple(image[:, inside] for image in images))
-            filled = part.row_stop
-        if not numbers:
-            for spec, image in zip(recipe.images, images, strict=True):
-                spec.clear(image)
-        yield rows, images
+    with closing(_layers(recipe, window, reader)) as strips:
+        for rows in window.strips(TILE):
+            images = tuple(image[:, : rows.shape[0]] for image in memory)
+            filled = rows.row
+            while numbers and filled < rows.row_stop:
+                part, layers, dropped = next(strips)
+                inside = rows.slices(part)[0]
+                recipe.science.compose(layers, dropped, numbers, tuple(image[:, inside] for image in images))
+                filled = part.row_stop
+            if not numbers:
+                for spec, image in zip(recipe.images, images, strict=True):
+                    spec.clear(image)
+            yield rows, images
 
 
-def _layers(recipe: Recipe, window: Window, reader: StackReader) -> Iterator[tuple[Window, Layers, Flags | None]]:
+def _layers(recipe: Recipe, window: Window, reader: StackReader) -> Generator[tuple[Window, Layers, Flags | None]]:
     """Yield the layers of a window, strip by strip, and of each as much at once as is in one row of tiles."""
     bands, depth = recipe.stack.bands, len(reader.passes)
     for strip in window.strips(strip_height(recipe, window, depth)):

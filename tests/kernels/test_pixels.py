@@ -245,6 +245,49 @@ def test_an_overview_of_floating_point_numbers_is_their_mean_in_float64(image: I
         np.testing.assert_array_equal(half[band, row, col], expected)
 
 
+@pytest.mark.parametrize(("dtype", "nodata"), [(np.uint16, 65535), (np.uint16, 7), (np.int16, -1), (np.uint8, 255)])
+@settings(deadline=None)
+@given(data=st.data())
+def test_no_data_may_be_any_number(dtype: type, nodata: int, data: st.DataObject) -> None:
+    ends = np.iinfo(dtype)
+    numbers = st.sampled_from([nodata, nodata, ends.min, ends.max, 0, 1]) | st.integers(ends.min, ends.max)
+    image = data.draw(hnp.arrays(dtype, (1, 3, 4), elements=numbers))
+    values = [int(v) for v in image.flat if v != nodata]
+    expected = (sum(values), sum(v * v for v in values), min(values, default=0), max(values, default=0))
+    assert statistics(image, nodata) == [(len(values), *expected)]
+    half = halve_mean(image, nodata)
+    for _, row, col in np.ndindex(half.shape):
+        cell = [int(v) for v in image[0, 2 * row : 2 * row + 2, 2 * col : 2 * col + 2].flat if v != nodata]
+        mean = floor(Fraction(sum(cell), len(cell)) + Fraction(1, 2)) if cell else nodata
+        assert half[0, row, col] == mean
+
+
+def test_nothing_is_no_trouble() -> None:
+    for shape in ((0,), (0, 3), (3, 0)):
+        empty = np.zeros(shape, np.uint16)
+        to_stored(empty, 1000)
+        assert visual(np.zeros((1, 2, 2), np.uint16)[:, :0], (0,)).shape == (1, 0, 2)
+    for shape in ((1, 3, 0), (1, 0, 3)):
+        assert statistics(np.zeros(shape, np.uint16)) == [(0, 0, 0, 0, 0)]
+        assert statistics(np.zeros(shape, np.float32), float("nan")) == [(0, 0, 0, 0, 0)]
+    one = np.array(2500, np.uint16)
+    to_stored(one, 1000)
+    assert one == 1500
+
+
+def test_very_wide_rows_are_no_other() -> None:
+    rng = np.random.default_rng(6)
+    wide = rng.integers(0, 5000, (1, 2, 40_000), dtype=np.uint16)
+    narrow = wide.reshape(1, 40, 2000)
+    np.testing.assert_array_equal(visual(wide, (0,)).ravel(), visual(narrow, (0,)).ravel())
+    for pixels in (wide, narrow):
+        to_stored(pixels.copy(), 1000)
+    steps = [np.zeros(one.shape, np.int16) for one in (wide, narrow)]
+    for one, out in zip((wide, narrow), steps, strict=True):
+        to_scaled(one.astype(np.float32), 10, out)
+    np.testing.assert_array_equal(steps[0].ravel(), steps[1].ravel())
+
+
 def test_signed_overviews_known_by_hand() -> None:
     """-1 and -2 are -1.5, which rounds up to -1; -1, -1, -2 are -1.33; 3 and nothing are 3."""
     n = NO_NUMBER

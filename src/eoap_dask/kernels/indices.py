@@ -36,6 +36,7 @@ _PIECE = 1 << 16
 them may wait for Python's lock."""
 
 _BAI_FLOORS = np.full(_PIECE, BAI_FLOOR)  # of one number, NumPy would take four times as long
+_BAI_FLOORS.flags.writeable = False
 
 Body = Callable[[Sequence[F32], F32, list[F32]], None]
 """Fills its second argument from its first, with the third as scratch."""

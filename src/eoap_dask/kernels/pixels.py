@@ -39,7 +39,7 @@ def to_stored(dn: U16, offset: int, nodata: int = 0) -> None:
         return
     bound, end = (np.maximum, offset + 1) if offset > 0 else (np.minimum, 65535 + offset)
     row = row_of(np.uint16(end), dn)
-    rows = dn.reshape(-1, dn.shape[-1]) if dn.flags.c_contiguous else dn
+    rows = dn.reshape(-1, dn.shape[-1] if dn.ndim else 1) if dn.flags.c_contiguous else dn
     step = max(_STORED_PIECE * len(rows) // dn.size, 1)
     for start in range(0, len(rows), step):  # what is worked on stays near the processor
         part = rows[start : start + step]
@@ -52,12 +52,16 @@ def to_stored(dn: U16, offset: int, nodata: int = 0) -> None:
 _STORED_PIECE = 1 << 16
 
 
-def row_of(value: np.generic, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a row as wide as an array that holds one value; not to be changed.
+def row_of(value: np.generic, like: npt.NDArray[Any]) -> Any:
+    """Return a row as wide as an array that holds one value, not to be changed; of very wide ones the value itself.
 
     For NumPy's minimum and maximum, which take a number four times as long as they take so many numbers.
     """
-    return _row_of(value, like.shape[-1] if like.ndim else 1)
+    return _row_of(value, like.shape[-1]) if like.ndim and like.shape[-1] <= _WIDEST else value
+
+
+_WIDEST = 1 << 15
+"""Rows that are kept take no more than 8 MB together."""
 
 
 @lru_cache(64, typed=True)
@@ -190,7 +194,7 @@ def _halve(image: Image, nodata: float, wide: npt.NDArray[Any], out: Image) -> N
         np.floor(total, out=total)  # exact: no third is closer to a whole number than float32 can tell
     out[...] = total
     if seen is not None and nodata != 0:
-        np.copyto(out, nodata, where=count == 0, casting="unsafe")
+        np.copyto(out, out.dtype.type(nodata), where=count == 0)
 
 
 _HALF_PIECE = 1 << 16
@@ -312,8 +316,8 @@ def visual(data: U16, picks: tuple[int, ...], out: U8 | None = None) -> U8:
 
 _VISUAL_PIECE = 1 << 17
 
-_GREYS_PER_STEP = np.float32(254 / VISUAL_WHITE * (1 + 1e-6))
-"""A bit more than it is, so that no half is lost in rounding; the next numbers are 300 times as far away."""
+_GREYS_PER_STEP = np.float32(254 / VISUAL_WHITE)
+"""A bit more than 254 / 3000, as it happens, so that no half is lost (a test looks at every number)."""
 
 
 Sums = list[tuple[int, Any, Any, float, float]]
@@ -355,6 +359,8 @@ def _integer_statistics(band: Image, nodata: float | None) -> tuple[int, int, in
     wide = np.empty((step, width), np.float64)  # sums of so many squares of 16-bit integers are exact in it
     for row in range(0, height, step):
         part = band[row : row + step]
+        if not part.size:
+            continue
         values = wide[: part.shape[0]]
         values[...] = part
         low, high = int(part.min()), int(part.max())
