@@ -231,7 +231,7 @@ def test_an_endpoint_that_is_gone():
 @pytest.fixture
 def planetary(monkeypatch):
     """Point the library at a server on the loopback, with nothing in its cache."""
-    sas = signing._planetary_computer_sas()
+    from planetary_computer import sas
 
     def point(url):
         monkeypatch.setenv("PC_SDK_SAS_URL", f"{url}/api/sas/v1/token")

@@ -6,7 +6,6 @@ exact. What numbers mean, which scene of a pass wins and what lies outside the a
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -182,28 +181,25 @@ def _with_stackstac(
         raise GridError(
             "stackstac knows no such grid.", "Expected an EPSG code, and north up.", "Try loader='eoap-dask'."
         )
-    with warnings.catch_warnings():
-        # stackstac 0.5.1 multiplies in the way of older versions of affine
-        warnings.filterwarnings("ignore", "Use `@` matmul instead", PendingDeprecationWarning)
-        array = stackstac.stack(
-            items,
-            assets=list(names),
-            epsg=int(stack.crs.removeprefix("EPSG:")),
-            resolution=(a, -e),
-            bounds=grid_bounds(stack.geobox),
-            snap_bounds=False,
-            chunksize=(1, 1, sides["y"], sides["x"]),
-            dtype=np.dtype(np.uint16),
-            fill_value=np.uint16(0),
-            rescale=False,
-            sortby_date=False,
-            xy_coords=False,
-            properties=False,
-            band_coords=False,
-            gdal_env=DEFAULT_GDAL_ENV.updated(always=_ENVIRONMENT),
-            reader=GuardedReader,
-            errors_as_nodata=(),  # an asset that is missing fails
-        )
+    array = stackstac.stack(
+        items,
+        assets=list(names),
+        epsg=int(stack.crs.removeprefix("EPSG:")),
+        resolution=(a, -e),
+        bounds=grid_bounds(stack.geobox),
+        snap_bounds=False,
+        chunksize=(1, 1, sides["y"], sides["x"]),
+        dtype=np.dtype(np.uint16),
+        fill_value=np.uint16(0),
+        rescale=False,
+        sortby_date=False,
+        xy_coords=False,
+        properties=False,
+        band_coords=False,
+        gdal_env=DEFAULT_GDAL_ENV.updated(always=_ENVIRONMENT),
+        reader=GuardedReader,
+        errors_as_nodata=(),  # an asset that is missing fails
+    )
     pixels: da.Array = array.data.transpose(1, 0, 2, 3)
     return pixels
 

@@ -6,12 +6,10 @@ import json
 import re
 import threading
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -118,8 +116,9 @@ class PlanetaryComputerSigner:
         asked = time.monotonic()
         container = urlsplit(href).path.lstrip("/").partition("/")[0]
         # sas.get_token waits without a timeout and retries for minutes: fill its cache ourselves instead
+        from planetary_computer import sas  # here: it takes a while
+
         with _LOCK:
-            sas = _planetary_computer_sas()
             settings = sas.Settings.get()
         endpoint = f"{settings.sas_url}/{host.split('.')[0]}/{container}"
         with _alone(endpoint):
@@ -209,19 +208,6 @@ class SeveralSigners:
         for signer in self.signers:
             href = signer.sign(href, fresh=fresh)
         return href
-
-
-@cache
-def _planetary_computer_sas() -> Any:
-    """Return the module of `planetary_computer` that signs.
-
-    Looked for once: `catch_warnings` changes the whole process, which is nothing for each signature in many threads.
-    """
-    with warnings.catch_warnings():
-        # planetary-computer 1.0.0 declares its models in the way of pydantic 1
-        warnings.filterwarnings("ignore", "Support for class-based `config`", DeprecationWarning)
-        from planetary_computer import sas
-    return sas
 
 
 # Per process, not per signer: a signer is unpickled anew for every task. One lock per endpoint: while one thread

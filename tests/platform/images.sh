@@ -13,7 +13,7 @@ base=localhost/eoap-dask-base:test
 image=${EOAP_DASK_TEST_IMAGE:-localhost/eoap-dask:test}
 suite=${DEBIAN_SUITE:-bookworm}
 export CONTAINERS_CONF=${CONTAINERS_CONF:-$here/containers.conf}
-scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/eoap-dask-images.XXXXXX")
+scratch=$(mktemp -d -t eoap-dask-images.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 
 make_base() {

@@ -46,15 +46,13 @@ def evidence(client: Client, directory: Path) -> Iterator[Evidence]:
     ------
     Evidence
     """
-    with performance_report(client, directory / REPORT, when="failure") as kept:
-        try:
+    kept = Evidence(False)
+    try:
+        with performance_report(client, directory / REPORT, when="failure") as kept:
             yield kept
-        except Exception:
-            kept.is_wanted = True
-            raise
-        finally:
-            if kept.is_wanted:
-                collect_logs(client, directory)
+    finally:  # a fault has made it wanted by now
+        if kept.is_wanted:
+            collect_logs(client, directory)
 
 
 def collect_logs(client: Client, directory: Path) -> list[Path]:
