@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -151,6 +152,7 @@ class NeededTile:
     crs: str
     transform: tuple[float, ...]
     """Of its level: pixels to CRS."""
+    dtype: str
     compression: int
     predictor: int
     offset: int
@@ -168,11 +170,11 @@ def items_of(root: Path, crs: str | None = None) -> list[dict[str, Any]]:
     return [item for item in items if crs in (None, item["properties"]["proj:code"])]
 
 
-def needed_tiles(root: Path, grid: Grid, crs: str | None = None) -> list[NeededTile]:
+def needed_tiles(root: Path, grid: Grid, crs: str | None = None, bands: Sequence[str] = BANDS) -> list[NeededTile]:
     """Return the least that has to be read for a grid without skipping a scene.
 
-    Of every file that is the coarsest level whose pixels aren't larger than the grid's, and of that the tiles which
-    hold the source pixel of some output pixel: nearest neighbour, found by projecting every centre.
+    Of every file that is the coarsest level whose pixels aren't larger than the grid's, or else the finest, and of that
+    the tiles which hold the source pixel of some output pixel: nearest neighbour, found by projecting every centre.
 
     Parameters
     ----------
@@ -181,6 +183,8 @@ def needed_tiles(root: Path, grid: Grid, crs: str | None = None) -> list[NeededT
     grid : Grid
     crs
         Only items on tiles of this CRS; all by default.
+    bands
+        Assets of each item.
     """
 
     @cache
@@ -195,7 +199,7 @@ def needed_tiles(root: Path, grid: Grid, crs: str | None = None) -> list[NeededT
     out = []
     for item in items_of(root, crs):
         code = item["properties"]["proj:code"]
-        for band in BANDS:
+        for band in bands:
             path = root / item["assets"][band]["href"]
             with tifffile.TiffFile(path) as tiff:
                 pages: list[Any] = list(tiff.pages)
@@ -212,7 +216,7 @@ def needed_tiles(root: Path, grid: Grid, crs: str | None = None) -> list[NeededT
                     out.append(
                         NeededTile(
                             *(str(path), item["id"], band, code, transform),
-                            *(int(page.compression), int(page.predictor)),
+                            *(str(page.dtype), int(page.compression), int(page.predictor)),
                             *(page.dataoffsets[number], page.databytecounts[number]),
                             *(number // across, number % across, page.tilewidth),
                         )

@@ -1,9 +1,11 @@
-"""The bound: what the mosaic costs when nothing is done but what physics asks: ``python -m benchmarks.bound JOB.json``.
+"""The bound: what a product costs when nothing is done but what physics asks: ``python -m benchmarks.bound JOB.json``.
 
 One process, one thread, no network and no Dask. Every compressed tile that holds a needed pixel is read from the page
 cache and decoded once, with the fastest decoder there is for Python (imagecodecs), into a buffer that is used again;
 there is one median per output pixel, our kernel, and one encode of the result with its overviews, ours as well. Left
 out is all that is needed to get there: searching, HTTP, headers, index maps, gathering what is in another projection.
+The bound of a burned area (`benchmarks.burn_contenders`) reads, decodes and encodes in the same way, and computes
+nothing between.
 
 Scenes in the grid's own CRS are placed, so that median and encode work on real pixels; those of another are decoded
 and forgotten, and pixels that only they would show stay empty.
@@ -25,16 +27,22 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from benchmarks.archive import BANDS, Grid, NeededTile
 from eoap_dask.cog import Cog, ImageSpec, encode_image, level_shapes
-from eoap_dask.grid import TILE, Window
+from eoap_dask.grid import blocks
 from eoap_dask.kernels.composites import median
+from eoap_dask.kernels.pixels import Image
 
 STARTED = time.process_time()
 """What it took to get here: starting Python, and imports."""
 
 DEFLATE = (8, 32946)
+
+BLOCK = 2048
+"""Pixels a side that are encoded at once: the largest block that `eoap_dask.plan` cuts."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Tiles:
         self._costs = costs
         self._files: dict[str, int] = {}
         self._exit = ExitStack()
-        self._buffer = np.empty((0, 0), np.uint16)
+        self._buffer: npt.NDArray[Any] = np.empty((0, 0), np.uint16)
 
     def __enter__(self) -> Tiles:
         return self
@@ -96,10 +104,10 @@ class Tiles:
     def __exit__(self, *_: object) -> None:
         self._exit.close()
 
-    def decode(self, tile: NeededTile) -> npt.NDArray[np.uint16]:
+    def decode(self, tile: NeededTile) -> npt.NDArray[Any]:
         """Return a tile's pixels, valid until the next call."""
-        if self._buffer.shape != (tile.side, tile.side):
-            self._buffer = np.empty((tile.side, tile.side), np.uint16)
+        if (self._buffer.shape[0], self._buffer.dtype) != (tile.side, tile.dtype):
+            self._buffer = np.empty((tile.side, tile.side), tile.dtype)
         pixels = self._buffer
         if not tile.size:  # a sparse tile
             pixels[...] = 0
@@ -107,10 +115,11 @@ class Tiles:
         with self._costs.of("read"):
             packed = os.pread(self._file(tile.path), tile.size, tile.offset)
         with self._costs.of("decode"):
-            if tile.compression not in DEFLATE or tile.predictor != 2:
-                raise ValueError(f"{tile.path} isn't DEFLATE with predictor 2")
+            if tile.compression not in DEFLATE or tile.predictor not in (1, 2):
+                raise ValueError(f"{tile.path} isn't DEFLATE with predictor 2 or none")
             imagecodecs.deflate_decode(packed, out=pixels.reshape(-1).view(np.uint8))
-            imagecodecs.delta_decode(pixels, axis=1, out=pixels)
+            if tile.predictor == 2:
+                imagecodecs.delta_decode(pixels, axis=1, out=pixels)
         self._costs.packed += tile.size
         self._costs.unpacked += pixels.nbytes
         return pixels
@@ -168,19 +177,19 @@ def _pass(tile: NeededTile) -> str:
     return tile.item.split("_")[2]
 
 
-def _write(image: npt.NDArray[np.uint16], grid: Grid, name: str, output: Path) -> None:
-    from affine import Affine
-    from odc.geo.geobox import GeoBox
+def write_cog(image: Image, spec: ImageSpec, geobox: GeoBox, output: Path, costs: Costs) -> tuple[int, str]:
+    """Encode an image, (band, y, x), with its overviews, into a file; return its size and checksum.
 
-    height, width = grid.shape
-    spec = ImageSpec(name, BANDS, "uint16", "mean", 0)
-    block = TILE
-    while block < max(height, width):
-        block *= 2
-    encoded = encode_image(image, spec, Window(0, height, 0, width), block, len(level_shapes(grid.shape)))
-    cog = Cog(spec, GeoBox(grid.shape, Affine(*grid.transform), grid.crs), output / "scratch")
-    cog.add(encoded, Window(0, height, 0, width))
-    cog.write(output / f"{name}.tif")
+    Block by block, so that there is little of it in memory beside the image.
+    """
+    shape = image.shape[1:]
+    levels = len(level_shapes(shape))
+    with costs.of("encode"):
+        cog = Cog(spec, geobox, output / "scratch")
+        for window in blocks((shape[0], shape[1]), BLOCK):
+            part = image[:, window.row : window.row_stop, window.col : window.col_stop]
+            cog.add(encode_image(part, spec, window, BLOCK, levels), window)
+        return cog.write(output / f"{spec.name}.tif")
 
 
 def run(job: BoundJob) -> dict[str, float]:
@@ -192,8 +201,8 @@ def run(job: BoundJob) -> dict[str, float]:
     with Tiles(costs) as reader:
         for month, tiles in sorted(months.items()):
             image = render_month(job.grid, tiles, reader, costs)
-            with costs.of("encode"):
-                _write(image, job.grid, month, Path(job.output))
+            geobox = GeoBox(job.grid.shape, Affine(*job.grid.transform), job.grid.crs)
+            write_cog(image, ImageSpec(month, BANDS, "uint16", "mean", 0), geobox, Path(job.output), costs)
     return costs.to_dict()
 
 

@@ -2,15 +2,14 @@
 
 `script` is the analysis as one would write it with odc-stac, xarray and rioxarray. `ours` is our application through
 its Python door, for a block size that its command line doesn't offer. `bound` does nothing but what nobody can do
-without: it decodes every source tile that holds a needed pixel once, and encodes the output images once.
+without: it reads and decodes every source tile that holds a needed pixel once, and encodes the output images once.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ class BurnJob:
     after: str
     crs: str
     shape: tuple[int, int]
-    transform: tuple[float, ...]
+    transform: tuple[float, float, float, float, float, float]
     output: str
     """Directory for what is made."""
     archive: str = ""
@@ -190,96 +189,57 @@ def ours(job: BurnJob) -> dict[str, Any]:
 
 
 def bound(job: BurnJob) -> dict[str, Any]:
-    """Decode the needed source tiles and encode the output images; return the processor time of each.
+    """Read and decode what is needed of the sources, and encode the product's images; return the processor time of it.
 
-    What is encoded comes from the files of the product, whose decoding isn't counted. That the work is the same is
-    seen from the bytes: each tile must come out as it is in the file. The same tiles are encoded once more by
-    libdeflate at level 1, as GDAL's wheels have it: what one can't do without who hasn't a quicker encoder.
+    As `benchmarks.bound` does for mosaics; what a fire is computed with is left out. The images come from the product,
+    whose decoding isn't counted. That the work is the same is seen from the files: each must come out byte by byte.
     """
-    items = {i["id"]: i for i in json.loads((Path(job.archive) / "items.json").read_text())["features"]}
-    wanted = [items[url.rsplit("/", 1)[1]] for url in (job.before, job.after)]
-    decoding = [_decode(Path(job.archive) / item["assets"][band]["href"], job) for item in wanted for band in BANDS]
-    encoding = [_encode(Path(job.product) / f"{name}.tif") for name in IMAGES]
-    return {
-        "decode_s": round(sum(seconds for seconds, _ in decoding), 3),
-        "source_tiles": sum(tiles for _, tiles in decoding),
-        "encode_s": round(sum(one.seconds for one in encoding), 3),
-        "encode_libdeflate_s": round(sum(one.libdeflate_seconds for one in encoding), 3),
-        "output_tiles": sum(one.tiles for one in encoding),
-        "output_bytes": sum(one.size for one in encoding),
-        "libdeflate_bytes": sum(one.libdeflate_size for one in encoding),
-    }
+    import hashlib
+
+    import rasterio
+    from odc.geo.geobox import GeoBox
+
+    from benchmarks.archive import Grid, needed_tiles
+    from benchmarks.bound import Costs, Tiles, write_cog
+
+    wanted = {url.rsplit("/", 1)[1] for url in (job.before, job.after)}
+    grid = Grid(job.crs, (job.shape[0], job.shape[1]), job.transform)
+    tiles = [tile for tile in needed_tiles(Path(job.archive), grid, bands=BANDS) if tile.item in wanted]
+    costs = Costs()
+    with Tiles(costs) as reader:
+        for tile in tiles:
+            reader.decode(tile)
+    output_bytes = 0
+    for name in IMAGES:
+        path = Path(job.product) / f"{name}.tif"
+        with rasterio.open(path) as made:
+            image, spec, geobox = made.read(), _spec_of(name, made), GeoBox.from_rio(made)
+        size, checksum = write_cog(image, spec, geobox, Path(job.output), costs)
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
+                raise ValueError(f"{path.name} was encoded in another way.")
+        output_bytes += size
+    return {**costs.to_dict(), "source_tiles": len(tiles), "output_bytes": output_bytes}
 
 
-@dataclass
-class _Encoding:
-    """What encoding an image with all its levels takes: processor seconds and bytes, and the same of libdeflate."""
+def _spec_of(name: str, made: Any) -> Any:
+    """Return what an image was encoded as."""
+    from rasterio.enums import ColorInterp
 
-    tiles: int = 0
-    seconds: float = 0.0
-    size: int = 0
-    libdeflate_seconds: float = 0.0
-    libdeflate_size: int = 0
+    from eoap_dask.cog import ImageSpec
 
-
-def _decode(path: Path, job: BurnJob) -> tuple[float, int]:
-    """Return processor time and number of the tiles of a source that the grid needs; it is on the same CRS."""
-    import tifffile
-
-    started = time.process_time()
-    with tifffile.TiffFile(path) as tiff:
-        page: Any = tiff.pages[0]
-        scale, tie = page.tags[33550].value, page.tags[33922].value
-        left, top = job.transform[2], job.transform[5]
-        right, bottom = left + job.transform[0] * job.shape[1], top + job.transform[4] * job.shape[0]
-        side = page.tilewidth
-        rows, cols = -(-page.imagelength // side), -(-page.imagewidth // side)
-        across = _range(left - tie[3], right - tie[3], scale[0] * side, cols)
-        down = _range(tie[4] - top, tie[4] - bottom, scale[1] * side, rows)
-        tiles = [row * cols + col for row in down for col in across]
-        handle = tiff.filehandle
-        for index in tiles:
-            handle.seek(page.dataoffsets[index])
-            page.decode(handle.read(page.databytecounts[index]), index)
-    return time.process_time() - started, len(tiles)
-
-
-def _range(start: float, stop: float, size: float, number: int) -> range:
-    return range(max(int(start // size), 0), min(-int(-stop // size), number))
-
-
-def _encode(path: Path) -> _Encoding:
-    import imagecodecs
-    import numpy as np
-    import tifffile
-
-    from eoap_dask.cog import deflate, predicted
-
-    found = _Encoding()
-    with tifffile.TiffFile(path) as tiff:
-        handle = tiff.filehandle
-        levels: Sequence[Any] = [page for page in tiff.pages if page.is_tiled]
-        for page in levels:
-            shape = (page.tilelength, page.tilewidth, page.samplesperpixel)
-            floating = page.dtype.kind == "f"
-            undo = imagecodecs.floatpred_decode if floating else imagecodecs.delta_decode
-            for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-                handle.seek(offset)
-                stored = handle.read(size)
-                raw = np.frombuffer(imagecodecs.deflate_decode(stored), page.dtype).reshape(shape)
-                tile = np.ascontiguousarray(undo(raw, axis=1))
-                started = time.process_time()
-                encoded = deflate(predicted(tile))
-                found.seconds += time.process_time() - started
-                if encoded != stored:
-                    raise ValueError(f"{path.name} was encoded in another way.")
-                started = time.process_time()
-                other = imagecodecs.deflate_encode(predicted(tile), level=1)
-                found.libdeflate_seconds += time.process_time() - started
-                found.tiles += 1
-                found.size += len(encoded)
-                found.libdeflate_size += len(other)
-    return found
+    classes = made.colorinterp[0] == ColorInterp.palette
+    scale = made.scales[0]
+    return ImageSpec(
+        name,
+        made.descriptions,
+        made.dtypes[0],
+        "nearest" if classes else "mean",
+        made.nodata,
+        scale=None if scale == 1 else scale,
+        color=made.colorinterp[0] == ColorInterp.red,
+        palette=tuple((value, colour[:3]) for value, colour in made.colormap(1).items()) if classes else (),
+    )
 
 
 CONTENDERS: dict[str, Callable[[BurnJob], dict[str, Any]]] = {"script": script, "ours": ours, "bound": bound}

@@ -216,12 +216,16 @@ def test_burned_area_beside_the_least_and_a_script(cache: Path, tmp_path: Path) 
     assert all(r["cost"]["exit_code"] == r["cost"]["left_behind"] == 0 for r in result["runs"])
     # the script is another way to the same: nothing of ours is in it
     assert min(result["agreement"].values()) > 0.999
-    # every tile of the output was encoded once more, to the same bytes: 3 × 3 tiles, 2 × 2 and 1 of each of 8 images
-    assert result["bound"]["output_tiles"] == 8 * (9 + 4 + 1)
-    assert result["bound"]["source_tiles"] > 0
-    assert result["bound"]["encode_s"] > result["bound"]["decode_s"] > 0
+    bound = result["bound"]
+    # 3 × 3 tiles of each band, and of the classes, of either date: of 512 px, and of 256 px of those with 549 px a side
+    assert bound["source_tiles"] == 2 * 4 * 9
+    assert 0 < bound["fetched"] < result["source_bytes"]
+    assert bound["encode_cpu_s"] > bound["decode_cpu_s"] > bound["read_cpu_s"] > 0
+    assert bound["work_cpu_s"] == pytest.approx(
+        sum(bound[f"{part}_cpu_s"] for part in ("read", "decode", "encode")), abs=1e-3
+    )
     assert 0.5 < result["runs"][0]["fetched"] / result["source_bytes"] < 1  # all but the overviews
     for key in ("cpu_of_bound", "memory_full_of_quarter", "script_of_ours"):
         assert result["summary"][key]
-    assert "The least: decoding" in shown
+    assert "The bound: reading" in shown
     assert "times the memory" in shown

@@ -183,6 +183,8 @@ def test_the_bound_decodes_what_gdal_reads(cache: Path) -> None:
 
 
 def test_the_bound_takes_no_other_format() -> None:
-    tile = NeededTile(__file__, "a", "nir", "EPSG:32610", (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), 5, 2, 0, 10, 0, 0, 256)
+    tile = NeededTile(
+        __file__, "a", "nir", "EPSG:32610", (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), "uint16", 5, 2, 0, 10, 0, 0, 256
+    )
     with Tiles(Costs()) as reader, pytest.raises(ValueError, match="isn't DEFLATE"):
         reader.decode(tile)
