@@ -31,7 +31,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from benchmarks.archive import BANDS, Grid, NeededTile
-from eoap_dask.cog import Cog, ImageSpec, encode_image, level_shapes
+from eoap_dask.cog import Cog
+from eoap_dask.encode import ImageSpec, encode_image, level_shapes
 from eoap_dask.grid import blocks
 from eoap_dask.kernels.composites import median
 from eoap_dask.kernels.pixels import Image

@@ -226,7 +226,7 @@ def _spec_of(name: str, made: Any) -> Any:
     """Return what an image was encoded as."""
     from rasterio.enums import ColorInterp
 
-    from eoap_dask.cog import ImageSpec
+    from eoap_dask.encode import ImageSpec
 
     classes = made.colorinterp[0] == ColorInterp.palette
     scale = made.scales[0]

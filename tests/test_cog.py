@@ -23,7 +23,8 @@ from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
 
 from eoap_dask import cog as cog_module
-from eoap_dask.cog import Cog, ImageSpec, encode_image, encode_tiles, level_shapes, merge_sums
+from eoap_dask.cog import Cog
+from eoap_dask.encode import ImageSpec, encode_image, encode_tiles, level_shapes, merge_sums
 from eoap_dask.grid import TILE, blocks
 from eoap_dask.kernels.pixels import statistics
 

@@ -15,7 +15,8 @@ from affine import Affine
 from benchmarks.compression import CHOSEN, Format, _decode, formats, gdal_can, real_pixels, tiles_of
 from odc.geo.geobox import GeoBox
 
-from eoap_dask.cog import Cog, ImageSpec, encode_image, level_shapes
+from eoap_dask.cog import Cog
+from eoap_dask.encode import ImageSpec, encode_image, level_shapes
 from eoap_dask.grid import Window
 
 ROOT = Path(__file__).parents[1]

@@ -26,8 +26,9 @@ from pyproj import Transformer
 from eoap_dask import render as render_module
 from eoap_dask import resample as resample_module
 from eoap_dask import stack as stack_module
-from eoap_dask.cog import Cog, ImageSpec
+from eoap_dask.cog import Cog
 from eoap_dask.demo import Catalogue, ServerProcess
+from eoap_dask.encode import ImageSpec
 from eoap_dask.errors import AssetError
 from eoap_dask.grid import Window, blocks
 from eoap_dask.kernels.pixels import NO_NUMBER, statistics, visual

@@ -8,7 +8,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from eoap_dask.cluster import Size
-from eoap_dask.cog import ImageSpec
+from eoap_dask.encode import ImageSpec
 from eoap_dask.grid import TILE
 from eoap_dask.plan import BLOCK, IN_FLIGHT_BYTES, blocks_in_flight, choose_sizes
 from eoap_dask.readers.lean import LeanReader

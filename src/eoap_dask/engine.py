@@ -19,7 +19,8 @@ from uuid import uuid4
 
 from loguru import logger
 
-from eoap_dask.cog import Cog, ImageSpec
+from eoap_dask.cog import Cog
+from eoap_dask.encode import ImageSpec
 from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError
 from eoap_dask.events import Event, Listener
 from eoap_dask.kernels.pixels import Sums

@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 
 from eoap_dask.buffers import Buffers
-from eoap_dask.cog import BlockEncoder, EncodedImage, ImageSpec, level_shapes
+from eoap_dask.encode import BlockEncoder, EncodedImage, ImageSpec, level_shapes
 from eoap_dask.grid import TILE, Window, blocks
 from eoap_dask.science import Flags, Image, Layers, Science
 from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row

@@ -19,9 +19,9 @@ from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.application import Application
 from eoap_dask.applications.parameters import BurnedAreaParams
 from eoap_dask.burn_report import BurnReport, report_on, write_report
-from eoap_dask.cog import ImageSpec
 from eoap_dask.comparison import check_found, common_ground
 from eoap_dask.dates import parse_day
+from eoap_dask.encode import ImageSpec
 from eoap_dask.errors import ItemError, NothingFoundError, UsageError
 from eoap_dask.grid import (
     check_areas,

@@ -21,8 +21,8 @@ from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.applications.application import Application
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.applications.registry import MOSAIC
-from eoap_dask.cog import ImageSpec
 from eoap_dask.dates import Period, check_range, parse_day, split_periods
+from eoap_dask.encode import ImageSpec
 from eoap_dask.errors import BandError, NothingFoundError, UsageError
 from eoap_dask.events import Listener
 from eoap_dask.grid import crs_name, grid_bounds, grid_for, project_aoi
