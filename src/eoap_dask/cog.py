@@ -1,9 +1,9 @@
 """Cloud-Optimized GeoTIFFs from tiles that were encoded elsewhere.
 
-A worker turns its block into encoded tiles of every level that the block holds whole. The client appends them to
-a spool as they come, makes the few coarse levels that no block can, and writes the file once, front to back:
-headers, then the coarsest level first, each in row-major order. So the bytes don't depend on the order of arrival,
-memory stays small, and the checksum is made on the way.
+A worker turns its block into encoded tiles of every level that the block holds whole, and leaves them in a file, or
+sends them to the client, who appends them to a spool as they come. The client makes the few coarse levels that no block
+can, and writes the file once, front to back: headers, then the coarsest level first, each in row-major order. So the
+bytes don't depend on the order of arrival, memory stays small, and the checksum is made on the way.
 
 References
 ----------
@@ -12,13 +12,16 @@ TIFF 6.0; OGC 19-008r4 (GeoTIFF 1.1); OGC 21-026 (Cloud Optimized GeoTIFF).
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -44,15 +47,16 @@ class Cog:
     spec : ImageSpec
     geobox : GeoBox
     scratch
-        A directory for the spool; the caller removes it.
+        A directory for tiles and coarse levels; the caller removes it.
     """
 
     spec: ImageSpec
     geobox: GeoBox
     scratch: Path
-    _tiles: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
+    _tiles: dict[tuple[int, int, int], _Place] = field(default_factory=dict)
+    _files: list[Path] = field(default_factory=list)
+    """Our spool, and what workers have left."""
     _spool: IO[bytes] | None = None
-    _size: int = 0
     _rest: Any = None
     _rest_level: int = 0
     sums: Sums = field(default_factory=list)
@@ -62,12 +66,25 @@ class Cog:
     def __post_init__(self) -> None:
         self.shapes = level_shapes((int(self.geobox.shape[0]), int(self.geobox.shape[1])))
         self.scratch.mkdir(parents=True, exist_ok=True)
+        self._files.append(self.scratch / f"{self.spec.name}.tiles")
 
     def add(self, block: EncodedImage, window: Window) -> None:
-        """Take in the tiles of a block."""
-        self._append((int(r[0]), int(r[1]), int(r[2]), int(r[3])) for r in block.index)
-        for tile in block.tiles:
-            self._write(tile.data)
+        """Take in the tiles of a block; a file that holds them is ours from now on, and must stay where it is.
+
+        Raises
+        ------
+        OSError
+            when the disk refuses, or the file isn't what it should be
+        """
+        rows = [(int(level), int(row), int(col), int(size)) for level, row, col, size in block.index]
+        if isinstance(block.tiles, Path):
+            self._files.append(block.tiles)
+            with block.tiles.open("rb") as file:
+                if file.seek(0, 2) != sum(row[3] for row in rows):
+                    raise OSError(errno.EIO, "Tiles are missing", str(block.tiles))
+            self._place(rows, len(self._files) - 1, 0)
+        else:
+            self._append(rows, (tile.data for tile in block.tiles))
         self.sums = merge_sums(self.sums, block.sums)
         if block.rest is not None:
             level = int(block.index[:, 0].max()) + 1
@@ -86,55 +103,59 @@ class Cog:
         tuple of (int, str)
             Size in bytes, and SHA-256 in hexadecimal.
         """
-        self._finish_levels()
-        spool = self._spool
-        assert spool is not None  # noqa: S101 - there is at least one block
-        spool.flush()
         digest, size = hashlib.sha256(), 0
-        with path.open("wb") as file:
-            for chunk in self._file(spool):
-                file.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
+        with _Files(self._files) as files:
+            self._finish_levels(files)
+            with path.open("wb") as file:
+                for chunk in self._file(files):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
         self.close()
         return size, digest.hexdigest()
 
     def close(self) -> None:
-        """Remove the spool."""
+        """Remove what is on disk beside the file."""
         if self._spool is not None:
             self._spool.close()
             self._spool = None
         self._rest = None
-        (self.scratch / f"{self.spec.name}.tiles").unlink(missing_ok=True)
+        for file in self._files:
+            file.unlink(missing_ok=True)
         for level in range(len(self.shapes)):
             (self.scratch / f"{self.spec.name}.rest{level}").unlink(missing_ok=True)
 
-    def _append(self, rows: Iterator[tuple[int, int, int, int]] | Sequence[tuple[int, int, int, int]]) -> None:
-        at = self._size
+    def _append(self, rows: Sequence[tuple[int, int, int, int]], tiles: Iterable[memoryview | bytes]) -> None:
+        """Put tiles into the spool."""
+        if self._spool is None:
+            self._spool = self._files[0].open("wb")
+        self._place(rows, 0, self._spool.tell())
+        for tile in tiles:
+            self._spool.write(tile)
+
+    def _place(self, rows: Iterable[tuple[int, int, int, int]], file: int, at: int) -> None:
+        """Note where tiles lie that follow each other in a file."""
         for level, row, col, size in rows:
-            self._tiles[level, row, col] = (at, size)
+            self._tiles[level, row, col] = _Place(file, at, size)
             at += size
 
-    def _write(self, data: bytes | memoryview) -> None:
-        if self._spool is None:
-            self._spool = (self.scratch / f"{self.spec.name}.tiles").open("w+b")
-        self._spool.seek(0, 2)
-        self._spool.write(data)
-        self._size += len(data)
-
-    def _finish_levels(self) -> None:
+    def _finish_levels(self, files: _Files) -> None:
         """Make the levels that are coarser than a block, from what the blocks left over."""
+        if self._rest is not None:
+            self._make_levels()
+        if self._spool is not None:
+            self._spool.flush()
         if self._rest is None:
-            self.smallest = self._decode(len(self.shapes) - 1)
-            return
+            self.smallest = self._decode(len(self.shapes) - 1, files)
+
+    def _make_levels(self) -> None:
         image, level = self._rest, self._rest_level
         while True:
             coarser = self._scratch_level(level + 1) if level + 1 < len(self.shapes) else None
             for top in range(0, self.shapes[level][0], TILE):  # a row of tiles at a time: a level may be large
                 part = np.array(image[:, top : top + TILE])
                 for _, col, tile in encode_tiles(part):
-                    self._append([(level, top // TILE, col, len(tile))])
-                    self._write(tile)
+                    self._append([(level, top // TILE, col, len(tile))], [tile])
                 if coarser is not None:
                     half = HALVE[self.spec.overviews](part, self.spec.nodata or 0)
                     coarser[:, top // 2 : top // 2 + half.shape[1]] = half
@@ -148,31 +169,27 @@ class Cog:
         shape = (len(self.spec.bands), *self.shapes[level])
         return np.memmap(self.scratch / f"{self.spec.name}.rest{level}", self.spec.dtype, "w+", shape=shape)
 
-    def _decode(self, level: int) -> Image:
+    def _decode(self, level: int, files: _Files) -> Image:
         """Return the only tile of a level."""
-        spool = self._spool
-        assert spool is not None  # noqa: S101
-        at, size = self._tiles[level, 0, 0]
-        spool.seek(at)
-        raw = imagecodecs.deflate_decode(spool.read(size))
+        raw = imagecodecs.deflate_decode(files.read(self._tiles[level, 0, 0]))
         tile = np.frombuffer(raw, self.spec.dtype).reshape(TILE, TILE, len(self.spec.bands))
         floating = tile.dtype.kind == "f"
         pixels = imagecodecs.floatpred_decode(tile, axis=1) if floating else imagecodecs.delta_decode(tile, axis=1)
         height, width = self.shapes[level]
         return np.ascontiguousarray(pixels[:height, :width].transpose(2, 0, 1))
 
-    def _file(self, spool: IO[bytes]) -> Iterator[bytes]:
+    def _file(self, files: _Files) -> Iterator[bytes]:
         grids = [(-(-h // TILE), -(-w // TILE)) for h, w in self.shapes]
         tiles = [
             [self._tiles[level, r, c] for r in range(rows) for c in range(cols)]
             for level, (rows, cols) in enumerate(grids)
         ]
         common, first = _geo_tags(self.spec, self.geobox)
-        big = self._size > _CLASSIC_LIMIT
+        big = sum(place.size for place in self._tiles.values()) > _CLASSIC_LIMIT
         directories = [
             _Directory(
                 shape,
-                [size for _, size in tiles[level]],
+                [place.size for place in tiles[level]],
                 common + (first if level == 0 else []),
                 level > 0,
                 big,
@@ -186,17 +203,62 @@ class Cog:
         for level in reversed(range(len(directories))):
             directory = directories[level]
             directory.offsets = []
-            for _, size in tiles[level]:
+            for place in tiles[level]:
                 directory.offsets.append(at)
-                at += size
+                at += place.size
         start = directories[0].at
         yield (struct.pack("<2sHHHQ", b"II", 43, 8, 0, start) if big else struct.pack("<2sHI", b"II", 42, start))
         for i, directory in enumerate(directories):
             yield directory.pack(directories[i + 1].at if i + 1 < len(directories) else 0)
         for level in reversed(range(len(directories))):
-            for offset, size in tiles[level]:
-                spool.seek(offset)
-                yield spool.read(size)
+            for place in tiles[level]:
+                yield files.read(place)
+
+
+class _Place(NamedTuple):
+    """Where a tile lies."""
+
+    file: int
+    at: int
+    size: int
+
+
+class _Files:
+    """Reads in files, of which some are open at a time. A context manager."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._open: OrderedDict[int, IO[bytes]] = OrderedDict()
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def read(self, place: _Place) -> bytes:
+        """Return what is there.
+
+        Raises
+        ------
+        OSError
+            when it isn't all there
+        """
+        file = self._open.pop(place.file, None)
+        if file is None:
+            if len(self._open) >= _OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+            file = self._paths[place.file].open("rb", buffering=0)
+        self._open[place.file] = file
+        found = os.pread(file.fileno(), place.size, place.at)
+        if len(found) != place.size:
+            raise OSError(errno.EIO, "A tile is cut off", str(self._paths[place.file]))
+        return found
+
+
+_OPEN_FILES = 128
+"""A row of tiles goes through as many files as there are blocks beside each other: so many are 262144 pixels."""
 
 
 Tag = tuple[int, int, int, bytes]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
+from eoap_dask.errors import TilesError
 from eoap_dask.grid import TILE, Window
 from eoap_dask.kernels.pixels import Image, Sums, halve_mean, halve_nearest, statistics
 
@@ -62,8 +66,8 @@ class EncodedImage:
 
     index: npt.NDArray[np.int64]
     """(tile, 4): level, tile row, tile column, bytes; 0 is the full level."""
-    tiles: list[npt.NDArray[np.uint8]]
-    """What they hold, in this order: arrays, which travel without being copied, or put together."""
+    tiles: list[npt.NDArray[np.uint8]] | Path
+    """What they hold, in this order: arrays, which travel without being copied, or put together; or a file of it."""
     rest: Image | None
     """Pixels of the next coarser level, (band, y, x), of which the block has less than a tile."""
     sums: Sums
@@ -77,6 +81,56 @@ def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         height, width = shapes[-1]
         shapes.append((-(-height // 2), -(-width // 2)))
     return tuple(shapes)
+
+
+class TileFile:
+    """A file that the tiles of one image of a block go into, and that appears once it is whole. A context manager.
+
+    Two workers may make the same one, where Dask took the first for lost: their bytes are equal, and either may win.
+
+    Parameters
+    ----------
+    path
+        Of the file, in a directory that is there.
+
+    Raises
+    ------
+    TilesError
+        when the disk refuses, now or later
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._draft = path.with_name(f"{path.name}.{uuid4().hex}")
+        with _disk():
+            self._file = self._draft.open("xb")
+
+    def __enter__(self) -> TileFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # a full disk can't take the rest either
+            self._file.close()
+        self._draft.unlink(missing_ok=True)
+
+    def write(self, tile: bytes) -> None:
+        """Append a tile."""
+        with _disk():
+            self._file.write(tile)
+
+    def keep(self) -> None:
+        """Let the file appear."""
+        with _disk():
+            self._file.close()
+            self._draft.replace(self.path)
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise TilesError(f"A worker couldn't write: {exc.strerror or exc}.") from exc
 
 
 @dataclass
@@ -99,9 +153,12 @@ class BlockEncoder:
         Side of a whole block, 512·2^k.
     levels
         Levels of the whole image, see `level_shapes`.
+    file : TileFile, optional
+        Where the tiles go; they stay in memory without.
     """
 
-    def __init__(self, spec: ImageSpec, window: Window, block: int, levels: int) -> None:
+    def __init__(self, spec: ImageSpec, window: Window, block: int, levels: int, file: TileFile | None = None) -> None:
+        self._file = file
         self._spec, self._window, self._levels = spec, window, levels
         self._nodata = 0 if spec.nodata is None else spec.nodata  # nothing was counted where a count is 0
         self._whole = min(block.bit_length() - TILE.bit_length() + 1, levels)  # levels of which it has whole tiles
@@ -128,7 +185,11 @@ class BlockEncoder:
         for level in range(1, self._whole):
             self._flush(level)
         rest = self._waiting[self._whole].pixels if self._whole < self._levels else None
-        return EncodedImage(np.array(self._index, np.int64).reshape(-1, 4), self._tiles, rest, self._sums)
+        tiles: list[npt.NDArray[np.uint8]] | Path = self._tiles
+        if self._file is not None:
+            self._file.keep()
+            tiles = self._file.path
+        return EncodedImage(np.array(self._index, np.int64).reshape(-1, 4), tiles, rest, self._sums)
 
     def _encode(self, level: int, rows: Image) -> None:
         top, left = (self._window.row >> level) // TILE, (self._window.col >> level) // TILE
@@ -136,7 +197,10 @@ class BlockEncoder:
         self._rows_of_tiles[level] += 1
         for _, col, tile in encode_tiles(rows):
             self._index.append((level, top, left + col, len(tile)))
-            self._tiles.append(np.frombuffer(tile, np.uint8))
+            if self._file is None:
+                self._tiles.append(np.frombuffer(tile, np.uint8))
+            else:
+                self._file.write(tile)
         if level + 1 < self._levels:
             self._halve(level + 1, rows)
 
@@ -159,9 +223,11 @@ class BlockEncoder:
             self._encode(level, waiting.pixels[:, :rows])
 
 
-def encode_image(image: Image, spec: ImageSpec, window: Window, block: int, levels: int) -> EncodedImage:
+def encode_image(
+    image: Image, spec: ImageSpec, window: Window, block: int, levels: int, file: TileFile | None = None
+) -> EncodedImage:
     """Encode an image of a block, (band, y, x), that is in memory as a whole; see `BlockEncoder`."""
-    encoder = BlockEncoder(spec, window, block, levels)
+    encoder = BlockEncoder(spec, window, block, levels, file)
     for row in range(0, image.shape[1], TILE):
         encoder.add(image[:, row : row + TILE])
     return encoder.finish()

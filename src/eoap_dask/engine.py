@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,7 @@ from loguru import logger
 
 from eoap_dask.cog import Cog
 from eoap_dask.encode import ImageSpec
-from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError
+from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError, TilesError
 from eoap_dask.events import Event, Listener
 from eoap_dask.kernels.pixels import Sums
 from eoap_dask.plan import Plan, UnitPlan, blocks_in_flight
@@ -101,6 +102,8 @@ class _Progress:
 
     plan: UnitPlan
     folder: Path
+    scratch: Path
+    """Directory of what is on disk before its files are written."""
     images: dict[str, Cog]
     recipe: Future[Any]
     """The task that holds its recipe."""
@@ -109,6 +112,15 @@ class _Progress:
     waiting: int
     levels: dict[str, set[float]] = field(default_factory=dict)
     notes: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Remove what there is beside the unit's directory."""
+        for cog in self.images.values():
+            cog.close()
+        gone = self.scratch.with_name(f"{self.scratch.name}.gone")
+        with suppress(OSError):  # under its old name, workers that are late can put nothing into it
+            self.scratch.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 class Engine:
@@ -130,6 +142,8 @@ class Engine:
         How long the cluster may be without workers.
     joined : callable
         Called when workers have come that weren't there before; raises when these can't be worked with.
+    workers_write
+        Whether workers leave encoded tiles in the publication's scratch directory; else these travel to us.
     """
 
     def __init__(
@@ -143,7 +157,9 @@ class Engine:
         *,
         patience_s: float = PATIENCE_S,
         joined: Callable[[], None] = lambda: None,
+        workers_write: bool = False,
     ) -> None:
+        self._workers_write = workers_write
         self._plan, self._client, self._publication = plan, client, publication
         self._finish, self._listener, self._max_bad_scenes = finish, listener, max_bad_scenes
         self._watch = Watch(client, patience_s, lambda size: self._tell("cluster", message=size), joined)
@@ -241,9 +257,9 @@ class Engine:
         if alone:  # what it depends on may have been lost with it
             progress.recipe.release()
             progress.recipe = self._send_recipe(progress.plan)
-        future = self._client.submit(
-            render_block, progress.recipe, number, key=f"render-{progress.recipe.key}-{number}", pure=False
-        )
+        folder = (str(progress.scratch),) if self._workers_write else ()
+        key = f"render-{progress.recipe.key}-{number}"
+        future = self._client.submit(render_block, progress.recipe, number, *folder, key=key, pure=False)
         self._running[future] = found
         results.add(future)
         return future
@@ -267,7 +283,7 @@ class Engine:
         scratch = self._publication.scratch / f"{key}.{next(self._attempts)}"
         images = {s.name: Cog(s, planned.recipe.stack.geobox, scratch) for s in planned.recipe.images}
         windows = planned.recipe.windows()
-        self._open[key] = _Progress(planned, folder, images, recipe, windows, len(windows))
+        self._open[key] = _Progress(planned, folder, scratch, images, recipe, windows, len(windows))
         self._tell("unit-retried" if planned.left_out else "unit-started", key, f"{len(planned.unit.scenes)} scenes")
         return self._open[key]
 
@@ -285,8 +301,8 @@ class Engine:
         except _LostBlockError as exc:
             self._suspect(progress, number, future, exc)
             return
-        except _BlockFailedError as exc:
-            self._fail(progress, Failure(key, str(exc)))
+        except (_BlockFailedError, TilesError) as exc:
+            self._fail(progress, Failure(key, exc.what))
             return
         finally:
             future.release()
@@ -357,8 +373,7 @@ class Engine:
             shutil.rmtree(progress.folder, ignore_errors=True)  # a full disk has better uses for it
             raise
         finally:
-            for cog in progress.images.values():
-                cog.close()
+            progress.clear()
 
     def _collect_written(self) -> None:
         for key in [k for k, f in self._writing.items() if f.done()]:
@@ -410,8 +425,7 @@ class Engine:
     def _discard(self, progress: _Progress) -> None:
         del self._open[progress.plan.unit.key]
         progress.recipe.release()
-        for cog in progress.images.values():
-            cog.close()
+        progress.clear()
 
     def _cancel(self, futures: list[Future[Any]]) -> None:
         if not futures:

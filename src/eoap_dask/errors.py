@@ -76,6 +76,12 @@ class OutputError(UsageError):
     """The output directory can't be used."""
 
 
+class TilesError(EoapError):
+    """A worker couldn't leave its tiles on the output's disk; fails the unit."""
+
+    exit_code = 6
+
+
 class NothingFoundError(EoapError):
     """The search found no item in any period."""
 

@@ -132,6 +132,12 @@ class RunOptions:
         "where blocks are small]",
         metavar="N",
     )
+    sink: str = param(
+        "auto",
+        "Who puts encoded tiles onto the output's disk: workers, which must see it under the same path, or the client, "
+        "to whom they travel; auto means workers where these were started on this machine.",
+        choices=("auto", "client", "workers"),
+    )
     resume: bool = param(
         True, "Go on with what an interrupted or earlier run finished, or begin anew.", negative="no-resume"
     )

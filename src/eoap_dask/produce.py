@@ -29,6 +29,7 @@ from eoap_dask.product import LEFT_OUT, VALID_PERCENT
 from eoap_dask.publish import Publication
 from eoap_dask.resume import State, held_units, unit_states
 from eoap_dask.room import check_disk, check_memory
+from eoap_dask.sink import check_shared, workers_write
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period, write_item
 from eoap_dask.units import Failure
@@ -250,10 +251,12 @@ def _carry_out(
             rest = rest.sized(size_of(active), options)
             check_memory(rest)
             with _evidence(active, options, publication.root / "logs") as kept_if_bad, ExitStack() as meanwhile:
+                shared = publication.scratch if workers_write(options, active) else None
                 engine = Engine(
                     *(rest, active, publication, finish, tell, options.max_bad_scenes),
                     patience_s=options.cluster_timeout,
-                    joined=_workers_joined(active, options, meanwhile),
+                    joined=_workers_joined(active, options, meanwhile, shared),
+                    workers_write=shared is not None,
                 )
                 outcome = engine.run()
                 kept_if_bad.is_wanted = bool(outcome.failures)
@@ -276,8 +279,10 @@ def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[
             yield stack.enter_context(evidence(client, directory))
 
 
-def _workers_joined(client: Client, options: RunOptions, meanwhile: ExitStack) -> Callable[[], None]:
-    """Return what is to be done when workers have joined, the first ones included."""
+def _workers_joined(
+    client: Client, options: RunOptions, meanwhile: ExitStack, shared: Path | None
+) -> Callable[[], None]:
+    """Return what is to be done when workers have joined, the first ones included; `shared` is where they write."""
     from eoap_dask.profiler import without_dangerous_profiler
 
     first = True
@@ -286,6 +291,8 @@ def _workers_joined(client: Client, options: RunOptions, meanwhile: ExitStack) -
         nonlocal first
         if not is_embedded(client):  # those are of our own making
             check_versions(client, options.allow_version_mismatch)
+            if shared is not None:
+                check_shared(client, shared)
         if first:  # not before: workers without our software can't even be told
             meanwhile.enter_context(without_dangerous_profiler(client))
         first = False

@@ -1,7 +1,7 @@
 """Door two: one task turns one block of one unit into encoded tiles.
 
-This is the only place where production pixels are computed. A task carries the key of its unit's recipe and the
-block's number; the recipe, a small compressed blob, travels once per worker.
+This is the only place where production pixels are computed. A task carries the key of its unit's recipe, the block's
+number, and where its tiles go; the recipe, a small compressed blob, travels once per worker.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import numpy as np
 
 from eoap_dask.buffers import Buffers
-from eoap_dask.encode import BlockEncoder, EncodedImage, ImageSpec, level_shapes
+from eoap_dask.encode import BlockEncoder, EncodedImage, ImageSpec, TileFile, level_shapes
 from eoap_dask.grid import TILE, Window, blocks
 from eoap_dask.science import Flags, Image, Layers, Science
 from eoap_dask.stack import Stack, StackReader, strip_bytes_per_row
@@ -101,7 +102,7 @@ def strip_height(recipe: Recipe, window: Window, passes: int) -> int:
     return int(max(rows // TILE * TILE or rows // 64 * 64, FEWEST_ROWS))
 
 
-def render_block(packed: bytes, number: int) -> Rendered:
+def render_block(packed: bytes, number: int, folder: str | None = None) -> Rendered:
     """Read, mask, compose and encode one block.
 
     Parameters
@@ -110,6 +111,8 @@ def render_block(packed: bytes, number: int) -> Rendered:
         The recipe, from `Recipe.pack`.
     number
         Which of its blocks.
+    folder
+        A directory that the client sees under the same path; encoded tiles are left there instead of returned.
 
     Returns
     -------
@@ -119,20 +122,24 @@ def render_block(packed: bytes, number: int) -> Rendered:
     ------
     AssetError
         when an asset can't be read after all retries
+    TilesError
+        when tiles can't be left in the directory
     """
     recipe = _unpack(packed)
     window = recipe.windows()[number]
-    levels = len(level_shapes(recipe.shape))
-    encoders = [BlockEncoder(spec, window, recipe.block, levels) for spec in recipe.images]
-    notes = []
-    with StackReader(recipe.stack, window) as reader:
-        for rows, images in compose_rows(recipe, window, reader):
-            note = recipe.science.note(images, rows.row, rows.col)
-            if note is not None:
-                notes.append(note)
-            for encoder, image in zip(encoders, images, strict=True):
-                encoder.add(image)
-    encoded = {spec.name: encoder.finish() for spec, encoder in zip(recipe.images, encoders, strict=True)}
+    with ExitStack() as stack:
+        encoders, notes = [], []
+        for spec in recipe.images:
+            file = None if folder is None else stack.enter_context(TileFile(Path(folder, f"{number}.{spec.name}")))
+            encoders.append(BlockEncoder(spec, window, recipe.block, len(level_shapes(recipe.shape)), file))
+        with StackReader(recipe.stack, window) as reader:
+            for rows, images in compose_rows(recipe, window, reader):
+                note = recipe.science.note(images, rows.row, rows.col)
+                if note is not None:
+                    notes.append(note)
+                for encoder, image in zip(encoders, images, strict=True):
+                    encoder.add(image)
+        encoded = {spec.name: encoder.finish() for spec, encoder in zip(recipe.images, encoders, strict=True)}
     return Rendered(encoded, reader.levels, tuple(notes))
 
 
