@@ -24,7 +24,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from eoap_dask import cog as cog_module
 from eoap_dask.cog import Cog
-from eoap_dask.encode import ImageSpec, encode_image, encode_tiles, level_shapes, merge_sums
+from eoap_dask.encode import ImageSpec, TileFile, encode_image, encode_tiles, level_shapes, merge_sums
+from eoap_dask.errors import TilesError
 from eoap_dask.grid import TILE, blocks
 from eoap_dask.kernels.pixels import statistics
 
@@ -61,16 +62,28 @@ def grid(image: Image, crs: str = "EPSG:32610") -> GeoBox:
 
 
 def collect(
-    image: Image, spec: ImageSpec, geobox: GeoBox, scratch: Path, block: int = 512, order: Sequence[int] | None = None
+    image: Image,
+    spec: ImageSpec,
+    geobox: GeoBox,
+    scratch: Path,
+    block: int = 512,
+    order: Sequence[int] | None = None,
+    *,
+    files: bool = False,
 ) -> Cog:
-    """Encode every block, and add them in some order."""
+    """Encode every block, and add them in some order; their tiles as files where that is asked for."""
     levels = len(level_shapes(image.shape[1:]))  # type: ignore[arg-type]
     cog = Cog(spec, geobox, scratch)
     windows = blocks(image.shape[1:], block)  # type: ignore[arg-type]
     for number in order if order is not None else range(len(windows)):
         window = windows[number]
         part = image[:, window.row : window.row_stop, window.col : window.col_stop]
-        cog.add(encode_image(part, spec, window, block, levels), window)
+        if files:
+            with TileFile(scratch / f"{number}.data") as file:
+                encoded = encode_image(part, spec, window, block, levels, file)
+        else:
+            encoded = encode_image(part, spec, window, block, levels)
+        cog.add(encoded, window)
     return cog
 
 
@@ -305,6 +318,63 @@ def test_nothing_is_left_in_the_scratch_directory(tmp_path: Path) -> None:
     given_up.close()
     assert list(scratch.iterdir()) == []
     assert {p.name for p in tmp_path.iterdir()} == {"deep", "a.tif"}
+
+
+@pytest.mark.parametrize("block", [512, 1024, 2048])
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_tiles_in_files_make_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, at_once: int
+) -> None:
+    monkeypatch.setattr(cog_module, "_OPEN_FILES", at_once)
+    image = picture((2, 1100, 1600), "uint16")
+    spec, geobox, scratch = spec_for(image), grid(image), tmp_path / "scratch"
+    whole = collect(image, spec, geobox, scratch, block)
+    expected = whole.write(tmp_path / "whole.tif")
+    order = list(range(len(blocks((1100, 1600), block))))[::-1]
+    cog = collect(image, spec, geobox, scratch, block, order, files=True)
+    assert {path.suffix for path in scratch.iterdir()} <= {".data", ".rest1", ".rest2"}  # no spool yet
+    assert cog.write(tmp_path / "parts.tif") == expected
+    assert (tmp_path / "parts.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    np.testing.assert_array_equal(cog.smallest, whole.smallest)
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_file_of_tiles_that_is_not_whole_is_noticed(tmp_path: Path) -> None:
+    image = picture((1, 600, 600), "uint8")
+    spec, scratch = spec_for(image), tmp_path / "scratch"
+    cog = collect(image, spec, grid(image), scratch, files=True)
+    first = scratch / "0.data"
+    content = first.read_bytes()
+    first.write_bytes(content[:-1])
+    with pytest.raises(OSError, match="A tile is cut off"):
+        cog.write(tmp_path / "a.tif")
+    window = blocks((600, 600), 512)[0]
+    with TileFile(scratch / "again") as file:
+        encoded = encode_image(image[:, :512, :512], spec, window, 512, 2, file)
+    (scratch / "again").write_bytes(content[:-1])
+    with pytest.raises(OSError, match="Tiles are missing"):
+        cog.add(encoded, window)
+    (scratch / "again").unlink()
+    with pytest.raises(FileNotFoundError):
+        cog.add(encoded, window)
+    cog.close()
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_file_of_tiles_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "tiles"
+    with TileFile(path) as file:
+        file.write(b"half of it")
+        assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
+    with TileFile(path) as file, TileFile(path) as other:  # two workers have the same block
+        for one in (file, other):
+            one.write(b"all of it")
+            one.keep()
+    assert [one.name for one in tmp_path.iterdir()] == ["tiles"]
+    assert path.read_bytes() == b"all of it"
+    with pytest.raises(TilesError, match=r"A worker couldn't write: No such file or directory\."):
+        TileFile(tmp_path / "gone" / "tiles")
 
 
 def test_images_share_a_scratch_directory(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_good_options_pass() -> None:
         ({"workers": 0}, "0 workers can't do the work. Expected at least 1. Try --workers 1."),
         ({"workers": -3}, "-3 workers can't do the work. Expected at least 1. Try --workers 1."),
         ({"max_failures": -1}, "--max-failures -1 can't be. Expected 0 or more."),
+        ({"sink": "disk"}, "sink can't be 'disk'. Expected auto or client or workers."),
         ({"reads": 0}, "--reads 0 can't be. Expected 1 to 32."),
         ({"reads": 33}, "--reads 33 can't be. Expected 1 to 32."),
         ({"block": 500}, "A block of 500 pixels can't be used. Expected 512 or 512 times a power of two."),
