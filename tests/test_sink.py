@@ -145,3 +145,44 @@ def test_a_worker_that_can_not_write_fails_its_unit_alone(
     images = {str(path.relative_to(partial)): path.read_bytes() for path in partial.rglob("*.tif")}
     assert images == {name: content for name, content in travelled.items() if name.startswith(MONTHS[1])}
     assert not (partial / ".scratch").exists()
+
+
+LATE = """
+import time
+from pathlib import Path
+
+from eoap_dask import render
+
+SECOND = Path("{flag}")
+
+
+class Late(render.TileFile):
+    def keep(self):
+        if not SECOND.exists():
+            time.sleep(3)
+        super().keep()
+
+
+def render_block(packed, number, folder, made=render.render_block):
+    if number == 0 and not SECOND.exists():
+        raise RuntimeError("as it happens")
+    return made(packed, number, folder)
+
+
+render.TileFile = Late
+render.render_block = render_block
+"""
+"""In the first run a block fails while the worker is busy with others, and is in no hurry with their files."""
+
+
+def test_workers_that_are_late_put_nothing_into_the_next_run(
+    server: DemoServer, tmp_path: Path, travelled: dict[str, bytes]
+) -> None:
+    preload, flag, out = tmp_path / "late.py", tmp_path / "second", tmp_path / "out"
+    preload.write_text(LATE.format(flag=flag))
+    with SchedulerAndWorkers(tmp_path / "cluster", threads=3, preload=preload) as cluster:
+        with pytest.raises(UnitsFailedError, match="2 of 2 units failed"):
+            make(server, out, cluster.address, sink="workers")
+        assert not (tmp_path / "out.partial" / ".scratch").exists()
+        flag.touch()
+        assert make(server, out, cluster.address, sink="workers") == travelled

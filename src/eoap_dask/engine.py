@@ -11,9 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -117,10 +115,7 @@ class _Progress:
         """Remove what there is beside the unit's directory."""
         for cog in self.images.values():
             cog.close()
-        gone = self.scratch.with_name(f"{self.scratch.name}.gone")
-        with suppress(OSError):  # under its old name, workers that are late can put nothing into it
-            self.scratch.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 class Engine:
@@ -172,7 +167,6 @@ class Engine:
         self._suspects: deque[tuple[_Progress, int]] = deque()
         self._alone: Future[Any] | None = None
         self._writing: dict[str, ThreadFuture[dict[str, Any]]] = {}
-        self._attempts = count()
         self._done_blocks = 0
         self._all_blocks = plan.blocks
 
@@ -280,7 +274,8 @@ class Engine:
         key = planned.unit.key
         recipe = self._send_recipe(planned)
         folder = self._publication.unit_dir(key)
-        scratch = self._publication.scratch / f"{key}.{next(self._attempts)}"
+        # another one for each attempt and run: workers may be late with tiles of those before
+        scratch = self._publication.scratch / f"{key}.{uuid4().hex[:8]}"
         images = {s.name: Cog(s, planned.recipe.stack.geobox, scratch) for s in planned.recipe.images}
         windows = planned.recipe.windows()
         self._open[key] = _Progress(planned, folder, scratch, images, recipe, windows, len(windows))

@@ -37,10 +37,16 @@ def remove_empty(folders: list[Path]) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory if it is there; a link in its place loses itself, never what it points to."""
+    """Remove a directory if it is there; a link in its place loses itself, never what it points to.
+
+    Workers of a run that was killed may still be about to put something into it, or to take it out: that is why a first
+    try may fail. Once a directory is gone, nobody makes it again.
+    """
     if path.is_symlink():
         path.unlink()
-    elif path.exists():
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
         shutil.rmtree(path)
 
 
