@@ -79,7 +79,7 @@ def collect(
         window = windows[number]
         part = image[:, window.row : window.row_stop, window.col : window.col_stop]
         if files:
-            with TileFile(scratch / f"{number}.data") as file:
+            with TileFile(scratch, f"{number}.data") as file:
                 encoded = encode_image(part, spec, window, block, levels, file)
         else:
             encoded = encode_image(part, spec, window, block, levels)
@@ -332,7 +332,7 @@ def test_tiles_in_files_make_the_same_file(
     expected = whole.write(tmp_path / "whole.tif")
     order = list(range(len(blocks((1100, 1600), block))))[::-1]
     cog = collect(image, spec, geobox, scratch, block, order, files=True)
-    assert {path.suffix for path in scratch.iterdir()} <= {".data", ".rest1", ".rest2"}  # no spool yet
+    assert all(".data." in path.name or path.suffix in {".rest1", ".rest2"} for path in scratch.iterdir())  # no spool
     assert cog.write(tmp_path / "parts.tif") == expected
     assert (tmp_path / "parts.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
     np.testing.assert_array_equal(cog.smallest, whole.smallest)
@@ -343,38 +343,59 @@ def test_a_file_of_tiles_that_is_not_whole_is_noticed(tmp_path: Path) -> None:
     image = picture((1, 600, 600), "uint8")
     spec, scratch = spec_for(image), tmp_path / "scratch"
     cog = collect(image, spec, grid(image), scratch, files=True)
-    first = scratch / "0.data"
+    (first,) = scratch.glob("0.data.*")
     content = first.read_bytes()
     first.write_bytes(content[:-1])
     with pytest.raises(OSError, match="A tile is cut off"):
         cog.write(tmp_path / "a.tif")
     window = blocks((600, 600), 512)[0]
-    with TileFile(scratch / "again") as file:
+    with TileFile(scratch, "again") as file:
         encoded = encode_image(image[:, :512, :512], spec, window, 512, 2, file)
-    (scratch / "again").write_bytes(content[:-1])
+    file.path.write_bytes(content[:-1])
     with pytest.raises(OSError, match="Tiles are missing"):
         cog.add(encoded, window)
-    (scratch / "again").unlink()
+    file.path.unlink()
     with pytest.raises(FileNotFoundError):
         cog.add(encoded, window)
     cog.close()
     assert list(scratch.iterdir()) == []
 
 
-def test_a_file_of_tiles_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "tiles"
-    with TileFile(path) as file:
+def test_a_late_worker_with_the_same_block_changes_nothing(tmp_path: Path) -> None:
+    """Dask took it for lost; it has other software, and so its tiles have other bytes."""
+    image = picture((1, 600, 600), "uint8")
+    spec, scratch = spec_for(image), tmp_path / "scratch"
+    expected = collect(image, spec, grid(image), tmp_path / "other").write(tmp_path / "expected.tif")
+    scratch.mkdir()
+    with TileFile(scratch, "0.data") as late:
+        cog = collect(image, spec, grid(image), scratch, files=True)
+        late.write(bytes(100_000))
+        late.keep()
+    assert cog.write(tmp_path / "a.tif") == expected
+    assert list(scratch.iterdir()) == [late.path]
+
+
+def test_a_file_of_tiles_stays_when_it_is_kept(tmp_path: Path) -> None:
+    with TileFile(tmp_path, "tiles") as file:
         file.write(b"half of it")
-        assert not path.exists()
     assert list(tmp_path.iterdir()) == []
-    with TileFile(path) as file, TileFile(path) as other:  # two workers have the same block
-        for one in (file, other):
-            one.write(b"all of it")
-            one.keep()
-    assert [one.name for one in tmp_path.iterdir()] == ["tiles"]
-    assert path.read_bytes() == b"all of it"
-    with pytest.raises(TilesError, match=r"A worker couldn't write: No such file or directory\."):
-        TileFile(tmp_path / "gone" / "tiles")
+    with TileFile(tmp_path, "tiles") as file:
+        file.write(b"all of it")
+        file.keep()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"all of it"]
+    with pytest.raises(TilesError, match=r"couldn't write into .*/gone: No such file or directory\. Make room there"):
+        TileFile(tmp_path / "gone", "tiles")
+
+
+def test_coarse_levels_have_their_room_from_the_start(tmp_path: Path) -> None:
+    """A page of a sparse file that a full disk has no room for would kill the process when it is touched."""
+    image = picture((1, 2048, 2048), "uint16")
+    cog = Cog(spec_for(image), grid(image), tmp_path)
+    window = blocks((2048, 2048), 512)[0]
+    cog.add(encode_image(image[:, :512, :512], cog.spec, window, 512, 3), window)
+    status = (tmp_path / "data.rest1").stat()
+    assert status.st_size == 1024 * 1024 * 2
+    assert status.st_blocks * 512 >= status.st_size
 
 
 def test_images_share_a_scratch_directory(tmp_path: Path) -> None:

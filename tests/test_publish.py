@@ -336,11 +336,11 @@ def test_a_cleaning_up_that_is_cut_short_can_go_on(tmp_path: Path, monkeypatch) 
         make_unit(publication, "zz")
     real, calls = publish.shutil.rmtree, []
 
-    def killed(path: Path) -> None:
+    def killed(path: Path, **how: bool) -> None:
         if calls:
             raise KeyboardInterrupt
         calls.append(path)
-        real(path)
+        real(path, **how)
 
     monkeypatch.setattr(publish.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt), Publication(tmp_path / "out", APP):

@@ -14,6 +14,7 @@ from eoap_dask import cloudless_mosaic
 from eoap_dask.cog import Cog
 from eoap_dask.demo import Archive, DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
+from eoap_dask.sink import _fault_of, _leave_proof
 
 pytestmark = pytest.mark.cluster
 
@@ -126,7 +127,7 @@ def render_block(packed, number, folder, made=render.render_block):
 
 render.render_block = render_block
 """
-"""Files of one month can't become larger than this: what a worker sees of a disk that is full."""
+"""Files of one month can't become larger than this: what a worker sees of a disk that is full. For one thread."""
 
 
 def test_a_worker_that_can_not_write_fails_its_unit_alone(
@@ -135,77 +136,64 @@ def test_a_worker_that_can_not_write_fails_its_unit_alone(
     preload, partial = tmp_path / "full.py", tmp_path / "out.partial"
     preload.write_text(FULL.format(month=MONTHS[0]))
     with (
-        SchedulerAndWorkers(tmp_path / "cluster", preload=preload) as cluster,
+        SchedulerAndWorkers(tmp_path / "cluster", threads=1, preload=preload) as cluster,
         pytest.raises(UnitsFailedError) as caught,
     ):
         make(server, tmp_path / "out", cluster.address, sink="workers")
     assert caught.value.exit_code == 6
     (entry,) = json.loads((partial / "failures.json").read_text())["failures"]
-    assert (entry["unit"], entry["reason"]) == (MONTHS[0], "A worker couldn't write: File too large.")
+    assert entry["unit"] == MONTHS[0]
+    scratch = f"{partial}/.scratch/{MONTHS[0]}."
+    assert entry["reason"].startswith(f"A worker couldn't write into {scratch}")
+    assert entry["reason"].endswith(": File too large.")
     images = {str(path.relative_to(partial)): path.read_bytes() for path in partial.rglob("*.tif")}
     assert images == {name: content for name, content in travelled.items() if name.startswith(MONTHS[1])}
     assert not (partial / ".scratch").exists()
 
 
-LATE = """
-import time
-from pathlib import Path
-
-from eoap_dask import render
-
-BEGUN, SECOND, DONE = (Path("{folder}", name) for name in ("begun", "second", "done"))
-
-
-def until(there, seconds=60):
-    ends = time.monotonic() + seconds
-    while not there() and time.monotonic() < ends:
-        time.sleep(0.05)
-
-
-class Late(render.TileFile):
-    def __init__(self, path):
-        self.late = not SECOND.exists() and path.name.startswith("1.")
-        if self.late:
-            until(SECOND.exists)
-            until(path.exists, 3)
-        super().__init__(path)
-
-    def write(self, tile):
-        super().write(bytes(len(tile)) if self.late else tile)
+LOST = """
+from eoap_dask import render, sink
 
 
 def render_block(packed, number, folder, made=render.render_block):
-    first = not SECOND.exists()
-    if first and number == 1:
-        BEGUN.touch()
-    if first and number == 0:
-        until(BEGUN.exists)
-        raise RuntimeError("as it happens")
-    if not first and number == 2:
-        until(DONE.exists)
-    try:
-        return made(packed, number, folder)
-    finally:
-        if first and number == 1:
-            DONE.touch()
+    sink.Path = lambda path: type(FOLDER)("{other}" + str(path))
+    return made(packed, number, "{other}" + folder)
 
 
-if render.TileFile.__name__ != "Late":  # Dask runs this more than once
-    render.TileFile = Late
-    render.render_block = render_block
+FOLDER = sink.Path("{other}")
+render.render_block = render_block
 """
-"""In the first run, the first block fails while the second is under way; that is late, and makes other tiles."""
+"""A worker that loses the disk after it was looked at."""
 
 
-def test_workers_that_are_late_put_nothing_into_the_next_run(
-    server: DemoServer, tmp_path: Path, travelled: dict[str, bytes]
-) -> None:
-    preload, out = tmp_path / "late.py", tmp_path / "out"
-    preload.write_text(LATE.format(folder=tmp_path))
-    with SchedulerAndWorkers(tmp_path / "cluster", threads=3, preload=preload) as cluster:
-        with pytest.raises(UnitsFailedError, match="2 of 2 units failed"):
-            make(server, out, cluster.address, sink="workers")
-        assert not (tmp_path / "out.partial" / ".scratch").exists()
-        (tmp_path / "second").touch()
-        assert make(server, out, cluster.address, sink="workers") == travelled
-        assert (tmp_path / "done").exists()
+def test_a_worker_that_loses_the_disk_ends_the_run(server: DemoServer, tmp_path: Path) -> None:
+    """It is quick to fail, and would get all that is left."""
+    preload = tmp_path / "lost.py"
+    preload.write_text(LOST.format(other=tmp_path / "other"))
+    with (
+        SchedulerAndWorkers(tmp_path / "cluster", preload=preload) as cluster,
+        pytest.raises(ClusterError, match=r"can't write into .*: No such file or directory") as refused,
+    ):
+        make(server, tmp_path / "out", cluster.address, sink="workers")
+    assert refused.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (("{name}", ""), ""),
+        (("", "Permission denied"), "Permission denied"),
+        (("elsewhere", ""), "what it writes can't be read here, No such file or directory"),
+        (("other", ""), "what it writes is something else here"),
+        (ModuleNotFoundError("No module named 'eoap_dask.sink'"), "No module named 'eoap_dask.sink'"),
+    ],
+)
+def test_what_a_worker_says_is_looked_at(tmp_path: Path, answer: Any, sentence: str) -> None:
+    proof = tmp_path / "proof"
+    proof.write_text("token")
+    (tmp_path / "other").write_text("nothing")
+    if answer == ("{name}", ""):
+        answer = _leave_proof(str(proof), "token")
+        assert answer[0] != proof.name
+    assert _fault_of(answer, proof, "token") == sentence
+    assert _leave_proof(str(proof), "another") == ("", "another file is there")

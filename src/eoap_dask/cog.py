@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 _CLASSIC_LIMIT = (1 << 32) - (1 << 20)
+_OPEN_FILES = 128
+"""A row of tiles goes through as many files as there are blocks beside each other; so many of 2048 px are 262144 px."""
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Cog:
         self._files.append(self.scratch / f"{self.spec.name}.tiles")
 
     def add(self, block: EncodedImage, window: Window) -> None:
-        """Take in the tiles of a block; a file that holds them is ours from now on, and must stay where it is.
+        """Take in the tiles of a block; a file that holds them is in the scratch directory, and ours from now on.
 
         Raises
         ------
@@ -78,10 +80,11 @@ class Cog:
         """
         rows = [(int(level), int(row), int(col), int(size)) for level, row, col, size in block.index]
         if isinstance(block.tiles, Path):
-            self._files.append(block.tiles)
-            with block.tiles.open("rb") as file:
+            path = self.scratch / block.tiles.name
+            self._files.append(path)
+            with path.open("rb") as file:
                 if file.seek(0, 2) != sum(row[3] for row in rows):
-                    raise OSError(errno.EIO, "Tiles are missing", str(block.tiles))
+                    raise OSError(errno.EIO, "Tiles are missing", str(path))
             self._place(rows, len(self._files) - 1, 0)
         else:
             self._append(rows, (tile.data for tile in block.tiles))
@@ -167,7 +170,10 @@ class Cog:
     def _scratch_level(self, level: int) -> Any:
         """Return an array on disk for a level."""
         shape = (len(self.spec.bands), *self.shapes[level])
-        return np.memmap(self.scratch / f"{self.spec.name}.rest{level}", self.spec.dtype, "w+", shape=shape)
+        path = self.scratch / f"{self.spec.name}.rest{level}"
+        with path.open("wb") as file:  # whole: to touch a page that a full disk has no room for would be SIGBUS
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * np.dtype(self.spec.dtype).itemsize)
+        return np.memmap(path, self.spec.dtype, "r+", shape=shape)
 
     def _decode(self, level: int, files: _Files) -> Image:
         """Return the only tile of a level."""
@@ -255,10 +261,6 @@ class _Files:
         if len(found) != place.size:
             raise OSError(errno.EIO, "A tile is cut off", str(self._paths[place.file]))
         return found
-
-
-_OPEN_FILES = 128
-"""A row of tiles goes through as many files as there are blocks beside each other: so many are 262144 pixels."""
 
 
 Tag = tuple[int, int, int, bytes]

@@ -84,14 +84,17 @@ def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
 
 
 class TileFile:
-    """A file that the tiles of one image of a block go into, and that appears once it is whole. A context manager.
+    """A file that the tiles of one image of a block go into. A context manager that removes it, unless it is kept.
 
-    Two workers may make the same one, where Dask took the first for lost: their bytes are equal, and either may win.
+    It has a name of its own: where Dask took a worker for lost and gave the block to another one, neither touches what
+    the other made.
 
     Parameters
     ----------
-    path
-        Of the file, in a directory that is there.
+    folder
+        Where it is made; must be there.
+    name
+        What its name begins with.
 
     Raises
     ------
@@ -99,11 +102,11 @@ class TileFile:
         when the disk refuses, now or later
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._draft = path.with_name(f"{path.name}.{uuid4().hex}")
-        with _disk():
-            self._file = self._draft.open("xb")
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = folder / f"{name}.{uuid4().hex[:12]}"
+        self._is_kept = False
+        with self._told():
+            self._file = self.path.open("xb")
 
     def __enter__(self) -> TileFile:
         return self
@@ -111,26 +114,30 @@ class TileFile:
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # a full disk can't take the rest either
             self._file.close()
-        self._draft.unlink(missing_ok=True)
+        if not self._is_kept:
+            self.path.unlink(missing_ok=True)
 
     def write(self, tile: bytes) -> None:
         """Append a tile."""
-        with _disk():
+        with self._told():
             self._file.write(tile)
 
     def keep(self) -> None:
-        """Let the file appear."""
-        with _disk():
+        """Finish the file, and let it stay."""
+        with self._told():
             self._file.close()
-            self._draft.replace(self.path)
+        self._is_kept = True
 
-
-@contextmanager
-def _disk() -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise TilesError(f"A worker couldn't write: {exc.strerror or exc}.") from exc
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise TilesError(
+                f"A worker couldn't write into {self.path.parent}: {exc.strerror or exc}.",
+                "",
+                "Make room there, or try --sink client.",
+            ) from exc
 
 
 @dataclass

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,8 @@ class _Progress:
     def clear(self) -> None:
         """Remove what there is beside the unit's directory."""
         for cog in self.images.values():
-            cog.close()
+            with suppress(OSError):  # of a full disk; what remains goes with the directory
+                cog.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
@@ -136,7 +138,7 @@ class Engine:
     patience_s
         How long the cluster may be without workers.
     joined : callable
-        Called when workers have come that weren't there before; raises when these can't be worked with.
+        Called when workers have come that weren't there before, or can't write; raises when one can't be worked with.
     workers_write
         Whether workers leave encoded tiles in the publication's scratch directory; else these travel to us.
     """
@@ -154,7 +156,7 @@ class Engine:
         joined: Callable[[], None] = lambda: None,
         workers_write: bool = False,
     ) -> None:
-        self._workers_write = workers_write
+        self._joined, self._workers_write = joined, workers_write
         self._plan, self._client, self._publication = plan, client, publication
         self._finish, self._listener, self._max_bad_scenes = finish, listener, max_bad_scenes
         self._watch = Watch(client, patience_s, lambda size: self._tell("cluster", message=size), joined)
@@ -297,6 +299,8 @@ class Engine:
             self._suspect(progress, number, future, exc)
             return
         except (_BlockFailedError, TilesError) as exc:
+            if isinstance(exc, TilesError):
+                self._joined()  # a worker that has lost the disk would fail all that is left
             self._fail(progress, Failure(key, exc.what))
             return
         finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from eoap_dask.fileio import fsync_path
+from eoap_dask.folders import remove_tree
 
 ASIDE_MARK = ".eoap-dask-aside"
 """An empty file in a directory that steps aside; the last thing to go from it."""
@@ -169,7 +169,7 @@ def remove_last(folder: Path, last: Sequence[str]) -> None:
     for name in sorted(set(os.listdir(folder)) - set(last)):  # noqa: PTH208  # names are all that is needed
         path = folder / name
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink()
     for name in last:

@@ -135,7 +135,7 @@ class RunOptions:
     sink: str = param(
         "auto",
         "Who puts encoded tiles onto the output's disk: workers, which must see it under the same path, or the client, "
-        "to whom they travel; auto means workers where these were started on this machine.",
+        "to whom they travel; auto means workers on the cluster that a run starts on this machine.",
         choices=("auto", "client", "workers"),
     )
     resume: bool = param(

@@ -252,6 +252,7 @@ def _carry_out(
             check_memory(rest)
             with _evidence(active, options, publication.root / "logs") as kept_if_bad, ExitStack() as meanwhile:
                 shared = publication.scratch if workers_write(options, active) else None
+                logger.info("Tiles are put onto the output's disk by {}", "the client" if shared is None else "workers")
                 engine = Engine(
                     *(rest, active, publication, finish, tell, options.max_bad_scenes),
                     patience_s=options.cluster_timeout,
@@ -425,5 +426,5 @@ def _too_many(outcome: Outcome, units: int, partial: Path) -> UnitsFailedError:
     return UnitsFailedError(
         f"{failed} of {units} units failed. {first.unit}: {first.reason}{more}",
         "",
-        f"See failures.json in {partial}; run the same command again when the source is well.",
+        f"See failures.json in {partial}; run the same command again when the cause is mended.",
     )

@@ -130,7 +130,7 @@ def render_block(packed: bytes, number: int, folder: str | None = None) -> Rende
     with ExitStack() as stack:
         encoders, notes = [], []
         for spec in recipe.images:
-            file = None if folder is None else stack.enter_context(TileFile(Path(folder, f"{number}.{spec.name}")))
+            file = None if folder is None else stack.enter_context(TileFile(Path(folder), f"{number}.{spec.name}"))
             encoders.append(BlockEncoder(spec, window, recipe.block, len(level_shapes(recipe.shape)), file))
         with StackReader(recipe.stack, window) as reader:
             for rows, images in compose_rows(recipe, window, reader):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-from loguru import logger
 
 from eoap_dask.cluster import is_embedded
 from eoap_dask.errors import ClusterError
@@ -42,29 +40,41 @@ def check_shared(client: Client, folder: Path) -> None:
     proof = folder / f"proof.{token}"
     proof.write_text(token)
     try:
-        answers = client.run(_fault_of, str(proof), token, on_error="return")
+        answers = client.run(_leave_proof, str(proof), token, on_error="return")
+        there = client.scheduler_info(n_workers=-1)["workers"]
+        for worker, answer in answers.items():
+            if worker in there and (fault := _fault_of(answer, proof, token)):
+                raise ClusterError(
+                    f"The worker {worker} can't write into {folder}: {fault}.",
+                    "Expected that workers see the output's disk under the same path.",
+                    "Try --sink client, or an --output-dir that they share with this machine.",
+                )
     finally:
-        proof.unlink()
-    for worker, fault in answers.items():
-        if isinstance(fault, Exception):  # it is gone, and no worker any more
-            logger.debug("The worker {} doesn't say what it sees: {}", worker, redact(fault))
-        elif fault:
-            raise ClusterError(
-                f"The worker {worker} can't write into {folder}: {fault}.",
-                "Expected that workers see the output's disk under the same path.",
-                "Try --sink client, or an --output-dir that they share with this machine.",
-            )
+        for path in folder.glob(f"{proof.name}*"):
+            path.unlink(missing_ok=True)
 
 
-def _fault_of(proof: str, token: str) -> str:
-    """Return why a worker can't write beside a file; empty where it can."""
+def _leave_proof(proof: str, token: str) -> tuple[str, str]:
+    """On a worker: look at the client's file, and leave one beside it; return its name, and what went wrong."""
     path = Path(proof)
     own = path.with_name(f"{path.name}.{uuid4().hex}")
     try:
         if path.read_text() != token:
-            return "another file is there"
-        own.touch(exist_ok=False)
-        own.unlink()
+            return "", "another file is there"
+        own.write_text(token)
     except OSError as exc:
-        return exc.strerror or str(exc)
-    return ""
+        return "", exc.strerror or str(exc)
+    return own.name, ""
+
+
+def _fault_of(answer: Any, proof: Path, token: str) -> str:
+    """Return what is wrong with a worker's answer; empty where nothing is."""
+    if isinstance(answer, BaseException):
+        return redact(answer) or type(answer).__name__
+    name, fault = answer
+    try:
+        if not fault and proof.with_name(name).read_text() != token:
+            fault = "what it writes is something else here"
+    except OSError as exc:
+        fault = f"what it writes can't be read here, {exc.strerror or exc}"
+    return str(fault)
