@@ -263,9 +263,20 @@ def predicted(tile: Image, out: Image | None = None) -> Any:
 
 
 def deflate(data: Any) -> bytes:
-    """Compress a buffer as TIFF's compression 8 has it: a zlib stream. The same bytes on every x86-64 with SSE 4.2."""
-    encoded: bytes = isal_zlib.compress(data, DEFLATE_LEVEL)
-    return encoded
+    """Compress a buffer as TIFF's compression 8 has it: a zlib stream. The same bytes on every x86-64 with SSE 4.2.
+
+    Its first bytes are a block of their own. Where ISA-L's loop begins a stream, it takes the hash of the third byte
+    from a register that holds an address (``write_first_byte`` in ``igzip_icf_body_h1_gr_bt.asm``), so that one stream
+    in some thousands would differ from process to process; after a block that is too short for the loop, it doesn't.
+    """
+    view = memoryview(data).cast("B")
+    stream = isal_zlib.compressobj(DEFLATE_LEVEL)
+    first = stream.compress(view[:_FIRST]), stream.flush(isal_zlib.Z_SYNC_FLUSH)
+    return b"".join((*first, stream.compress(view[_FIRST:]), stream.flush()))
+
+
+_FIRST = 4
+"""Bytes: enough for the end of a stream to leave something in the history, too few for the loop; they cost eight."""
 
 
 def merge_sums(one: Sums, other: Sums) -> Sums:
