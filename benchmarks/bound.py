@@ -2,10 +2,10 @@
 
 One process, one thread, no network and no Dask. Every compressed tile that holds a needed pixel is read from the page
 cache and decoded once, with the fastest decoder there is for Python (imagecodecs), into a buffer that is used again;
-there is one median per output pixel, our kernel, and one encode of the result with its overviews, ours as well. Left
-out is all that is needed to get there: searching, HTTP, headers, index maps, gathering what is in another projection.
-The bound of a burned area (`benchmarks.burn_contenders`) reads, decodes and encodes in the same way, and computes
-nothing between.
+there is one median per output pixel, our kernel, and one encode of the result into a file, ours as well: tiles,
+overviews, statistics, checksum. Left out is all that is needed to get there: searching, HTTP, headers, index maps,
+gathering what is in another projection. The bound of a burned area (`benchmarks.burn_contenders`) reads, decodes and
+encodes in the same way, and computes nothing between.
 
 Scenes in the grid's own CRS are placed, so that median and encode work on real pixels; those of another are decoded
 and forgotten, and pixels that only they would show stay empty.

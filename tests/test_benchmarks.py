@@ -220,12 +220,13 @@ def test_burned_area_beside_the_least_and_a_script(cache: Path, tmp_path: Path) 
     # 3 × 3 tiles of each band, and of the classes, of either date: of 512 px, and of 256 px of those with 549 px a side
     assert bound["source_tiles"] == 2 * 4 * 9
     assert 0 < bound["fetched"] < result["source_bytes"]
+    assert bound["encode_cpu_s"] > bound["coding_cpu_s"] > 0
     assert bound["encode_cpu_s"] > bound["decode_cpu_s"] > bound["read_cpu_s"] > 0
     assert bound["work_cpu_s"] == pytest.approx(
         sum(bound[f"{part}_cpu_s"] for part in ("read", "decode", "encode")), abs=1e-3
     )
     assert 0.5 < result["runs"][0]["fetched"] / result["source_bytes"] < 1  # all but the overviews
-    for key in ("cpu_of_bound", "memory_full_of_quarter", "script_of_ours"):
+    for key in ("cpu_of_bound", "cpu_of_coding", "memory_full_of_quarter", "script_of_ours"):
         assert result["summary"][key]
     assert "The bound: reading" in shown
     assert "times the memory" in shown
