@@ -24,6 +24,8 @@ from typing import Any
 
 import psutil
 
+from eoap_dask.cluster import PROFILES
+
 ROOT = Path(__file__).parents[1]
 
 SAMPLE_S = 0.05
@@ -66,11 +68,15 @@ class CommandError(RuntimeError):
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which `benchmarks` is found, without settings that change what is measured."""
+    """Return the environment in which `benchmarks` is found, without settings that change what is measured.
+
+    Where Dask's profiler can stop a worker for ever (`eoap_dask.cluster.PROFILES`), peers do without it as we do.
+    """
     hidden = ("EOAP_DASK_", "DASK_", "GDAL_", "CPL_", "VSI_")
     # the sources as well, for interpreters in which the package isn't installed
     path = os.pathsep.join(p for p in (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")) if p)
-    return {**{k: v for k, v in os.environ.items() if not k.startswith(hidden)}, "PYTHONPATH": path}
+    calm = {} if PROFILES else {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+    return {**{k: v for k, v in os.environ.items() if not k.startswith(hidden)}, "PYTHONPATH": path, **calm}
 
 
 def measure(

@@ -300,7 +300,8 @@ class Engine:
             return
         except (_BlockFailedError, TilesError) as exc:
             if isinstance(exc, TilesError):
-                self._joined()  # a worker that has lost the disk would fail all that is left
+                with suppress(OSError):  # the disk is full, perhaps
+                    self._joined()  # a worker that has lost the disk would fail all that is left
             self._fail(progress, Failure(key, exc.what))
             return
         finally:

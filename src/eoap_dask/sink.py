@@ -38,8 +38,8 @@ def check_shared(client: Client, folder: Path) -> None:
     """
     token = uuid4().hex
     proof = folder / f"proof.{token}"
-    proof.write_text(token)
     try:
+        proof.write_text(token)
         answers = client.run(_leave_proof, str(proof), token, on_error="return")
         there = client.scheduler_info(n_workers=-1)["workers"]
         for worker, answer in answers.items():
