@@ -34,7 +34,7 @@ RUN python -m compileall -q -j 0 "$(python -c 'import sysconfig; print(sysconfig
     && install -d -m 1777 /work
 COPY --from=build /opt/eoap-dask /opt/eoap-dask
 # LOGNAME: a platform runs us as a user that has no name, and dask-gateway asks for one
-# MALLOC_…: as eoap_dask.cluster.HEAP, which says why
+# MALLOC_…: as eoap_dask.cluster.environment.HEAP, which says why
 ENV PATH=/opt/eoap-dask/bin:$PATH LOGNAME=eoap HOME=/tmp LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     MALLOC_MMAP_THRESHOLD_=4194304 MALLOC_TRIM_THRESHOLD_=16777216

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import tifffile
 from pyproj import Transformer
 
-from eoap_dask.demo import make_archive
+from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, GROUND_EPSG
 
 BANDS = ("nir", "red", "green")

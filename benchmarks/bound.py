@@ -31,11 +31,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from benchmarks.archive import BANDS, Grid, NeededTile
-from eoap_dask.cog import Cog
-from eoap_dask.encode import ImageSpec, encode_image, level_shapes
-from eoap_dask.grid import blocks
+from eoap_dask.geo.window import blocks
 from eoap_dask.kernels.composites import median
 from eoap_dask.kernels.pixels import Image
+from eoap_dask.output.cog import Cog
+from eoap_dask.render.encode import ImageSpec, encode_image, level_shapes
 
 STARTED = time.process_time()
 """What it took to get here: starting Python, and imports."""
@@ -43,7 +43,7 @@ STARTED = time.process_time()
 DEFLATE = (8, 32946)
 
 BLOCK = 2048
-"""Pixels a side that are encoded at once: the largest block that `eoap_dask.plan` cuts."""
+"""Pixels a side that are encoded at once: the largest block that `eoap_dask.run.plan` cuts."""
 
 
 @dataclass(frozen=True)

@@ -238,7 +238,7 @@ def _coding_of(path: Path) -> float:
     import numpy as np
     import tifffile
 
-    from eoap_dask.encode import deflate, predicted
+    from eoap_dask.render.encode import deflate, predicted
 
     seconds = 0.0
     with tifffile.TiffFile(path) as tiff:
@@ -260,7 +260,7 @@ def _spec_of(name: str, made: Any) -> Any:
     """Return what an image was encoded as."""
     from rasterio.enums import ColorInterp
 
-    from eoap_dask.encode import ImageSpec
+    from eoap_dask.render.encode import ImageSpec
 
     classes = made.colorinterp[0] == ColorInterp.palette
     scale = made.scales[0]

@@ -28,9 +28,9 @@ from pyproj import Transformer
 from benchmarks.archive import DEFAULT_CACHE, DIALECT, Grid, warm
 from benchmarks.burn_contenders import BANDS, IMAGES, BurnJob
 from benchmarks.measure import Measurement, environment, measure
-from eoap_dask.demo import ServerProcess
 from eoap_dask.demo.fire import fire_pair
 from eoap_dask.demo.large import make_fire_pair
+from eoap_dask.demo.process import ServerProcess
 
 FULL_PX = 10_980
 """Side of a Sentinel-2 tile of 10 m."""

@@ -27,9 +27,9 @@ from isal import isal_zlib
 from rasterio.errors import RasterioError
 
 from benchmarks.archive import BANDS, DEFAULT_CACHE, Shape, items_of, prepare
-from eoap_dask.encode import DEFLATE_LEVEL, deflate
-from eoap_dask.grid import TILE
+from eoap_dask.geo.window import TILE
 from eoap_dask.kernels import composites
+from eoap_dask.render.encode import DEFLATE_LEVEL, deflate
 
 Pixels = npt.NDArray[np.uint16]
 

@@ -407,7 +407,7 @@ def _cluster(job: Job, *, tuned: bool = False) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
-    from eoap_dask.cluster import HEAP
+    from eoap_dask.cluster.environment import HEAP
 
     heap = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in HEAP.items()} if tuned else {}
     with (

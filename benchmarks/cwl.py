@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.archive import DEFAULT_CACHE, Shape, aoi, prepare, warm
 from benchmarks.measure import ROOT, environment
-from eoap_dask.demo import ServerProcess
+from eoap_dask.demo.process import ServerProcess
 
 SHAPE = Shape(640, months=2, dates=3)
 SIDE_PX = 448

@@ -21,9 +21,9 @@ from typing import Any
 from benchmarks.archive import BANDS, DEFAULT_CACHE, Shape, aoi, prepare, warm
 from benchmarks.measure import environment, measure
 from benchmarks.mosaic import last_day
-from eoap_dask.demo import ServerProcess
+from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import UsageError
-from eoap_dask.events import EVENTS_FILE, read_events
+from eoap_dask.run.events import EVENTS_FILE, read_events
 
 NAMES = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "swir16", "swir22")
 

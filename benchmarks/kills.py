@@ -31,10 +31,11 @@ from typing import Any, Literal, Self
 import psutil
 
 from benchmarks.processes import SchedulerAndWorkers
-from eoap_dask.demo import ServerProcess, make_archive
-from eoap_dask.events import EVENTS_FILE, read_events
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.demo.archive import make_archive
+from eoap_dask.demo.process import ServerProcess
+from eoap_dask.run.events import EVENTS_FILE, read_events
 
 Where = Literal["local", "scheduler", "gateway"]
 Victim = Literal["client", "worker", "workers", "scheduler"]

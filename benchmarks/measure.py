@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from eoap_dask.cluster import PROFILES
+from eoap_dask.cluster.environment import PROFILES
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,7 +70,7 @@ class CommandError(RuntimeError):
 def environment() -> dict[str, str]:
     """Return the environment in which `benchmarks` is found, without settings that change what is measured.
 
-    Where Dask's profiler can stop a worker for ever (`eoap_dask.cluster.PROFILES`), peers do without it as we do.
+    Where Dask's profiler can stop a worker for ever (`cluster.environment.PROFILES`), peers do without it as we do.
     """
     hidden = ("EOAP_DASK_", "DASK_", "GDAL_", "CPL_", "VSI_")
     # the sources as well, for interpreters in which the package isn't installed

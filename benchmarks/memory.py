@@ -19,7 +19,7 @@ from benchmarks import preload
 from benchmarks.archive import BANDS, DEFAULT_CACHE, Shape, aoi, prepare, warm
 from benchmarks.contenders import Job
 from benchmarks.measure import measure
-from eoap_dask.demo import ServerProcess
+from eoap_dask.demo.process import ServerProcess
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from benchmarks import preload
 from benchmarks.archive import BANDS, DEFAULT_CACHE, Grid, Shape, aoi, needed, prepare, scenes_over, warm
 from benchmarks.contenders import Job
 from benchmarks.measure import Measurement, environment, measure
-from eoap_dask.demo import ServerProcess
+from eoap_dask.demo.process import ServerProcess
 
 NAMES = {
     "ours": "ours: the command, no cloud mask",

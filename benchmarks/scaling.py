@@ -26,17 +26,17 @@ from typing import Any
 from benchmarks.archive import DEFAULT_CACHE, Shape, aoi, prepare, warm
 from benchmarks.processes import SchedulerAndWorkers
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
-from eoap_dask.applications.cloudless_mosaic import APPLICATION
-from eoap_dask.cluster import size_of
-from eoap_dask.demo import ServerProcess
-from eoap_dask.engine import Engine
-from eoap_dask.events import EVENTS_FILE, ignore, read_events
-from eoap_dask.gateway.client import scheduler_client
-from eoap_dask.profiler import without_dangerous_profiler
-from eoap_dask.publish import Publication
+from eoap_dask.applications.cloudless_mosaic.application import APPLICATION
+from eoap_dask.cluster.gateway.client import scheduler_client
+from eoap_dask.cluster.profiler import without_dangerous_profiler
+from eoap_dask.cluster.size import size_of
+from eoap_dask.demo.process import ServerProcess
+from eoap_dask.publish.publication import Publication
+from eoap_dask.run.engine import Engine
+from eoap_dask.run.events import EVENTS_FILE, ignore, read_events
 
 NOTHING = """
-from eoap_dask import render
+from eoap_dask.render import block as render
 
 
 def render_block(packed, number):

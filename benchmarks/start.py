@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.archive import DEFAULT_CACHE, Shape, aoi, prepare, warm
 from benchmarks.measure import environment
 from benchmarks.mosaic import Task, command_of
-from eoap_dask.demo import ServerProcess
+from eoap_dask.demo.process import ServerProcess
 
 POLL_S = 0.002
 SHAPE = Shape(640, months=2, dates=3)

@@ -25,8 +25,8 @@ from benchmarks import mosaic, report
 from benchmarks.archive import DEFAULT_CACHE, Grid, Shape, aoi, items_of, needed_tiles, prepare, scenes_over, warm
 from benchmarks.bound import BoundJob
 from benchmarks.measure import CommandError, environment
-from eoap_dask.demo import ServerProcess
 from eoap_dask.demo.catalogue import Catalogue
+from eoap_dask.demo.process import ServerProcess
 
 FORMAT = 1
 
@@ -306,8 +306,9 @@ def _serve(root: Path, case: Case) -> ServerProcess:
 
 def _zone(case: Case) -> str:
     """Return the CRS that the grid will have: our own choice for the area."""
-    from eoap_dask.aoi import parse_aoi
-    from eoap_dask.grid import crs_name, grid_for
+    from eoap_dask.geo.aoi import parse_aoi
+    from eoap_dask.geo.crs import crs_name
+    from eoap_dask.geo.grid import grid_for
 
     return crs_name(grid_for(parse_aoi(aoi(case.side_px, case.shape.resolution_m)), "auto", case.resolution))
 
@@ -321,7 +322,7 @@ def available(names: Sequence[str], peer_python: str | None) -> tuple[dict[str, 
         python = peer_python if contender.newer and peer_python else sys.executable
         code = "import sys, importlib; [importlib.import_module(m) for m in sys.argv[1:]]"
         # what is imported now is in the page cache, and compiled, when time is taken
-        modules = [contender.package, "rioxarray", "pystac_client"] if contender.package else ["eoap_dask.cli"]
+        modules = [contender.package, "rioxarray", "pystac_client"] if contender.package else ["eoap_dask.cli.main"]
         found = subprocess.run(
             [python, "-c", code, *modules], env=environment(), capture_output=True, text=True, check=False
         )

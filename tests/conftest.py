@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from eoap_dask.demo import Archive, DemoServer, ServerProcess, make_archive
+from eoap_dask.demo.archive import Archive, make_archive
 from eoap_dask.demo.items import Dialect
+from eoap_dask.demo.process import ServerProcess
+from eoap_dask.demo.server import DemoServer
 
 SHARED = Path(os.environ.get("EOAP_DASK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Real data that isn't part of the repository; tests that need it skip without it."""

@@ -17,11 +17,12 @@ import pytest
 from distributed import Client
 
 from eoap_dask import Run, burned_area_map
-from eoap_dask.applications.bai import APPLICATION
+from eoap_dask.applications.bai.application import APPLICATION
 from eoap_dask.applications.parameters import BurnedAreaParams
-from eoap_dask.cluster import Size, local_client
-from eoap_dask.events import Event
-from eoap_dask.params import RunOptions
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.run.events import Event
+from eoap_dask.run.options import RunOptions
 
 pytestmark = pytest.mark.cluster
 

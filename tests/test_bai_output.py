@@ -25,12 +25,13 @@ from rio_cogeo import cog_info, cog_validate
 from rio_tiler.io import Reader
 
 from eoap_dask import Run, RunOptions, burned_area_map, severity_classes
-from eoap_dask.burn_report import report_on
-from eoap_dask.cluster import Size, local_client
-from eoap_dask.scenes import Pass, Scene
-from eoap_dask.science.burn import BlockNote
+from eoap_dask.applications.bai.report import report_on
+from eoap_dask.applications.bai.science import BlockNote
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.run.unit import Unit
+from eoap_dask.scenes.model import Pass, Scene
 from eoap_dask.stac.document import CLASSIFICATION, PROCESSING, RASTER
-from eoap_dask.units import Unit
 
 pytestmark = pytest.mark.cluster
 

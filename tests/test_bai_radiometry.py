@@ -12,7 +12,8 @@ import rasterio
 from distributed import Client
 
 from eoap_dask import Run, burned_area_map
-from eoap_dask.cluster import Size, local_client
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
 from eoap_dask.demo.items import Dialect
 
 pytestmark = pytest.mark.cluster

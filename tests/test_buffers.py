@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from eoap_dask.buffers import Buffers
+from eoap_dask.render.buffers import Buffers
 
 MIB = 1 << 20
 

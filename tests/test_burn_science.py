@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import shapely
 
+from eoap_dask.applications.bai.science import BANDS, Burn, BurnImages, compare
 from eoap_dask.kernels.pixels import NO_NUMBER
 from eoap_dask.kernels.severity import KEY_BENSON
-from eoap_dask.science.burn import BANDS, Burn, BurnImages, compare
 
 NAN = float("nan")
 

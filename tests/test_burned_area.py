@@ -20,12 +20,13 @@ from odc.geo.geom import Geometry
 
 from eoap_dask import Run, burned_area, burned_area_map
 from eoap_dask.applications.parameters import BurnedAreaParams
-from eoap_dask.cluster import Size, local_client
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
 from eoap_dask.errors import GridError, HrefError, NothingFoundError, UsageError
-from eoap_dask.itemset import ItemSet
+from eoap_dask.items.find import item_from_url
+from eoap_dask.items.itemset import ItemSet
 from eoap_dask.kernels.severity import KEY_BENSON
-from eoap_dask.params import RunOptions
-from eoap_dask.stac_search import item_from_url
+from eoap_dask.run.options import RunOptions
 
 VARIABLES = ("bai_pre", "bai_post", "dbai", "nbr_pre", "nbr_post", "dnbr", "rdnbr", "rbr", "severity")
 STEPS = {"nbr_pre": 10_000, "nbr_post": 10_000, "dnbr": 10_000, "rbr": 10_000, "rdnbr": 500}
@@ -236,7 +237,7 @@ def test_several_passes_are_not_one_scene(place: Place) -> None:
 
 
 def test_the_examples_run(place: Place) -> None:
-    from eoap_dask import fires
+    from eoap_dask.applications.bai import lazy as fires
 
     before, after = place.fire.urls
     names = {**vars(fires), "pre": before, "post": after, "aoi": place.ring}

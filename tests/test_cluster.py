@@ -25,9 +25,12 @@ import urllib3
 from distributed import Client, default_client
 from tornado import web
 
-from eoap_dask.cluster import HEAP, Size, local_client, local_size, open_client, size_of
+from eoap_dask.cluster.connect import open_client
+from eoap_dask.cluster.environment import HEAP
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size, local_size, size_of
 from eoap_dask.errors import ClusterError, UsageError
-from eoap_dask.params import RunOptions
+from eoap_dask.run.options import RunOptions
 
 GIB = 1 << 30
 SMALL = Size(1, 1, GIB)

@@ -22,12 +22,12 @@ from pyproj import CRS, Transformer
 from rasterio.enums import ColorInterp
 from rio_cogeo.cogeo import cog_validate
 
-from eoap_dask import cog as cog_module
-from eoap_dask.cog import Cog
-from eoap_dask.encode import ImageSpec, TileFile, encode_image, encode_tiles, level_shapes, merge_sums
 from eoap_dask.errors import TilesError
-from eoap_dask.grid import TILE, blocks
+from eoap_dask.geo.window import TILE, blocks
 from eoap_dask.kernels.pixels import statistics
+from eoap_dask.output import cog as cog_module
+from eoap_dask.output.cog import Cog
+from eoap_dask.render.encode import ImageSpec, TileFile, encode_image, encode_tiles, level_shapes, merge_sums
 
 Image = np.ndarray[Any, np.dtype[Any]]
 Rule = Literal["mean", "nearest"]

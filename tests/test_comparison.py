@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eoap_dask.comparison import common_ground
+from eoap_dask.applications.bai.pair import common_ground
 from eoap_dask.errors import UsageError
-from eoap_dask.scenes import Pass, Scene, Source
+from eoap_dask.scenes.model import Pass, Scene, Source
 
 
 def one_pass(name: str, left: float, crs: str = "EPSG:32601") -> Pass:

@@ -15,9 +15,9 @@ from affine import Affine
 from benchmarks.compression import CHOSEN, Format, _decode, formats, gdal_can, real_pixels, tiles_of
 from odc.geo.geobox import GeoBox
 
-from eoap_dask.cog import Cog
-from eoap_dask.encode import ImageSpec, encode_image, level_shapes
-from eoap_dask.grid import Window
+from eoap_dask.geo.window import Window
+from eoap_dask.output.cog import Cog
+from eoap_dask.render.encode import ImageSpec, encode_image, level_shapes
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,7 +98,7 @@ DIGEST = """
 import hashlib
 import random
 
-from eoap_dask.encode import deflate
+from eoap_dask.render.encode import deflate
 
 numbers, digest = random.Random(1), hashlib.sha256()
 for _ in range(15_000):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eoap_dask.dates import FIRST_DAY, PERIODS, Period, check_range, parse_day, split_periods
 from eoap_dask.errors import DateError
+from eoap_dask.periods import FIRST_DAY, PERIODS, Period, check_range, parse_day, split_periods
 
 TODAY = date(2026, 1, 15)
 days = st.dates(date(2015, 1, 1), date(2030, 12, 31))

@@ -14,9 +14,11 @@ import pytest
 from distributed import Client
 
 from eoap_dask import ItemSet, MosaicParams, Run, RunOptions, cloudless_mosaic
-from eoap_dask.applications.cloudless_mosaic import APPLICATION, find_items, understand
-from eoap_dask.cluster import Size, local_client
-from eoap_dask.demo import Archive, ServerProcess, make_archive
+from eoap_dask.applications.cloudless_mosaic.application import APPLICATION, find_items, understand
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.process import ServerProcess
 
 pytestmark = pytest.mark.cluster
 

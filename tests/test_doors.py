@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from eoap_dask import ItemSet, MosaicParams, Run, RunOptions, cloudless_mosaic
-from eoap_dask.aoi import parse_aoi
-from eoap_dask.cluster import Size, local_client
-from eoap_dask.demo import Archive, ServerProcess, make_archive
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import (
     AssetError,
     BandError,
@@ -38,8 +39,9 @@ from eoap_dask.errors import (
     NothingFoundError,
     UsageError,
 )
-from eoap_dask.grid import grid_for, project_aoi
-from eoap_dask.lazy import composite, load, mask_clouds, search
+from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.geo.grid import grid_for, project_aoi
+from eoap_dask.lazy.cube import composite, load, mask_clouds, search
 
 BANDS = ("nir", "red", "green")
 MONTHS = ("2020-10", "2020-11")
@@ -562,7 +564,7 @@ def test_a_pass_over_the_end_of_a_month_counts_once(place: Place, items: ItemSet
 
 
 def test_the_examples_run(place: Place) -> None:
-    from eoap_dask import lazy
+    from eoap_dask.lazy import cube as lazy
 
     names = {**vars(lazy), "aoi": place.box, "stac": place.server.url}
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster
 
-from eoap_dask.applications.cloudless_mosaic import APPLICATION
-from eoap_dask.demo import Archive, DemoServer
-from eoap_dask.engine import WrittenUnit
+from eoap_dask.applications.cloudless_mosaic.application import APPLICATION
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, EoapError, NothingFoundError, OutputError, UnitsFailedError
-from eoap_dask.events import Event, read_events
-from eoap_dask.produce import Run
-from eoap_dask.publish import Publication
+from eoap_dask.publish.publication import Publication
+from eoap_dask.run.events import Event, read_events
+from eoap_dask.run.produce import Run
+from eoap_dask.run.written import WrittenUnit
 
 pytestmark = pytest.mark.cluster
 

@@ -11,11 +11,13 @@ import pytest
 from benchmarks.processes import SchedulerAndWorkers
 from distributed import Client
 
-from eoap_dask import cloudless_mosaic, profiler
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask import cloudless_mosaic
+from eoap_dask.cluster import profiler
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
-from eoap_dask.events import Event, read_events
-from eoap_dask.produce import Run
+from eoap_dask.run.events import Event, read_events
+from eoap_dask.run.produce import Run
 
 pytestmark = pytest.mark.cluster
 
@@ -55,7 +57,7 @@ def kinds(events: Path) -> list[tuple[str, str]]:
 SLOW = """
 import time
 
-from eoap_dask import render
+from eoap_dask.render import block as render
 
 
 def render_block(packed, number, made=render.render_block):
@@ -170,7 +172,7 @@ import signal
 import time
 from pathlib import Path
 
-from eoap_dask import render
+from eoap_dask.render import block as render
 
 DEATHS = Path("{folder}")
 begun = []
@@ -232,7 +234,7 @@ import time
 import uuid
 from pathlib import Path
 
-from eoap_dask import render
+from eoap_dask.render import block as render
 
 FOLDER = Path("{folder}")
 
@@ -265,7 +267,7 @@ def test_more_workers_get_more_to_do(calm: DemoServer, tmp_path: Path) -> None:
 
 
 FAULTS = """
-from eoap_dask import render
+from eoap_dask.render import block as render
 
 RAISES = {{
     "{0}": PermissionError(13, "Permission denied", "/on/the/worker"),

@@ -16,12 +16,13 @@ import pytest
 from click.testing import CliRunner
 
 from eoap_dask import cloudless_mosaic
-from eoap_dask import status as status_module
 from eoap_dask.cli.status import status as status_command
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import UnitsFailedError, UsageError
-from eoap_dask.events import EVENTS_FILE, Event, EventFile, EventKind, read_events
-from eoap_dask.status import read_status
+from eoap_dask.run import status as status_module
+from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, EventKind, read_events
+from eoap_dask.run.status import read_status
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "events.md"
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]

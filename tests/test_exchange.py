@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from eoap_dask import exchange as module
-from eoap_dask.exchange import ASIDE_MARK, can_exchange, exchange, is_aside, recover, remove_last, standing_at
+from eoap_dask.publish import exchange as module
+from eoap_dask.publish.exchange import ASIDE_MARK, can_exchange, exchange, is_aside, recover, remove_last, standing_at
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
 

@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from affine import Affine
 
-from eoap_dask.features import rasterize, shapes
+from eoap_dask.geo.rasterize import rasterize, shapes
 
 sys.setswitchinterval(1e-5)
 labels = np.zeros((50, 50), np.int32)

@@ -20,13 +20,14 @@ from odc.geo.geobox import GeoBox
 from rasterio.transform import from_origin
 
 from eoap_dask import ItemSet
-from eoap_dask.demo import Archive, ServerProcess, make_archive
+from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError, GridError, UsageError
-from eoap_dask.foreign import LOADERS, foreign_planes
-from eoap_dask.lazy import composite, load, mask_clouds, search
+from eoap_dask.lazy.cube import composite, load, mask_clouds, search
+from eoap_dask.lazy.loaders.planes import LOADERS, foreign_planes
 from eoap_dask.readers.choose import make_reader
-from eoap_dask.scenes import Pass, Scene, Source
-from eoap_dask.stack import Stack
+from eoap_dask.render.stack import Stack
+from eoap_dask.scenes.model import Pass, Scene, Source
 
 BANDS = ("nir", "red")
 

@@ -28,11 +28,13 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 import eoap_dask
 from eoap_dask import ItemSet, MosaicParams, RunOptions, cloudless_mosaic
-from eoap_dask.applications.cloudless_mosaic import APPLICATION, find_items, understand
-from eoap_dask.cluster import Size, local_client
-from eoap_dask.demo import Archive, ServerProcess, make_archive
-from eoap_dask.plan import Plan
-from eoap_dask.render import render_block
+from eoap_dask.applications.cloudless_mosaic.application import APPLICATION, find_items, understand
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.process import ServerProcess
+from eoap_dask.render.block import render_block
+from eoap_dask.run.plan import Plan
 
 TASKS_PER_BLOCK = 2
 BYTES_PER_TASK = 2000
@@ -248,7 +250,7 @@ def test_a_block_gets_only_the_scenes_that_touch_it(items: ItemSet, params: Mosa
     touched = [{scene.id for _, scenes in stack.touching(w) for scene in scenes} for w in windows]
     assert set().union(*touched) == everything
     assert stack.touching(far) == ()
-    assert render_block.__module__ == "eoap_dask.render"  # a task names its function, it doesn't carry it
+    assert render_block.__module__ == "eoap_dask.render.block"  # a task names its function, it doesn't carry it
     assert len(cloudpickle.dumps(render_block)) < 100
 
 

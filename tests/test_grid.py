@@ -17,22 +17,12 @@ from pyproj.aoi import AreaOfInterest
 from pyproj.database import query_utm_crs_info
 from shapely.geometry.base import BaseGeometry
 
-from eoap_dask.aoi import Aoi, parse_aoi
 from eoap_dask.errors import GridError
-from eoap_dask.grid import (
-    TILE,
-    Window,
-    blocks,
-    crs_name,
-    grid_bounds,
-    grid_for,
-    pixels_of,
-    project_aoi,
-    project_bounds,
-    rasterize_window,
-    utm_crs,
-    window_bounds,
-)
+from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.crs import crs_name, project_bounds
+from eoap_dask.geo.grid import grid_for, pixels_of, project_aoi, utm_crs
+from eoap_dask.geo.rasterize import rasterize_window
+from eoap_dask.geo.window import TILE, Window, blocks, grid_bounds, window_bounds
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eoap_dask.heartbeat import Heartbeat, shared_directory
+from eoap_dask.cli.heartbeat import Heartbeat, shared_directory
 
 NAME = "0123456789abcdef"
 
@@ -108,7 +108,7 @@ def test_commands_say_how_they_ended(arguments: list[str], code: int, shared: Pa
 )
 def test_a_command_that_is_stopped(number: int, code: int, left: str, shared: Path, pod: dict[str, str]) -> None:
     program = (
-        "import os, signal, click, eoap_dask.cli as cli\n"
+        "import os, signal, click, eoap_dask.cli.main as cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored, where the tests run in the background
         "@click.command()\n"
         f"def stopped(): os.kill(os.getpid(), {int(number)})\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eoap_dask.items import Item, cloud_cover, finite_number, normalised
+from eoap_dask.items.item import Item, cloud_cover, finite_number, normalised
 
 
 def item(href: str = "a.tif", **properties: Any) -> Item:

@@ -17,15 +17,16 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 
-from eoap_dask import static_catalog
-from eoap_dask.aoi import parse_aoi
-from eoap_dask.demo import Catalogue, DemoServer
+from eoap_dask.demo.catalogue import Catalogue
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import CollectionError, HrefError, SearchError, UsageError
-from eoap_dask.items import json_line
-from eoap_dask.itemset import ItemSet
-from eoap_dask.lazy import search
-from eoap_dask.query import Query
-from eoap_dask.stac_search import check_source, explain_nothing, find_items
+from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.items import static_catalog
+from eoap_dask.items.find import check_source, explain_nothing, find_items
+from eoap_dask.items.item import json_line
+from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.query import Query
+from eoap_dask.lazy.cube import search
 
 COLLECTION = "sentinel-2-l2a"
 

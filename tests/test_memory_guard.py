@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from eoap_dask import memory_guard
-from eoap_dask.errors import UsageError
-from eoap_dask.memory_guard import (
+from eoap_dask.cli import memory_guard
+from eoap_dask.cli.memory_guard import (
     MOST_RESERVE,
     RESERVE,
     ControlGroup,
@@ -22,6 +21,7 @@ from eoap_dask.memory_guard import (
     control_group,
     is_wanted,
 )
+from eoap_dask.errors import UsageError
 
 MIB = 1 << 20
 V1, V2 = "4:memory:/kubepods/pod1/container1\n1:cpu:/\n", "0::/kubepods/pod1/container1\n"
@@ -125,8 +125,8 @@ def test_an_unknown_wish() -> None:
 def run(body: str, prelude: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command of ours in a process of its own."""
     program = (
-        "import sys, time, click, eoap_dask.cli as cli\n"
-        f"from eoap_dask.memory_guard import ControlGroup\nfrom pathlib import Path\n{prelude}\n"
+        "import sys, time, click, eoap_dask.cli.main as cli\n"
+        f"from eoap_dask.cli.memory_guard import ControlGroup\nfrom pathlib import Path\n{prelude}\n"
         f"@click.command()\ndef command():\n    {body}\ncli._run(command, 'command')"
     )
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "EOAP_DASK_"))}

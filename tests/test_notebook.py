@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
-from eoap_dask.applications.cloudless_mosaic import APPLICATION
-from eoap_dask.demo import Archive, DemoServer
-from eoap_dask.events import Event, ignore
-from eoap_dask.notebook import NotebookProgress, default_listener, in_notebook
-from eoap_dask.plan import Plan
-from eoap_dask.units import SHOWN_PASSES
+from eoap_dask.applications.cloudless_mosaic.application import APPLICATION
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
+from eoap_dask.run.events import Event, ignore
+from eoap_dask.run.notebook import NotebookProgress, default_listener, in_notebook
+from eoap_dask.run.plan import Plan
+from eoap_dask.run.unit import SHOWN_PASSES
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from eoap_dask import fetch as fetch_module
-from eoap_dask.demo import DemoServer
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import HrefError, SearchError, UsageError
-from eoap_dask.itemset import ItemSet
-from eoap_dask.scenes import read_scenes
-from eoap_dask.sensors import sensor_for
-from eoap_dask.signing import NoSigner, PlanetaryComputerSigner, SeveralSigners, TokenSigner, signer_from
-from eoap_dask.stac_search import item_from_url
+from eoap_dask.items.find import item_from_url
+from eoap_dask.items.itemset import ItemSet
+from eoap_dask.net import http as fetch_module
+from eoap_dask.net.signing import NoSigner, PlanetaryComputerSigner, SeveralSigners, TokenSigner, signer_from
+from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.sensor import sensor_for
 from stac_api_on_loopback import Api, item, serving
 
 SECRET = "hunter2SECRET"

@@ -25,8 +25,10 @@ from rio_cogeo import cog_info, cog_validate
 from rio_tiler.io import Reader
 
 from eoap_dask import MosaicParams, Run, RunOptions, cloudless_mosaic
-from eoap_dask.cluster import Size, local_client
-from eoap_dask.demo import Archive, ServerProcess, make_archive
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.process import ServerProcess
 
 pytestmark = pytest.mark.cluster
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping, shape
 
-from eoap_dask.aoi import parse_aoi
-from eoap_dask.demo import DemoServer
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import NothingFoundError, UsageError
-from eoap_dask.itemset import ItemSet
-from eoap_dask.pairs import DayWindow, clearest_pair, clearest_pass
-from eoap_dask.query import Query
-from eoap_dask.stac_search import find_items
+from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.items.find import find_items
+from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.query import Query
+from eoap_dask.scenes.clearest import DayWindow, clearest_pair, clearest_pass
 
 AOI = parse_aoi("10,0,12,1")  # at the equator, so that degrees are areas
 PRE, POST = DayWindow.around(date(2021, 7, 10), 5), DayWindow.around(date(2021, 8, 10), 5)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from eoap_dask.applications.parameters import MosaicParams
-from eoap_dask.dates import parse_day
 from eoap_dask.errors import UsageError
-from eoap_dask.params import RunOptions, as_json, check_choices, declarations, param
-from eoap_dask.sensors import sensor_for
+from eoap_dask.params import as_json, check_choices, declarations, param
+from eoap_dask.periods import parse_day
+from eoap_dask.run.options import RunOptions
+from eoap_dask.scenes.sensor import sensor_for
 
 
 @dataclasses.dataclass(frozen=True)

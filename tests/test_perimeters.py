@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from rasterio.features import rasterize
 from scipy import ndimage
 
-from eoap_dask.perimeters import Perimeter, Piece, Side, cut_pieces, join_pieces, outside_sides
+from eoap_dask.geo.outlines import Perimeter, Piece, Side, cut_pieces, join_pieces, outside_sides
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from eoap_dask.preview import contact_sheet, shrink, write_thumbnail
+from eoap_dask.output.picture import contact_sheet, shrink, write_thumbnail
 
 
 def reference(rgb: np.ndarray, factor: int) -> np.ndarray:

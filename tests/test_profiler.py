@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from distributed import Client, LocalCluster, Worker
 
-from eoap_dask import profiler
+from eoap_dask.cluster import profiler
 
 pytestmark = pytest.mark.cluster
 

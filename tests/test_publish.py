@@ -23,13 +23,14 @@ from typing import Any
 
 import pytest
 
-from eoap_dask import exchange, lock, publish
 from eoap_dask.errors import OutputError
-from eoap_dask.exchange import ASIDE_MARK
-from eoap_dask.fileio import write_bytes, write_json
-from eoap_dask.place import check_output, identity
-from eoap_dask.publish import Publication
-from eoap_dask.resume import MARKER, held_units, unit_states
+from eoap_dask.files import write_bytes, write_json
+from eoap_dask.publish import exchange, lock
+from eoap_dask.publish import publication as publish
+from eoap_dask.publish.checks import check_output, identity
+from eoap_dask.publish.exchange import ASIDE_MARK
+from eoap_dask.publish.holdings import MARKER, held_units, unit_states
+from eoap_dask.publish.publication import Publication
 
 APP = "cloudless-mosaic"
 
@@ -425,7 +426,7 @@ def test_an_attempt_begins_empty_and_a_done_unit_is_left_alone(tmp_path: Path) -
 RUN = """
     import sys, time
     from pathlib import Path
-    from eoap_dask.publish import Publication
+    from eoap_dask.publish.publication import Publication
     with Publication(Path(sys.argv[1]), "cloudless-mosaic") as publication:
         (publication.unit_dir("2021-07") / "half.tif").touch()
         print("ready", flush=True)
@@ -469,7 +470,7 @@ def test_a_run_begins_while_others_look_whether_one_runs(tmp_path: Path) -> None
     script = """
         import sys
         from pathlib import Path
-        from eoap_dask.lock import is_held
+        from eoap_dask.publish.lock import is_held
         print("ready", flush=True)
         while True:
             is_held(Path(sys.argv[1]))
@@ -537,7 +538,7 @@ def test_many_runs_at_once_publish_one_after_another(tmp_path: Path) -> None:
         import sys, os, shutil
         from pathlib import Path
         from eoap_dask.errors import OutputError
-        from eoap_dask.publish import Publication
+        from eoap_dask.publish.publication import Publication
         out, done = Path(sys.argv[1]), 0
         while done < 15:
             try:
@@ -1142,7 +1143,7 @@ def test_a_link_that_comes_in_the_last_moment_loses_nothing(product: Path, tmp_p
 SLOW_UPDATE = """
     import sys, time
     from pathlib import Path
-    from eoap_dask.publish import Publication
+    from eoap_dask.publish.publication import Publication
     with Publication(Path(sys.argv[1]), "cloudless-mosaic", resume=True, update=True) as publication:
         assert publication.adopt("a", "1")
         print("ready", flush=True)

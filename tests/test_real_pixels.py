@@ -20,7 +20,8 @@ from affine import Affine
 from pyproj import Transformer
 from rasterio.crs import CRS
 
-from eoap_dask.demo import Catalogue, ServerProcess
+from eoap_dask.demo.catalogue import Catalogue
+from eoap_dask.demo.process import ServerProcess
 
 pytestmark = pytest.mark.cluster
 

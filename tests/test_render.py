@@ -23,29 +23,32 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from eoap_dask import render as render_module
-from eoap_dask import resample as resample_module
-from eoap_dask import stack as stack_module
-from eoap_dask.cog import Cog
-from eoap_dask.demo import Catalogue, ServerProcess
-from eoap_dask.encode import ImageSpec
+from eoap_dask.applications.bai.science import Burn
+from eoap_dask.applications.cloudless_mosaic.science import Composition
+from eoap_dask.demo.catalogue import Catalogue
+from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError
-from eoap_dask.grid import Window, blocks
+from eoap_dask.geo.outlines import join_pieces
+from eoap_dask.geo.window import Transform, Window, blocks
 from eoap_dask.kernels.pixels import NO_NUMBER, statistics, visual
 from eoap_dask.kernels.severity import KEY_BENSON
-from eoap_dask.perimeters import join_pieces
-from eoap_dask.readers import Reader
+from eoap_dask.net.retry import Retry
+from eoap_dask.net.signing import NoSigner
+from eoap_dask.output.cog import Cog
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanReader
-from eoap_dask.readers.retry import Retry
-from eoap_dask.render import Recipe, Rendered, compose_rows, render_block, strip_height
-from eoap_dask.resample import Transform
-from eoap_dask.scenes import Pass, Scene, Source, group_passes, read_scenes
-from eoap_dask.science.burn import Burn
-from eoap_dask.science.composition import Composition
-from eoap_dask.sensors import sensor_for
-from eoap_dask.signing import NoSigner
-from eoap_dask.stack import Stack, StackReader, level_transform, strip_bytes_per_row
+from eoap_dask.readers.reader import Reader
+from eoap_dask.render import block as render_module
+from eoap_dask.render import reading as stack_module
+from eoap_dask.render import resample as resample_module
+from eoap_dask.render.block import Rendered, compose_rows, render_block
+from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.reading import StackReader, level_transform, strip_bytes_per_row
+from eoap_dask.render.recipe import Recipe, strip_height
+from eoap_dask.render.stack import Stack
+from eoap_dask.scenes.model import Pass, Scene, Source, group_passes
+from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.sensor import sensor_for
 
 Image = np.ndarray[Any, np.dtype[Any]]
 

@@ -15,9 +15,9 @@ from pyproj import Geod, Transformer
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
-from eoap_dask import resample
-from eoap_dask.grid import Window
-from eoap_dask.resample import IndexMap, Transform, data_level, index_map, mask_level, pixel_size_in
+from eoap_dask.geo.window import Transform, Window
+from eoap_dask.render import resample
+from eoap_dask.render.resample import IndexMap, data_level, index_map, mask_level, pixel_size_in
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]

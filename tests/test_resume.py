@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from eoap_dask.errors import OutputError
-from eoap_dask.exchange import ASIDE_MARK
-from eoap_dask.fileio import write_json
-from eoap_dask.place import check_output, identity
-from eoap_dask.resume import (
+from eoap_dask.files import write_json
+from eoap_dask.publish.checks import check_output, identity
+from eoap_dask.publish.exchange import ASIDE_MARK
+from eoap_dask.publish.holdings import (
     MARKER,
     FinishedUnit,
     State,
@@ -407,5 +407,5 @@ def test_a_disk_that_fails_in_reading(tmp_path: Path, monkeypatch: pytest.Monkey
     def fail(path: Path) -> str:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("eoap_dask.resume.sha256_of", fail)
+    monkeypatch.setattr("eoap_dask.publish.holdings.sha256_of", fail)
     assert check_unit(make_unit(tmp_path), KEY, DIGEST) == "it can't be read (Input/output error)"

@@ -10,19 +10,21 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic, stack
-from eoap_dask import plan as planning
-from eoap_dask.applications.cloudless_mosaic import APPLICATION, find_items, understand
-from eoap_dask.cluster import Size
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
+from eoap_dask.applications.cloudless_mosaic.application import APPLICATION, find_items, understand
+from eoap_dask.cluster.size import Size
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, OutputError
-from eoap_dask.events import read_events
-from eoap_dask.grid import TILE, Window
-from eoap_dask.params import READS
-from eoap_dask.plan import Plan
+from eoap_dask.geo.window import TILE, Window
 from eoap_dask.readers import lean
-from eoap_dask.render import FEWEST_ROWS, strip_height
-from eoap_dask.room import check_disk, check_memory
+from eoap_dask.readers.limits import READS
+from eoap_dask.render import reading as stack
+from eoap_dask.render.recipe import FEWEST_ROWS, strip_height
+from eoap_dask.run import plan as planning
+from eoap_dask.run.capacity import check_disk, check_memory
+from eoap_dask.run.events import read_events
+from eoap_dask.run.plan import Plan
 
 GIB = 1 << 30
 

@@ -20,21 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
-from eoap_dask import trust
 from eoap_dask.errors import BandError, EoapError, HrefError, ItemError
 from eoap_dask.kernels.pixels import to_stored
-from eoap_dask.scenes import (
-    Scene,
-    Source,
-    footprint_touches,
-    group_passes,
-    pass_key,
-    read_scenes,
-    reflectance_offset,
-    select_asset,
-    without_duplicates,
-)
-from eoap_dask.sensors import sensor_for
+from eoap_dask.net import hrefs as trust
+from eoap_dask.scenes.model import Scene, Source, footprint_touches, group_passes, without_duplicates
+from eoap_dask.scenes.parse import pass_key, read_scenes, reflectance_offset, select_asset
+from eoap_dask.scenes.sensor import sensor_for
 
 Item = dict[str, Any]
 

@@ -10,7 +10,7 @@ import pytest
 
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.errors import CollectionError
-from eoap_dask.sensors import Sensor, sensor_for, sensors
+from eoap_dask.scenes.sensor import Sensor, sensor_for, sensors
 
 S2 = sensor_for("sentinel-2-l2a")
 

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from eoap_dask import signing
 from eoap_dask.errors import SigningError, UsageError
-from eoap_dask.signing import (
+from eoap_dask.net import signing
+from eoap_dask.net.signing import (
     NoSigner,
     PlanetaryComputerSigner,
     TokenSigner,

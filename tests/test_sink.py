@@ -11,10 +11,11 @@ import pytest
 from benchmarks.processes import SchedulerAndWorkers
 
 from eoap_dask import cloudless_mosaic
-from eoap_dask.cog import Cog
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
-from eoap_dask.sink import _fault_of, _leave_proof
+from eoap_dask.output.cog import Cog
+from eoap_dask.run.sink import _fault_of, _leave_proof
 
 pytestmark = pytest.mark.cluster
 
@@ -80,7 +81,7 @@ def test_on_a_cluster_that_is_joined(
 ELSEWHERE = """
 from pathlib import Path
 
-from eoap_dask import sink
+from eoap_dask.run import sink
 
 sink.Path = lambda path: Path("{other}" + path)
 """
@@ -111,7 +112,7 @@ def test_workers_with_a_disk_of_their_own_are_refused(server: DemoServer, tmp_pa
 FULL = """
 import resource
 
-from eoap_dask import render
+from eoap_dask.render import block as render
 
 
 def render_block(packed, number, folder, made=render.render_block):
@@ -152,7 +153,8 @@ def test_a_worker_that_can_not_write_fails_its_unit_alone(
 
 
 LOST = """
-from eoap_dask import render, sink
+from eoap_dask.render import block as render
+from eoap_dask.run import sink
 
 
 def render_block(packed, number, folder, made=render.render_block):
@@ -185,7 +187,7 @@ def test_a_worker_that_loses_the_disk_ends_the_run(server: DemoServer, tmp_path:
         (("", "Permission denied"), "Permission denied"),
         (("elsewhere", ""), "what it writes can't be read here, No such file or directory"),
         (("other", ""), "what it writes is something else here"),
-        (ModuleNotFoundError("No module named 'eoap_dask.sink'"), "No module named 'eoap_dask.sink'"),
+        (ModuleNotFoundError("No module named 'eoap_dask.run.sink'"), "No module named 'eoap_dask.run.sink'"),
     ],
 )
 def test_what_a_worker_says_is_looked_at(tmp_path: Path, answer: Any, sentence: str) -> None:

@@ -7,16 +7,16 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from eoap_dask.cluster import Size
-from eoap_dask.encode import ImageSpec
-from eoap_dask.grid import TILE
-from eoap_dask.plan import BLOCK, IN_FLIGHT_BYTES, blocks_in_flight, choose_sizes
+from eoap_dask.applications.cloudless_mosaic.science import Composition
+from eoap_dask.cluster.size import Size
+from eoap_dask.geo.window import TILE
+from eoap_dask.net.retry import Retry
+from eoap_dask.net.signing import NoSigner
 from eoap_dask.readers.lean import LeanReader
-from eoap_dask.readers.retry import Retry
-from eoap_dask.render import Recipe
-from eoap_dask.science.composition import Composition
-from eoap_dask.signing import NoSigner
-from eoap_dask.stack import Stack
+from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.recipe import Recipe
+from eoap_dask.render.stack import Stack
+from eoap_dask.run.sizing import BLOCK, IN_FLIGHT_BYTES, blocks_in_flight, choose_sizes
 
 MEMORY = 16 << 30
 

@@ -20,12 +20,12 @@ from pystac.errors import STACValidationError
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from shapely.geometry import Point, shape
 
-from eoap_dask.fileio import dump_json, sha256_of
-from eoap_dask.items import producers
+from eoap_dask.files import dump_json, sha256_of
+from eoap_dask.geo.footprint import footprint_4326, union_bbox
+from eoap_dask.items.item import producers
 from eoap_dask.stac.attribution import credit, processor, producers_of, source_note
 from eoap_dask.stac.catalog import build_catalog, build_collection, write_catalog
 from eoap_dask.stac.document import EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER
-from eoap_dask.stac.footprint import footprint_4326, union_bbox
 from eoap_dask.stac.item import build_item, multihash_sha256, write_item
 from eoap_dask.stac.records import COG, EO_COMMON_NAMES, PNG, AssetRecord, BandRecord, ItemRecord, RenderRecord
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 
-from eoap_dask import fetch as fetch_module
-from eoap_dask.aoi import parse_aoi
 from eoap_dask.errors import CollectionError, HrefError, OutputError, SearchError, UsageError
-from eoap_dask.items import footprint, instant, normalised, ordered
-from eoap_dask.itemset import ItemSet
-from eoap_dask.query import Query
-from eoap_dask.stac_search import explain_nothing, find_items
+from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.items.find import explain_nothing, find_items
+from eoap_dask.items.item import footprint, instant, normalised, ordered
+from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.query import Query
+from eoap_dask.net import http as fetch_module
 from stac_api_on_loopback import CONFORMS, Api, item, serving
 
 SECRET = "hunter2SECRET"

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eoap_dask import trust
 from eoap_dask.errors import HrefError
-from eoap_dask.trust import check_href, host_is_private, private_hosts_of, redact, safe_name, show_href
+from eoap_dask.files import safe_name
+from eoap_dask.net import hrefs as trust
+from eoap_dask.net.hrefs import check_href, host_is_private, private_hosts_of
+from eoap_dask.redact import redact, show_href
 
 SECRET = "hunter2SECRET"
 NAMES = {

@@ -19,8 +19,10 @@ from distributed import Client
 from pyproj import Transformer
 
 from eoap_dask import MosaicParams, Run, RunOptions, cloudless_mosaic
-from eoap_dask.cluster import Size, local_client
-from eoap_dask.demo import Archive, ServerProcess, make_archive
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import NothingFoundError
 
 pytestmark = pytest.mark.cluster

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from eoap_dask.events import Event, ignore
-from eoap_dask.scenes import Pass, Scene
-from eoap_dask.units import Failure, Unit, digest
+from eoap_dask.run.events import Event, ignore
+from eoap_dask.run.unit import Failure, Unit, digest
+from eoap_dask.scenes.model import Pass, Scene
 
 START = datetime(2020, 10, 1, tzinfo=UTC)
 GEOBOX = GeoBox((300, 400), Affine(100, 0, 500_000, 0, -100, 5_000_000), "EPSG:32610")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from distributed.comm.core import CommClosedError
 
-from eoap_dask import watch as module
+from eoap_dask.cluster import watch as module
+from eoap_dask.cluster.watch import Watch
 from eoap_dask.errors import ClusterError
-from eoap_dask.watch import Watch
 
 
 class Scheduler:

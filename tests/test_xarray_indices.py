@@ -17,9 +17,9 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 import eoap_dask as eo
-from eoap_dask import indices
 from eoap_dask.errors import GridError, GridMismatchError, UsageError
 from eoap_dask.kernels.severity import KEY_BENSON
+from eoap_dask.lazy import indices
 
 NAN = np.nan
 BOX = GeoBox.from_bbox((500000, 4500000, 500080, 4500060), "EPSG:32610", resolution=10)

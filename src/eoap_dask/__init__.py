@@ -13,13 +13,15 @@ from loguru import logger
 from eoap_dask.__about__ import __version__
 
 if TYPE_CHECKING:
-    from eoap_dask.aoi import Aoi, parse_aoi
-    from eoap_dask.applications.bai import burned_area_map
-    from eoap_dask.applications.cloudless_mosaic import cloudless_mosaic
+    from eoap_dask.applications.bai.application import burned_area_map
+    from eoap_dask.applications.bai.lazy import burned_area
+    from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
     from eoap_dask.applications.parameters import BurnedAreaParams, MosaicParams
     from eoap_dask.errors import EoapError, GridMismatchError
-    from eoap_dask.fires import burned_area
-    from eoap_dask.indices import (
+    from eoap_dask.geo.aoi import Aoi, parse_aoi
+    from eoap_dask.items.itemset import ItemSet
+    from eoap_dask.lazy.cube import composite, load, mask_clouds, search
+    from eoap_dask.lazy.indices import (
         bai,
         dnbr,
         evi,
@@ -34,43 +36,41 @@ if TYPE_CHECKING:
         severity,
         severity_classes,
     )
-    from eoap_dask.itemset import ItemSet
-    from eoap_dask.lazy import composite, load, mask_clouds, search
-    from eoap_dask.params import RunOptions
-    from eoap_dask.produce import Run
+    from eoap_dask.run.options import RunOptions
+    from eoap_dask.run.produce import Run
 
 logger.disable("eoap_dask")  # a library is silent until a program asks it to speak
 
 _PLACES = {
-    "Aoi": "aoi",
+    "Aoi": "geo.aoi",
     "BurnedAreaParams": "applications.parameters",
     "EoapError": "errors",
     "GridMismatchError": "errors",
-    "ItemSet": "itemset",
+    "ItemSet": "items.itemset",
     "MosaicParams": "applications.parameters",
-    "Run": "produce",
-    "RunOptions": "params",
-    "bai": "indices",
-    "burned_area": "fires",
-    "burned_area_map": "applications.bai",
-    "cloudless_mosaic": "applications.cloudless_mosaic",
-    "composite": "lazy",
-    "dnbr": "indices",
-    "evi": "indices",
-    "load": "lazy",
-    "mask_clouds": "lazy",
-    "mndwi": "indices",
-    "nbr": "indices",
-    "ndmi": "indices",
-    "ndvi": "indices",
-    "ndwi": "indices",
-    "parse_aoi": "aoi",
-    "rbr": "indices",
-    "rdnbr": "indices",
-    "savi": "indices",
-    "search": "lazy",
-    "severity": "indices",
-    "severity_classes": "indices",
+    "Run": "run.produce",
+    "RunOptions": "run.options",
+    "bai": "lazy.indices",
+    "burned_area": "applications.bai.lazy",
+    "burned_area_map": "applications.bai.application",
+    "cloudless_mosaic": "applications.cloudless_mosaic.application",
+    "composite": "lazy.cube",
+    "dnbr": "lazy.indices",
+    "evi": "lazy.indices",
+    "load": "lazy.cube",
+    "mask_clouds": "lazy.cube",
+    "mndwi": "lazy.indices",
+    "nbr": "lazy.indices",
+    "ndmi": "lazy.indices",
+    "ndvi": "lazy.indices",
+    "ndwi": "lazy.indices",
+    "parse_aoi": "geo.aoi",
+    "rbr": "lazy.indices",
+    "rdnbr": "lazy.indices",
+    "savi": "lazy.indices",
+    "search": "lazy.cube",
+    "severity": "lazy.indices",
+    "severity_classes": "lazy.indices",
 }
 
 __all__ = [

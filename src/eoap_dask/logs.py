@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from eoap_dask.trust import redact
+from eoap_dask.redact import redact
 
 if TYPE_CHECKING:
     from loguru import Record

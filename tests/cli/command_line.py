@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from eoap_dask.demo import Archive
+from eoap_dask.demo.archive import Archive
 
 Done = subprocess.CompletedProcess[str]
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from command_line import Done, Shell, make_shell, read_json
 
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pyproj import Transformer
 from scipy import ndimage
 
 from eoap_dask.applications.parameters import BurnedAreaParams
-from eoap_dask.demo import DemoServer
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.params import declarations
 
 Item = dict[str, Any]

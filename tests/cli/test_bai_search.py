@@ -13,8 +13,8 @@ import rasterio
 from command_line import Done, Shell, error_of, make_shell, read_json
 
 from eoap_dask import search
-from eoap_dask.cli import cli as root_command
-from eoap_dask.fileio import sha256_of
+from eoap_dask.cli.main import cli as root_command
+from eoap_dask.files import sha256_of
 
 UNIT = "bai-20210713-20210812"
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from command_line import Done, Shell, clearest, error_of, make_shell, read_json
 
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from command_line import PUBLIC, Done, Shell, error_of, make_shell
 
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 GivenUp = Callable[[str], tuple[Shell, Done]]
 ItemsFile = Callable[[Callable[[dict[str, Any]], object]], Path]

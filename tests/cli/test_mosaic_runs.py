@@ -16,10 +16,12 @@ import pytest
 from command_line import Done, Shell, make_shell, read_json
 
 from eoap_dask.applications.parameters import MosaicParams
-from eoap_dask.cli import cli as root_command
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.cli.main import cli as root_command
+from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.items import DIALECTS
-from eoap_dask.params import RunOptions, declarations
+from eoap_dask.demo.server import DemoServer
+from eoap_dask.params import declarations
+from eoap_dask.run.options import RunOptions
 
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
 FILES = {"count.tif", "thumbnail.png", "visual.tif"}
@@ -257,7 +259,7 @@ DEMOS = [e for e in examples(root_command) if e.startswith("eoap-dask demo run")
 
 SMALLER = """
 from functools import partial
-from eoap_dask.cli import main
+from eoap_dask.cli.main import main
 from eoap_dask.demo import showcase
 showcase.run_demo = partial(showcase.run_demo, resolution=60, size_px=512, resolution_m=60.0, dates_per_month=4)
 main()
@@ -278,8 +280,8 @@ def test_an_example_of_the_demo(example: str, shell: Shell) -> None:
 
 SMALLER_ARCHIVE = """
 from functools import partial
-from eoap_dask import demo
-from eoap_dask.cli import main
+from eoap_dask.demo import archive as demo
+from eoap_dask.cli.main import main
 demo.make_archive = partial(demo.make_archive, months=("2020-10",), dates_per_month=1, size_px=128)
 main()
 """

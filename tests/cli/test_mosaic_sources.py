@@ -11,7 +11,7 @@ import pytest
 import stac_geoparquet.arrow as stac_arrow
 from command_line import Done, Shell, error_of, make_shell, read_json
 
-from eoap_dask.demo import DemoServer
+from eoap_dask.demo.server import DemoServer
 
 FORMS = ("items.json", "items.ndjson", "items.parquet", "catalog", "collection-of-items.json")
 

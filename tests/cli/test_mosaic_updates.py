@@ -10,9 +10,10 @@ from pathlib import Path
 
 from command_line import Shell, clearest, read_json
 
-from eoap_dask.demo import Archive, DemoServer
-from eoap_dask.events import EVENTS_FILE, Event, read_events
-from eoap_dask.lock import OutputLock
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
+from eoap_dask.publish.lock import OutputLock
+from eoap_dask.run.events import EVENTS_FILE, Event, read_events
 
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
 

@@ -15,8 +15,8 @@ from loguru import logger
 
 from eoap_dask.cli import progress as module
 from eoap_dask.cli.progress import Progress
-from eoap_dask.demo import DemoServer
-from eoap_dask.events import Event
+from eoap_dask.demo.server import DemoServer
+from eoap_dask.run.events import Event
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from command_line import Done, Shell, read_json
 from distributed import Client, LocalCluster
 
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
-from eoap_dask.demo import DemoServer
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import NothingFoundError, UsageError
-from eoap_dask.events import Event
-from eoap_dask.fileio import sha256_of
+from eoap_dask.files import sha256_of
+from eoap_dask.run.events import Event
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import psutil
 import pytest
 from command_line import Done, Shell, read_json
 
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 WITHIN_S = 10.0
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from command_line import Shell, make_shell
 
-from eoap_dask.demo import Archive, DemoServer
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 
 @pytest.fixture(scope="session")

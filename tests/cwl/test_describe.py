@@ -11,10 +11,11 @@ from cwl_helpers import WORKFLOWS
 
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.applications.registry import APPLICATIONS
-from eoap_dask.cli import cli
+from eoap_dask.cli.main import cli
 from eoap_dask.cli.options import picked
 from eoap_dask.cwl.describe import inputs_of
-from eoap_dask.params import RunOptions, declarations, param
+from eoap_dask.params import declarations, param
+from eoap_dask.run.options import RunOptions
 
 
 @dataclass(frozen=True)

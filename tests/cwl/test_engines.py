@@ -13,7 +13,7 @@ import pytest
 from command_line import Shell
 from cwl_helpers import assert_nothing_left, clusters, last_line, shell_tool, write
 
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.server import LocalGateway
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner")]
 

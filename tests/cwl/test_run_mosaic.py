@@ -13,7 +13,8 @@ import yaml
 from command_line import Done, Shell, make_shell, read_json
 from cwl_helpers import WORKFLOWS, assert_nothing_left, clusters, last_line, outputs, write
 
-from eoap_dask.demo import Archive, DemoServer
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 pytestmark = pytest.mark.cluster
 

@@ -18,11 +18,11 @@ import pytest
 from command_line import Done, Shell
 from cwl_helpers import SMALL, assert_nothing_left, in_workflow, shell_tool, write
 
+from eoap_dask.cluster.gateway.api import GatewayApi, Lease
+from eoap_dask.cluster.gateway.server import LocalGateway
 from eoap_dask.cwl.clusters import Clusters
 from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.runner import _end_tools
-from eoap_dask.gateway.api import GatewayApi, Lease
-from eoap_dask.gateway.server import LocalGateway
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner")]
 
@@ -136,7 +136,7 @@ def late(*arguments, **named):
     os.kill(os.getpid(), signal.SIGINT)
     return real(*arguments, **named)
 setattr(module, name, late)
-from eoap_dask.cli import main
+from eoap_dask.cli.main import main
 main()
 """
 """A run that gets Ctrl-C when one of its functions is called."""
@@ -144,7 +144,7 @@ main()
 
 MOVED = "cwltool.executors.relocateOutputs"
 """Called when no tool runs any more."""
-ENDED = "eoap_dask.gateway.server._stop_family"
+ENDED = "eoap_dask.cluster.gateway.server._stop_family"
 """When all is said."""
 CLEANED_UP = "eoap_dask.cwl.runner._conclude"
 """When nothing is left to be done."""
@@ -178,7 +178,7 @@ def test_a_tool_that_ends_still_has_its_cluster(shell: Shell, elsewhere: list[st
     program = shell.cwd.parent / "program.py"
     program.write_text(
         "import os, signal, sys, threading\n"
-        "from eoap_dask.gateway.client import GatewayOptions, gateway_client\n"
+        "from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_client\n"
         "stop = threading.Event()\n"
         "signal.signal(signal.SIGTERM, lambda *_: stop.set())\n"
         "with gateway_client(GatewayOptions(name=os.environ['DASK_CLUSTER'])) as client:\n"

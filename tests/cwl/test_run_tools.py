@@ -20,7 +20,7 @@ from cwl_helpers import (
     write,
 )
 
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.server import LocalGateway
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner")]
 
@@ -109,7 +109,7 @@ def test_a_tool_that_is_not_there(shell: Shell, elsewhere: list[str]) -> None:
 
 WORKER_DIES = """
 import os
-from eoap_dask.gateway.client import GatewayOptions, gateway_client
+from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_client
 
 with gateway_client(GatewayOptions(name=os.environ["DASK_CLUSTER"])) as client:
     client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
@@ -139,7 +139,7 @@ def test_logs_of_a_success_are_kept_when_asked_for(shell: Shell, elsewhere: list
 
 TALKATIVE = """
 import os
-from eoap_dask.gateway.client import GatewayOptions, gateway_client
+from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_client
 
 def say():
     print("read https://me:hunter2@example.org/scene.tif?sig=c0ffee of", os.getpid(), flush=True)
@@ -237,7 +237,7 @@ def test_what_is_preserved_reaches_the_tool_and_its_workers(shell: Shell) -> Non
     program = shell.cwd.parent / "program.py"
     program.write_text(
         "import os\n"
-        "from eoap_dask.gateway.client import GatewayOptions, gateway_client\n"
+        "from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_client\n"
         "with gateway_client(GatewayOptions(name=os.environ['DASK_CLUSTER'])) as client:\n"
         "    print(os.environ['TOY'], client.submit(os.environ.get, 'TOY').result(), os.environ.get('OTHER'))\n"
     )

@@ -10,7 +10,7 @@ from pyproj import Transformer
 from rio_cogeo import cog_validate
 from shapely.geometry import Point, box, shape
 
-from eoap_dask.demo import make_archive
+from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.items import BANDS
 from eoap_dask.demo.landscape import Landscape
 from eoap_dask.demo.scenes import lay_tiles, plan_passes, plan_scenes

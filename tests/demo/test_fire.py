@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import rasterio
 
-from eoap_dask.demo import Archive, DemoServer, make_archive
+from eoap_dask.demo.archive import Archive, make_archive
 from eoap_dask.demo.fire import FIRE_BANDS, default_fire, factors, fire_pair, has_fire
 from eoap_dask.demo.items import BANDS, DIALECTS
 from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, Landscape
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import DateError, UsageError
 from eoap_dask.kernels.indices import dnbr, nbr_stored
 from eoap_dask.kernels.severity import severity, severity_classes
-from eoap_dask.scenes import Scene, read_scenes
-from eoap_dask.sensors import sensor_for
+from eoap_dask.scenes.model import Scene
+from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.sensor import sensor_for
 
 BEFORE, AFTER = "2021-07", "2021-08"
 FLAGGED = (3, 8, 9, 10)

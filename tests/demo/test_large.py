@@ -11,8 +11,8 @@ import pytest
 import rasterio
 from rio_cogeo import cog_validate
 
-from eoap_dask.demo import Archive, make_archive
 from eoap_dask.demo import large as module
+from eoap_dask.demo.archive import Archive, make_archive
 from eoap_dask.demo.fire import FIRE_BANDS
 from eoap_dask.demo.items import BANDS, DIALECTS
 from eoap_dask.demo.large import make_fire_pair

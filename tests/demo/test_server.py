@@ -15,7 +15,10 @@ from pystac_client import Client
 from pystac_client.exceptions import APIError
 from shapely.geometry import box, mapping
 
-from eoap_dask.demo import Catalogue, DemoServer, ServerProcess, make_archive
+from eoap_dask.demo.archive import make_archive
+from eoap_dask.demo.catalogue import Catalogue
+from eoap_dask.demo.process import ServerProcess
+from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import UsageError
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from gateway_helpers import NOT_FOR_CLUSTERS, names
 
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.client import GatewayOptions, RunningCluster, gateway_cluster
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.client import GatewayOptions, RunningCluster, gateway_cluster
+from eoap_dask.cluster.gateway.server import LocalGateway
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.server import LocalGateway
 
 NOT_FOR_CLUSTERS = {
     "SECRET_OF_OURS": "hidden",

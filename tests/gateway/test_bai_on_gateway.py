@@ -10,10 +10,11 @@ from typing import Any
 from gateway_helpers import clean_environment, names
 
 from eoap_dask import Run, RunOptions, burned_area_map
-from eoap_dask.cluster import Size, local_client
-from eoap_dask.fileio import sha256_of
-from eoap_dask.gateway.client import RunningCluster
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.client import RunningCluster
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.files import sha256_of
 
 UNIT = "bai-20210713-20210812"
 

@@ -18,9 +18,8 @@ import pytest
 from distributed import LocalCluster
 from gateway_helpers import clean_environment, end, names, start_program, wait_until
 
-from eoap_dask.errors import ClusterError, EoapError, UsageError
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.client import (
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.client import (
     GatewayOptions,
     RunningCluster,
     gateway_client,
@@ -28,8 +27,9 @@ from eoap_dask.gateway.client import (
     scheduler_client,
     wait_for_workers,
 )
-from eoap_dask.gateway.evidence import collect_logs, performance_report
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.evidence import collect_logs, performance_report
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.errors import ClusterError, EoapError, UsageError
 
 SMALL = GatewayOptions(workers=1, worker_memory="512M", timeout_s=60)
 
@@ -79,7 +79,7 @@ def test_a_cluster_is_stopped_whatever_happens(default: LocalGateway, error: Bas
 
 PROGRAM = """
 import signal
-from eoap_dask.gateway.client import GatewayOptions, gateway_cluster
+from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_cluster
 with gateway_cluster(GatewayOptions(workers=1, worker_memory="512M")) as cluster:
     print(cluster.name, flush=True)
     signal.pause()
@@ -101,7 +101,7 @@ def test_a_signal_stops_the_cluster_and_nothing_is_printed_for_it(default: Local
 
 PROGRAM_WITHOUT_WORKERS = """
 import signal
-from eoap_dask.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.api import GatewayApi
 with GatewayApi() as api, api.submitted({}) as lease:
     api.wait_until_running(lease.name, 60)
     print(lease.name, flush=True)

@@ -27,11 +27,11 @@ from loguru import logger
 from eoap_dask.cli.cluster import cluster as cluster_group
 from eoap_dask.cli.gateway import gateway as gateway_group
 from eoap_dask.cli.types import duration
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.client import RunningCluster
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.cluster.name_file import ClusterName, read_name_file, write_name_file
 from eoap_dask.errors import EoapError
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.client import RunningCluster
-from eoap_dask.gateway.server import LocalGateway
-from eoap_dask.namefile import ClusterName, read_name_file, write_name_file
 
 ROOT = Path(__file__).parents[2]
 FILE = "dask_cluster_name.txt"
@@ -90,7 +90,7 @@ def invoke(default: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_session_of_the_scripts(run: Run, default: LocalGateway, tmp_path: Path) -> None:
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
-    (bin_dir / "eoap-dask").write_text(f"#!{sys.executable}\nfrom eoap_dask.cli import main\nmain()\n")
+    (bin_dir / "eoap-dask").write_text(f"#!{sys.executable}\nfrom eoap_dask.cli.main import main\nmain()\n")
     (bin_dir / "eoap-dask").chmod(0o755)
     path = f"{bin_dir}{os.pathsep}{os.environ['PATH']}"
     start, stop = [str(ROOT / "start-dask.sh")], [str(ROOT / "end-dask.sh")]
@@ -113,7 +113,7 @@ def test_a_session_of_the_scripts(run: Run, default: LocalGateway, tmp_path: Pat
     assert names(default) >= {name}
 
     use = (
-        f"source {FILE}; {sys.executable} -c 'from eoap_dask.gateway.client import *; "
+        f"source {FILE}; {sys.executable} -c 'from eoap_dask.cluster.gateway.client import *; "
         "with_ = gateway_client(GatewayOptions(name=name_from_environment())); "
         "print(with_.__enter__().submit(sum, [1, 2]).result()); with_.__exit__(None, None, None)'"
     )
@@ -145,7 +145,7 @@ def test_a_cluster_that_is_gone_is_replaced_and_a_lost_worker_brought_back(
 
 
 def test_an_interrupted_start_leaves_neither_cluster_nor_file(default: LocalGateway, tmp_path: Path) -> None:
-    program = "import sys; sys.argv[1:] = ['cluster', 'start']; from eoap_dask.cli import main; main()"
+    program = "import sys; sys.argv[1:] = ['cluster', 'start']; from eoap_dask.cli.main import main; main()"
     process = start_program(program, clean_environment(default), tmp_path)
     wait_until((tmp_path / FILE).exists, timeout=60)
     code, said = end(process, signal.SIGTERM)
@@ -257,7 +257,7 @@ def test_stopping_all_of_mine(
 @pytest.mark.parametrize("with_file", [True, False])
 def test_a_gateway_is_served_until_it_is_stopped(server: None, with_file: bool, tmp_path: Path) -> None:
     arguments = ["gateway", "serve", *(["--env-file", "gateway.env"] if with_file else [])]
-    program = f"import sys; sys.argv[1:] = {arguments}; from eoap_dask.cli import main; main()"
+    program = f"import sys; sys.argv[1:] = {arguments}; from eoap_dask.cli.main import main; main()"
     process = start_program(program, clean_environment() | {"TMPDIR": str(tmp_path)}, tmp_path)
     assert process.stdout is not None
     if with_file:

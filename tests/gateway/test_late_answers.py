@@ -13,10 +13,10 @@ import pytest
 from gateway_helpers import names, wait_until
 from loguru import logger
 
+from eoap_dask.cluster.gateway import api as module
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.server import LocalGateway
 from eoap_dask.errors import ClusterError
-from eoap_dask.gateway import api as module
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.server import LocalGateway
 
 ROOT = Path(__file__).parents[2]
 

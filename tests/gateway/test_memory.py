@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eoap_dask.errors import UsageError
-from eoap_dask.gateway.memory import parse_memory, show_memory
+from eoap_dask.text import parse_memory, show_memory
 
 
 @pytest.mark.parametrize(

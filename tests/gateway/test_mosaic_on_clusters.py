@@ -16,9 +16,10 @@ from benchmarks.processes import SchedulerAndWorkers
 from command_line import Shell, clearest, error_of, make_shell, read_json
 from gateway_helpers import names, wait_until
 
-from eoap_dask.demo import Archive, DemoServer
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 pytestmark = pytest.mark.cluster
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eoap_dask.errors import UsageError
-from eoap_dask.namefile import (
+from eoap_dask.cluster.name_file import (
     ClusterName,
     check_address,
     check_cluster_name,
@@ -19,6 +18,7 @@ from eoap_dask.namefile import (
     remove_name_file,
     write_name_file,
 )
+from eoap_dask.errors import UsageError
 
 HEX = "79bb651bcc7b404ea72386a16af9073e"
 KUBERNETES = f"dask.{HEX}"

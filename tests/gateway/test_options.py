@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from dask_gateway.options import Options
 
+from eoap_dask.cluster.gateway.access import skips_proxy
+from eoap_dask.cluster.gateway.client import GatewayOptions, name_from_environment
+from eoap_dask.cluster.gateway.options import Memory, fill
 from eoap_dask.errors import UsageError
-from eoap_dask.gateway.access import skips_proxy
-from eoap_dask.gateway.client import GatewayOptions, name_from_environment
-from eoap_dask.gateway.options import Memory, fill
 
 
 def offered(**changes: Any) -> Options:

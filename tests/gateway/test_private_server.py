@@ -16,17 +16,17 @@ import psutil
 import pytest
 from gateway_helpers import NOT_FOR_CLUSTERS, clean_environment, start_program, wait_until
 
-from eoap_dask.cluster import HEAP
+from eoap_dask.cluster.environment import HEAP
+from eoap_dask.cluster.gateway import server as server_module
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.client import RunningCluster
+from eoap_dask.cluster.gateway.server import LocalGateway, ServerSettings
 from eoap_dask.errors import ClusterError, UsageError
-from eoap_dask.gateway import server as server_module
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.client import RunningCluster
-from eoap_dask.gateway.server import LocalGateway, ServerSettings
 
 PROGRAM = """
 import signal
-from eoap_dask.gateway.client import GatewayOptions, gateway_cluster
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_cluster
+from eoap_dask.cluster.gateway.server import LocalGateway
 with LocalGateway() as gateway, gateway.configured():
     with gateway_cluster(GatewayOptions(workers=1, worker_memory="512M")) as cluster:
         print(gateway.logs_dir.parent, gateway.pid, flush=True)
@@ -130,7 +130,7 @@ def test_clusters_get_the_environment_that_is_given_and_little_else(shared_clust
 
 @pytest.mark.parametrize(("cores", "threads"), [(0.5, 1), (1, 1), (2.5, 3)])
 def test_options_become_processes(server: None, cores: float, threads: int) -> None:
-    from eoap_dask.gateway.backend import _to_config
+    from eoap_dask.cluster.gateway.backend import _to_config
 
     asked = SimpleNamespace(worker_cores=cores, worker_cores_limit=9, worker_memory="4G", image="ours:1")
     assert _to_config(asked) == {"worker_cores": threads, "worker_threads": threads, "worker_memory": 4 * 2**30}
@@ -164,7 +164,7 @@ def test_wrong_limits_are_refused(options: dict[str, object]) -> None:
 
 def test_importing_the_client_side_needs_no_server() -> None:
     program = (
-        "import sys, eoap_dask.gateway.client, eoap_dask.gateway.server, eoap_dask.namefile; "
+        "import sys, eoap_dask.cluster.gateway.client, eoap_dask.cluster.gateway.server, eoap_dask.cluster.name_file; "
         "sys.exit(' '.join({'dask_gateway_server', 'dask', 'dask_gateway', 'distributed'} & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from eoap_dask.cluster.gateway.client import RunningCluster
+from eoap_dask.cluster.gateway.versions import check_versions, compare
 from eoap_dask.errors import ClusterError
-from eoap_dask.gateway.client import RunningCluster
-from eoap_dask.gateway.versions import check_versions, compare
 
 PACKAGES = {
     "python": "3.11.7.final.0",

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eoap_dask.applications.parameters import MosaicParams
-from eoap_dask.dates import PERIODS
 from eoap_dask.kernels.composites import COMPOSITES, count_valid, median
 from eoap_dask.params import declarations
+from eoap_dask.periods import PERIODS
 
 CHUNK = 1 << 14
 """Pixels that the kernel takes at once; sizes around it are the risky ones."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eoap_dask.kernels.mask import class_table, dropped_nearest, dropped_share
-from eoap_dask.sensors import sensor_for
+from eoap_dask.scenes.sensor import sensor_for
 
 DROPPED = (0, 1, 3, 8, 9, 10)
 TABLE = class_table(DROPPED)

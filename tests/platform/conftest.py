@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pod import Pod, why_not
 
-from eoap_dask.demo import Archive, DemoServer
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 MakePod = Callable[..., Pod]
 

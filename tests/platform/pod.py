@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import psutil
 
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.server import LocalGateway
 
 ROOT = Path(__file__).parents[2]
 HARDENED = ROOT / "deploy" / "calrissian"

@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from pod import HARDENED, ROOT
 
-from eoap_dask.cluster import HEAP
+from eoap_dask.cluster.environment import HEAP
 
 IMAGE = ROOT / "deploy" / "image"
 

@@ -15,9 +15,9 @@ from images import IMAGE, image_or_skip, podman
 from pod import REQUIREMENT, SHELL_LINE, UID, VARIABLES
 
 from eoap_dask import __version__
-from eoap_dask.demo import DemoServer
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.demo.server import DemoServer
 
 STRICT = [
     *("--pull=never", "--network", "host", "--user", f"{UID}:{UID}", "--passwd=false"),

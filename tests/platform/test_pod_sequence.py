@@ -17,9 +17,10 @@ import psutil
 import pytest
 from pod import BUILTIN, HARDENED, HOME, STAGED, UID, Container, Pod, left_in_tmp
 
-from eoap_dask.demo import Archive, DemoServer
-from eoap_dask.gateway.api import GatewayApi
-from eoap_dask.gateway.server import LocalGateway
+from eoap_dask.cluster.gateway.api import GatewayApi
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.server import DemoServer
 
 pytestmark = pytest.mark.cluster
 
@@ -44,7 +45,9 @@ def mosaic(server: DemoServer, *more: object) -> list[object]:
 
 def with_a_change(change: str, server: DemoServer) -> list[object]:
     """Return the command of a mosaic in a process that was changed beforehand, to provoke a fault in its middle."""
-    program = f"import eoap_dask.engine as engine\n{change}\nfrom eoap_dask.cli import cloudless_mosaic as m; m()"
+    program = (
+        f"import eoap_dask.run.engine as engine\n{change}\nfrom eoap_dask.cli.main import cloudless_mosaic as m; m()"
+    )
     return ["python", "-c", program, *mosaic(server)[1:]]
 
 
@@ -79,7 +82,7 @@ engine.Engine._take = work
 """As a tool that works for long without its cluster."""
 
 WAIT = """
-import time, click, eoap_dask.cli as cli
+import time, click, eoap_dask.cli.main as cli
 @click.command()
 def wait(): time.sleep(3600)
 cli._run(wait, "wait")

@@ -13,7 +13,7 @@ import pytest
 from images import IMAGE, SETTINGS, image_or_skip, podman
 from pod import UID
 
-from eoap_dask.demo import DemoServer
+from eoap_dask.demo.server import DemoServer
 
 pytestmark = pytest.mark.cluster
 

@@ -10,7 +10,7 @@ import rasterio
 import tifffile
 from rasterio.shutil import copy
 
-from eoap_dask.scenes import Source
+from eoap_dask.scenes.model import Source
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 

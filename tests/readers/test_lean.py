@@ -19,16 +19,16 @@ from files import needed, ramp, source, write_gdal, write_tifffile
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from eoap_dask.demo import Catalogue
+from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError
-from eoap_dask.grid import Window
+from eoap_dask.geo.window import Window
+from eoap_dask.net.retry import Retry
+from eoap_dask.net.signing import NoSigner
 from eoap_dask.readers import lean
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanRaster, LeanReader
-from eoap_dask.readers.retry import Retry
 from eoap_dask.readers.tiff import FIRST_BYTES, LZW, Level
-from eoap_dask.signing import NoSigner
 
 HERE = frozenset({"127.0.0.1"})
 NUMBERS = count()

@@ -21,18 +21,18 @@ import numpy as np
 import pytest
 from files import ramp, source, write_tifffile
 
-from eoap_dask.demo import Catalogue
+from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError, SigningError
-from eoap_dask.grid import Window
+from eoap_dask.geo.window import Window
+from eoap_dask.net.hrefs import peer_is_refused
+from eoap_dask.net.retry import Retry
+from eoap_dask.net.signing import NoSigner, TokenSigner
 from eoap_dask.readers import faults, lean, ranges
 from eoap_dask.readers.faults import unreadable
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanReader
 from eoap_dask.readers.ranges import HttpFile, LocalFile, State
-from eoap_dask.readers.retry import Retry
-from eoap_dask.signing import NoSigner, TokenSigner
-from eoap_dask.trust import peer_is_refused
 
 HERE = frozenset({"127.0.0.1"})
 QUICK = Retry(attempts=3, backoff_s=0.01)
@@ -356,7 +356,7 @@ def test_a_login_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_proxy_is_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eoap_dask.trust._resolve", lambda name: ())
+    monkeypatch.setattr("eoap_dask.net.hrefs._resolve", lambda name: ())
     monkeypatch.setenv("no_proxy", "")
     ranges._proxy.cache_clear()
     with liar() as proxy:
@@ -459,7 +459,7 @@ def test_a_name_that_has_turned_private_is_hung_up_on(monkeypatch: pytest.Monkey
             return real("127.0.0.1" if host == "rebound.example" else host, *more, **options)
 
         # the check of hrefs looked when it still was a public address
-        monkeypatch.setattr("eoap_dask.trust._resolve", lambda name: ())
+        monkeypatch.setattr("eoap_dask.net.hrefs._resolve", lambda name: ())
         monkeypatch.setattr(socket, "getaddrinfo", rebound)
         with pytest.raises(AssetError, match=r"its server 'rebound.example' has the private address 127.0.0.1"):
             read(http_file(f"http://rebound.example:{port}/a.tif", hosts=frozenset()), 0, 10)
@@ -477,7 +477,7 @@ def test_which_peers_are_refused() -> None:
 
 
 def test_a_proxy_is_asked_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eoap_dask.trust._resolve", lambda name: ())
+    monkeypatch.setattr("eoap_dask.net.hrefs._resolve", lambda name: ())
     ranges._proxy.cache_clear()
     with liar() as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from eoap_dask.demo import Catalogue
+from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError, UsageError
-from eoap_dask.grid import Window
+from eoap_dask.geo.window import Window
+from eoap_dask.net.retry import Attempt, Retry, insist
+from eoap_dask.net.signing import NoSigner, TokenSigner
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.readers.retry import Attempt, Retry, insist
-from eoap_dask.scenes import Source
-from eoap_dask.signing import NoSigner, TokenSigner
+from eoap_dask.scenes.model import Source
 
 HERE = frozenset({"127.0.0.1"})
 QUICK = Retry(attempts=3, backoff_s=0.01)

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eoap_dask.errors import AssetError
-from eoap_dask.grid import Window
+from eoap_dask.geo.window import Window
+from eoap_dask.net.retry import Retry
+from eoap_dask.net.signing import NoSigner
 from eoap_dask.readers import lean
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanReader
 from eoap_dask.readers.ranges import State
-from eoap_dask.readers.retry import Retry
 from eoap_dask.readers.tiff import FIRST_BYTES, Header, read_header
-from eoap_dask.signing import NoSigner
 
 T = TypeVar("T")
 READER = LeanReader(NoSigner(), Retry(attempts=1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from eoap_dask.params import PLANETARY_COMPUTER, param
+from eoap_dask.items.catalogues import PLANETARY_COMPUTER
+from eoap_dask.params import param
 
 # a field belongs to one class, so each class makes its own of what all have alike
 

@@ -14,7 +14,7 @@ import click
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cli.options import cwl_option, declared_options, picked, result_options, verbosity_options
 from eoap_dask.errors import EXIT_CODES
-from eoap_dask.params import RunOptions
+from eoap_dask.run.options import RunOptions
 
 _CODES = "; ".join([*(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), "129/130/143 stopped"])
 ENDING = f"""\b
@@ -49,7 +49,7 @@ def application_command(
             set_up_logging(-1 if quiet else verbose)
             from eoap_dask.cli.progress import Progress
 
-            application = import_module(f"eoap_dask.applications.{module}").APPLICATION
+            application = import_module(f"eoap_dask.applications.{module}.application").APPLICATION
             wanted, options = picked(params, values), picked(RunOptions, values)
             if dry_run:
                 plan = application.dry_run(wanted, options)

@@ -16,9 +16,9 @@ from eoap_dask.cli.types import cluster_name, duration, gateway_address, key_val
 from eoap_dask.params import ENV_PREFIX
 
 if TYPE_CHECKING:
-    from eoap_dask.gateway.api import ClusterInfo, GatewayApi
-    from eoap_dask.gateway.client import GatewayOptions
-    from eoap_dask.namefile import ClusterName
+    from eoap_dask.cluster.gateway.api import ClusterInfo, GatewayApi
+    from eoap_dask.cluster.gateway.client import GatewayOptions
+    from eoap_dask.cluster.name_file import ClusterName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -156,9 +156,9 @@ def start(
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
-    from eoap_dask.gateway.api import GatewayApi
-    from eoap_dask.gateway.client import GatewayOptions
-    from eoap_dask.namefile import one_at_a_time, read_name_file
+    from eoap_dask.cluster.gateway.api import GatewayApi
+    from eoap_dask.cluster.gateway.client import GatewayOptions
+    from eoap_dask.cluster.name_file import one_at_a_time, read_name_file
 
     asked = GatewayOptions(options=dict(options), timeout_s=timeout, **size)
     asked.check()
@@ -189,9 +189,9 @@ def _start_new(
 ) -> tuple[ClusterInfo, int]:
     from loguru import logger
 
-    from eoap_dask.gateway.access import is_default_address
-    from eoap_dask.gateway.client import start_workers, work_on
-    from eoap_dask.namefile import ClusterName, remove_name_file, write_name_file
+    from eoap_dask.cluster.gateway.access import is_default_address
+    from eoap_dask.cluster.gateway.client import start_workers, work_on
+    from eoap_dask.cluster.name_file import ClusterName, remove_name_file, write_name_file
 
     if noted is not None:
         logger.info("The Dask cluster {} of {} is gone", noted.name, path)
@@ -213,7 +213,7 @@ def _start_new(
 def _start_again(api: GatewayApi, running: ClusterInfo, asked: GatewayOptions, path: Path) -> tuple[ClusterInfo, int]:
     from loguru import logger
 
-    from eoap_dask.gateway.client import connected, start_workers, work_on
+    from eoap_dask.cluster.gateway.client import connected, start_workers, work_on
 
     logger.info("The Dask cluster {} of {} is alive: no other is started", running.name, path)
     info = api.wait_until_running(running.name, asked.timeout_s)
@@ -289,9 +289,9 @@ def stop(
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
+    from eoap_dask.cluster.gateway.api import GatewayApi
+    from eoap_dask.cluster.name_file import remove_name_file
     from eoap_dask.errors import UsageError
-    from eoap_dask.gateway.api import GatewayApi
-    from eoap_dask.namefile import remove_name_file
 
     if every and (name or not mine):
         raise UsageError(
@@ -347,7 +347,7 @@ def list_(older_than: float | None, address: str | None, as_json: bool, verbose:
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
-    from eoap_dask.gateway.api import GatewayApi
+    from eoap_dask.cluster.gateway.api import GatewayApi
 
     with GatewayApi(address) as api:
         found = _listed(api, older_than)
@@ -421,9 +421,9 @@ def logs(
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
+    from eoap_dask.cluster.gateway.client import connected
+    from eoap_dask.cluster.gateway.evidence import collect_logs
     from eoap_dask.errors import ClusterError
-    from eoap_dask.gateway.client import connected
-    from eoap_dask.gateway.evidence import collect_logs
 
     with _running(name, path, address) as (_, info):
         who = f"The Dask cluster {info.name}"
@@ -468,9 +468,9 @@ def _which(
     name: str | None, path: Path, address: str | None, *, must_exist: bool = True
 ) -> tuple[str | None, str | None]:
     """Return name and Gateway of the cluster that is meant; the file first: a shell may still hold an older name."""
+    from eoap_dask.cluster.gateway.client import name_from_environment
+    from eoap_dask.cluster.name_file import check_cluster_name, read_name_file
     from eoap_dask.errors import UsageError
-    from eoap_dask.gateway.client import name_from_environment
-    from eoap_dask.namefile import check_cluster_name, read_name_file
 
     noted = read_name_file(path)
     if name is None and noted is not None:
@@ -493,7 +493,7 @@ def _which(
 @contextmanager
 def _running(name: str | None, path: Path, address: str | None) -> Iterator[tuple[GatewayApi, ClusterInfo]]:
     """Yield the Gateway, and the cluster that is meant, which runs."""
-    from eoap_dask.gateway.api import GatewayApi
+    from eoap_dask.cluster.gateway.api import GatewayApi
 
     chosen, where = _which(name, path, address)
     with GatewayApi(where) as api:
@@ -501,8 +501,8 @@ def _running(name: str | None, path: Path, address: str | None) -> Iterator[tupl
 
 
 def _check_same_gateway(path: Path, noted: ClusterName | None, address: str | None) -> None:
+    from eoap_dask.cluster.gateway.access import is_default_address
     from eoap_dask.errors import UsageError
-    from eoap_dask.gateway.access import is_default_address
 
     if noted is None or address is None or address == noted.address:
         return

@@ -55,7 +55,7 @@ def generate(output_dir: Path, image: str | None, check: bool, verbose: int, qui
     set_up_logging(-1 if quiet else verbose)
     from eoap_dask.cwl.generate import files
     from eoap_dask.errors import OutputError
-    from eoap_dask.fileio import write_bytes
+    from eoap_dask.files import write_bytes
 
     made = files(image)
     if check:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eoap_dask.cli.options import declared_options, picked, verbosity_options
-from eoap_dask.params import RunOptions
+from eoap_dask.run.options import RunOptions
 
 if TYPE_CHECKING:
-    from eoap_dask.demo import DemoServer
     from eoap_dask.demo.items import Dialect
+    from eoap_dask.demo.server import DemoServer
 
 
 @click.group()
@@ -124,8 +124,8 @@ def serve(
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
-    from eoap_dask.demo import DemoServer, make_archive
-    from eoap_dask.demo.server import check_faults
+    from eoap_dask.demo.archive import make_archive
+    from eoap_dask.demo.server import DemoServer, check_faults
 
     odd = [f for f in faults if "=" not in f]
     if odd:

@@ -109,9 +109,9 @@ def serve(
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
+    from eoap_dask.cluster.gateway.server import LocalGateway
+    from eoap_dask.cluster.name_file import write_private
     from eoap_dask.errors import ClusterError, UsageError
-    from eoap_dask.gateway.server import LocalGateway
-    from eoap_dask.namefile import write_private
 
     missing = [name for name in variables if name not in os.environ]
     if missing:

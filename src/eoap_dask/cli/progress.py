@@ -10,7 +10,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from eoap_dask.events import Event
+from eoap_dask.run.events import Event
 
 EVERY_S = 30.0
 FEWEST = 5

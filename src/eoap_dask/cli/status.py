@@ -15,7 +15,7 @@ from eoap_dask.cli.options import verbosity_options
 from eoap_dask.params import ENV_PREFIX
 
 if TYPE_CHECKING:
-    from eoap_dask.status import Status
+    from eoap_dask.run.status import Status
 
 
 @click.command(
@@ -53,7 +53,7 @@ def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int,
     whether the question could be answered, not how the run went.
     """
     from eoap_dask.logs import set_up_logging
-    from eoap_dask.status import NoRunError, read_status
+    from eoap_dask.run.status import NoRunError, read_status
 
     set_up_logging(-1 if quiet else verbose)
     is_waiting = False

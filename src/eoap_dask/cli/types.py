@@ -20,7 +20,7 @@ def duration(text: str) -> float:
 def memory(text: str) -> str:
     """Return an amount of memory such as 4G, unchanged."""
     from eoap_dask.errors import UsageError
-    from eoap_dask.gateway.memory import parse_memory
+    from eoap_dask.text import parse_memory
 
     try:
         parse_memory(text)
@@ -39,8 +39,8 @@ def key_value(text: str) -> tuple[str, str]:
 
 def cluster_name(text: str) -> str:
     """Return the name of a Dask cluster, unchanged."""
+    from eoap_dask.cluster.name_file import check_cluster_name
     from eoap_dask.errors import UsageError
-    from eoap_dask.namefile import check_cluster_name
 
     try:
         return check_cluster_name(text)
@@ -50,8 +50,8 @@ def cluster_name(text: str) -> str:
 
 def gateway_address(text: str) -> str:
     """Return the address of a Dask Gateway, without a slash at its end."""
+    from eoap_dask.cluster.name_file import check_address
     from eoap_dask.errors import UsageError
-    from eoap_dask.namefile import check_address
 
     try:
         return check_address(text)

@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
+from eoap_dask.cluster.gateway.api import ClusterInfo, GatewayApi, Lease
+from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.cluster.name_file import NAME_FILE
 from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.requirement import ClusterSize
 from eoap_dask.errors import ClusterError, EoapError
-from eoap_dask.gateway.api import ClusterInfo, GatewayApi, Lease
-from eoap_dask.gateway.server import LocalGateway
-from eoap_dask.namefile import NAME_FILE
-from eoap_dask.trust import redact, safe_name
+from eoap_dask.files import safe_name
+from eoap_dask.redact import redact
 
 IDLE_TIMEOUT_S = 24 * 3600.0
 """Of a private Gateway's clusters: a tool may work for long without them, and they end with the run anyway."""
@@ -219,8 +220,8 @@ class Clusters:
                 # those of dead workers as well
                 shutil.copytree(self._own.logs_dir / cluster.name, folder, copy_function=_copy_without_secrets)
             else:
-                from eoap_dask.gateway.client import connected
-                from eoap_dask.gateway.evidence import collect_logs
+                from eoap_dask.cluster.gateway.client import connected
+                from eoap_dask.cluster.gateway.evidence import collect_logs
 
                 with connected(cluster.info.scheduler or "", cluster.name, cluster.info.security) as client:
                     if not collect_logs(client, folder):

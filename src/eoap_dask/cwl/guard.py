@@ -176,8 +176,8 @@ def _tools_of(run: str) -> list[Any]:
 def _stop_cluster(name: str, access: Mapping[str, str]) -> None:
     import dask
 
+    from eoap_dask.cluster.gateway.api import GatewayApi
     from eoap_dask.errors import EoapError
-    from eoap_dask.gateway.api import GatewayApi
 
     os.environ.update(access)
     dask.config.refresh()

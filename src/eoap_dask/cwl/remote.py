@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from eoap_dask.errors import UsageError
-from eoap_dask.trust import redact
+from eoap_dask.redact import redact
 
 _PROBLEM_LENGTH = 200
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from eoap_dask.cluster.gateway.client import PLATFORM_VARIABLES
 from eoap_dask.errors import UsageError
-from eoap_dask.gateway.client import PLATFORM_VARIABLES
-from eoap_dask.gateway.memory import parse_memory, show_memory
+from eoap_dask.text import parse_memory, show_memory
 
 NAMESPACE = "https://calrissian-cwl.github.io/schema"
 CLASS = f"{NAMESPACE}#DaskGatewayRequirement"

@@ -14,19 +14,19 @@ import numpy.typing as npt
 import rasterio
 from loguru import logger
 
-from eoap_dask.applications.cloudless_mosaic import cloudless_mosaic
+from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import OutputError
-from eoap_dask.events import Listener, ignore
-from eoap_dask.fileio import write_json
-from eoap_dask.itemset import ItemSet, cloud_cover
+from eoap_dask.files import write_json
+from eoap_dask.items.itemset import ItemSet, cloud_cover
 from eoap_dask.kernels.pixels import visual
-from eoap_dask.lazy import load, search
-from eoap_dask.params import RunOptions
-from eoap_dask.preview import contact_sheet
-from eoap_dask.produce import Run
+from eoap_dask.lazy.cube import load, search
+from eoap_dask.output.picture import contact_sheet
+from eoap_dask.run.events import Listener, ignore
+from eoap_dask.run.options import RunOptions
+from eoap_dask.run.produce import Run
 
 MARKER = "demo.json"
 BANDS = ("red", "green", "blue", "nir")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eoap_dask.errors import UsageError
+from eoap_dask.net.retry import Retry
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.lean import LeanReader
-from eoap_dask.readers.retry import Retry
 
 if TYPE_CHECKING:
-    from eoap_dask.readers import Reader
-    from eoap_dask.signing import Signer
+    from eoap_dask.net.signing import Signer
+    from eoap_dask.readers.reader import Reader
 
 
 def make_reader(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eoap_dask.errors import AssetError
-from eoap_dask.trust import redact
-from eoap_dask.words import counted
+from eoap_dask.redact import redact
+from eoap_dask.text import counted
 
 if TYPE_CHECKING:
-    from eoap_dask.scenes import Source
+    from eoap_dask.scenes.model import Source
 
 NOT_A_RASTER = "it isn't a raster file (an error page, perhaps)."
 BROKEN_PART = "a part of it can't be fetched or decoded (a file cut short, perhaps)."

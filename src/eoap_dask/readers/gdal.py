@@ -17,16 +17,16 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
+from eoap_dask.net.retry import Attempt, Retry, insist
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
 from eoap_dask.readers.ranges import HttpFile, Refusal, Stumble
-from eoap_dask.readers.retry import Attempt, Retry, insist
 from eoap_dask.readers.tiff import TILE_BYTES
-from eoap_dask.trust import redact
+from eoap_dask.redact import redact
 
 if TYPE_CHECKING:
-    from eoap_dask.grid import Window
-    from eoap_dask.scenes import Source
-    from eoap_dask.signing import Signer
+    from eoap_dask.geo.window import Window
+    from eoap_dask.net.signing import Signer
+    from eoap_dask.scenes.model import Source
 
 T = TypeVar("T")
 

@@ -22,18 +22,18 @@ import numpy as np
 import numpy.typing as npt
 
 from eoap_dask.errors import AssetError
+from eoap_dask.net.retry import Retry
 from eoap_dask.readers.faults import BROKEN_PART, refused, unreadable
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.ranges import HttpFile, LocalFile, Parts, Refusal, Replaced, State, Stumble
-from eoap_dask.readers.retry import Retry
 from eoap_dask.readers.shared import Kept, Room, Shared
 from eoap_dask.readers.tiff import DEFLATE, DEFLATE_OLD, LZW, UNPACKED, ZSTD, Header, Level, read_header
 
 if TYPE_CHECKING:
-    from eoap_dask.grid import Window
+    from eoap_dask.geo.window import Window
+    from eoap_dask.net.signing import Signer
     from eoap_dask.readers.gdal import GdalRaster
-    from eoap_dask.scenes import Source
-    from eoap_dask.signing import Signer
+    from eoap_dask.scenes.model import Source
 
 Pixels = npt.NDArray[np.integer[Any]]
 

@@ -30,12 +30,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.errors import AssetError, HrefError, SigningError
+from eoap_dask.net.hrefs import check_href, peer_is_refused
+from eoap_dask.net.retry import MAX_PAUSE_S, Attempt, Retry, insist
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER
-from eoap_dask.readers.retry import MAX_PAUSE_S, Attempt, Retry, insist
-from eoap_dask.trust import check_href, peer_is_refused, redact
+from eoap_dask.redact import redact
 
 if TYPE_CHECKING:
-    from eoap_dask.signing import Signer
+    from eoap_dask.net.signing import Signer
 
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _WAITS = 2

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eoap_dask.fileio import write_json
+from eoap_dask.files import write_json
+from eoap_dask.geo.footprint import union_bbox
 from eoap_dask.stac.document import CLASSIFICATION, EO, PROJECTION, RASTER, STAC_VERSION, check_id, extensions, link
-from eoap_dask.stac.footprint import union_bbox
 from eoap_dask.stac.records import GEOJSON, JSON
 
 _SUMMARISED = ("platform", "constellation", "instruments", "gsd", "proj:code", "processing:level")

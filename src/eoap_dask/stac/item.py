@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from eoap_dask.fileio import write_json
+from eoap_dask.files import write_json
 from eoap_dask.stac.document import STAC_VERSION, check_id, extensions, link, rfc3339
 from eoap_dask.stac.records import (
     COG,

@@ -1,0 +1,546 @@
+"""bai: what burned between two Sentinel-2 scenes, how badly, and how much of it.
+
+Read it from the top: understand → find a pair → plan → finish → describe. Rendering and publishing are everybody's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import shapely
+from loguru import logger
+
+from eoap_dask.applications.bai.pair import check_found, common_ground
+from eoap_dask.applications.bai.report import BurnReport, report_on, write_report
+from eoap_dask.applications.bai.science import BANDS, BURN_VERSION, NBR_PER_UNIT, PICKS, RDNBR_PER_UNIT, Burn
+from eoap_dask.applications.base import Application
+from eoap_dask.applications.parameters import BurnedAreaParams
+from eoap_dask.errors import ItemError, NothingFoundError, UsageError
+from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.crs import crs_name, parse_crs
+from eoap_dask.geo.grid import check_areas, grid_for, grid_over, pixels_of, project_aoi
+from eoap_dask.geo.window import grid_bounds
+from eoap_dask.items.find import check_source, explain_nothing, find_items, item_from_url
+from eoap_dask.items.query import Query
+from eoap_dask.kernels.mask import SHARE_DIVISOR
+from eoap_dask.kernels.pixels import NO_NUMBER, VISUAL_WHITE
+from eoap_dask.kernels.severity import NODATA, SeverityClass, severity_classes
+from eoap_dask.net.hrefs import private_hosts_of
+from eoap_dask.output.picture import write_thumbnail
+from eoap_dask.params import as_json, check_choices
+from eoap_dask.periods import parse_day
+from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.recipe import ALGORITHM, Recipe
+from eoap_dask.render.stack import MASK_NEAREST_UP_TO_M, Stack
+from eoap_dask.run.options import RunOptions
+from eoap_dask.run.plan import Plan, UnitPlan
+from eoap_dask.run.produce import Run
+from eoap_dask.run.product import (
+    band_statistics,
+    collection_and_catalog,
+    file_asset,
+    image_asset,
+    thumbnail_asset,
+    write_unit_item,
+)
+from eoap_dask.run.unit import Unit
+from eoap_dask.scenes.clearest import DayWindow, clearest_pass
+from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
+from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.sensor import Sensor, sensor_for
+from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord
+from eoap_dask.text import counted
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.items.itemset import ItemSet
+    from eoap_dask.readers.reader import Reader
+    from eoap_dask.run.events import Listener
+    from eoap_dask.run.written import WrittenImage, WrittenUnit
+
+NAME = "bai"
+EXAMPLE_AOI = "-121.23,40.02,-121.05,40.16"
+"""Part of the Dixie fire of 2021, where `BurnedAreaParams` look by default."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Parameters, understood: what `BurnedAreaParams` say, checked without contacting anything."""
+
+    params: BurnedAreaParams
+    aoi: Aoi | None
+    """None where the two scenes decide."""
+    before: DayWindow
+    """When to look for the scene before the fire."""
+    after: DayWindow
+    classes: tuple[SeverityClass, ...]
+
+    @property
+    def by_url(self) -> bool:
+        """Whether the scenes were named."""
+        return bool(self.params.pre_fire_url)
+
+    @property
+    def private_hosts(self) -> frozenset[str]:
+        """Hosts on private networks that the user named."""
+        params = self.params
+        named = (params.stac, params.items or "", params.pre_fire_url, params.post_fire_url)
+        return frozenset().union(*(private_hosts_of(url) for url in named))
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The parameters as JSON-like values; an area as the GeoJSON that it is."""
+        return {**as_json(self.params), "aoi": None if self.aoi is None else self.aoi.geojson}
+
+
+def understand(params: BurnedAreaParams) -> Request:
+    """Check parameters without contacting anything.
+
+    Raises
+    ------
+    UsageError
+        with its subclasses, for whatever can't be meant
+    """
+    check_choices(params)
+    if bool(params.pre_fire_url) != bool(params.post_fire_url):
+        missing = "post" if params.pre_fire_url else "pre"
+        raise UsageError(
+            f"There is no --{missing}-fire-url.",
+            "Expected both items, or none and dates.",
+            f"Name the scene {'after' if missing == 'post' else 'before'} the fire as well.",
+        )
+    if params.pre_fire_url:
+        _check_no_search(params)
+    if params.window_days < 0:
+        raise UsageError(
+            f"--window-days {params.window_days} can't be.", "Expected 0 or more.", "Try --window-days 20."
+        )
+    if not 0 <= params.min_area_ha < math.inf:
+        raise UsageError(
+            f"--min-area-ha {params.min_area_ha:g} can't be.", "Expected 0 or more.", "Try --min-area-ha 1."
+        )
+    if params.crs != "auto":
+        parse_crs(params.crs)  # here, before anything is asked for
+    try:
+        classes = severity_classes(params.thresholds)
+    except ValueError:
+        raise UsageError(
+            f"The thresholds {', '.join(f'{t:g}' for t in params.thresholds)} can't be used.",
+            "Expected six rising numbers of dNBR.",
+            "Try --threshold six times, or leave it out: -0.25 -0.1 0.1 0.27 0.44 0.66.",
+        ) from None
+    before, after = parse_day(params.pre_date), parse_day(params.post_date)
+    if before >= after:
+        raise UsageError(
+            f"The last day before the fire, {before}, isn't before the first day after it, {after}.",
+            "Expected --pre-date before --post-date.",
+            "Swap them, perhaps.",
+        )
+    check_source(params.stac)
+    window = timedelta(days=params.window_days)
+    text = params.aoi or ("" if params.pre_fire_url else EXAMPLE_AOI)
+    aoi = parse_aoi(text) if text else None
+    if aoi is not None:
+        check_areas(grid_for(aoi, params.crs, params.resolution))
+    return Request(
+        params=params,
+        aoi=aoi.boxed() if aoi is not None and not params.clip else aoi,
+        before=DayWindow(before, before - window, before),
+        after=DayWindow(after, after, after + window),
+        classes=classes,
+    )
+
+
+_OF_A_SEARCH = ("pre_date", "post_date", "window_days", "items", "max_items", "max_cloud_cover", "filter")
+
+
+def _check_no_search(params: BurnedAreaParams) -> None:
+    """Refuse what is asked of a search where two items are named; defaults are nobody's wish, CWL passes them all."""
+    ignored = [name for name in _OF_A_SEARCH if getattr(params, name) != getattr(BurnedAreaParams, name)]
+    if params.stac != BurnedAreaParams.stac and not private_hosts_of(params.stac):  # naming one trusts it
+        ignored.append("stac")
+    if ignored:
+        raise _no_search(*ignored)
+
+
+def _no_search(*names: str) -> UsageError:
+    flags = [f"--{name.replace('_', '-')}" for name in names]
+    listed = " and ".join([", ".join(flags[:-1]), flags[-1]] if flags[1:] else flags)
+    return UsageError(
+        f"{listed} {'mean' if flags[1:] else 'means'} nothing beside --pre-fire-url and --post-fire-url.",
+        "The two items are named, so nothing is searched.",
+        f"Leave {'them' if flags[1:] else 'it'} out, also in the environment (EOAP_DASK_…), or name no items.",
+    )
+
+
+def find_pair(request: Request) -> ItemSet:
+    """Return the items of the pass before the fire and of the one after it.
+
+    Raises
+    ------
+    NothingFoundError
+        when a search finds no pass before, or none after
+    UsageError
+        when the two named items can't be compared
+    SearchError
+    """
+    params = request.params
+    if request.by_url:
+        before = item_from_url(params.pre_fire_url, option="--pre-fire-url")
+        after = item_from_url(params.post_fire_url, option="--post-fire-url")
+        own = {str(item.get("collection") or "") for items in (before, after) for item in items}
+        if params.collection != BurnedAreaParams.collection and not own & {"", params.collection}:
+            raise _no_search("collection")
+        check_found(before, after, params.collection, force=params.force)
+        return before.merged(after)
+    if params.items:
+        logger.info("Reading {}", params.items)
+    else:
+        logger.info("Searching {} for {}", params.stac, params.collection)
+    before, after = (_clearest(request, window) for window in (request.before, request.after))
+    check_found(before, after, params.collection, force=params.force)
+    return before.merged(after)
+
+
+def _clearest(request: Request, window: DayWindow) -> ItemSet:
+    """Return the items of the clearest pass in a window."""
+    params, aoi = request.params, request.aoi
+    assert aoi is not None  # noqa: S101 - understand() has seen to it
+    query = Query(
+        params.collection, aoi, window.first, window.last, params.max_cloud_cover, params.max_items, params.filter
+    )
+    source = params.items or params.stac
+    when = "before the fire" if window is request.before else "after the fire"
+    found = find_items(source, query, option="--items" if params.items else "--stac")
+    if not len(found):
+        raise NothingFoundError(
+            f"No items of {params.collection} {when}, {window}, over {aoi.source}.",
+            explain_nothing(source, query),
+            "Or try a larger --window-days.",
+        )
+    if found.truncated:
+        logger.warning("The search {} was cut at {} items. Try a larger --max-items.", when, params.max_items)
+    choice = clearest_pass(found.features, aoi, window, when)
+    logger.info("{}: {}", when.capitalize(), choice.why)
+    return replace(found, features=choice.items)
+
+
+def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
+    """Return what will be done. Reads no pixels.
+
+    Raises
+    ------
+    BandError, ItemError, HrefError, GridError, UsageError
+    """
+    params = request.params
+    sensors = [sensor_for(str(item.get("collection") or params.collection)) for item in items]
+    scenes: list[Scene] = []
+    for sensor in dict.fromkeys(sensors):
+        own = [item for item, of in zip(items, sensors, strict=True) if of == sensor]
+        try:
+            scenes += read_scenes(
+                own, BANDS, sensor, cloud_mask=True, private_hosts=request.private_hosts, local_files=items.local_files
+            )
+        except ItemError as exc:  # neither bands nor the mask are a matter of choice here
+            raise ItemError(exc.what, exc.expected, "Name another item, or try another --collection.") from None
+    passes = group_passes(scenes)
+    if len(passes) != 2:
+        raise UsageError(
+            f"The items {', '.join(s.id for s in scenes)} are of {len(passes)} pass{'es' if len(passes) > 1 else ''} "
+            "of the satellite.",
+            "Expected one before the fire and one after it.",
+            "Name items of two dates.",
+        )
+    geobox = _grid(request, passes)
+    check_areas(geobox)
+    for one in passes:
+        if not any(footprint_touches(s.bands[0], crs_name(geobox), grid_bounds(geobox)) for s in one.scenes):
+            raise UsageError(
+                f"The scene {one.scenes[0].id} of {one.datetime:%Y-%m-%d} doesn't touch the area.",
+                "Expected two scenes over it.",
+                "Check --aoi, or name other items.",
+            )
+    unit = _unit(passes)
+    planned = _plan_unit(request, reader, unit, geobox, sensors[0])
+    if planned.reprojected:
+        crss = sorted({s.bands[0].crs for s in unit.scenes})
+        logger.warning("Scenes are in {}: they are resampled to {}.", " and ".join(crss), crs_name(geobox))
+    return Plan(application=NAME, params=request.json, geobox=geobox, units=(planned,), empty=())
+
+
+def _grid(request: Request, passes: Sequence[Pass]) -> GeoBox:
+    params = request.params
+    if request.aoi is not None:
+        return grid_for(request.aoi, params.crs, params.resolution)
+    crs = passes[0].scenes[0].bands[0].crs if params.crs == "auto" else params.crs
+    return grid_over(common_ground(passes, crs), crs, params.resolution)
+
+
+def _unit(passes: Sequence[Pass]) -> Unit:
+    before, after = passes
+    return Unit(
+        key=f"bai-{before.datetime:%Y%m%d}-{after.datetime:%Y%m%d}",
+        title=f"Burned area, {before.datetime:%Y-%m-%d} to {after.datetime:%Y-%m-%d}",
+        start=before.datetime,
+        end=after.datetime,
+        passes=(before, after),
+    )
+
+
+def _plan_unit(request: Request, reader: Reader, unit: Unit, geobox: GeoBox, sensor: Sensor) -> UnitPlan:
+    params = request.params
+    shape = None if request.aoi is None or request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
+    dropped = sensor.not_land
+    science = Burn(params.thresholds, pixels_of(params.min_area_ha, geobox))
+    recipe = Recipe(
+        stack=Stack(
+            geobox=geobox,
+            passes=unit.passes,
+            bands=len(BANDS),
+            dropped_classes=dropped,
+            clip_wkb=None if shape is None else shapely.to_wkb(shape),
+            reader=reader,
+        ),
+        science=science,
+        images=_images(request.classes),
+    )
+    pixel_params = {
+        "clip": None if shape is None else shapely.to_wkb(shape).hex(),
+        "mask": [dropped, MASK_NEAREST_UP_TO_M, 1 / SHARE_DIVISOR],
+        "thresholds": list(params.thresholds),
+        "min_area_ha": params.min_area_ha,
+        "visual": [VISUAL_WHITE, PICKS],
+    }
+    algorithm = {**ALGORITHM, "burn": BURN_VERSION}
+    return UnitPlan.of(unit, recipe, pixel_params, algorithm)
+
+
+def _images(classes: Sequence[SeverityClass]) -> tuple[ImageSpec, ...]:
+    """Return the images of `science.burn.BurnImages`, in their order."""
+    nbr = 1 / NBR_PER_UNIT
+    palette = ((NODATA, (0, 0, 0)), *((c.value, c.colour) for c in classes))
+    return (
+        ImageSpec("bai", ("bai_pre", "bai_post", "dbai"), "float32", "mean", float("nan")),
+        ImageSpec("nbr", ("nbr_pre", "nbr_post"), "int16", "mean", NO_NUMBER, scale=nbr),
+        ImageSpec("dnbr", ("dnbr",), "int16", "mean", NO_NUMBER, scale=nbr),
+        ImageSpec("rdnbr", ("rdnbr",), "int16", "mean", NO_NUMBER, scale=1 / RDNBR_PER_UNIT),
+        ImageSpec("rbr", ("rbr",), "int16", "mean", NO_NUMBER, scale=nbr),
+        ImageSpec("severity", ("severity",), "uint8", "nearest", NODATA, palette=palette),
+        ImageSpec("visual-pre", _SHOWN, "uint8", "mean", 0, color=True),
+        ImageSpec("visual-post", _SHOWN, "uint8", "mean", 0, color=True),
+    )
+
+
+_SHOWN = tuple(BANDS[i] for i in PICKS)
+_BANDS = {
+    "bai_pre": "Burned Area Index before the fire",
+    "bai_post": "Burned Area Index after the fire",
+    "dbai": "Burned Area Index, after - before",
+    "nbr_pre": "Normalized Burn Ratio before the fire",
+    "nbr_post": "Normalized Burn Ratio after the fire",
+    "dnbr": "Differenced Normalized Burn Ratio, before - after",
+    "rdnbr": "Relative dNBR, dNBR / √|NBR before|",
+    "rbr": "Relativized Burn Ratio, dNBR / (NBR before + 1.001)",
+}
+_IMAGES = {
+    "bai": ("Burned Area Index", "1 / max((0.1 - red)**2 + (0.06 - nir)**2, 1e-8)"),
+    "nbr": ("Normalized Burn Ratio", "(nir - swir22) / (nir + swir22)"),
+    "dnbr": ("Change of the Normalized Burn Ratio (dNBR)", "nbr_pre - nbr_post"),
+    "rdnbr": ("Relative dNBR", "dnbr / sqrt(abs(nbr_pre))"),
+    "rbr": ("Relativized Burn Ratio", "dnbr / (nbr_pre + 1.001)"),
+}
+
+
+def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
+    """Write areas, perimeters, pictures and, last, the item of the pair.
+
+    Parameters
+    ----------
+    request : Request
+    written : WrittenUnit
+        The pair, whose images are written.
+
+    Returns
+    -------
+    dict
+        The STAC item.
+
+    Raises
+    ------
+    NothingFoundError
+        when the two scenes have no clear pixel in common
+    """
+    planned, folder, images = written.plan, written.folder, written.images
+    unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
+    pixels = recipe.shape[0] * recipe.shape[1]
+    assert isinstance(recipe.science, Burn)  # noqa: S101 - plan_pair() has seen to it
+    report = report_on(written.notes, request.classes, geobox, unit, recipe.science.min_pixels)
+    if not report.clear_pixels:
+        raise NothingFoundError(
+            f"The scenes of {unit.start:%Y-%m-%d} and {unit.end:%Y-%m-%d} have no clear pixel in common over the area.",
+            "Expected ground that both see without clouds, water and snow.",
+            "Try other dates or items, or a larger --aoi.",
+        )
+    if report.cut_perimeters:
+        logger.info(
+            "{} of {} cut by the edge of the area or of the data: what burned may go on beyond it.",
+            report.cut_perimeters,
+            f"{counted(len(report.perimeters), 'perimeter')} {'is' if report.cut_perimeters == 1 else 'are'}",
+        )
+    assets = (
+        *(
+            image_asset(images[key], geobox, key, title, ("data",), _bands(images[key], pixels), formula)
+            for key, (title, formula) in _IMAGES.items()
+        ),
+        image_asset(images["severity"], geobox, "severity", "Burn severity", ("data",), (_classes(report),)),
+        _picture(images["visual-pre"], geobox, f"{unit.start:%Y-%m-%d}, before the fire"),
+        _picture(images["visual-post"], geobox, f"{unit.end:%Y-%m-%d}, after the fire"),
+        thumbnail_asset(write_thumbnail(folder / "thumbnail.png", images["visual-post"].smallest)),
+        *(file_asset(*file) for file in write_report(folder, report, images)),
+    )
+    return write_unit_item(
+        NAME,
+        written,
+        assets,
+        _lineage(unit),
+        valid_pixels=report.clear_pixels,
+        properties={
+            "eoap:burned_ha": report.burned_ha,
+            "eoap:severity_ha": report.hectares,
+            "eoap:perimeters": len(report.perimeters),
+            "eoap:cut_perimeters": report.cut_perimeters,
+            "eoap:pre_fire": [s.id for s in unit.passes[0].scenes],
+            "eoap:post_fire": [s.id for s in unit.passes[1].scenes],
+        },
+    )
+
+
+def _bands(image: WrittenImage, pixels: int) -> tuple[BandRecord, ...]:
+    spec = image.spec
+    return tuple(
+        BandRecord(
+            band,
+            description=_BANDS[band],
+            data_type=spec.dtype,
+            nodata=spec.nodata,
+            unit="1",
+            scale=spec.scale,
+            offset=None if spec.scale is None else 0,
+            statistics=band_statistics(image, number, pixels),
+        )
+        for number, band in enumerate(spec.bands)
+    )
+
+
+def _picture(image: WrittenImage, geobox: GeoBox, title: str) -> AssetRecord:
+    bands = tuple(BandRecord(b, description=f"{b}, 0 to 0.3", data_type="uint8", nodata=0) for b in _SHOWN)
+    title = f"{title}: {', '.join(_SHOWN)} as red, green, blue"
+    return image_asset(image, geobox, image.spec.name, title, ("visual",), bands)
+
+
+def _classes(report: BurnReport) -> BandRecord:
+    nodata = ClassRecord(
+        NODATA, "nodata", "No data", "Cloud, shadow, water, snow or nothing, in either scene", nodata=True
+    )
+    return BandRecord(
+        "severity",
+        description="Class of burn severity by dNBR, after Key & Benson (2006), doi:10.2737/RMRS-GTR-164",
+        data_type="uint8",
+        nodata=NODATA,
+        classes=(
+            replace(nodata, pixels=report.class_pixels[NODATA]),
+            *(
+                ClassRecord(
+                    c.value, c.name, c.title, f"dNBR {c.range_text}", c.hex_colour, pixels=report.class_pixels[c.value]
+                )
+                for c in report.classes
+            ),
+        ),
+    )
+
+
+def _lineage(unit: Unit) -> str:
+    before, after = unit.passes
+    return (
+        f"Indices of {len(before.scenes)} Sentinel-2 Level-2A scene(s) of {before.datetime:%Y-%m-%d} and "
+        f"{len(after.scenes)} of {after.datetime:%Y-%m-%d}, where both see ground: no clouds, cloud shadows, water or "
+        "snow as the scene classification has them; nearest neighbour resampling; surface reflectance."
+    )
+
+
+def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the STAC collection and catalog of finished items."""
+    burned = request.classes[3]
+    return collection_and_catalog(
+        NAME,
+        items,
+        title="Burned area from Sentinel-2",
+        description=f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of Sentinel-2 "
+        "Level-2A scenes.",
+        keywords=["sentinel-2", "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
+        catalog_title=items[0]["properties"]["title"],
+    )
+
+
+APPLICATION = Application(
+    name=NAME,
+    params=BurnedAreaParams,
+    output_dir=Path("burned-area"),
+    understand=understand,
+    find=find_pair,
+    plan=plan_pair,
+    finish=finish_unit,
+    describe=describe,
+)
+
+
+def burned_area_map(
+    params: BurnedAreaParams | None = None,
+    options: RunOptions | None = None,
+    *,
+    client: Client | None = None,
+    listener: Listener | None = None,
+    **changes: Any,
+) -> Run:
+    """Map what burned between two scenes, and publish it as a STAC catalog.
+
+    Parameters
+    ----------
+    params : BurnedAreaParams, optional
+        What decides the product; its fields may also be given by name.
+    options : RunOptions, optional
+        How it is made; its fields may also be given by name (``output_dir`` above all).
+    client : distributed.Client, optional
+        Where to work. By default the active client, else an embedded cluster that is stopped afterwards.
+    listener : callable, optional
+        Gets an `Event` whenever something happens; by default a bar in a notebook, and nothing elsewhere.
+    **changes
+        Fields of `BurnedAreaParams` and `RunOptions`.
+
+    Returns
+    -------
+    Run
+        One directory with BAI (float32), NBR, dNBR, RdNBR and RBR (int16, with their scales), severity (uint8 classes),
+        pictures, perimeters (GeoParquet, GeoJSON), areas (CSV), and the STAC item.
+
+    Raises
+    ------
+    UsageError
+        before anything is written: also for two scenes that can't be compared
+    NothingFoundError
+        when there is no scene before or after, or no clear pixel in common
+    SearchError
+        when searching or signing fails, or an item can't be used
+    ClusterError
+        when the cluster doesn't start, or goes away
+    UnitsFailedError
+        when an asset can't be read
+    """
+    return APPLICATION.run(params, options, client=client, listener=listener, changes=changes)

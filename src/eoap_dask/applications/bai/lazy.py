@@ -1,0 +1,157 @@
+"""Burned area as lazy xarray: what the application `bai` maps, for people who want to look further.
+
+Examples
+--------
+With the URLs of two STAC items in `pre` and `post`, and the area of a fire in `aoi`:
+
+>>> fire = burned_area(pre, post, aoi)
+>>> {str(name) for name in fire.data_vars} >= {"bai_pre", "bai_post", "dbai", "dnbr", "rdnbr", "rbr", "severity"}
+True
+>>> burned = fire.severity >= 4  # low severity and more
+>>> hectares = burned.sum() * 0.01  # of pixels of 10 m; until here nothing was read
+>>> float(hectares) > 1
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from eoap_dask.applications.bai.pair import check_found, common_ground
+from eoap_dask.applications.bai.science import BANDS
+from eoap_dask.errors import UsageError
+from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.crs import parse_crs
+from eoap_dask.geo.grid import check_areas, grid_for, grid_over
+from eoap_dask.items.find import item_from_url
+from eoap_dask.items.itemset import ItemSet
+from eoap_dask.kernels.severity import KEY_BENSON
+from eoap_dask.lazy import indices
+from eoap_dask.lazy.cube import load
+from eoap_dask.scenes.model import Pass, group_passes
+from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.sensor import sensor_for
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+Scene = str | Path | ItemSet
+
+
+def burned_area(
+    pre: Scene,
+    post: Scene,
+    aoi: Any = None,
+    *,
+    resolution: float = 10.0,
+    crs: str = "auto",
+    clip: bool = True,
+    thresholds: Sequence[float] = KEY_BENSON,
+    force: bool = False,
+    chunks: Mapping[str, int] | None = None,
+) -> xr.Dataset:
+    """Compare two scenes of a fire, as a lazy Dataset.
+
+    Parameters
+    ----------
+    pre, post : str, Path or ItemSet
+        The scene before and the one after the fire: URL or file of a STAC item, or items of one pass.
+    aoi
+        The area, as `eoap_dask.parse_aoi` takes it; by default what both scenes show.
+    resolution
+        Side of a pixel in units of the CRS.
+    crs
+        ``auto`` is the UTM zone that holds most of the area; without an area, the CRS of the scene before.
+    clip
+        Leave nothing outside the shape of the area, or keep its bounding box.
+    thresholds
+        Six rising numbers of dNBR where the second to the last class of severity begin.
+    force
+        Compare different sensors.
+    chunks
+        Sides of the Dask chunks, ``{"y": …, "x": …}``.
+
+    Returns
+    -------
+    xr.Dataset, (y, x), lazy
+        ``bai_pre``, ``bai_post``, ``dbai`` (after − before), ``nbr_pre``, ``nbr_post``, ``dnbr`` (before − after),
+        ``rdnbr``, ``rbr``: float32, dimensionless, NaN where either scene doesn't see ground (cloud, shadow, water,
+        snow or nothing). ``severity``: uint8, see `severity_classes`, 0 there. The same numbers as the application's,
+        but for the rounding with which it stores them.
+
+    Raises
+    ------
+    UsageError, ItemError, HrefError
+        before anything is read: also for scenes that can't be compared, and for a CRS in which areas aren't those on
+        the ground
+    NothingFoundError
+        where there are no items before or after
+    AssetError
+        when computed, where an asset can't be read
+    """
+    before, after = (
+        scene if isinstance(scene, ItemSet) else item_from_url(scene, option=name)
+        for name, scene in (("pre", pre), ("post", post))
+    )
+    check_found(before, after, force=force)
+    area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
+    if area is not None and not clip:
+        area = area.boxed()
+    geobox = _grid(before, after, area, crs, resolution)
+    check_areas(geobox)
+    seen = [_reflectance(items, geobox, area, chunks) for items in (before, after)]
+    valid = seen[0].red.notnull() & seen[1].red.notnull()
+    first, last = (one.where(valid) for one in seen)
+    nbr_pre, nbr_post = (indices.nbr(one.nir, one.swir22) for one in (first, last))
+    bai_pre, bai_post = (indices.bai(one.red, one.nir) for one in (first, last))
+    dnbr = indices.dnbr(nbr_pre, nbr_post)
+    return xr.Dataset(
+        {
+            "bai_pre": bai_pre,
+            "bai_post": bai_post,
+            "dbai": bai_post - bai_pre,
+            "nbr_pre": nbr_pre,
+            "nbr_post": nbr_post,
+            "dnbr": dnbr,
+            "rdnbr": indices.rdnbr(dnbr, nbr_pre),
+            "rbr": indices.rbr(dnbr, nbr_pre),
+            "severity": indices.severity(dnbr, thresholds=thresholds),
+        }
+    )
+
+
+def _grid(before: ItemSet, after: ItemSet, area: Aoi | None, crs: str, resolution: float) -> GeoBox:
+    if area is not None:
+        return grid_for(area, crs, resolution)
+    passes: list[Pass] = []
+    for items in (before, after):
+        sensor = sensor_for(items.collection)
+        scenes = read_scenes(
+            items.features,
+            BANDS,
+            sensor,
+            cloud_mask=True,
+            private_hosts=items.private_hosts(),
+            local_files=items.local_files,
+        )
+        passes += group_passes(scenes)
+    if crs != "auto":
+        parse_crs(crs)
+    name = passes[0].scenes[0].bands[0].crs if crs == "auto" else crs
+    return grid_over(common_ground(passes, name), name, resolution)
+
+
+def _reflectance(items: ItemSet, geobox: GeoBox, area: Aoi | None, chunks: Mapping[str, int] | None) -> xr.Dataset:
+    cube = load(items, BANDS, geobox=geobox, aoi=area, also_mask=("water", "snow"), chunks=chunks)
+    if cube.sizes["time"] != 1:
+        raise UsageError(
+            f"There are {cube.sizes['time']} passes of the satellite where one was expected.",
+            "Expected the items of one pass before and of one after the fire.",
+            "Choose one of them.",
+        )
+    scene = cube.isel(time=0, drop=True)
+    return scene.drop_vars("cloud_mask").where(~scene.cloud_mask)

@@ -1,0 +1,147 @@
+"""What all applications do alike: parameters → request → items → plan → product.
+
+An application is a module with its own five steps, put together in one `Application`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from eoap_dask.cluster.connect import expected_size
+from eoap_dask.geo.window import TILE
+from eoap_dask.items.itemset import ItemSet
+from eoap_dask.publish.checks import check_output
+from eoap_dask.readers.choose import make_reader
+from eoap_dask.run.notebook import default_listener
+from eoap_dask.run.options import RunOptions
+from eoap_dask.run.plan import Plan
+from eoap_dask.run.produce import Run, apply_changes, plan_states, produce
+from eoap_dask.run.written import WrittenUnit
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from eoap_dask.readers.reader import Reader
+    from eoap_dask.run.events import Listener
+
+P = TypeVar("P")
+
+
+class Request(Protocol):
+    """Parameters, understood."""
+
+    @property
+    def params(self) -> Any:
+        """What was asked for."""
+        ...
+
+    @property
+    def private_hosts(self) -> frozenset[str]:
+        """Hosts on private networks that the user named, so that catalogues may lead there."""
+        ...
+
+
+R = TypeVar("R", bound=Request)
+
+
+@dataclass(frozen=True)
+class Application(Generic[P, R]):
+    """An application: its name, its parameters, and its steps."""
+
+    name: str
+    params: type[P]
+    """Dataclass of what decides the product."""
+    output_dir: Path
+    """Where the product goes unless somebody says otherwise."""
+    understand: Callable[[P], R]
+    """Checks parameters without contacting anything."""
+    find: Callable[[R], ItemSet]
+    """Finds the items, or raises `NothingFoundError`."""
+    plan: Callable[[R, ItemSet, Reader], Plan]
+    """Says what will be done, for whatever cluster; reads no pixels."""
+    finish: Callable[[R, WrittenUnit], dict[str, Any]]
+    """Writes what else belongs to a unit, the item last."""
+    describe: Callable[[R, Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
+    """Makes collection and catalog."""
+
+    def run(
+        self,
+        params: P | None = None,
+        options: RunOptions | None = None,
+        *,
+        client: Client | None = None,
+        listener: Listener | None = None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Make the product and publish it.
+
+        Parameters
+        ----------
+        params, options
+            By default those of the application.
+        client : distributed.Client, optional
+            Where to work. By default the active client, else what the options say.
+        listener : callable, optional
+            Gets an `Event` whenever something happens; by default a bar in a notebook, and nothing elsewhere.
+        changes
+            Fields of parameters and options, as Python callers name them.
+
+        Returns
+        -------
+        Run
+
+        Raises
+        ------
+        EoapError
+            with the subclass that says what a user can do about it
+        """
+        default = RunOptions(output_dir=self.output_dir)
+        wanted, options = apply_changes(params or self.params(), options or default, changes or {})
+        request, items, plan = self._prepare(wanted, options, client)
+        # where signing fails, no unit could be made
+        items.signer(request.private_hosts).sign(plan.units[0].unit.scenes[0].bands[0].href)
+        return produce(
+            plan,
+            items,
+            options,
+            finish=partial(self.finish, request),
+            describe=partial(self.describe, request),
+            listener=listener or default_listener(),
+            client=client,
+        )
+
+    def dry_run(self, params: P, options: RunOptions, client: Client | None = None) -> Plan:
+        """Search and plan; write nothing, read no pixels.
+
+        Raises
+        ------
+        EoapError
+            as `run` would before its first block
+        """
+        plan = self._prepare(params, options, client)[2]
+        return replace(plan, states=plan_states(plan, options))
+
+    def plan_for(self, request: R, items: ItemSet, options: RunOptions, client: Client | None = None) -> Plan:
+        """Return what would be done with some items, in blocks that suit the cluster to be.
+
+        Raises
+        ------
+        EoapError
+            as `run` would before its first block
+        """
+        hosts = request.private_hosts
+        reader = make_reader(options.reader, items.signer(hosts), options.retry(), hosts)
+        plan = self.plan(request, items, reader)
+        tiles = -(-int(plan.geobox.shape[0]) // TILE) * -(-int(plan.geobox.shape[1]) // TILE)
+        return plan.sized(expected_size(options, client, len(plan.units) * tiles), options)
+
+    def _prepare(self, params: P, options: RunOptions, client: Client | None) -> tuple[R, ItemSet, Plan]:
+        options.check()
+        request = self.understand(params)
+        check_output(options.output_dir, self.name, update=True)
+        items = self.find(request)
+        return request, items, self.plan_for(request, items, options, client)

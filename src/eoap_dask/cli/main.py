@@ -1,0 +1,158 @@
+"""The command line: thin commands over the applications, and one way to end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from eoap_dask.__about__ import __version__
+from eoap_dask.applications.registry import BAI, MOSAIC
+from eoap_dask.cli.bai import command as bai_command
+from eoap_dask.cli.cluster import cluster
+from eoap_dask.cli.cwl import cwl, run_cwl
+from eoap_dask.cli.demo import demo
+from eoap_dask.cli.gateway import gateway
+from eoap_dask.cli.heartbeat import Heartbeat, shared_directory
+from eoap_dask.cli.memory_guard import MemoryGuard, control_group, is_wanted
+from eoap_dask.cli.mosaic import command as mosaic_command
+from eoap_dask.cli.status import status
+from eoap_dask.errors import EoapError
+
+PATIENCE_S = 15.0
+"""A second Ctrl-C is impatience, because cleaning up takes a moment; after this long, the first one got lost."""
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What stops a command in order: Ctrl-C, whoever manages processes, a terminal or connection that goes away."""
+
+
+class Stopped(BaseException):
+    """A signal of `SIGNALS` came: unwind."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="eoap-dask")
+def cli() -> None:
+    """Earth observation on Dask: STAC in, Cloud-Optimized GeoTIFF and STAC out."""
+
+
+cli.add_command(mosaic_command)
+cli.add_command(bai_command)
+cli.add_command(status)
+cli.add_command(cluster)
+cli.add_command(gateway)
+cli.add_command(cwl)
+cli.add_command(run_cwl)
+cli.add_command(demo)
+
+
+def main() -> NoReturn:
+    """Run ``eoap-dask``."""
+    _run(cli, "eoap-dask")
+
+
+def cloudless_mosaic() -> NoReturn:
+    """Run ``cloudless-mosaic``."""
+    _run(mosaic_command, MOSAIC.name)
+
+
+def bai() -> NoReturn:
+    """Run ``bai``."""
+    _run(bai_command, BAI.name)
+
+
+def _run(command: click.Command, name: str) -> NoReturn:
+    """Run a command and leave with the documented exit code; a traceback is only shown with -v."""
+    shared = shared_directory()
+    with Heartbeat(shared) if shared else contextlib.nullcontext() as heartbeat:
+        code = _guarded(lambda: command.main(prog_name=name, standalone_mode=False), in_pod=shared is not None)
+        if heartbeat is not None:
+            heartbeat.end(code)
+    sys.exit(code)
+
+
+def _guarded(action: Callable[[], Any], *, in_pod: bool = False) -> int:
+    stop, guard = _Stop(), MemoryGuard(None)
+    try:
+        with stop:
+            guard = MemoryGuard(control_group() if is_wanted(in_pod) else None)
+            with guard:
+                return int(action() or 0)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except Stopped:
+        if guard.used:
+            return _fail(guard.fault())
+        start = "\n" if sys.stderr.isatty() else ""  # where the terminal has written ^C
+        by = "" if stop.number == signal.SIGINT else f" by {signal.Signals(stop.number).name}"
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            click.echo(f"{start}Stopped{by}.", err=True)
+        return 128 + stop.number
+    except click.Abort:
+        click.echo("Stopped.", err=True)
+        return 130
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except EoapError as exc:
+        return _fail(exc)
+    except MemoryError:
+        return _fail(guard.fault())
+    except BrokenPipeError:
+        sys.stderr.close()  # who read our output has gone: nothing to say, and nobody to say it to
+        return 1
+    except Exception as exc:  # noqa: BLE001 - the last line of defence
+        _explain(
+            f"This is a bug in eoap-dask: {type(exc).__name__}: {exc}. "
+            "Please report it, with the output of the same command and -v."
+        )
+        return 1
+
+
+def _fail(fault: EoapError) -> int:
+    _explain(f"Error: {fault}")
+    return fault.exit_code
+
+
+def _explain(message: str) -> None:
+    from eoap_dask.logs import is_verbose
+    from eoap_dask.redact import redact
+
+    if is_verbose():
+        click.echo(redact(traceback.format_exc()), err=True)
+    click.echo(redact(message), err=True)
+
+
+class _Stop:
+    """Lets the signals that stop us raise `Stopped` in its context, whatever else becomes of that on its way out."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Of the signal that came."""
+        self._when = 0.0
+        self._is_over = False
+
+    def __enter__(self) -> None:
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, or the & of a script, asked
+                signal.signal(number, self._take)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._is_over = True  # and the handlers stay: there is nothing left to be stopped
+        if self.number and error is not None:
+            raise Stopped from error  # an import, say, makes an ImportError of what interrupts it
+
+    def _take(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        now = time.monotonic()
+        if self._is_over or (self.number and now - self._when < PATIENCE_S):
+            return
+        self.number, self._when = number, now
+        raise Stopped

@@ -1,0 +1,141 @@
+"""A Dask client to work with: the one that is active, one for a Gateway or a scheduler, or of an embedded cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import MIN_WORKER_BYTES, Size, local_size, size_of
+from eoap_dask.errors import UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from eoap_dask.run.options import RunOptions
+
+
+@contextmanager
+def open_client(
+    options: RunOptions, size: Size, client: Client | None = None, scratch: Path | None = None
+) -> Iterator[Client]:
+    """Yield a client to work with, as the options say; only what was started here is stopped afterwards.
+
+    Parameters
+    ----------
+    options : RunOptions
+        ``auto`` means the active client, else the Gateway's cluster that ``DASK_CLUSTER`` names, else a local one.
+    size : Size
+        Of a local cluster.
+    client : distributed.Client, optional
+        Goes before everything else.
+    scratch
+        See `local_client`: a killed run leaves nothing there that the next one doesn't remove.
+
+    Raises
+    ------
+    ClusterError, UsageError
+    """
+    options.check()
+    running = existing_client(options.cluster, client)
+    if running is not None:
+        yield running
+        return
+    with _started(options, size, scratch) as own:
+        yield own
+
+
+def existing_client(cluster: str, client: Client | None = None) -> Client | None:
+    """Return the given client, else with ``auto`` the active one; None where a cluster is to be started or joined."""
+    return client or (_active_client() if cluster == "auto" else None)
+
+
+def cluster_kind(cluster: str) -> Literal["local", "gateway", "scheduler"]:
+    """Return what ``--cluster`` means, without an active client."""
+    from eoap_dask.cluster.gateway.client import name_from_environment
+
+    if cluster == "auto":
+        return "gateway" if name_from_environment() else "local"
+    if cluster in {"local", "gateway"}:
+        return "local" if cluster == "local" else "gateway"
+    return "scheduler"
+
+
+def is_embedded(client: Client) -> bool:
+    """Tell whether a client's cluster consists of processes that this one has started, with its own software."""
+    from distributed import LocalCluster
+
+    return isinstance(client.cluster, LocalCluster)
+
+
+@contextmanager
+def _started(options: RunOptions, size: Size, scratch: Path | None) -> Iterator[Client]:
+    from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_client, name_from_environment, scheduler_client
+
+    kind = cluster_kind(options.cluster)
+    if kind == "local":
+        with local_client(size, scratch) as client:
+            yield client
+    elif kind == "scheduler":
+        with scheduler_client(
+            options.cluster,
+            timeout_s=options.cluster_timeout,
+            allow_version_mismatch=options.allow_version_mismatch,
+        ) as client:
+            yield client
+    else:
+        wanted = GatewayOptions(
+            name=name_from_environment(),
+            workers=options.workers,
+            worker_cores=options.worker_cores,
+            worker_memory=options.worker_memory,
+            image=options.image,
+            options=dict(options.cluster_options),
+            timeout_s=options.cluster_timeout,
+            allow_version_mismatch=options.allow_version_mismatch,
+        )
+        with gateway_client(wanted) as client:
+            yield client
+
+
+def expected_size(options: RunOptions, client: Client | None, tasks: int) -> Size:
+    """Return the size of the cluster that the work will run on, as far as it can be said before it is there.
+
+    Parameters
+    ----------
+    options : RunOptions
+    client : distributed.Client, optional
+        The caller's own.
+    tasks
+        At most how many tasks there are.
+
+    Raises
+    ------
+    UsageError
+        when a local cluster would have too little memory for its workers
+    """
+    running = existing_client(options.cluster, client)
+    if running is not None:
+        return size_of(running)
+    if cluster_kind(options.cluster) == "local":
+        size = local_size(options.workers, options.worker_bytes(), tasks)
+        if size.memory_per_worker < MIN_WORKER_BYTES:
+            raise UsageError(
+                f"{size.workers} workers would have {size.memory_per_worker >> 20} MiB of memory each.",
+                f"Expected at least {MIN_WORKER_BYTES >> 20} MiB.",
+                "Try fewer --workers.",
+            )
+        return size
+    return Size(options.workers or 2, max(1, int(options.worker_cores or 1)), options.worker_bytes() or 4 << 30)
+
+
+def _active_client() -> Client | None:
+    from distributed import default_client
+
+    try:
+        found: Client = default_client()
+    except ValueError:
+        return None
+    return found

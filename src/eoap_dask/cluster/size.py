@@ -1,0 +1,59 @@
+"""How large a cluster is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eoap_dask.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MIN_WORKER_BYTES = 256 << 20
+"""A worker process needs most of this before it has read a pixel."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a cluster is."""
+
+    workers: int
+    threads_per_worker: int
+    memory_per_worker: int
+    """Bytes."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once."""
+        return self.workers * self.threads_per_worker
+
+
+def local_size(workers: int | None = None, memory_per_worker: int | None = None, tasks: int | None = None) -> Size:
+    """Return a sensible use of this machine, within the limits of its control group.
+
+    Parameters
+    ----------
+    workers
+        Worker processes; by default one per four cores, because the kernels release the GIL.
+    memory_per_worker
+        Bytes; by default an equal share of 80 % of the memory.
+    tasks
+        How many tasks there are to run, if known: more slots than that are of no use.
+    """
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
+
+    slots = max(1, min(CPU_COUNT, tasks or CPU_COUNT))
+    processes = workers or max(1, -(-slots // 4))
+    threads = max(1, -(-slots // processes)) if workers is None else max(1, CPU_COUNT // processes)
+    share = int(MEMORY_LIMIT * 0.8) // processes
+    return Size(processes, threads, memory_per_worker or share)
+
+
+def size_of(client: Client) -> Size:
+    """Return the size of a running cluster, as its smallest worker has it."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        raise ClusterError("The cluster has no workers.", "Expected at least one.", "Try to scale it up.")
+    return Size(len(workers), min(w["nthreads"] for w in workers), min(w["memory_limit"] or 2**62 for w in workers))

@@ -1,0 +1,61 @@
+"""Coordinate reference systems: parsed, named, and projected between."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+from odc.geo.geobox import GeoBox
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+
+from eoap_dask.errors import GridError
+
+
+def parse_crs(text: str) -> CRS:
+    """Return the CRS that a user named, as a code, WKT or PROJ string.
+
+    Raises
+    ------
+    GridError
+        when there is no such CRS
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError:
+        raise GridError(
+            f"The CRS {text!r} isn't known.",
+            "Expected 'auto', or a CRS such as EPSG:32631.",
+            "Try --crs auto.",
+        ) from None
+
+
+@lru_cache(256)
+def transformer(source: str, target: str) -> Transformer:
+    """Return the (cached) transformer between two CRSs, x before y."""
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+@lru_cache(1 << 14)
+def project_bounds(
+    bounds: tuple[float, float, float, float], source: str, target: str
+) -> tuple[float, float, float, float] | None:
+    """Return the bounds, in another CRS, of all that lies within some bounds; None where that can't be said.
+
+    It can't be said either where the antimeridian runs through them and the other CRS counts degrees: then what is
+    west has the larger longitude.
+    """
+    if source == target:
+        return bounds
+    west, south, east, north = transformer(source, target).transform_bounds(*bounds, densify_pts=21)
+    is_whole = all(map(math.isfinite, (west, south, east, north))) and west <= east
+    return (west, south, east, north) if is_whole else None
+
+
+def crs_name(geobox: GeoBox) -> str:
+    """Return the CRS of a grid as an authority code where it has one, else as WKT."""
+    if geobox.crs is None:
+        raise GridError("The grid has no CRS.", "Expected a GeoBox with a CRS.")
+    crs: Any = geobox.crs
+    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.wkt)

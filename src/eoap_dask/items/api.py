@@ -1,0 +1,278 @@
+"""A STAC API with item search: its landing page, its collections, its pages of items."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from eoap_dask.errors import CollectionError, SearchError
+from eoap_dask.items.item import Item, item_key, normalised
+from eoap_dask.items.query import Query
+from eoap_dask.net.hrefs import joined
+from eoap_dask.net.http import Asking, StatusError, parse_json
+from eoap_dask.redact import redact
+
+if TYPE_CHECKING:
+    from pystac_client.stac_api_io import StacApiIO
+
+
+@dataclass(frozen=True)
+class Api:
+    """A STAC API whose landing page has been read."""
+
+    url: str
+    links: tuple[Mapping[str, Any], ...]
+    conforms_to: tuple[str, ...]
+    how: Asking
+    io: StacApiIO
+
+    @classmethod
+    def of(cls, url: str, landing: Mapping[str, Any], how: Asking) -> Api | None:
+        """Return the API of a landing page.
+
+        Parameters
+        ----------
+        url
+            Of the landing page.
+        landing
+            What it answered.
+        how : Asking
+
+        Returns
+        -------
+        Api or None
+            None when it offers no item search.
+        """
+        links = landing.get("links")
+        plain = tuple(
+            link
+            for link in (links if isinstance(links, list) else [])
+            if isinstance(link, dict) and isinstance(link.get("href"), str)
+        )
+        conforms = landing.get("conformsTo")
+        texts = tuple(one for one in conforms if isinstance(one, str)) if isinstance(conforms, list) else ()
+        api = cls(url, plain, texts, how, _make_io(url, how))
+        return None if api.link("search") is None else api
+
+    def link(self, *rels: str) -> str | None:
+        """Return the absolute href of the first link of the landing page with one of these relations."""
+        found = next((str(link["href"]) for link in self.links if link.get("rel") in rels), None)
+        return None if found is None else joined(self.url + "/", found)
+
+    def conforms(self, extension: str) -> bool:
+        """Tell whether item search has an extension, in any version of the API."""
+        return any(re.search(rf"/item-search/?#{extension}\b", one) for one in self.conforms_to)
+
+    def check_collection(self, collection: str) -> None:
+        """Refuse a collection that the API doesn't have, naming what there is.
+
+        Raises
+        ------
+        CollectionError
+        """
+        collections = (self.link("data", "collections") or f"{self.url}/collections").rstrip("/")
+        try:
+            self.io.read_json(f"{collections}/{quote(collection, safe='')}")
+        except StatusError as fault:
+            if fault.status not in (404, 410):
+                raise
+        else:
+            return
+        try:
+            listed = self.io.read_json(collections).get("collections")
+        except StatusError:
+            listed = None
+        if not isinstance(listed, list):
+            return  # an API without collections: the search will tell
+        ids = [one["id"] for one in listed if isinstance(one, dict) and isinstance(one.get("id"), str)]
+        if collection not in ids:
+            raise no_such_collection(collection, ids, str(urlsplit(self.url).hostname))
+
+    def parameters(self, query: Query, *, cover: bool = True) -> dict[str, Any]:
+        """Return the parameters of a search, in the words of pystac-client.
+
+        The filter of the query isn't among them: catalogues differ in what CQL2 they know, so that it is applied to
+        what they answer, by the same code for all.
+
+        Parameters
+        ----------
+        query : Query
+        cover
+            Ask for the cloud cover too, where the API can be asked.
+
+        Returns
+        -------
+        dict
+        """
+        found: dict[str, Any] = {}
+        if query.collection is not None:
+            found["collections"] = [query.collection]
+        if query.start is not None or query.end is not None:
+            # to the last instant of the day: items have times of fractions of a second
+            start = "" if query.start is None else f"{query.start}T00:00:00Z"
+            end = "" if query.end is None else f"{query.end}T23:59:59.999999Z"
+            found["datetime"] = f"{start or '..'}/{end or '..'}"
+        if query.aoi is not None:
+            # pgstac searches the wrong side of the world for west > east in a bbox (stac-utils/pgstac#428), and many
+            # catalogues run on it: a shape that is split at the antimeridian is understood by all
+            if query.aoi.is_box and not query.aoi.crosses_antimeridian:
+                found["bbox"] = list(query.aoi.bbox)
+            else:
+                found["intersects"] = query.aoi.simplified_for_search()
+        if cover and not query.is_any_cloud and self.conforms("query"):
+            # as a number in the dict form: pgstac compares the text form as text, and "9" > "25"
+            found["query"] = {"eo:cloud_cover": {"lt": _plain(query.max_cloud_cover)}}
+        return found
+
+    def items(self, parameters: Mapping[str, Any], limit: int) -> Iterator[Item]:
+        """Yield all items that match, page by page, each once.
+
+        Parameters
+        ----------
+        parameters
+            As `parameters` gives them.
+        limit
+            Items on a page.
+
+        Raises
+        ------
+        SearchError, HrefError
+        """
+        seen: set[tuple[str, str]] = set()
+        for page in self.pages(parameters, limit):
+            new = 0
+            for item in page:
+                key = item_key(item)
+                if key not in seen:
+                    seen.add(key)
+                    new += 1
+                    yield item
+            if not new:
+                raise self._loop()
+
+    def pages(self, parameters: Mapping[str, Any], limit: int) -> Iterator[list[Item]]:
+        """Yield the pages of a search; POST, or GET where that is all there is.
+
+        Parameters
+        ----------
+        parameters, limit
+            As for `items`.
+
+        Raises
+        ------
+        SearchError, HrefError
+        """
+        methods = {
+            str(link["method"]).upper() for link in self.links if link.get("rel") == "search" and "method" in link
+        }
+        if methods == {"GET"}:
+            yield from self._pages("GET", parameters, limit)
+            return
+        pages = self._pages("POST", parameters, limit)
+        try:
+            first = next(pages, None)
+        except StatusError as fault:
+            if fault.status not in (405, 501):
+                raise
+            yield from self._pages("GET", parameters, limit)
+            return
+        if first is not None:
+            yield first
+            yield from pages
+
+    def _pages(self, method: str, parameters: Mapping[str, Any], limit: int) -> Iterator[list[Item]]:
+        import pystac
+        from pystac_client import ItemSearch
+
+        url = self.link("search") or ""
+        search = ItemSearch(url, method=method, limit=limit, stac_io=self.io, **parameters)
+        # what follows the first page is the library's: links that lack this or that raise these
+        broken = (AttributeError, KeyError, TypeError, ValueError, pystac.STACError)
+        pages = search.pages_as_dicts()
+        asked: set[str] = set()
+        while True:
+            try:
+                page = next(pages, None)
+            except broken:
+                raise self.how.refused(self.url, "answered a search with links that can't be followed") from None
+            if page is None:
+                return
+            try:
+                yield [normalised(feature, url, strip=False) for feature in page["features"]]
+            except ValueError as fault:
+                raise self.how.refused(url, f"answered with what isn't a STAC item: {redact(fault)}") from None
+            links = page.get("links")
+            plain = [one for one in links if isinstance(one, dict)] if isinstance(links, list) else []
+            follow = [link for link in plain if link.get("rel") == "next"]
+            mark = json.dumps(follow[:1], sort_keys=True)
+            if follow and mark in asked:
+                raise self._loop()
+            asked.add(mark)
+
+    def _loop(self) -> SearchError:
+        return SearchError(
+            f"The catalogue at {redact(self.url)} returns the same page of items over and over.",
+            "Each page must lead to the next.",
+            "Try a shorter range of dates or a smaller area, or another catalogue with --stac.",
+        )
+
+
+def no_such_collection(collection: str, ids: Collection[str], where: str) -> CollectionError:
+    """Return the fault of a collection that isn't there, with those that are.
+
+    Parameters
+    ----------
+    collection
+        What was asked for.
+    ids
+        What there is.
+    where
+        In which catalogue.
+
+    Returns
+    -------
+    CollectionError
+    """
+    near = difflib.get_close_matches(collection, ids, n=8, cutoff=0.4)
+    offered = [*near, *(one for one in ids if one not in near)][:8]
+    return CollectionError(
+        f"There is no collection {redact(collection)!r} at {where}.",
+        f"Offered are: {', '.join(offered)}{', …' if len(ids) > 8 else ''}." if offered else "It offers none.",
+        f"Try --collection {offered[0]}." if near else "Check the name of the collection.",
+    )
+
+
+def _plain(number: float) -> float | int:
+    return int(number) if float(number).is_integer() else float(number)
+
+
+def _make_io(base: str, how: Asking) -> StacApiIO:
+    """Return pystac-client's reader and writer with requests that retry, check and tell what went wrong."""
+    from pystac_client.stac_api_io import StacApiIO
+
+    class Io(StacApiIO):
+        def request(
+            self,
+            href: str,
+            method: str | None = None,
+            headers: dict[str, str] | None = None,
+            parameters: dict[str, Any] | None = None,
+        ) -> str:
+            verb = (method or "GET").upper()
+            content = how.send(self.session, verb, joined(base + "/", href), headers, parameters)
+            return content.decode("utf-8", "replace")
+
+        def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            href = source if isinstance(source, str) else base
+            found = parse_json(self.read_text(source, *args, **kwargs), href, how)
+            # the library takes an answer without features for the end of the search
+            if "parameters" in kwargs and not isinstance(found.get("features"), list):
+                raise how.refused(href, "answered a search with no list of features")
+            return found
+
+    return Io(timeout=how.timeout_s, max_retries=None)

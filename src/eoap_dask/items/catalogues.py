@@ -1,0 +1,5 @@
+"""Catalogues that are known by name."""
+
+from __future__ import annotations
+
+PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"

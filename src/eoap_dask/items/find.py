@@ -1,0 +1,375 @@
+"""From a source of items to an `ItemSet`: an API, a static catalog or a file, with one meaning of a search.
+
+`find_items` is the only way in. Whatever the source, a `Query` says what is wanted and a `Sieve` decides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from loguru import logger
+
+from eoap_dask.errors import SearchError, UsageError
+from eoap_dask.items.api import Api, no_such_collection
+from eoap_dask.items.files import Held, read_items
+from eoap_dask.items.item import Item, cloud_cover, without_signatures
+from eoap_dask.items.itemset import ItemSet, file_faults
+from eoap_dask.items.query import Query, Sieve
+from eoap_dask.items.static_catalog import Walk
+from eoap_dask.net.hrefs import joined, private_hosts_of
+from eoap_dask.net.http import Asking, Wording, check_url, parse_json
+from eoap_dask.net.signing import detect_signing, origin
+from eoap_dask.redact import redact
+
+EXAMPLE = "https://earth-search.aws.element84.com/v1"
+_CATALOG_NAMES = ("catalog.json", "collection.json")
+_KINDS = "a static catalog, an item collection, ndjson or stac-geoparquet"
+_ITEM = Wording(
+    "STAC item",
+    "The URL of one STAC item, as JSON, is needed.",
+    "Check the URL of the item",
+    "take the item from another catalogue",
+)
+
+
+def find_items(
+    source: str | Path | ItemSet,
+    query: Query,
+    *,
+    timeout_s: float = 30.0,
+    retries: int = 5,
+    page_size: int = 100,
+    option: str = "--stac",
+) -> ItemSet:
+    """Return the items that a query wants.
+
+    Parameters
+    ----------
+    source
+        URL of a STAC API, or URL or path of a static catalog (its directory will do), an item collection, an item,
+        newline-delimited JSON or stac-geoparquet; or items.
+    query : Query
+        Which are wanted: it means the same for every source. An API alone chooses which are left out where there are
+        more than `max_items`; those that are known leave out the earliest too.
+    timeout_s
+        Longest wait for an answer, in seconds.
+    retries
+        How often a request is repeated after 429, 5xx, timeouts and lost connections, with growing pauses.
+    page_size
+        Items asked for per request to an API.
+    option
+        How the source was given, for messages.
+
+    Returns
+    -------
+    ItemSet
+        Sorted, unique, hrefs absolute and unsigned; empty when nothing matches (`explain_nothing` says why).
+
+    Raises
+    ------
+    UsageError
+        When `source` can't be a source, or is a file that can't be read.
+    CollectionError
+        When the catalogue doesn't have the collection.
+    SearchError
+        When the catalogue can't be reached, or what it answers can't be used.
+    HrefError
+        When the catalogue sends the search to a host that it may not.
+    """
+    if page_size < 1:
+        raise UsageError(f"{page_size} items on a page make no sense.", "At least one is needed.", "")
+    if isinstance(source, ItemSet):
+        return source.filtered(query)
+    place = check_source(str(source), option)
+    if "://" not in place:
+        return _from_path(Path(place), query, timeout_s, retries)
+    how = Asking(private_hosts_of(place), timeout_s, retries, named=place)
+    return _from_url(place, query, how, page_size)
+
+
+def explain_nothing(source: str | Path | ItemSet, query: Query, *, timeout_s: float = 30.0) -> str:
+    """Return in a sentence or two why a search found nothing, and what to try.
+
+    A catalogue that can't be reached doesn't make it raise.
+
+    Parameters
+    ----------
+    source
+        As it was searched; it is asked again, without the filter for clouds.
+    query : Query
+        As it was searched.
+    timeout_s
+        Longest wait for an answer, in seconds.
+
+    Returns
+    -------
+    str
+        Such as `Lowest cloud cover seen: 34 %. Try --max-cloud-cover 40.`
+    """
+    known: list[float] = []
+    any_cloud = replace(query, max_cloud_cover=100, max_items=None)
+    try:
+        if isinstance(source, ItemSet) and not source.features and source.lowest_cloud_cover is not None:
+            known = [source.lowest_cloud_cover]  # of what the filter dropped
+        matching = _any_cloud(source, any_cloud, timeout_s)
+        if query.filter.strip() and not matching and _any_cloud(source, replace(any_cloud, filter=""), timeout_s):
+            return "The filter leaves none of those that are there. Try without --filter."
+    except (SearchError, UsageError):
+        return "Try other dates, a larger area or a higher --max-cloud-cover."
+    if not matching and not known:
+        return "There are none there at any cloud cover. Try other dates or a larger area."
+    covers = known + [cover for item in matching if (cover := cloud_cover(item)) is not None]
+    if not covers and not query.is_any_cloud:
+        return "Those that are there don't tell their cloud cover. Try --max-cloud-cover 100."
+    if not covers or min(covers) < query.max_cloud_cover:
+        return "Try other dates, a larger area or a higher --max-cloud-cover."
+    lowest = min(covers)
+    enough = min(100, int(lowest // 10) * 10 + 10)
+    return f"Lowest cloud cover seen: {lowest:.3g} %. Try --max-cloud-cover {enough}."
+
+
+def check_source(text: str, option: str = "--stac") -> str:
+    """Return a source of items as it can be opened, if it can be one; contacts nothing.
+
+    Parameters
+    ----------
+    text
+        What the user gave.
+    option
+        How it was given.
+
+    Returns
+    -------
+    str
+        A URL without blanks and slashes around it; or the path of a file, of a directory that of its catalog.
+
+    Raises
+    ------
+    UsageError
+    """
+    text = text.strip()
+    if "://" in text:
+        return check_url(text, "STAC API, static catalog or file of items", option, EXAMPLE)
+    if not text:
+        raise UsageError(f"{option} is empty.", f"Expected the URL of a STAC API, or {_KINDS}.", f"Try {EXAMPLE}.")
+    try:
+        path = Path(text).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, an unknown ~user
+        path, is_folder, is_there = Path(text), False, False
+    if not is_there:
+        raise UsageError(
+            f"There is no file or directory {redact(text)!r}, as {option} says.",
+            f"Expected {_KINDS} on this machine, or the URL of a STAC API.",
+            "Check the path; a URL begins with https://.",
+        )
+    if is_folder:
+        found = next((path / name for name in _CATALOG_NAMES if (path / name).is_file()), None)
+        if found is None:
+            raise UsageError(
+                f"The directory {redact(text)!r} holds no {' or '.join(_CATALOG_NAMES)}.",
+                "Expected the directory of a static STAC catalog.",
+                "Give the path of a file with items, if that is what it holds.",
+            )
+        path = found
+    return str(path)
+
+
+def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int = 5, option: str = "--stac") -> ItemSet:
+    """Return one STAC item as a set of one, with what is needed to read it.
+
+    Parameters
+    ----------
+    source
+        URL of the item, or path of a file with it.
+    timeout_s, retries
+        As for `find_items`.
+    option
+        How the source was given, for messages.
+
+    Returns
+    -------
+    ItemSet
+        Its `stac` is the URL or path. How the item is signed is told by its host, by the landing page that it
+        names, if that is at the same host, or by its links.
+
+    Raises
+    ------
+    UsageError
+        When `source` can't be one, or is a file without exactly one item.
+    SearchError
+        When it can't be reached, or is no STAC item.
+    HrefError
+        When it redirects to where it may not.
+    """
+    text = str(source).strip()
+    if "://" not in text:
+        place = check_source(text, option)
+        found = ItemSet.load(place)
+        if len(found) != 1:
+            raise UsageError(
+                f"The file {place!r} holds {len(found)} items.",
+                "Expected one STAC item.",
+                "Save the one that is wanted as a file of its own.",
+            )
+        return _named(found)
+    url = check_url(text, "STAC item", option, f"{EXAMPLE}/collections/sentinel-2-l2a/items/…")
+    how = Asking(private_hosts_of(url), timeout_s, retries, _ITEM, url)
+    document = parse_json(how.get(url), url, how)
+    kind = Held(document, ()).kind
+    if kind != "Feature":
+        what = {"Catalog": "a STAC catalog", "Collection": "a STAC collection", "FeatureCollection": "a list of items"}
+        raise how.refused(url, f"is {what[kind]}, no item" if kind in what else "holds JSON, but no STAC item")
+    try:
+        found = ItemSet.gathered([(document, url)], url, signing=_signing_of(url, document, how))
+    except ValueError as fault:
+        raise how.refused(url, f"can't be used: {redact(fault)}") from None
+    return _named(found)
+
+
+def _from_path(path: Path, query: Query, timeout_s: float, retries: int) -> ItemSet:
+    """Return the items in a file, or those that a catalog on this machine leads to."""
+    with file_faults(path):
+        held = read_items(path, query.start, query.end)
+        if not held.is_catalog:
+            return ItemSet.held(held, path, query)
+    how = Asking(frozenset(), timeout_s, retries)
+    return _from_catalog(str(path.absolute()), held.head, query, how, stac=str(path))
+
+
+def _from_url(url: str, query: Query, how: Asking, page_size: int) -> ItemSet:
+    """Return the items of whatever is at a URL."""
+    held = _held_at(url, query, how)
+    if held.is_catalog:
+        api = Api.of(url, held.head, how)
+        if api is not None:
+            return _from_api(api, query, page_size)
+        return _from_catalog(url, held.head, query, how, stac=redact(url))
+    links = held.head.get("links")
+    if any(isinstance(link, Mapping) and link.get("rel") == "next" for link in _list(links)):
+        raise how.refused(url, "is one page of many", "Give the landing page of the API with --stac.")
+    raw = ((item, url) for item in held.items)
+    try:
+        return ItemSet.gathered(raw, redact(url), query=query, signing=_known(detect_signing(url)), head=held.head)
+    except ValueError as fault:
+        raise how.refused(url, f"holds what can't be used: {redact(fault)}") from None
+
+
+def _held_at(url: str, query: Query, how: Asking) -> Held:
+    content = how.get(url)
+    try:
+        held = read_items(content, query.start, query.end)
+    except ValueError:
+        parse_json(content, url, how)  # says what it is, where it isn't JSON
+        raise how.refused(url, "holds JSON, but no STAC") from None
+    if not held.is_catalog and held.kind not in ("Items", "Feature", "FeatureCollection"):
+        raise how.refused(url, "holds JSON, but no STAC")
+    return held
+
+
+def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
+    if query.collection is not None:
+        api.check_collection(query.collection)
+    parameters = api.parameters(query)
+    sieve = Sieve(query)
+    # one more than wanted tells whether there are more
+    is_sifted = not query.filter.strip() and (query.is_any_cloud or "query" in parameters)
+    limit = min(page_size, query.max_items + 1) if is_sifted and query.max_items is not None else page_size
+    for item in api.items(parameters, limit):
+        sieve.offer(item)
+        if sieve.is_over:
+            break
+    signing = detect_signing(api.url, api.links)
+    items = sieve.items()
+    return ItemSet(
+        tuple(without_signatures(item) for item in items) if signing["kind"] != "none" else items,
+        redact(api.url),
+        query.collection or "",
+        signing,
+        sieve.is_over,
+        sieve.lowest_cloud_cover,
+    )
+
+
+def _from_catalog(root: str, document: Mapping[str, Any], query: Query, how: Asking, *, stac: str) -> ItemSet:
+    walk = Walk(query, how)
+    is_local = "://" not in root
+    links = document.get("links")
+    signing = None if is_local else detect_signing(root, _list(links))
+    try:
+        found = ItemSet.gathered(
+            walk.items(root, document),
+            stac,
+            query=query,
+            signing=_known(signing),
+            from_file=is_local,
+            folder=Path(root).parent if is_local else None,
+        )
+    except ValueError as fault:
+        raise how.refused(root, f"leads to what can't be used: {redact(fault)}") from None
+    if not found.features and query.collection and walk.collections and query.collection not in walk.collections:
+        raise no_such_collection(query.collection, walk.collections, str(urlsplit(root).hostname or root))
+    return found
+
+
+def _known(signing: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return how a place signs, or None where that says nothing, so that the items' own links tell."""
+    return None if signing is None or signing["kind"] == "none" else signing
+
+
+def _any_cloud(source: str | Path | ItemSet, query: Query, timeout_s: float) -> tuple[Item, ...]:
+    """Return items that there are at any cloud cover; of an API one page, the clearest where it can sort."""
+    if isinstance(source, ItemSet):
+        return source.filtered(query).features
+    place = check_source(str(source))
+    if "://" in place:
+        how = Asking(private_hosts_of(place), timeout_s, retries=1, named=place)
+        held = _held_at(place, query, how)
+        api = Api.of(place, held.head, how) if held.is_catalog else None
+        if api is not None:
+            parameters = api.parameters(query)
+            if api.conforms("sort"):
+                parameters["sortby"] = [{"field": "properties.eo:cloud_cover", "direction": "asc"}]
+            sieve = Sieve(query)
+            for item in next(api.pages(parameters, 100), []):
+                sieve.offer(item)
+            return sieve.items()
+    return find_items(place, query, timeout_s=timeout_s, retries=1).features
+
+
+def _named(items: ItemSet) -> ItemSet:
+    """Return a set of one item with its collection, also where only a link of the item names it."""
+    item = items.features[0]
+    if isinstance(item.get("collection"), str) or items.collection:
+        return items
+    hrefs = [str(link["href"]) for link in item["links"] if link.get("rel") == "collection"]
+    names = [href.rstrip("/").rpartition("/collections/")[2] for href in hrefs if "/collections/" in href]
+    if not names or "/" in names[0]:
+        return items
+    return replace(items, features=({**item, "collection": names[0]},), collection=names[0])
+
+
+def _signing_of(url: str, item: Mapping[str, Any], how: Asking) -> dict[str, Any] | None:
+    """Return how the API that an item comes from signs, if it is at the item's own host and says so."""
+    found = _known(detect_signing(url))
+    links = item.get("links")
+    plain = [link for link in _list(links) if isinstance(link, Mapping)]
+    roots = [joined(url, str(link.get("href"))) for link in plain if link.get("rel") == "root"]
+    if found is not None or not roots or origin(roots[0]) != origin(url) or origin(url) is None:
+        return found
+    root = roots[0].partition("?")[0].rstrip("/")
+    try:
+        landing = parse_json(how.get(root), root, how)
+    except SearchError as fault:
+        logger.info("Whether {} has its assets signed isn't known, and taken as no: {}", redact(root), fault.what)
+        return None
+    named = landing.get("links")
+    return _known(detect_signing(root, _list(named)))
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,341 @@
+"""One STAC item as a plain dictionary: made usable, and asked for its time, place and cloud cover."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry import box, shape
+from shapely.geometry.base import BaseGeometry
+
+from eoap_dask.net.hrefs import joined
+from eoap_dask.net.signing import origin, unsigned
+
+Item = dict[str, Any]
+"""A STAC item as it came, as a plain dictionary."""
+
+_MOST_PROVIDERS = 8
+_LONGEST_NAME = 120
+
+
+def instant(item: Mapping[str, Any]) -> datetime:
+    """Return when an item was taken, in UTC; of a range its start.
+
+    Parameters
+    ----------
+    item
+        A STAC item.
+
+    Returns
+    -------
+    datetime.datetime
+
+    Raises
+    ------
+    ValueError
+        When it has no time that can be read.
+    """
+    return moments(item)[0]
+
+
+def moments(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    """Return the first and the last moment of an item in UTC.
+
+    Parameters
+    ----------
+    item
+        A STAC item.
+
+    Returns
+    -------
+    tuple of datetime.datetime
+        Twice the same, but for an item that has a range only.
+
+    Raises
+    ------
+    ValueError
+        When it has no time that can be read.
+    """
+    properties = item["properties"]
+    texts = [properties.get("datetime")] * 2
+    if texts[0] is None:
+        texts = [properties.get("start_datetime"), properties.get("end_datetime")]
+    found = []
+    for text in texts:
+        try:
+            moment = datetime.fromisoformat(text)
+            found.append(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
+        except (OverflowError, TypeError, ValueError):  # in UTC, a time of year 1 or 9999 may be of no year
+            raise ValueError(f"the item {str(item.get('id'))[:80]!r} has no time that can be read") from None
+    return found[0], found[1]
+
+
+def cloud_cover(item: Mapping[str, Any]) -> float | None:
+    """Return the cloud cover of an item in percent, or None.
+
+    Parameters
+    ----------
+    item
+        A STAC item.
+
+    Returns
+    -------
+    float or None
+        None also where `eo:cloud_cover` isn't a finite number.
+    """
+    return finite_number(item["properties"].get("eo:cloud_cover"))
+
+
+def producers(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return who made the data of an item, by its providers; else its platform, if that isn't a Sentinel.
+
+    Data of a Sentinel stay those of Copernicus, whoever made something of them, unless somebody else licenses them.
+
+    Parameters
+    ----------
+    item
+        A STAC item.
+
+    Returns
+    -------
+    tuple of str
+        Names; empty where it doesn't say.
+    """
+    properties = item["properties"]
+    named: dict[str, bool] = {}
+    for one in _listed(properties.get("providers"))[:_MOST_PROVIDERS]:
+        roles = _listed(one.get("roles")) if isinstance(one, Mapping) else []
+        name = " ".join(str(one.get("name") or "").split())[:_LONGEST_NAME] if roles else ""
+        if name and ("producer" in roles or "licensor" in roles):
+            named[name] = named.get(name, False) or "licensor" in roles
+    flown = [p for p in (properties.get("platform"), properties.get("constellation")) if isinstance(p, str) and p]
+    is_sentinel = any(p.lower().startswith("sentinel") for p in flown)
+    if is_sentinel and named and not any(named.values()):
+        return ("Copernicus", *named)
+    return tuple(named) or (() if is_sentinel or not flown else (flown[0][:_LONGEST_NAME],))
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def finite_number(value: object) -> float | None:
+    """Return what a catalogue gives as a number, or None where it is none to reckon with.
+
+    Parameters
+    ----------
+    value
+        Anything that JSON knows.
+
+    Returns
+    -------
+    float or None
+        None for truth values, texts, and what isn't finite or too large for a float.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def footprint(item: Mapping[str, Any]) -> BaseGeometry | None:
+    """Return the footprint of an item in degrees, in one piece across the antimeridian.
+
+    Parameters
+    ----------
+    item
+        A STAC item.
+
+    Returns
+    -------
+    shapely geometry or None
+        From its geometry, else from its bbox, else None. Longitudes continue past 180 where it crosses, also
+        where the catalogue drew the shape around the whole world instead.
+    """
+    found: BaseGeometry | None = None
+    try:
+        if item.get("geometry"):
+            found = shape(item["geometry"])
+        elif item.get("bbox"):
+            numbers = [float(number) for number in item["bbox"]]
+            west, south, east, north = (
+                numbers[0],
+                numbers[1],
+                numbers[len(numbers) // 2],
+                numbers[len(numbers) // 2 + 1],
+            )
+            return box(west, south, east + 360 if west > east else east, north)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError):
+        return None
+    if found is None or found.is_empty or not np.isfinite(found.bounds).all():
+        return None
+    if found.bounds[2] - found.bounds[0] > 180:
+        moved = shapely.transform(found, _east)
+        if 0 < moved.bounds[2] - moved.bounds[0] <= 180:
+            found = moved
+    return found if found.is_valid else shapely.make_valid(found)
+
+
+def _east(coordinates: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.column_stack(
+        [np.where(coordinates[:, 0] < 0, coordinates[:, 0] + 360, coordinates[:, 0]), coordinates[:, 1]]
+    )
+
+
+def normalised(feature: object, base: str, *, strip: bool) -> Item:
+    """Return an item with absolute hrefs, checked for what the rest of the code relies on.
+
+    Parameters
+    ----------
+    feature
+        What a catalogue says is an item; not changed.
+    base
+        URL it was read from, for relative hrefs of items without a URL of their own; may be empty.
+    strip
+        Remove shared-access signatures from its hrefs.
+
+    Returns
+    -------
+    dict
+        With an id, properties, a time, and assets that have hrefs.
+
+    Raises
+    ------
+    ValueError
+        Saying what is missing.
+    """
+    if not isinstance(feature, Mapping) or feature.get("type") != "Feature":
+        raise ValueError("an entry isn't a GeoJSON feature")
+    name = feature.get("id")
+    if not isinstance(name, str) or not name:
+        raise ValueError("a feature has no id")
+    assets = feature.get("assets")
+    if not isinstance(feature.get("properties"), Mapping) or not isinstance(assets, Mapping):
+        raise ValueError(f"the feature {name[:80]!r} has no properties or no assets, so it isn't a STAC item")
+    moments(feature)
+    links = [link for link in feature.get("links") or [] if isinstance(link, Mapping)]
+    own = next((str(link["href"]) for link in links if link.get("rel") == "self" and "href" in link), "")
+    base = own if origin(own) else base
+    item = dict(feature)
+    item["links"] = [{**link, "href": _bare(link["href"])} for link in links if isinstance(link.get("href"), str)]
+    item["assets"] = {
+        str(key): {**_with_lists(asset), "href": _absolute(asset["href"], base, strip=strip)}
+        for key, asset in assets.items()
+        if isinstance(asset, Mapping) and isinstance(asset.get("href"), str)
+    }
+    return item
+
+
+def _bare(href: str) -> str:
+    """Return the href of a link without its query, which may hold a token and leads nowhere that we go."""
+    return href.partition("?")[0]
+
+
+def _with_lists(asset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an asset whose lists of bands are lists of objects, whatever they were."""
+    found = dict(asset)
+    for name in ("bands", "eo:bands", "raster:bands"):
+        if name in found:
+            bands = found[name] if isinstance(found[name], list) else []
+            found[name] = [band for band in bands if isinstance(band, Mapping)]
+    return found
+
+
+def item_key(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what names an item: its collection (or nothing) and its id.
+
+    Parameters
+    ----------
+    item
+        A STAC item.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return str(item.get("collection", "")), str(item["id"])
+
+
+def item_version(item: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Return what tells the versions of one item apart: of two, the greater is the last updated.
+
+    Parameters
+    ----------
+    item
+        A STAC item.
+
+    Returns
+    -------
+    tuple
+        When it was updated, and a digest of all of it, so that the order of versions without a time doesn't
+        depend on the order in which they came.
+    """
+    digest = hashlib.blake2b(json_line(item).encode(), digest_size=16).digest()
+    return str(item["properties"].get("updated", "")), digest
+
+
+def ordered(items: Iterable[Item]) -> tuple[Item, ...]:
+    """Return items sorted by (datetime, id), one for each (collection, id): the last updated.
+
+    Parameters
+    ----------
+    items
+        STAC items in any order.
+
+    Returns
+    -------
+    tuple of dict
+    """
+    best: dict[tuple[str, str], tuple[tuple[str, bytes], Item]] = {}
+    for item in items:
+        key, version = item_key(item), item_version(item)
+        if key not in best or version > best[key][0]:
+            best[key] = (version, item)
+    found = [item for _, item in best.values()]
+    return tuple(sorted(found, key=lambda item: (instant(item), item["id"], str(item.get("collection", "")))))
+
+
+def json_line(value: object) -> str:
+    """Return a value as JSON in one line; equal values give equal texts.
+
+    Parameters
+    ----------
+    value
+        Anything that JSON knows.
+
+    Returns
+    -------
+    str
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def without_signatures(item: Item) -> Item:
+    """Return an item whose assets' hrefs carry no signature.
+
+    Parameters
+    ----------
+    item
+        A STAC item as `normalised` gives it; not changed.
+
+    Returns
+    -------
+    dict
+    """
+    assets = {key: {**asset, "href": unsigned(asset["href"])} for key, asset in item["assets"].items()}
+    return {**item, "assets": assets}
+
+
+def _absolute(href: str, base: str, *, strip: bool) -> str:
+    # only what is relative: urljoin would also rewrite absolute hrefs, and not for the better
+    found = href if "://" in href or href.startswith("/vsi") or not base else joined(base, href)
+    return unsigned(found) if strip else found

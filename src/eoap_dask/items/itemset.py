@@ -1,0 +1,408 @@
+"""The items of a search as plain values: kept on disk, so that a run can be replayed without a search."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from eoap_dask.errors import OutputError, UsageError
+from eoap_dask.items.files import Held, read_items
+from eoap_dask.items.item import (
+    Item,
+    cloud_cover,
+    finite_number,
+    instant,
+    json_line,
+    normalised,
+    ordered,
+    without_signatures,
+)
+from eoap_dask.items.query import Query, Sieve
+from eoap_dask.net.hrefs import check_href, private_hosts_of
+from eoap_dask.net.signing import Signer, detect_signing, endpoints_of, merged_signing, origin, signer_from
+from eoap_dask.redact import redact
+
+__all__ = ["Item", "ItemSet", "cloud_cover"]
+
+
+@dataclass(frozen=True)
+class ItemSet:
+    """Items of one collection, in order of time, with what is needed to read them."""
+
+    features: tuple[Item, ...]
+    """STAC items with absolute, unsigned hrefs; sorted by (datetime, id), unique by (collection, id)."""
+    stac: str
+    """URL of the catalogue that the items came from, or the path of the file."""
+    collection: str
+    """Id of the collection."""
+    signing: dict[str, Any] = field(default_factory=lambda: {"kind": "none"})
+    """How hrefs are signed when they are opened: a specification for `signing.signer_from`."""
+    truncated: bool = False
+    """Whether there were more items than the search was allowed to return."""
+    lowest_cloud_cover: float | None = None
+    """Lowest cloud cover seen, in percent, also of items that the filter dropped; None if not known."""
+    from_file: bool = False
+    """Whether a file says where the items come from: then `stac` is a claim, and nothing to be trusted."""
+    also: tuple[str, ...] = ()
+    """Of a set that was merged, the other catalogues, as `stac`."""
+    local_files: frozenset[str] = frozenset()
+    """Files on this machine that may be read: assets of items from a file or catalog that the user gave, within its
+    directory. Isn't saved, because it isn't for a file to say."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.features)
+
+    def private_hosts(self, stac: str | None = None) -> frozenset[str]:
+        """Return the private hosts that these items may lead to, for `trust.check_href`.
+
+        Parameters
+        ----------
+        stac
+            The catalogue that the user names; by default the one that was searched, and none for items from a file.
+        """
+        if stac:
+            return private_hosts_of(stac)
+        trusted = () if self.from_file else (self.stac, *self.also)
+        return frozenset(host for one in trusted for host in private_hosts_of(one))
+
+    def signer(self, private_hosts: frozenset[str]) -> Signer:
+        """Return the signer for the hrefs of these items.
+
+        Raises
+        ------
+        HrefError
+            When signatures would be asked for where a catalogue may not send us.
+        """
+        for endpoint in endpoints_of(self.signing):
+            check_href(endpoint, private_hosts=private_hosts)
+        return signer_from(self.signing)
+
+    def filtered(self, query: Query) -> ItemSet:
+        """Return the items that a search would have found.
+
+        Parameters
+        ----------
+        query : Query
+            Which are wanted.
+
+        Returns
+        -------
+        ItemSet
+            `truncated` tells whether `max_items` left something out (or it was so before).
+        """
+        sieve = Sieve(query)
+        for item in self.features:
+            sieve.offer(item)
+        return replace(
+            self,
+            features=sieve.items(),
+            collection=query.collection or self.collection,
+            truncated=self.truncated or sieve.is_over,
+            lowest_cloud_cover=sieve.lowest_cloud_cover,
+        )
+
+    def merged(self, other: ItemSet) -> ItemSet:
+        """Return the items of two searches as one set; each item is signed as it was.
+
+        Parameters
+        ----------
+        other : ItemSet
+            Of another source, or of the same.
+
+        Returns
+        -------
+        ItemSet
+            `stac` is that of the first set that isn't from a file; `collection` is empty where there are several.
+
+        Raises
+        ------
+        UsageError
+            When assets of one place would have to be signed in two ways.
+        """
+        named = [one for one in (self, other) if not one.from_file] or [self, other]
+        places = [place for one in named for place in (one.stac, *one.also)]
+        lowest = [one.lowest_cloud_cover for one in (self, other) if one.lowest_cloud_cover is not None]
+        return ItemSet(
+            ordered([*self.features, *other.features]),
+            places[0],
+            self.collection if self.collection == other.collection else "",
+            merged_signing(self.signing, other.signing),
+            self.truncated or other.truncated,
+            min(lowest, default=None),
+            self.from_file and other.from_file,
+            tuple(place for place in dict.fromkeys(places) if place != places[0]),
+            self.local_files | other.local_files,
+        )
+
+    @classmethod
+    def gathered(
+        cls,
+        raw: Iterable[tuple[object, str]],
+        stac: str,
+        *,
+        query: Query | None = None,
+        signing: Mapping[str, Any] | None = None,
+        head: Mapping[str, Any] | None = None,
+        from_file: bool = False,
+        folder: Path | None = None,
+    ) -> ItemSet:
+        """Return those of some items that are wanted, as a set.
+
+        Parameters
+        ----------
+        raw
+            What a source says are items, each with the URL or path that it was read from, for relative hrefs.
+        stac
+            URL of the source, or its path.
+        query : Query, optional
+            Which are wanted; without it all.
+        signing
+            How they are signed; without it, or where it says that they aren't, their links tell.
+        head
+            The document that they were in: what `save` wrote is understood.
+        from_file
+            Whether they come from a file.
+        folder
+            Directory of the file that the user gave: assets within may be files.
+
+        Returns
+        -------
+        ItemSet
+
+        Raises
+        ------
+        ValueError
+            When one of them is no STAC item.
+        """
+        head = head or {}
+        sieve = Sieve(query or Query())
+        allowed: set[str] = set()
+        for item, base in raw:
+            whole = normalised(item, base, strip=False)
+            if folder is not None and "://" not in base:  # also a catalog on disk may lead to items elsewhere
+                whole = _with_local_files(whole, folder.resolve(), allowed)
+            sieve.offer(whole)
+        items = sieve.items()
+        hrefs = {asset["href"] for item in items for asset in item["assets"].values()}
+        also = head.get("eoap:stac_also")
+        named = [head.get("eoap:stac"), *(also if isinstance(also, list) else [])]
+        places = tuple(text for text in named if isinstance(text, str))
+        found = dict(signing or {}) or _trusted_signing(head.get("eoap:signing"), places)
+        if found is None:
+            found = detect_signing(places[0] if places else "", (), items)
+        if found["kind"] != "none":
+            items = tuple(without_signatures(item) for item in items)
+        collection = (query.collection if query else None) or head.get("eoap:collection")
+        if not isinstance(collection, str):
+            ids = {str(item.get("collection", "")) for item in items}
+            collection = ids.pop() if len(ids) == 1 else ""
+        lowest = finite_number(head.get("eoap:lowest_cloud_cover"))
+        return cls(
+            items,
+            places[0] if from_file and places else stac,
+            collection,
+            found,
+            bool(head.get("eoap:truncated", False)) or sieve.is_over,
+            lowest if lowest is not None and query is None else sieve.lowest_cloud_cover,
+            from_file,
+            places[1:] if from_file else (),
+            frozenset(allowed & hrefs),
+        )
+
+    def save(self, path: Path | str) -> Path:
+        """Write the items as a GeoJSON FeatureCollection, all at once; the same items give the same bytes.
+
+        Parameters
+        ----------
+        path
+            The file; its directory must exist. What it held is replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        OutputError
+            When it can't be written.
+        """
+        target = Path(path)
+        head = {
+            "type": "FeatureCollection",
+            "eoap:collection": self.collection,
+            "eoap:lowest_cloud_cover": self.lowest_cloud_cover,
+            "eoap:signing": self.signing,
+            "eoap:stac": self.stac,
+            "eoap:truncated": self.truncated,
+            **({"eoap:stac_also": list(self.also)} if self.also else {}),
+        }
+        lines = ",\n".join(json_line(without_signatures(item)) for item in self.features)
+        text = f'{json_line(head)[:-1]},"features":[\n{lines}\n]}}\n'
+        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with draft.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            draft.replace(target)
+        except OSError as fault:
+            draft.unlink(missing_ok=True)
+            raise OutputError(
+                f"The items can't be written to {str(target)!r}: {fault.strerror}.",
+                "Its directory must exist and be writable.",
+                "Check the path.",
+            ) from None
+        return target
+
+    @classmethod
+    def load(cls, path: Path | str, query: Query | None = None) -> ItemSet:
+        """Read items that were saved, or any file with items.
+
+        Parameters
+        ----------
+        path
+            A file with a STAC item or an item collection as JSON, newline-delimited JSON, or stac-geoparquet.
+        query : Query, optional
+            Which are wanted; without it all.
+
+        Returns
+        -------
+        ItemSet
+            What `save` wrote, item for item. Of other files, hrefs are made absolute, signatures are removed if
+            they can be renewed, and `stac` is the path.
+
+        Raises
+        ------
+        UsageError
+            When the file can't be read, or doesn't hold STAC items.
+        """
+        source = Path(path).expanduser()
+        with file_faults(source):
+            held = read_items(source, query.start if query else None, query.end if query else None)
+            if held.is_catalog:
+                raise ValueError(f"it is a STAC {held.kind}")
+            return cls.held(held, source, query)
+
+    @classmethod
+    def held(cls, held: Held, source: Path, query: Query | None = None) -> ItemSet:
+        """Return the items that a file holds.
+
+        Parameters
+        ----------
+        held : Held
+            What it holds.
+        source
+            Its path.
+        query : Query, optional
+            Which are wanted; without it all.
+
+        Returns
+        -------
+        ItemSet
+
+        Raises
+        ------
+        ValueError
+            When one of them is no STAC item.
+        """
+        base = str(source.absolute())
+        raw = ((item, base) for item in held.items)
+        return cls.gathered(raw, str(source), query=query, head=held.head, from_file=True, folder=Path(base).parent)
+
+    def __repr__(self) -> str:
+        more = ", truncated" if self.truncated else ""
+        return f"<ItemSet {len(self)} items of {self.collection or '?'} from {redact(self.stac)}{more}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for item in self.features[:10]:
+            cover = cloud_cover(item)
+            cells = (
+                str(item["id"]),
+                f"{instant(item):%Y-%m-%d %H:%M}",
+                "" if cover is None else f"{cover:.3g} %",
+            )
+            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+        if len(self) > 10:
+            rows.append(f"<tr><td colspan=3>… {len(self) - 10} more</td></tr>")
+        head = "<tr><th>id</th><th>UTC</th><th>cloud cover</th></tr>"
+        return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>"
+
+
+@contextmanager
+def file_faults(source: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file of items into a sentence.
+
+    Parameters
+    ----------
+    source
+        Its path.
+
+    Raises
+    ------
+    UsageError
+    """
+    try:
+        yield
+    except OSError as fault:
+        raise UsageError(
+            f"The file of items {str(source)!r} can't be read: {fault.strerror}.",
+            "A STAC item or an item collection is needed.",
+            "Check the path and its permissions, or search with --stac.",
+        ) from None
+    except ValueError as fault:
+        raise UsageError(
+            f"The file {str(source)!r} doesn't hold STAC items: {redact(fault)}.",
+            "A STAC item or an item collection is needed, as JSON, ndjson or stac-geoparquet.",
+            "Search with --stac; every run keeps its items in items.json.",
+        ) from None
+
+
+def _is_path(href: str) -> bool:
+    """Tell whether an href is a path; those of GDAL's virtual file systems are none."""
+    return href.startswith("/") and not href.startswith(("//", "/vsi")) and "://" not in href
+
+
+def _with_local_files(item: Item, folder: Path, allowed: set[str]) -> Item:
+    """Return an item whose assets' paths within a directory are those of the files, and add these to the allowed.
+
+    Other paths stay as they are, for `trust.check_href` to refuse.
+    """
+    assets = {}
+    for key, asset in item["assets"].items():
+        found = asset["href"]
+        if _is_path(found):
+            try:
+                real = Path(found).resolve()  # a link or .. may lead out
+            except (OSError, RuntimeError, ValueError):  # a loop, too long for a name, a null byte
+                real = Path("/")
+            if real.is_relative_to(folder):
+                found = str(real)
+                allowed.add(found)
+        assets[key] = {**asset, "href": found}
+    return {**item, "assets": assets}
+
+
+def _trusted_signing(spec: object, places: Sequence[str]) -> dict[str, Any] | None:
+    """Return the specification in a file, unless it would send the token of one place to another."""
+    if not isinstance(spec, dict):
+        return None
+    kind, endpoint, parts = spec.get("kind"), spec.get("endpoint"), spec.get("of")
+    if kind in ("none", "planetary-computer"):
+        return {"kind": kind}
+    if kind == "token" and isinstance(endpoint, str) and origin(endpoint):
+        trusted = any(origin(endpoint) == origin(place) for place in places)
+        return {"kind": kind, "endpoint": endpoint} if trusted else None
+    if kind == "several" and isinstance(parts, list):
+        found = [part for one in parts if (part := _trusted_signing(one, places)) and part["kind"] != "several"]
+        return {"kind": kind, "of": found}
+    return None

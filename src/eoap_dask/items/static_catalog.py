@@ -1,0 +1,196 @@
+"""A static catalog: JSON files that lead to each other, on this machine or behind a URL."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.request import url2pathname
+
+from eoap_dask.errors import SearchError
+from eoap_dask.items.files import Held
+from eoap_dask.items.query import Query
+from eoap_dask.net.hrefs import check_href, joined
+from eoap_dask.net.http import Asking, parse_json
+from eoap_dask.redact import show_href
+
+_MOST_DOCUMENTS = 100_000
+_MOST_BYTES = 2 * 1024**3
+_DOCUMENT_BYTES = 64 * 1024**2
+_MOST_LEVELS = 32
+_AT_ONCE = 8
+_HINT = "Try an item collection, ndjson or stac-geoparquet of its items, or its API."
+
+
+@dataclass
+class Walk:
+    """One way through a catalog, down its links `child` and `item`, each document once.
+
+    Everything that the walk may use up is bounded, and so is where it may go: from a URL to URLs that
+    `trust.check_href` lets pass, never to a path; from a path to paths, and to URLs of the public network.
+    """
+
+    query: Query
+    """Items of collections other than its own aren't read."""
+    how: Asking
+    """For what lies behind URLs."""
+    collections: list[str] = field(default_factory=list)
+    """Ids of the collections that were met."""
+    _documents: int = 0
+    _bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def items(self, root: str, document: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
+        """Yield the items, each with the address that it was read from.
+
+        Parameters
+        ----------
+        root
+            URL of the catalog, or its absolute path.
+        document
+            What it says.
+
+        Raises
+        ------
+        SearchError
+            When a document can't be read or isn't STAC, or there are too many, or they lead back to themselves.
+        HrefError
+            When a link leads where a catalogue may not send us.
+        """
+        waiting: list[tuple[dict[str, Any], tuple[str, ...], bool]] = [(dict(document), (_plain(root),), True)]
+        seen = {_plain(root)}
+        is_first = True
+        while waiting:
+            catalog, trail, wanted = waiting.pop()
+            if Held(catalog, ()).kind == "Collection":
+                name = str(catalog.get("id", ""))
+                self.collections.append(name)
+                wanted = self.query.collection in (None, name)
+            links = _links(catalog)
+            if is_first and not links:
+                raise self._leads_nowhere(root, catalog)
+            is_first = False
+            targets = []
+            for rel, href in links:
+                if rel == "item" and not wanted:
+                    continue
+                target = self._resolved(trail[-1], href)
+                if target in trail:
+                    raise self.how.refused(
+                        trail[-1], f"leads back to {target}", "A catalog may not contain itself. " + _HINT
+                    )
+                if target not in seen:
+                    seen.add(target)
+                    targets.append(target)
+            if targets and len(trail) >= _MOST_LEVELS:
+                raise self.how.refused(root, f"is more than {_MOST_LEVELS} levels deep", _HINT)
+            deeper = []
+            for target, found in self._documents_at(root, targets):
+                held = Held(found, ())
+                if held.kind == "Feature":
+                    yield found, target
+                elif held.is_catalog:
+                    deeper.append((found, (*trail, target), wanted))
+                else:
+                    raise self.how.refused(target, "is neither a STAC item nor a catalog", _HINT)
+            waiting.extend(reversed(deeper))
+
+    def _documents_at(self, root: str, addresses: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what the addresses hold, in their order; from the network several at once."""
+        import requests
+
+        how = replace(self.how, most_bytes=_DOCUMENT_BYTES, came=lambda size: self._count(root, size))
+        waiting: deque[tuple[str, Future[bytes]]] = deque()
+        left = iter(addresses)
+        with requests.Session() as session, ThreadPoolExecutor(_AT_ONCE, "eoap-catalog") as pool:
+            try:
+                while True:
+                    # never more documents than are being read: behind a slow one they would pile up
+                    for address in islice(left, _AT_ONCE - len(waiting)):
+                        waiting.append((address, pool.submit(self._read, address, how, session)))
+                    if not waiting:
+                        return
+                    address, reading = waiting.popleft()
+                    content = reading.result()
+                    self._documents += 1
+                    if self._documents > _MOST_DOCUMENTS:
+                        raise self.how.refused(root, f"holds more than {_MOST_DOCUMENTS} documents", _HINT)
+                    yield address, parse_json(content, address, self.how)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _count(self, root: str, size: int) -> None:
+        """Count bytes as they come."""
+        with self._lock:
+            self._bytes += size
+        if self._bytes > _MOST_BYTES:
+            raise self.how.refused(root, f"holds more than {_MOST_BYTES // 1024**2} MiB", _HINT)
+
+    def _read(self, address: str, how: Asking, session: Any) -> bytes:
+        if _is_url(address):
+            return how.get(address, session)
+        path = Path(address)
+        try:
+            if not path.is_file():  # also no pipe or device, which may never end
+                raise self.how.refused(address, "isn't there, though a catalog leads to it", _HINT)
+            if path.stat().st_size > _DOCUMENT_BYTES:
+                raise self.how.refused(address, f"is larger than {_DOCUMENT_BYTES // 1024**2} MiB", _HINT)
+            content = path.read_bytes()
+        except OSError as fault:
+            raise self.how.refused(address, f"can't be read: {fault.strerror}", "Check its permissions.") from None
+        if how.came is not None:
+            how.came(len(content))
+        return content
+
+    def _resolved(self, base: str, href: str) -> str:
+        """Return where a link leads, if that is a place to go to."""
+        if _is_url(base):
+            return _plain(check_href(joined(base, href), private_hosts=self.how.private_hosts))
+        if href.lower().startswith("file://"):
+            href = url2pathname(urlsplit(href).path)
+        elif "://" in href:
+            return _plain(check_href(href, private_hosts=self.how.private_hosts))
+        # what a URL would encode, or follow with a fragment, may also be part of a name
+        bare = urldefrag(href).url
+        try:
+            names = [Path(base).parent / one for one in dict.fromkeys((href, unquote(href), bare, unquote(bare)))]
+            return str(next((name for name in names if name.exists()), names[0]).resolve())
+        except (OSError, ValueError):  # too long for a name, a null byte
+            raise self.how.refused(base, f"leads to {show_href(href)}, which can't be a file", _HINT) from None
+
+    def _leads_nowhere(self, root: str, catalog: Mapping[str, Any]) -> SearchError:
+        kind = Held(dict(catalog), ()).kind
+        links = [link for link in catalog.get("links") or [] if isinstance(link, Mapping)]
+        hrefs = {link.get("rel"): str(link.get("href")) for link in links}
+        if "items" in hrefs:
+            top = joined(root, hrefs["root"]) if "root" in hrefs and _is_url(joined(root, hrefs["root"])) else ""
+            shown = check_href(top, private_hosts=self.how.private_hosts) if top else ""
+            return self.how.refused(
+                root,
+                f"is a STAC {kind} of an API, no landing page",
+                f"Try --stac {shown.rstrip('/')}." if shown else "",
+            )
+        return self.how.refused(root, f"is a STAC {kind} without item search, and without items")
+
+
+def _links(catalog: Mapping[str, Any]) -> list[tuple[str, str]]:
+    links = catalog.get("links")
+    return [
+        (str(link["rel"]), link["href"])
+        for link in (links if isinstance(links, list) else [])
+        if isinstance(link, Mapping) and link.get("rel") in ("child", "item") and isinstance(link.get("href"), str)
+    ]
+
+
+def _is_url(address: str) -> bool:
+    return "://" in address
+
+
+def _plain(address: str) -> str:
+    return urldefrag(address).url if _is_url(address) else str(Path(address).resolve())

@@ -1,0 +1,546 @@
+"""Signatures for assets, made right before an asset is opened, because they expire within the hour."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from eoap_dask.errors import HrefError, SigningError, UsageError
+from eoap_dask.net.deadline import within
+from eoap_dask.net.hrefs import check_href, host_is_private, joined, private_hosts_of
+from eoap_dask.redact import SAS_KEYS, redact, show_href
+
+PLANETARY_COMPUTER_HOST = "planetarycomputer.microsoft.com"
+TOKEN_REL = "eoap:token"  # noqa: S105  a link relation, no secret
+"""Relation of the link on a landing page that leads to a token endpoint."""
+
+_BLOB_DOMAIN = ".blob.core.windows.net"
+# public assets that planetary_computer leaves unsigned too
+_PUBLIC_ACCOUNT = "ai4edatasetspublicassets.blob.core.windows.net"
+# presigned URLs of Amazon S3, CloudFront and Google Cloud Storage
+_SIGNATURES = frozenset({"x-amz-signature", "x-goog-signature", "signature"})
+_PRESIGNED = ("x-amz-", "x-goog-")
+_PRESIGNED_KEYS = frozenset({"signature", "expires", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy"})
+_RENEW_BEFORE_S = 60.0
+_ATTEMPTS = 4
+_TIMEOUT_S = 20.0
+_ALL_ATTEMPTS_S = 60.0
+_BACKOFF_S = 0.5
+_ANSWER_BYTES = 64 * 1024
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class Signer(Protocol):
+    """Turns the unsigned href of an item into one that can be opened now. Cheap to pickle."""
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        """Return the href with a signature that is valid for at least another minute.
+
+        Parameters
+        ----------
+        href
+            An unsigned href.
+        fresh
+            Ask for a new signature although a cached one looks valid: what to do after a 403.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError
+            When no signature could be had.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NoSigner:
+    """Leaves hrefs as they are."""
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:  # noqa: ARG002
+        """Return the href unchanged.
+
+        Parameters
+        ----------
+        href
+            Any href.
+        fresh
+            Has no effect.
+
+        Returns
+        -------
+        str
+        """
+        return href
+
+
+@dataclass(frozen=True)
+class PlanetaryComputerSigner:
+    """Signs hrefs of Azure blobs through the Planetary Computer, with the cache of `planetary_computer`.
+
+    The library's settings hold: `PC_SDK_SUBSCRIPTION_KEY`, and `PC_SDK_SAS_URL` for another endpoint.
+    """
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        """Return a blob's href with a shared-access signature; other hrefs unchanged.
+
+        Parameters
+        ----------
+        href
+            An href; a signature that it carries is replaced.
+        fresh
+            Drop the cached token first.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError
+            When the Planetary Computer gives no token.
+        """
+        host = (urlsplit(href).hostname or "").lower()
+        if not host.endswith(_BLOB_DOMAIN) or host == _PUBLIC_ACCOUNT:
+            return href
+        href = unsigned(href)
+        asked = time.monotonic()
+        container = urlsplit(href).path.lstrip("/").partition("/")[0]
+        # sas.get_token waits without a timeout and retries for minutes: fill its cache ourselves instead
+        from planetary_computer import sas  # here: it takes a while
+
+        with _LOCK:
+            settings = sas.Settings.get()
+        endpoint = f"{settings.sas_url}/{host.split('.')[0]}/{container}"
+        with _alone(endpoint):
+            cached = sas.TOKEN_CACHE.get(endpoint)
+            stale = fresh and _FETCHED.get(endpoint, -1.0) < asked
+            if cached is None or stale or cached.ttl() < _RENEW_BEFORE_S:
+                key = settings.subscription_key
+                headers = {"Ocp-Apim-Subscription-Key": key} if key else {}
+                answer = _fetch_json(endpoint, headers, asked)
+                try:
+                    sas.TOKEN_CACHE[endpoint] = sas.SASToken(**answer)
+                except (TypeError, ValueError):
+                    raise _unusable(endpoint) from None
+                _FETCHED[endpoint] = time.monotonic()
+            # with less than a minute left, sign_url would fetch once more
+            if sas.TOKEN_CACHE[endpoint].ttl() < _RENEW_BEFORE_S:
+                return f"{href}?{sas.TOKEN_CACHE[endpoint].token}"
+            return str(sas.sign_url(href))
+
+
+@dataclass(frozen=True)
+class TokenSigner:
+    """Appends a token from an endpoint to the hrefs of the endpoint's own origin."""
+
+    endpoint: str
+    """URL that answers `{"token": "sig=…", "expires": "2026-01-01T00:00:00Z"}`."""
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        """Return an href of the endpoint's origin with a token; other hrefs unchanged.
+
+        Parameters
+        ----------
+        href
+            An href; a signature that it carries is replaced.
+        fresh
+            Drop the cached token first.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError
+            When the endpoint gives no token.
+        """
+        if origin(href) != origin(self.endpoint):
+            return href
+        href = unsigned(href)
+        asked = time.monotonic()
+        with _alone(self.endpoint):
+            token, expires = _TOKENS.get(self.endpoint, ("", 0.0))
+            stale = fresh and _FETCHED.get(self.endpoint, -1.0) < asked
+            if not token or stale or expires - time.time() < _RENEW_BEFORE_S:
+                token, expires = _parse_token(_fetch_json(self.endpoint, {}, asked), self.endpoint)
+                _TOKENS[self.endpoint] = (token, expires)
+                _FETCHED[self.endpoint] = time.monotonic()
+        return f"{href}{'&' if '?' in href else '?'}{token}"
+
+
+@dataclass(frozen=True)
+class SeveralSigners:
+    """Signs the assets of several places, each in its own way."""
+
+    signers: tuple[Signer, ...]
+    """Of different places: each leaves the hrefs of the others as they are."""
+
+    def sign(self, href: str, *, fresh: bool = False) -> str:
+        """Return an href as the signer of its place signs it.
+
+        Parameters
+        ----------
+        href
+            An href.
+        fresh
+            Ask for a new signature.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        SigningError
+            When no signature could be had.
+        """
+        for signer in self.signers:
+            href = signer.sign(href, fresh=fresh)
+        return href
+
+
+# Per process, not per signer: a signer is unpickled anew for every task. One lock per endpoint: while one thread
+# fetches a token, the others would only fetch the same.
+_LOCK = threading.Lock()
+_ENDPOINTS: dict[str, threading.Lock] = {}
+_FAULTS: dict[str, tuple[float, SigningError]] = {}
+_TOKENS: dict[str, tuple[str, float]] = {}
+_FETCHED: dict[str, float] = {}
+
+
+@contextmanager
+def _alone(endpoint: str) -> Iterator[None]:
+    """Be the one thread that deals with an endpoint."""
+    with _LOCK:
+        lock = _ENDPOINTS.setdefault(endpoint, threading.Lock())
+    if not lock.acquire(timeout=_ALL_ATTEMPTS_S + 2 * _TIMEOUT_S):
+        raise _failed(endpoint, "another request to it doesn't end")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def signer_from(spec: Mapping[str, Any]) -> Signer:
+    """Return the signer that a specification names.
+
+    Parameters
+    ----------
+    spec
+        `{"kind": "none" | "planetary-computer" | "token", "endpoint": url}`; empty means none. Of several places
+        `{"kind": "several", "of": [spec, …]}`.
+
+    Returns
+    -------
+    Signer
+
+    Raises
+    ------
+    UsageError
+        When the kind isn't known, or the endpoint isn't an http(s) URL.
+    """
+    kind = spec.get("kind", "none")
+    if kind == "none":
+        return NoSigner()
+    if kind == "planetary-computer":
+        return PlanetaryComputerSigner()
+    if kind == "token":
+        endpoint = str(spec.get("endpoint", ""))
+        try:
+            return TokenSigner(check_href(endpoint, private_hosts=private_hosts_of(endpoint)))
+        except HrefError as fault:
+            raise UsageError(
+                f"Assets can't be signed through {show_href(endpoint)}.",
+                "The endpoint of a token must be an http(s) URL.",
+                fault.what,
+            ) from None
+    if kind == "several":
+        return SeveralSigners(tuple(signer_from(part) for part in spec.get("of", [])))
+    raise UsageError(
+        f"There is no way of signing called {redact(kind)!r}.",
+        "Known are: none, planetary-computer, token, several.",
+        "Search the catalogue again, or correct eoap:signing in the file of items.",
+    )
+
+
+def merged_signing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the assets of two catalogues together are signed.
+
+    Parameters
+    ----------
+    first, second
+        Specifications for `signer_from`.
+
+    Returns
+    -------
+    dict
+        A specification that signs each asset as its own would.
+
+    Raises
+    ------
+    UsageError
+        When one place would have to be signed in two ways.
+    """
+    parts: list[dict[str, Any]] = []
+    for spec in (first, second):
+        for part in spec.get("of", []) if spec.get("kind") == "several" else [spec]:
+            if part.get("kind", "none") != "none" and dict(part) not in parts:
+                parts.append(dict(part))
+    endpoints = endpoints_of({"kind": "several", "of": parts})
+    origins = [origin(endpoint) for endpoint in endpoints]
+    if len(set(origins)) < len(origins):
+        raise UsageError(
+            f"Assets of one place would be signed in two ways, through {' and '.join(map(redact, endpoints))}.",
+            "Each place has one way of signing.",
+            "Take both scenes from the same catalogue.",
+        )
+    if len(parts) > 1:
+        return {"kind": "several", "of": parts}
+    return parts[0] if parts else {"kind": "none"}
+
+
+def endpoints_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the URLs that a specification has tokens asked from.
+
+    Parameters
+    ----------
+    spec
+        For `signer_from`.
+
+    Returns
+    -------
+    tuple of str
+    """
+    own = (str(spec["endpoint"]),) if "endpoint" in spec else ()
+    return own + tuple(endpoint for part in spec.get("of", []) for endpoint in endpoints_of(part))
+
+
+def detect_signing(
+    stac_url: str,
+    landing_page_links: Iterable[Mapping[str, Any]] = (),
+    features: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return how the assets of a catalogue are signed.
+
+    Parameters
+    ----------
+    stac_url
+        URL of the API; of a saved answer: empty.
+    landing_page_links
+        Links of the landing page; `eoap:token` names a token endpoint, which must be of the same origin.
+    features
+        Items: where there is no URL, their own links tell where they come from.
+
+    Returns
+    -------
+    dict
+        A specification for `signer_from`.
+    """
+    if _host(stac_url) == PLANETARY_COMPUTER_HOST:
+        return {"kind": "planetary-computer"}
+    if not stac_url and any(_is_planetary_computer(feature) for feature in features):
+        return {"kind": "planetary-computer"}
+    for link in landing_page_links:
+        if isinstance(link, Mapping) and link.get("rel") == TOKEN_REL and isinstance(link.get("href"), str):
+            endpoint = joined(stac_url.rstrip("/") + "/", link["href"])
+            if origin(endpoint) is not None and origin(endpoint) == origin(stac_url):
+                return {"kind": "token", "endpoint": endpoint}
+    return {"kind": "none"}
+
+
+def _is_planetary_computer(feature: Mapping[str, Any]) -> bool:
+    links = feature.get("links")
+    assets = feature.get("assets")
+    if not isinstance(links, list) or not isinstance(assets, Mapping):
+        return False
+    from_there = any(
+        isinstance(link, Mapping)
+        and link.get("rel") in ("root", "self", "collection")
+        and _host(str(link.get("href"))) == PLANETARY_COMPUTER_HOST
+        for link in links
+    )
+    return from_there and any(
+        isinstance(asset, Mapping) and _host(str(asset.get("href"))).endswith(_BLOB_DOMAIN) for asset in assets.values()
+    )
+
+
+def unsigned(href: str) -> str:
+    """Return an href without the parameters of a signature (Azure, Amazon, Google); others stay.
+
+    Parameters
+    ----------
+    href
+        Any href.
+
+    Returns
+    -------
+    str
+        The same text if it carries no signature.
+    """
+    try:
+        parts = urlsplit(href)
+    except ValueError:
+        return href
+    pairs = [(pair, pair.partition("=")[0].lower()) for pair in parts.query.split("&")]
+    names = {name for _, name in pairs}
+    if "sig" in names:
+        kept = [pair for pair, name in pairs if name not in SAS_KEYS]
+    elif names & _SIGNATURES:
+        kept = [pair for pair, name in pairs if name not in _PRESIGNED_KEYS and not name.startswith(_PRESIGNED)]
+    else:
+        return href
+    return urlunsplit(parts._replace(query="&".join(kept)))
+
+
+def origin(url: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port of an http(s) URL.
+
+    Parameters
+    ----------
+    url
+        Any text.
+
+    Returns
+    -------
+    tuple or None
+        None when it isn't an http(s) URL.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            return None
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    return parts.scheme, parts.hostname.rstrip("."), port
+
+
+def _host(url: str) -> str:
+    found = origin(url)
+    return found[1] if found else ""
+
+
+def _parse_token(answer: Mapping[str, Any], endpoint: str) -> tuple[str, float]:
+    """Return the token and the time in seconds since the epoch at which it expires."""
+    token, expires = answer.get("token"), answer.get("expires")
+    if not isinstance(token, str) or not isinstance(expires, str):
+        raise _unusable(endpoint)
+    token = token.lstrip("?&")
+    if not re.fullmatch(r"[\x21-\x7e]+", token) or "#" in token:
+        raise _unusable(endpoint)
+    try:
+        moment = datetime.fromisoformat(expires)
+    except ValueError:
+        raise _unusable(endpoint) from None
+    return token, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _unusable(endpoint: str) -> SigningError:
+    return SigningError(
+        f"The answer of {redact(endpoint)} holds no token.",
+        "A token and the time it expires are needed.",
+        "Try again later, or look at the endpoint.",
+    )
+
+
+class _TransientError(Exception):
+    """An attempt that may go better next time."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+def _fetch_json(url: str, headers: Mapping[str, str], asked: float) -> dict[str, Any]:
+    """Return the JSON object behind a URL, tried a few times. No fault carries more than the bare URL.
+
+    Of those who asked (at a time of `time.monotonic`) before it failed for one of them, none tries again.
+    """
+    failed = _FAULTS.get(url)
+    if failed is not None and failed[0] >= asked:
+        raise SigningError(failed[1].what, failed[1].expected, failed[1].hint)
+    try:
+        return _fetch_often(url, headers)
+    except SigningError as fault:
+        _FAULTS[url] = (time.monotonic(), fault)
+        raise
+
+
+def _fetch_often(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    import tenacity
+
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_TransientError),
+        stop=tenacity.stop_any(tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(_ALL_ATTEMPTS_S)),
+        wait=tenacity.wait_random_exponential(multiplier=_BACKOFF_S, max=20),
+        reraise=True,
+    )
+    try:
+        answer = attempts(_fetch_once, url, headers)
+    except _TransientError as fault:
+        times = attempts.statistics["attempt_number"]
+        raise _failed(url, f"{fault.why}, {times} times" if times > 1 else fault.why) from None
+    if not isinstance(answer, dict):
+        raise _unusable(url)
+    return answer
+
+
+def _fetch_once(url: str, headers: Mapping[str, str]) -> object:
+    import requests
+
+    parts = urlsplit(url)
+    # requests would send a password of ~/.netrc to any host over http; only one's own network may see it
+    may_know = parts.scheme == "https" or host_is_private(parts.hostname or "")
+    auth = None if may_know else (lambda request: request)
+
+    def ask() -> tuple[int, bytes]:
+        with requests.get(
+            url, headers=dict(headers), auth=auth, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
+        ) as response:
+            return response.status_code, b"".join(_bounded(response.iter_content(8192)))
+
+    try:
+        # the timeout of requests is for each byte; all workers' threads may be waiting here
+        status, body = within(_TIMEOUT_S, ask)
+    except (requests.Timeout, TimeoutError):
+        raise _TransientError(f"it didn't answer within {_TIMEOUT_S:g} s") from None
+    except requests.RequestException as fault:
+        # the text of a fault of requests may hold the URL with its query
+        raise _TransientError(f"it can't be reached ({type(fault).__name__})") from None
+    if status in _TRANSIENT:
+        raise _TransientError(f"it answered {status}")
+    if status != 200:
+        raise _failed(url, f"it answered {status}")
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise _unusable(url) from None
+
+
+def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    left = _ANSWER_BYTES
+    for chunk in chunks:
+        yield chunk
+        left -= len(chunk)
+        if left < 0:
+            return
+
+
+def _failed(url: str, why: str) -> SigningError:
+    return SigningError(
+        f"No signature for assets could be had from {redact(url)}: {why}.",
+        "Without a signature these assets can't be read.",
+        "Try again later; what is finished is kept.",
+    )

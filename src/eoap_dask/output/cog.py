@@ -1,0 +1,368 @@
+"""Cloud-Optimized GeoTIFFs from tiles that were encoded elsewhere.
+
+A worker turns its block into encoded tiles of every level that the block holds whole, and leaves them in a file, or
+sends them to the client, who appends them to a spool as they come. The client makes the few coarse levels that no block
+can, and writes the file once, front to back: headers, then the coarsest level first, each in row-major order. So the
+bytes don't depend on the order of arrival, memory stays small, and the checksum is made on the way.
+
+References
+----------
+TIFF 6.0; OGC 19-008r4 (GeoTIFF 1.1); OGC 21-026 (Cloud Optimized GeoTIFF).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import struct
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import imagecodecs
+import numpy as np
+
+from eoap_dask.geo.window import TILE, Window
+from eoap_dask.kernels.pixels import Image, Sums
+from eoap_dask.render.encode import HALVE, EncodedImage, ImageSpec, encode_tiles, level_shapes, merge_sums
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+_CLASSIC_LIMIT = (1 << 32) - (1 << 20)
+_OPEN_FILES = 128
+"""A row of tiles goes through as many files as there are blocks beside each other; so many of 2048 px are 262144 px."""
+
+
+@dataclass
+class Cog:
+    """An image on its way into a file: collects blocks, then writes.
+
+    Parameters
+    ----------
+    spec : ImageSpec
+    geobox : GeoBox
+    scratch
+        A directory for tiles and coarse levels; the caller removes it.
+    """
+
+    spec: ImageSpec
+    geobox: GeoBox
+    scratch: Path
+    _tiles: dict[tuple[int, int, int], _Place] = field(default_factory=dict)
+    _files: list[Path] = field(default_factory=list)
+    """Our spool, and what workers have left."""
+    _spool: IO[bytes] | None = None
+    _rest: Any = None
+    _rest_level: int = 0
+    sums: Sums = field(default_factory=list)
+    smallest: Image | None = None
+    """The coarsest level, (band, y, x), once written; for thumbnails."""
+
+    def __post_init__(self) -> None:
+        self.shapes = level_shapes((int(self.geobox.shape[0]), int(self.geobox.shape[1])))
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self._files.append(self.scratch / f"{self.spec.name}.tiles")
+
+    def add(self, block: EncodedImage, window: Window) -> None:
+        """Take in the tiles of a block; a file that holds them is in the scratch directory, and ours from now on.
+
+        Raises
+        ------
+        OSError
+            when the disk refuses, or the file isn't what it should be
+        """
+        rows = [(int(level), int(row), int(col), int(size)) for level, row, col, size in block.index]
+        if isinstance(block.tiles, Path):
+            path = self.scratch / block.tiles.name
+            self._files.append(path)
+            with path.open("rb") as file:
+                if file.seek(0, 2) != sum(row[3] for row in rows):
+                    raise OSError(errno.EIO, "Tiles are missing", str(path))
+            self._place(rows, len(self._files) - 1, 0)
+        else:
+            self._append(rows, (tile.data for tile in block.tiles))
+        self.sums = merge_sums(self.sums, block.sums)
+        if block.rest is not None:
+            level = int(block.index[:, 0].max()) + 1
+            if self._rest is None:
+                self._rest_level = level
+                # on disk, not in memory: it grows with the area
+                self._rest = self._scratch_level(level)
+            row, col = window.row >> level, window.col >> level
+            self._rest[:, row : row + block.rest.shape[1], col : col + block.rest.shape[2]] = block.rest
+
+    def write(self, path: Path) -> tuple[int, str]:
+        """Write the file.
+
+        Returns
+        -------
+        tuple of (int, str)
+            Size in bytes, and SHA-256 in hexadecimal.
+        """
+        digest, size = hashlib.sha256(), 0
+        with _Files(self._files) as files:
+            self._finish_levels(files)
+            with path.open("wb") as file:
+                for chunk in self._file(files):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+        self.close()
+        return size, digest.hexdigest()
+
+    def close(self) -> None:
+        """Remove what is on disk beside the file."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+        self._rest = None
+        for file in self._files:
+            file.unlink(missing_ok=True)
+        for level in range(len(self.shapes)):
+            (self.scratch / f"{self.spec.name}.rest{level}").unlink(missing_ok=True)
+
+    def _append(self, rows: Sequence[tuple[int, int, int, int]], tiles: Iterable[memoryview | bytes]) -> None:
+        """Put tiles into the spool."""
+        if self._spool is None:
+            self._spool = self._files[0].open("wb")
+        self._place(rows, 0, self._spool.tell())
+        for tile in tiles:
+            self._spool.write(tile)
+
+    def _place(self, rows: Iterable[tuple[int, int, int, int]], file: int, at: int) -> None:
+        """Note where tiles lie that follow each other in a file."""
+        for level, row, col, size in rows:
+            self._tiles[level, row, col] = _Place(file, at, size)
+            at += size
+
+    def _finish_levels(self, files: _Files) -> None:
+        """Make the levels that are coarser than a block, from what the blocks left over."""
+        if self._rest is not None:
+            self._make_levels()
+        if self._spool is not None:
+            self._spool.flush()
+        if self._rest is None:
+            self.smallest = self._decode(len(self.shapes) - 1, files)
+
+    def _make_levels(self) -> None:
+        image, level = self._rest, self._rest_level
+        while True:
+            coarser = self._scratch_level(level + 1) if level + 1 < len(self.shapes) else None
+            for top in range(0, self.shapes[level][0], TILE):  # a row of tiles at a time: a level may be large
+                part = np.array(image[:, top : top + TILE])
+                for _, col, tile in encode_tiles(part):
+                    self._append([(level, top // TILE, col, len(tile))], [tile])
+                if coarser is not None:
+                    half = HALVE[self.spec.overviews](part, self.spec.nodata or 0)
+                    coarser[:, top // 2 : top // 2 + half.shape[1]] = half
+            if coarser is None:
+                break
+            image, level = coarser, level + 1
+        self.smallest = np.array(image)
+
+    def _scratch_level(self, level: int) -> Any:
+        """Return an array on disk for a level."""
+        shape = (len(self.spec.bands), *self.shapes[level])
+        path = self.scratch / f"{self.spec.name}.rest{level}"
+        with path.open("wb") as file:  # whole: to touch a page that a full disk has no room for would be SIGBUS
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * np.dtype(self.spec.dtype).itemsize)
+        return np.memmap(path, self.spec.dtype, "r+", shape=shape)
+
+    def _decode(self, level: int, files: _Files) -> Image:
+        """Return the only tile of a level."""
+        raw = imagecodecs.deflate_decode(files.read(self._tiles[level, 0, 0]))
+        tile = np.frombuffer(raw, self.spec.dtype).reshape(TILE, TILE, len(self.spec.bands))
+        floating = tile.dtype.kind == "f"
+        pixels = imagecodecs.floatpred_decode(tile, axis=1) if floating else imagecodecs.delta_decode(tile, axis=1)
+        height, width = self.shapes[level]
+        return np.ascontiguousarray(pixels[:height, :width].transpose(2, 0, 1))
+
+    def _file(self, files: _Files) -> Iterator[bytes]:
+        grids = [(-(-h // TILE), -(-w // TILE)) for h, w in self.shapes]
+        tiles = [
+            [self._tiles[level, r, c] for r in range(rows) for c in range(cols)]
+            for level, (rows, cols) in enumerate(grids)
+        ]
+        common, first = _geo_tags(self.spec, self.geobox)
+        big = sum(place.size for place in self._tiles.values()) > _CLASSIC_LIMIT
+        directories = [
+            _Directory(
+                shape,
+                [place.size for place in tiles[level]],
+                common + (first if level == 0 else []),
+                level > 0,
+                big,
+            )
+            for level, shape in enumerate(self.shapes)
+        ]
+        at = 16 if big else 8
+        for directory in directories:
+            directory.at = at
+            at += directory.size
+        for level in reversed(range(len(directories))):
+            directory = directories[level]
+            directory.offsets = []
+            for place in tiles[level]:
+                directory.offsets.append(at)
+                at += place.size
+        start = directories[0].at
+        yield (struct.pack("<2sHHHQ", b"II", 43, 8, 0, start) if big else struct.pack("<2sHI", b"II", 42, start))
+        for i, directory in enumerate(directories):
+            yield directory.pack(directories[i + 1].at if i + 1 < len(directories) else 0)
+        for level in reversed(range(len(directories))):
+            for place in tiles[level]:
+                yield files.read(place)
+
+
+class _Place(NamedTuple):
+    """Where a tile lies."""
+
+    file: int
+    at: int
+    size: int
+
+
+class _Files:
+    """Reads in files, of which some are open at a time. A context manager."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._open: OrderedDict[int, IO[bytes]] = OrderedDict()
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def read(self, place: _Place) -> bytes:
+        """Return what is there.
+
+        Raises
+        ------
+        OSError
+            when it isn't all there
+        """
+        file = self._open.pop(place.file, None)
+        if file is None:
+            if len(self._open) >= _OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+            file = self._paths[place.file].open("rb", buffering=0)
+        self._open[place.file] = file
+        found = os.pread(file.fileno(), place.size, place.at)
+        if len(found) != place.size:
+            raise OSError(errno.EIO, "A tile is cut off", str(self._paths[place.file]))
+        return found
+
+
+Tag = tuple[int, int, int, bytes]
+"""(tag, type, count, value as little-endian bytes)."""
+
+_FORMATS = {3: "H", 4: "I", 16: "Q"}
+
+
+class _Directory:
+    """One TIFF directory (IFD) with its values behind it."""
+
+    def __init__(self, shape: tuple[int, int], sizes: list[int], tags: list[Tag], reduced: bool, big: bool) -> None:
+        self.at = 0
+        self.offsets = [0] * len(sizes)
+        self._sizes, self._shape, self._tags, self._reduced, self._big = sizes, shape, tags, reduced, big
+        self.size = len(self.pack(0))
+
+    def pack(self, following: int) -> bytes:
+        """Return the directory's bytes; `following` is the place of the next one, or 0."""
+        height, width = self._shape
+        wide = 16 if self._big else 4
+        tags = [
+            _tag(254, 4, [int(self._reduced)]),
+            _tag(256, 4, [width]),
+            _tag(257, 4, [height]),
+            _tag(322, 4, [TILE]),
+            _tag(323, 4, [TILE]),
+            _tag(324, wide, self.offsets),
+            _tag(325, 4, self._sizes),
+            *self._tags,
+        ]
+        tags.sort(key=lambda t: t[0])
+        count, entry, pointer, inline = ("<Q", "<HHQ", "<Q", 8) if self._big else ("<H", "<HHI", "<I", 4)
+        head = struct.calcsize(count) + len(tags) * (struct.calcsize(entry) + inline) + struct.calcsize(pointer)
+        values_at = self.at + head + head % 2
+        table, values = bytearray(struct.pack(count, len(tags))), bytearray(head % 2)
+        for tag, kind, n, value in tags:
+            table += struct.pack(entry, tag, kind, n)
+            if len(value) <= inline:
+                table += value.ljust(inline, b"\0")
+            else:
+                table += struct.pack(pointer, values_at + len(values) - head % 2)
+                values += value + b"\0" * (len(value) % 2)
+        table += struct.pack(pointer, following)
+        return bytes(table + values)
+
+
+def _tag(tag: int, kind: int, values: Sequence[int]) -> Tag:
+    return tag, kind, len(values), struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values)
+
+
+def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
+    """Return the tags of every directory and those of the first alone.
+
+    GDAL knows how to say a CRS, band names, scales and colours in TIFF: a tiny file of its making is the source.
+    """
+    import rasterio
+    import tifffile
+    from rasterio.enums import ColorInterp
+
+    count = len(spec.bands)
+    profile: dict[str, Any] = {
+        "driver": "GTiff", "width": TILE, "height": TILE, "count": count, "dtype": spec.dtype, "tiled": True,
+        "blockxsize": TILE, "blockysize": TILE, "interleave": "pixel", "compress": "deflate",
+        "predictor": 3 if spec.dtype == "float32" else 2, "sparse_ok": True, "crs": str(geobox.crs),
+        "transform": geobox.transform, "nodata": spec.nodata, "photometric": "RGB" if spec.color else "MINISBLACK",
+    }  # fmt: skip
+    with rasterio.MemoryFile() as memory:
+        with memory.open(**profile) as dataset:
+            for i, name in enumerate(spec.bands, 1):
+                dataset.set_band_description(i, name)
+                if spec.unit:
+                    dataset.set_band_unit(i, spec.unit)
+            if spec.scale is not None:
+                dataset.scales = (spec.scale,) * count
+            if spec.palette:
+                dataset.write_colormap(1, dict(spec.palette))
+            elif not spec.color:
+                dataset.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (count - 1)
+        content = bytes(memory.getbuffer())
+    every, first = [], []
+    with tifffile.TiffFile(BytesIO(content)) as tiff:
+        for tag in tiff.pages[0].tags.values():  # type: ignore[union-attr,unused-ignore]
+            value = content[tag.valueoffset : tag.valueoffset + tag.valuebytecount]
+            entry = (tag.code, int(tag.dtype), tag.count, value)
+            if tag.code in _TAGS_EVERY:
+                every.append(entry)
+            elif tag.code in _TAGS_FIRST:
+                first.append(entry)
+    return every, first
+
+
+_TAGS_EVERY = {
+    258,
+    259,
+    262,
+    277,
+    284,
+    317,
+    320,
+    338,
+    339,
+    42113,
+}  # bits … predictor, palette, extra samples, format, nodata
+_TAGS_FIRST = {33550, 33922, 34264, 34735, 34736, 34737, 42112}  # the grid, the CRS, GDAL's metadata

@@ -1,0 +1,466 @@
+"""What an output directory holds already: whose it is, which units, and which of them are finished. Reads only.
+
+A unit is finished when its item is there, made from what it would be made from now (``eoap:digest``), and each of
+its assets matches the size and the checksum that the item gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from eoap_dask.errors import OutputError
+from eoap_dask.files import sha256_of
+from eoap_dask.publish.exchange import ASIDE_MARK, standing_at
+
+SOFTWARE = "eoap-dask"
+MARKER = ".eoap-dask.json"
+"""Tells that a `.partial` directory is ours; gone from a published output, where `RUN_FILE` tells it."""
+RUN_FILE = "run.json"
+CATALOG = "catalog.json"
+LEDGER = "failures.json"
+CONTENTS = "contents"
+"""In `RUN_FILE`, what the run published beside one another: anything else in the output is somebody else's."""
+
+Parts = Mapping[str, str | Sequence[str]]
+"""What a digest is made of, by name (params, scenes, grid, algorithm): a short hash, or one for each scene."""
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_ITEM_HREF = re.compile(r"(?:\./)?([a-z0-9][a-z0-9._-]*)/\1\.json")
+_SHA256 = re.compile(r"1220([0-9a-f]{64})")
+_VIEWERS_FILES = re.compile(r".*\.aux\.xml|\.DS_Store|Thumbs\.db")
+"""What GDAL and file browsers leave where somebody looks at a file; they make it again."""
+_SHOWN = 3
+
+_NOT_THERE = "not there"
+_UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run would do with a unit, and why."""
+
+    kind: Literal["new", "skip", "recompute"]
+    reason: str
+    """A phrase for people."""
+
+
+@dataclass(frozen=True)
+class UnitFile:
+    """An asset's file, as the item vouches for it."""
+
+    name: str
+    """Relative to the unit's directory, with ``/``."""
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FinishedUnit:
+    """A unit that needn't be made again."""
+
+    item: dict[str, Any]
+    content: bytes
+    """The item's file."""
+    files: tuple[UnitFile, ...]
+
+
+def is_key(key: str) -> bool:
+    """Tell whether a unit's key can name its directory: lower-case letters, digits, ``.``, ``_``, ``-``."""
+    return _KEY.fullmatch(key) is not None
+
+
+def check_unit(folder: Path, key: str, digest: str, parts: Parts | None = None) -> FinishedUnit | str:
+    """Return a unit that is finished, or why it isn't.
+
+    Parameters
+    ----------
+    folder
+        The unit's directory, which need not exist.
+    key
+        The unit's key, and its item's id.
+    digest
+        What identifies its pixels, see `units.digest`.
+    parts
+        What the digest is made of, to tell what changed: compared with the item's ``eoap:digest_parts``.
+
+    Returns
+    -------
+    FinishedUnit or str
+        A phrase when it isn't finished: ``the parameters changed``, ``visual.tif doesn't match its checksum``.
+    """
+    if not os.path.lexists(folder):
+        return _NOT_THERE
+    if folder.is_symlink() or not folder.is_dir():
+        return "its directory isn't one"
+    try:
+        if _regular(folder, f"{key}.json") is None:
+            return _UNFINISHED
+        content = (folder / f"{key}.json").read_bytes()
+        item = parse_object(content)
+        if item is None:
+            return "its item isn't JSON"
+        properties = item.get("properties")
+        if item.get("id") != key or not isinstance(properties, dict):
+            return "its item isn't one of ours"
+        if properties.get("eoap:digest") != digest:
+            return _what_changed(properties.get("eoap:digest_parts"), parts)
+        files = _files_of(item)
+        if isinstance(files, str):
+            return files
+        fault = next(filter(None, (_fault_of(folder, file) for file in files)), None)
+    except OSError as error:
+        return f"it can't be read ({error.strerror or error})"
+    return fault or FinishedUnit(item, content, files)
+
+
+def unit_states(out: Path, application: str, units: Mapping[str, tuple[str, Parts | None]]) -> dict[str, State]:
+    """Return what a run would do with its units; writes nothing and takes no lock.
+
+    Parameters
+    ----------
+    out
+        The output directory, as the user gave it.
+    application
+        The application's name.
+    units
+        Key → digest and what it is made of, as for `check_unit`.
+
+    Returns
+    -------
+    dict
+        By key, in the order of `units`. A unit is looked for in ``<out>.partial`` first, then in `out`.
+
+    Raises
+    ------
+    OutputError
+        When `out` is there and isn't a product of this application.
+    """
+    place = resolve(out)
+    product = standing_at(place)
+    if product is not None:
+        check_product(product, application, out)
+    partial: Path | None = beside(place, ".partial")
+    if partial is not None and not _is_application(partial_owner(partial), application):
+        partial = None
+    return {key: _state(partial, product, key, *of) for key, of in units.items()}
+
+
+def held_units(out: Path) -> tuple[str, ...]:
+    """Return the keys of the units that an existing product lists, in its order; none when there is no product.
+
+    Parameters
+    ----------
+    out
+        The output directory, as the user gave it.
+
+    Raises
+    ------
+    OutputError
+        When its catalog can't be read, or lists something that isn't a unit.
+    """
+    product = standing_at(resolve(out))
+    return () if product is None else _listed(product, out)
+
+
+def check_product(place: Path, application: str, given: Path) -> None:
+    """Pass when a directory is a whole product of an application, and holds nothing of somebody else.
+
+    Parameters
+    ----------
+    place
+        The directory, absolute.
+    application
+        The application's name.
+    given
+        The output directory, as the user gave it; for the message.
+
+    Raises
+    ------
+    OutputError
+    """
+    found = None if place.is_symlink() else owner(place, RUN_FILE)
+    if found is None:
+        raise occupied(place, given)
+    if not _is_application(found, application):
+        raise OutputError(
+            f"{given} already exists, made by {found.get('application') or SOFTWARE}.",
+            f"This is {application}, which updates only what it made itself.",
+            "Choose another --output-dir.",
+        )
+    _listed(place, given)
+    _, why = read_object(place / LEDGER)
+    if why and os.path.lexists(place / LEDGER):
+        raise _unrecognised(given, f"its {LEDGER} {why}")
+    others = strangers(place)
+    if others:
+        shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
+        raise OutputError(
+            f"{given} holds what {application} didn't put there: {shown}.",
+            "An update replaces the whole directory, and would lose it.",
+            "Move it away, or choose another --output-dir.",
+        )
+
+
+def occupied(place: Path, given: Path) -> OutputError:
+    """Return the error that says what is in the way.
+
+    Parameters
+    ----------
+    place
+        What exists, absolute.
+    given
+        The output directory, as the user gave it; for the message.
+    """
+    expected = "An output directory is created by the run, and appears when it is complete."
+    choose, remedy = "Choose another --output-dir.", "Choose another --output-dir or remove it."
+    if place.is_symlink():
+        return OutputError(
+            f"{given} is a symbolic link.", expected, "Choose another --output-dir, or name what it points to."
+        )
+    if not place.is_dir():
+        return OutputError(f"{given} exists and is a file.", expected, choose)
+    found = owner(place, RUN_FILE)
+    if found is not None:
+        made_by = found.get("application") or SOFTWARE
+        return OutputError(f"{given} already exists, made by {made_by}.", expected, remedy)
+    if not names_in(place):
+        return OutputError(f"{given} already exists, as an empty directory.", expected, remedy)
+    _, why = read_object(place / RUN_FILE)
+    if why and os.path.lexists(place / RUN_FILE):
+        return OutputError(
+            f"{given} already exists and wasn't made by {SOFTWARE}, as far as can be told: its {RUN_FILE} {why}.",
+            expected,
+            choose,
+        )
+    return OutputError(f"{given} already exists and wasn't made by {SOFTWARE}.", expected, choose)
+
+
+def strangers(product: Path) -> list[str]:
+    """Return what is in a product though no run put it there, relative to it, sorted.
+
+    Parameters
+    ----------
+    product
+        A product that says what was published (`CONTENTS` in its `RUN_FILE`); of another one nothing is known.
+    """
+    run, _ = read_object(product / RUN_FILE)
+    contents = run.get(CONTENTS)
+    if not isinstance(contents, list):
+        return []
+    found = []
+    for name in sorted(names_in(product) - {ASIDE_MARK}):
+        if name not in contents:
+            found += [] if _VIEWERS_FILES.fullmatch(name) else [name]
+        else:
+            found += [f"{name}/{inner}" for inner in _strangers_in_unit(product / name, name)]
+    return found
+
+
+def unlisted(folder: Path, key: str, files: Iterable[UnitFile]) -> list[Path]:
+    """Return the files in a unit's directory that are neither its item nor one of its assets.
+
+    Parameters
+    ----------
+    folder
+        The unit's directory.
+    key
+        The unit's key.
+    files
+        Its assets.
+    """
+    known = {f"{key}.json", *(file.name for file in files)}
+    found = []
+    for inside, folders, names in os.walk(folder):
+        linked = [name for name in folders if Path(inside, name).is_symlink()]
+        found += [Path(inside, name) for name in (*names, *linked)]
+    return sorted(path for path in found if path.relative_to(folder).as_posix() not in known)
+
+
+def owner(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return what a marker or a run file of ours says, None when there is none."""
+    document, why = read_object(folder / name)
+    return document if not why and document.get("software") == SOFTWARE else None
+
+
+def partial_owner(partial: Path) -> dict[str, Any] | None:
+    """Return whose an unfinished output is; None when it isn't there, or isn't ours."""
+    if partial.is_symlink():
+        return None
+    return owner(partial, MARKER) or owner(partial, RUN_FILE)
+
+
+def read_object(path: Path) -> tuple[dict[str, Any], str]:
+    """Return the JSON object of a file and ``""``, or an empty one and why, as a phrase; links aren't followed."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            return {}, "isn't a file" if os.path.lexists(path) else "isn't there"
+        document = parse_object(path.read_bytes())
+    except OSError as error:
+        return {}, f"can't be read ({error.strerror or error})"
+    return ({}, "isn't a JSON object") if document is None else (document, "")
+
+
+def parse_object(content: bytes) -> dict[str, Any] | None:
+    """Return a JSON object, None when the content isn't one."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names in a directory; one that nobody has when it can't be read, for unreadable isn't empty."""
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208  # names are all that is needed
+    except OSError:
+        return {"?"}
+
+
+def resolve(out: Path) -> Path:
+    """Return `out` as an absolute path whose last part isn't followed if it is a link."""
+    # realpath, for Path.resolve raises on a loop of links
+    if out.name in ("", ".."):
+        return Path(os.path.realpath(out))
+    return Path(os.path.realpath(out.parent)) / out.name
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Return the name next to a path's that a run uses for something."""
+    return path.parent / (path.name + suffix)
+
+
+def _listed(product: Path, given: Path) -> tuple[str, ...]:
+    catalog, why = read_object(product / CATALOG)
+    links = catalog.get("links")
+    if why or not isinstance(links, list):
+        raise _unrecognised(given, f"its {CATALOG} {why or 'has no links'}")
+    keys: dict[str, None] = {}
+    for link in links:
+        if not isinstance(link, dict) or link.get("rel") != "item":
+            continue
+        found = _ITEM_HREF.fullmatch(str(link.get("href")))
+        if found is None:
+            raise _unrecognised(given, f"its {CATALOG} lists {str(link.get('href'))[:80]!r}, which isn't a unit")
+        keys[found[1]] = None
+    return tuple(keys)
+
+
+def _state(partial: Path | None, product: Path | None, key: str, digest: str, parts: Parts | None) -> State:
+    reason = _NOT_THERE
+    for place, finished in ((partial, "finished by an earlier run"), (product, "unchanged")):
+        found = _NOT_THERE if place is None else check_unit(place / key, key, digest, parts)
+        if isinstance(found, FinishedUnit):
+            return State("skip", finished)
+        reason = reason if found == _NOT_THERE else found
+    return State("new" if reason == _NOT_THERE else "recompute", reason)
+
+
+def _is_application(found: Mapping[str, Any] | None, application: str) -> bool:
+    return found is not None and found.get("application") == application
+
+
+def _what_changed(before: object, now: Parts | None) -> str:
+    """Return which parts of a digest differ, as far as both are known."""
+    titles = {"params": "the parameters", "scenes": "the items", "grid": "the grid", "algorithm": "the algorithm"}
+    changed: dict[str, str] = {}
+    for name, part in (now or {}).items():
+        known = before.get(name) if isinstance(before, dict) else None
+        if isinstance(known, str) and isinstance(part, str) and known != part:
+            changed[titles.get(name, name)] = ""
+        elif isinstance(known, list) and not isinstance(part, str):
+            old, new = set(map(str, known)), set(part)
+            if old != new:
+                changed[titles.get(name, name)] = f" ({len(new - old)} added, {len(old - new)} gone)"
+    if not changed:
+        return "what it is made from changed"
+    if len(changed) == 1:
+        ((title, count),) = changed.items()
+        return f"{title} changed{count}"
+    *others, last = (title + count for title, count in changed.items())
+    return f"{', '.join(others)} and {last} changed"
+
+
+def _files_of(item: Mapping[str, Any]) -> tuple[UnitFile, ...] | str:
+    """Return the files of an item's assets, or what is wrong with one."""
+    assets = item.get("assets")
+    if not isinstance(assets, dict):
+        return "its item isn't one of ours"
+    files = {}
+    for key, asset in assets.items():
+        fields = asset if isinstance(asset, dict) else {}
+        name, size = _inside(fields.get("href")), fields.get("file:size")
+        checksum = _SHA256.fullmatch(str(fields.get("file:checksum")))
+        if name is None:
+            return f"its asset {key} isn't in its directory"
+        if not isinstance(size, int) or checksum is None:
+            return f"its asset {key} has no size or checksum"
+        files[name] = UnitFile(name, size, checksum[1])
+    return tuple(files.values())
+
+
+def _inside(href: object) -> str | None:
+    """Return a relative href that stays where it is, without ``./``; None for any other."""
+    if not isinstance(href, str):
+        return None
+    name = href.removeprefix("./")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return None
+    return None if "\0" in name or {"", ".", ".."} & set(name.split("/")) else name
+
+
+def _fault_of(folder: Path, file: UnitFile) -> str | None:
+    found = _regular(folder, file.name)
+    if found is None:
+        return f"{file.name} isn't there"
+    if found.st_size != file.size:
+        return f"{file.name} has {found.st_size} bytes instead of {file.size}"
+    if sha256_of(folder / file.name) != file.sha256:
+        return f"{file.name} doesn't match its checksum"
+    return None
+
+
+def _regular(folder: Path, name: str) -> os.stat_result | None:
+    """Return the status of a regular file that is reached without links; None when there isn't one."""
+    path, *parents = folder, *name.split("/")[:-1]
+    try:
+        for parent in parents:
+            path = path / parent
+            if not stat.S_ISDIR(path.lstat().st_mode):
+                return None
+        found = (folder / name).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _strangers_in_unit(folder: Path, key: str) -> list[str]:
+    """Return what was added to a unit; nothing for what isn't one, or has an item that doesn't tell."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    item, why = read_object(folder / f"{key}.json")
+    files = _files_of(item)
+    if why or isinstance(files, str):
+        return []
+    return [
+        path.relative_to(folder).as_posix()
+        for path in unlisted(folder, key, files)
+        if not _VIEWERS_FILES.fullmatch(path.name)
+    ]
+
+
+def _unrecognised(given: Path, why: str) -> OutputError:
+    return OutputError(
+        f"{given} can't be recognised as a whole product of {SOFTWARE}: {why}.",
+        "An update changes only a product that it understands.",
+        "Choose another --output-dir, or move it away.",
+    )

@@ -1,0 +1,463 @@
+"""An output directory that exists only when it is complete.
+
+Everything is written below ``<out>.partial`` and becomes ``<out>`` by one rename. CWL runners judge a step by
+whether ``<out>`` is there, so a crash at any moment must leave it absent. An update makes the next generation in the
+same way, with hard links to what stays as it is, and the two trade places: ``<out>`` is the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from loguru import logger
+
+from eoap_dask.errors import OutputError
+from eoap_dask.files import (
+    fsync_path,
+    fsync_tree,
+    link_or_copy,
+    make_parents,
+    real_directories,
+    remove_empty,
+    remove_tree,
+    write_bytes,
+    write_json,
+)
+from eoap_dask.publish.checks import check_partial, check_place, identity, unwritable
+from eoap_dask.publish.exchange import ASIDE_MARK, aside_of, can_exchange, exchange, is_aside, recover, remove_last
+from eoap_dask.publish.holdings import (
+    CATALOG,
+    CONTENTS,
+    MARKER,
+    RUN_FILE,
+    FinishedUnit,
+    beside,
+    check_product,
+    check_unit,
+    is_key,
+    names_in,
+    owner,
+    resolve,
+    unlisted,
+)
+from eoap_dask.publish.lock import OutputLock
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SCRATCH = ".scratch"
+
+
+class Publication:
+    """The making of one output: locked while it is made, published in one step, cleaned up otherwise.
+
+    On entering, the output is checked and locked against other runs, an interrupted exchange is brought to its
+    end, and ``<out>.partial`` is there, with what `resume` keeps in it. On leaving without `commit`, nothing
+    half-written stays: units that aren't done go, and ``<out>.partial`` itself goes unless it holds a finished
+    unit or `keep_partial` was set. `out` is as it was.
+
+    Parameters
+    ----------
+    out
+        The output directory; doesn't exist yet, unless it is updated. Missing parents are created, and removed if
+        nothing is published.
+    application
+        The application's name, such as ``cloudless-mosaic``.
+    resume
+        Keep the units that an unfinished run of the same application left, for `adopt`. Otherwise they go.
+    update
+        `out` may be a product of the same application: then its next generation is made, and the two trade places
+        in `commit`. See `check_output` for what isn't updated.
+
+    Attributes
+    ----------
+    out : Path
+        Where the output will be, absolute.
+    root : Path
+        ``<out>.partial``, where everything is written.
+    keep_partial : bool
+        Set it to leave ``<out>.partial`` for a rerun though no unit is done (it holds a ledger, say).
+    committed : bool
+        True once the output is published.
+
+    Raises
+    ------
+    OutputError
+        On entering, as `check_output`, or when another run holds the lock.
+
+    Examples
+    --------
+    >>> with Publication(Path("out"), "cloudless-mosaic", resume=True, update=True) as publication:  # doctest: +SKIP
+    ...     publication.keep_only(["2021-07"])
+    ...     if publication.adopt("2021-07", digest) is None:
+    ...         folder = publication.unit_dir("2021-07")
+    ...         (folder / "2021-07.json").write_text("{}")
+    ...         publication.unit_done("2021-07")
+    ...     write_json(publication.root / "run.json", identity("cloudless-mosaic"))
+    ...     publication.commit()
+    """
+
+    def __init__(self, out: Path, application: str, *, resume: bool = False, update: bool = False) -> None:
+        self._given = out
+        self.application = application
+        self.out = resolve(out)
+        self.root = beside(self.out, ".partial")
+        self.keep_partial = False
+        self.committed = False
+        self._resume = resume
+        self._updater = application if update else None
+        self._replaces = False
+        self._discarded = False
+        self._found: set[str] = set()
+        self._units: set[str] = set()
+        self._done: set[str] = set()
+        self._exit = ExitStack()
+
+    @property
+    def scratch(self) -> Path:
+        """A directory for files that aren't part of the product; it goes at the end, however the run ends."""
+        return self.root / SCRATCH
+
+    def __enter__(self) -> Self:
+        check_place(self.out, self._given, self._updater)
+        with ExitStack() as undo:
+            try:
+                undo.callback(remove_empty, make_parents(self.out.parent))
+                lock = OutputLock(beside(self.out, ".lock"), self._given)
+                undo.enter_context(lock)
+                # Again, now that nobody else may change it: the holder before us may have published.
+                check_place(self.out, self._given, self._updater)
+                check_partial(self.root, self.application)
+                recover(self.out)
+                self._replaces = os.path.lexists(self.out)
+                if self.root.exists():
+                    if self._resume:
+                        self._found = real_directories(self.root)
+                    else:
+                        _remove_partial(self.root)
+                self.root.mkdir(exist_ok=True)
+                undo.callback(self._clean_up)
+                write_json(self.root / MARKER, identity(self.application))
+                self._keep_units()
+                self.scratch.mkdir()
+                self._check_aside()
+            except OSError as error:
+                raise unwritable(self._given, error) from error
+            self._exit = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._exit.__exit__(kind, error, traceback)
+        except OSError as trouble:
+            if error is None:
+                raise unwritable(self._given, trouble) from trouble
+            # What went wrong first is what matters; this is a footnote to it.
+            error.add_note(f"Cleaning up {self.root} failed as well: {trouble}")
+
+    def unit_dir(self, key: str) -> Path:
+        """Create the directory of a unit of work, empty.
+
+        Parameters
+        ----------
+        key
+            The unit's key: lower-case letters, digits, ``.``, ``_``, ``-``; begins with a letter or digit.
+
+        Returns
+        -------
+        Path
+            The directory; what an earlier attempt at this unit left in it is gone. All that is in it in the end is
+            the unit's item, ``<key>.json``, and the assets that the item lists: nothing else is ever taken over.
+
+        Raises
+        ------
+        ValueError
+            When the key doesn't make a safe file name, or its unit is done.
+        """
+        if not is_key(key):
+            raise ValueError(f"{key!r} can't name the directory of a unit.")
+        if key in self._done:
+            raise ValueError(f"Unit {key!r} is done.")
+        folder = self.root / key
+        self._units.add(key)
+        self._found.discard(key)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        return folder
+
+    def unit_done(self, key: str) -> None:
+        """Count a unit as done: its directory is complete and stays.
+
+        Parameters
+        ----------
+        key
+            A key that `unit_dir` was asked for.
+
+        Raises
+        ------
+        ValueError
+            When no such unit was begun.
+        """
+        if key not in self._units or not (self.root / key).is_dir():
+            raise ValueError(f"Unit {key!r} wasn't begun.")
+        self._done.add(key)
+
+    def adopt(self, key: str, digest: str) -> dict[str, Any] | None:
+        """Take over a unit that is finished already, and count it as done.
+
+        It is looked for where an unfinished run left it, then in the product that is updated. From there its
+        files come by hard links (copies where links aren't had), and its item as a copy: writing the item anew
+        in the directory leaves the product alone. Files that the item doesn't list are left out.
+
+        Parameters
+        ----------
+        key
+            The unit's key.
+        digest
+            What identifies the unit's pixels, see `units.digest`; compared with the item's ``eoap:digest``.
+
+        Returns
+        -------
+        dict or None
+            The unit's STAC item. None when the unit isn't finished, see `resume.check_unit`: then nothing of it is
+            left in ``<out>.partial``, and it is to be made.
+
+        Raises
+        ------
+        ValueError
+            When the key doesn't make a safe file name, or its unit was begun in this run.
+        OutputError
+            When the disk refuses.
+        """
+        if not is_key(key):
+            raise ValueError(f"{key!r} can't name the directory of a unit.")
+        if key in self._units:
+            raise ValueError(f"Unit {key!r} was begun already.")
+        try:
+            found = self._adopt_in_place(key, digest) or self._adopt_from_product(key, digest)
+        except OSError as error:
+            raise unwritable(self._given, error) from error
+        if found is None:
+            return None
+        self._units.add(key)
+        self._done.add(key)
+        return found.item
+
+    def holds(self, key: str) -> bool:
+        """Tell whether there is something that `adopt` would look at, which takes a while where that is large.
+
+        Parameters
+        ----------
+        key
+            The unit's key.
+        """
+        return (self.root / key).is_dir() or (self._replaces and (self.out / key).is_dir())
+
+    def forget(self, key: str) -> None:
+        """Give an adopted unit up again: it is to be made after all.
+
+        Parameters
+        ----------
+        key
+            The unit's key.
+
+        Raises
+        ------
+        OutputError
+            When the disk refuses.
+        """
+        try:
+            self._forget(key)
+        except OSError as error:
+            raise unwritable(self._given, error) from error
+
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Remove all units but these from ``<out>.partial``.
+
+        What else an earlier run left there went on entering; files that this run wrote beside the units stay.
+
+        Parameters
+        ----------
+        keys
+            The units of this run. They needn't be there.
+
+        Raises
+        ------
+        OutputError
+            When the disk refuses.
+        """
+        try:
+            for name in sorted(real_directories(self.root) - {SCRATCH, *keys}):
+                self._forget(name)
+        except OSError as error:
+            raise unwritable(self._given, error) from error
+
+    def discard(self) -> None:
+        """Leave nothing in ``<out>.partial`` on leaving, finished units included: nothing of it is wanted.
+
+        For a run that finds its product published already, and has nothing to commit.
+        """
+        self._discarded = True
+
+    def commit(self) -> Path:
+        """Publish: the output is this one from now on, complete.
+
+        Directories of units that aren't done are removed first, with the scratch directory, and ``run.json`` gets
+        the list of what is published (``contents``). In an update, the generation before is removed in the end.
+
+        Returns
+        -------
+        Path
+            The output directory.
+
+        Raises
+        ------
+        OutputError
+            When something appeared at `out` meanwhile, or in the product that is updated, or the disk refuses.
+            ``<out>.partial`` stays.
+        ValueError
+            When ``catalog.json`` or a ``run.json`` with our `identity` is missing.
+        """
+        if not (self.root / CATALOG).is_file():
+            raise ValueError("An output without catalog.json isn't complete.")
+        account = owner(self.root, RUN_FILE)
+        if account is None:
+            raise ValueError("An output needs a run.json that begins with identity().")
+        self._remove_unfinished()
+        for name in sorted(self._found):
+            self._forget(name)
+        self.keep_partial = True  # from here on it is whole: whatever stops us, it is worth keeping
+        left = None
+        try:
+            write_json(self.root / RUN_FILE, {**account, CONTENTS: sorted(names_in(self.root) - {MARKER})})
+            # Killed between here and the rename, run.json tells the next run that the directory is ours.
+            (self.root / MARKER).unlink(missing_ok=True)
+            fsync_tree(self.root)
+            if self._replaces and os.path.lexists(self.out):
+                self._check_replaced()
+                left = exchange(self.root, self.out)
+            else:
+                self._appear()
+        except OSError as error:
+            raise unwritable(self._given, error) from error
+        self.committed = True
+        with suppress(OSError):  # the output is there and visible; some filesystems can't sync a directory
+            fsync_path(self.out.parent)
+        if left is not None:
+            self._remove_generation(left)
+        return self.out
+
+    def _keep_units(self) -> None:
+        """Leave only units in what an unfinished run left, for `adopt` to look at, and nothing that was killed."""
+        for name in sorted(names_in(self.root) - {MARKER}):
+            if not (name in self._found and is_key(name) and (self.root / name / f"{name}.json").is_file()):
+                self._forget(name)
+
+    def _check_aside(self) -> None:
+        """Raise before the work when the exchange at its end will need a name that isn't free."""
+        aside = aside_of(self.out)
+        if self._replaces and os.path.lexists(aside) and not can_exchange(self.scratch):
+            raise OutputError(
+                f"{aside} exists, and wasn't left by a run.",
+                "This file system can't replace a directory in one step, and needs that name for the old one.",
+                "Move it away, or choose another --output-dir.",
+            )
+
+    def _adopt_in_place(self, key: str, digest: str) -> FinishedUnit | None:
+        found = check_unit(self.root / key, key, digest)
+        if isinstance(found, str):
+            self._forget(key)
+            return None
+        self._found.discard(key)
+        for path in unlisted(self.root / key, key, found.files):
+            path.unlink()
+        for folder, _, _ in os.walk(self.root / key, topdown=False):
+            with suppress(OSError):  # it holds something
+                Path(folder).rmdir()
+        return found
+
+    def _adopt_from_product(self, key: str, digest: str) -> FinishedUnit | None:
+        if not self._replaces:
+            return None
+        found = check_unit(self.out / key, key, digest)
+        if isinstance(found, str):
+            logger.debug("{} can't be taken over: {}.", key, found)
+            return None
+        folder = self.unit_dir(key)
+        for file in found.files:
+            link_or_copy(self.out / key / file.name, folder / file.name, file.sha256)
+        write_bytes(folder / f"{key}.json", found.content)  # last, as when it was made
+        return found
+
+    def _forget(self, name: str) -> None:
+        """Remove something directly below the root, if it is there."""
+        self._found.discard(name)
+        self._units.discard(name)
+        self._done.discard(name)
+        path = self.root / name
+        if os.path.lexists(path) and not path.is_dir():
+            path.unlink()
+        else:
+            remove_tree(path)
+
+    def _check_replaced(self) -> None:
+        """Raise when what will be replaced isn't any more what it was on entering."""
+        try:
+            check_product(self.out, self.application, self._given)
+        except OutputError as error:
+            hint = f"The finished product is in {self.root}. {error.hint}"
+            raise OutputError(error.what, error.expected, hint) from error
+
+    def _appear(self) -> None:
+        """Rename to a place that is free."""
+        try:
+            # rename(2) replaces an empty directory without a word, and refuses everything else.
+            if os.path.lexists(self.out):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.out))
+            self.root.rename(self.out)
+        except OSError as error:
+            if not os.path.lexists(self.out):
+                raise
+            raise OutputError(
+                f"{self._given} appeared while this run was working.",
+                "Only this run should have made it.",
+                f"The finished product is in {self.root}: move one of the two away.",
+            ) from error
+
+    def _remove_generation(self, left: Path) -> None:
+        """Remove the generation before; what can't be removed is left to the next run."""
+        if left.is_symlink() or (owner(left, RUN_FILE) is None and not is_aside(left)):
+            logger.warning("{} was at {} in the last moment, and is left alone.", left, self.out)
+            return
+        try:
+            _remove_partial(left)
+        except OSError as error:
+            logger.warning("{} holds the product before this one, and can't be removed: {}", left, error)
+
+    def _remove_unfinished(self) -> None:
+        """Remove the scratch directory and the directories of units that aren't done."""
+        remove_tree(self.scratch)
+        for key in sorted(self._units - self._done):
+            remove_tree(self.root / key)
+
+    def _clean_up(self) -> None:
+        """Leave nothing half-written: finished units stay in `.partial`, and a ledger if it was asked for."""
+        if self.committed:
+            return
+        self._remove_unfinished()
+        if self._discarded or not (self.keep_partial or self._done or self._found):
+            _remove_partial(self.root)
+
+
+def _remove_partial(root: Path) -> None:
+    """Remove an unfinished output, or a product; what tells that it is ours goes last, in case we are killed here."""
+    remove_last(root, (RUN_FILE, MARKER, ASIDE_MARK))

@@ -1,0 +1,60 @@
+"""Readers: from a file behind an href to the pixels of a source window. `choose.make_reader` gives one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from eoap_dask.geo.window import Window
+    from eoap_dask.scenes.model import Source
+
+
+class Raster(Protocol):
+    """An open source. One thread at a time may use it."""
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each level, native first."""
+        ...
+
+    def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
+        """Fill an array with the pixels of a window of a level, as stored in the file.
+
+        Parameters
+        ----------
+        level
+            Number of the level, 0 = native.
+        window : Window
+            Which part of it.
+        out : np.ndarray, (y, x), not necessarily contiguous
+            Numbers that it can't hold become the nearest that it can.
+        rest : Window, optional
+            All of the level that this and other reads will be for: what lies beyond `window` in it may be kept.
+
+        Raises
+        ------
+        AssetError
+            when it can't be had after all retries
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
+class Reader(Protocol):
+    """Opens sources. Must be cheap to pickle."""
+
+    def open(self, source: Source, item_id: str) -> Raster:
+        """Open a source.
+
+        Raises
+        ------
+        AssetError
+            when it can't be had after all retries, or isn't what the item says
+        """
+        ...

@@ -1,0 +1,108 @@
+"""What decides the pixels of a unit before they are composed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from eoap_dask.geo.crs import crs_name
+from eoap_dask.geo.window import Window, window_bounds
+from eoap_dask.kernels.mask import class_table
+from eoap_dask.readers.limits import READS
+from eoap_dask.render.resample import pixel_size_in
+from eoap_dask.scenes.model import Pass, Scene, Source, footprint_touches
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.readers.reader import Reader
+
+
+MASK_NEAREST_UP_TO_M = 20.0
+"""Up to this output pixel size the class nearest to the pixel's centre decides, beyond it the share of classes."""
+
+_MAP_SIDE = 8
+"""Maps of up to so many points each way per output pixel are kept for the other scenes of a strip."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Everything that decides the pixels of a unit before they are composed. Small, and cheap to pickle."""
+
+    geobox: GeoBox
+    passes: tuple[Pass, ...]
+    bands: int
+    dropped_classes: tuple[int, ...] | None
+    """Scene classes that are not a clear view; None applies no mask."""
+    clip_wkb: bytes | None
+    """The area's shape in the grid's CRS; None keeps the whole grid."""
+    reader: Reader
+    reads: int = READS
+    """Files that are read at once, in a process."""
+
+    @cached_property
+    def crs(self) -> str:
+        """The grid's CRS, as a code where it has one."""
+        return crs_name(self.geobox)
+
+    @cached_property
+    def clip(self) -> shapely.Geometry | None:
+        """The area's shape in the grid's CRS."""
+        return None if self.clip_wkb is None else shapely.from_wkb(self.clip_wkb)
+
+    @cached_property
+    def class_table(self) -> npt.NDArray[np.bool_]:
+        """Look-up table of dropped classes."""
+        return class_table(self.dropped_classes or ())
+
+    def pixel_size(self, crs: str) -> float:
+        """Return the side of a pixel in the units of a source's CRS."""
+        size = self._sizes.get(crs)
+        if size is None:
+            size = self._sizes[crs] = pixel_size_in(self.geobox, crs)
+        return size
+
+    @cached_property
+    def _sizes(self) -> dict[str, float]:
+        return {}
+
+    def coarse(self, mask: Source) -> bool:
+        """Tell whether the share of classes decides, and not the nearest."""
+        return self.pixel_size(mask.crs) > MASK_NEAREST_UP_TO_M * (1 + 1e-3)
+
+    @cached_property
+    def map_points(self) -> int:
+        """Points per pixel in the index maps of scene classes that are kept: between two CRSs, each has its place.
+
+        The next overview has enough from 8 points a side on. Where there is none, maps come in pieces, and aren't kept.
+        """
+        masks = {
+            (s.mask.crs, s.mask.transform[:2]): s.mask for p in self.passes for s in p.scenes if s.mask is not None
+        }
+        points = [0]
+        for mask in masks.values():
+            if self.dropped_classes is not None and mask.crs != self.crs and self.coarse(mask):
+                n = round(self.pixel_size(mask.crs) / pixel_side(mask))
+                points.append(min(n, _MAP_SIDE) ** 2)
+        return max(points)
+
+    def touching(self, window: Window) -> tuple[tuple[int, tuple[Scene, ...]], ...]:
+        """Return (number of the pass, its scenes that may have pixels in a window)."""
+        bounds = window_bounds(self.geobox, window)
+        out = []
+        for number, one in enumerate(self.passes):
+            scenes = tuple(s for s in one.scenes if footprint_touches(s.bands[0], self.crs, bounds))
+            if scenes:
+                out.append((number, scenes))
+        return tuple(out)
+
+
+def pixel_side(source: Source) -> float:
+    """Return the side of a source's pixels in units of its CRS."""
+    a, b, _, d, e, _ = source.transform
+    return float(abs(a * e - b * d) ** 0.5)

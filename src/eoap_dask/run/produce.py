@@ -1,0 +1,431 @@
+"""From a plan to a published product: what all applications do alike, once they know what they want."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from loguru import logger
+
+from eoap_dask.__about__ import __version__
+from eoap_dask.cluster.connect import is_embedded, open_client
+from eoap_dask.cluster.gateway.evidence import Evidence, evidence, performance_report
+from eoap_dask.cluster.gateway.versions import check_versions
+from eoap_dask.cluster.size import size_of
+from eoap_dask.errors import EoapError, OutputError, UnitsFailedError, UsageError
+from eoap_dask.files import dump_json, write_json
+from eoap_dask.logs import log_to
+from eoap_dask.publish.checks import identity
+from eoap_dask.publish.holdings import State, held_units, unit_states
+from eoap_dask.publish.publication import Publication
+from eoap_dask.run.capacity import check_disk, check_memory
+from eoap_dask.run.engine import Engine, FinishUnit, Outcome
+from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener
+from eoap_dask.run.options import RunOptions
+from eoap_dask.run.product import LEFT_OUT, VALID_PERCENT
+from eoap_dask.run.sink import check_shared, workers_write
+from eoap_dask.run.unit import Failure
+from eoap_dask.stac.catalog import write_catalog
+from eoap_dask.stac.item import with_period, write_item
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from eoap_dask.items.itemset import ItemSet
+    from eoap_dask.run.plan import Plan
+
+P = TypeVar("P")
+
+
+Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
+"""Given the items, return the collection and the catalog."""
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished run of an application."""
+
+    application: str
+    output: Path
+    """The output directory."""
+    items: tuple[dict[str, Any], ...]
+    """The STAC items, in the order of the plan."""
+    empty: tuple[str, ...]
+    """Units for which nothing was found."""
+    failures: tuple[Failure, ...]
+    """Of the units that were allowed to fail."""
+    seconds: float
+
+    @property
+    def catalog(self) -> Path:
+        """The STAC catalog."""
+        return self.output / "catalog.json"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-like values."""
+        return {
+            "application": self.application,
+            "catalog": str(self.catalog),
+            "items": [{"id": i["id"], "assets": self._files(i)} for i in self.items],
+            "empty_periods": list(self.empty),
+            "failures": [f.to_dict() for f in self.failures],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _files(self, item: Mapping[str, Any]) -> dict[str, str]:
+        return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
+
+    def __repr__(self) -> str:
+        return f"<{self.application}: {len(self.items)} items in {self.catalog}, {self.seconds:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<li>{html.escape(i['properties']['title'])}</li>" for i in self.items)
+        return f"<p><b>{self.application}</b>: <code>{html.escape(str(self.catalog))}</code></p><ul>{rows}</ul>"
+
+
+def produce(
+    plan: Plan,
+    items: ItemSet,
+    options: RunOptions,
+    *,
+    finish: FinishUnit,
+    describe: Describe,
+    listener: Listener,
+    client: Client | None = None,
+) -> Run:
+    """Carry out a plan and publish what it makes.
+
+    Parameters
+    ----------
+    plan : Plan
+    items : ItemSet
+        What was found; saved before work begins.
+    options : RunOptions
+    finish : callable
+        Makes the item of a unit whose images are written, see `engine.FinishUnit`.
+    describe : callable
+        Makes collection and catalog of the finished items.
+    listener : callable
+        Gets every event.
+    client : distributed.Client, optional
+        See `cluster.open_client`.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    OutputError
+        when the output can't be made
+    ClusterError
+        when the cluster doesn't start, or goes away
+    UnitsFailedError
+        when more units failed than allowed; finished ones stay in ``<output>.partial``, with the ledger
+    """
+    started = time.monotonic()
+    for key in plan.empty:
+        why = "The search was cut before" if items.truncated else "Nothing was found for"
+        logger.warning("{} {}: it is left out.", why, key)
+    _refuse_loss(plan, options)
+    try:
+        return _publish(plan, items, options, finish, describe, listener, client, started)
+    except OSError as exc:  # a full disk, mostly
+        raise OutputError(
+            f"{options.output_dir} can't be written: {exc.strerror or exc}.",
+            "What is finished is kept.",
+            "Make room, and run the same command again.",
+        ) from exc
+
+
+def _publish(
+    plan: Plan,
+    items: ItemSet,
+    options: RunOptions,
+    finish: FinishUnit,
+    describe: Describe,
+    listener: Listener,
+    client: Client | None,
+    started: float,
+) -> Run:
+    with Publication(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
+        with (
+            log_to(publication.root / "run.log"),
+            EventFile(publication.root / EVENTS_FILE, listener) as tell,
+        ):
+            items.save(publication.root / "items.json")
+            tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
+            with _fault_told(tell):
+                outcome = _carry_out(plan, options, publication, finish, tell, client)
+                seconds = time.monotonic() - started
+                finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
+                is_published = _is_published(publication.out, outcome)
+                if not is_published:
+                    _refuse_failed(plan, options, outcome, publication, items, seconds)
+                    collection, catalog = describe(finished)
+                    write_catalog(publication.root, collection=collection, catalog=catalog)
+            tell(Event("end", blocks_done=outcome.blocks, blocks_total=outcome.blocks, message="complete"))
+        output = publication.out
+        if is_published:
+            publication.discard()
+        else:
+            publication.commit()
+    return Run(plan.application, output, tuple(finished), plan.empty, tuple(outcome.failures), seconds)
+
+
+@contextmanager
+def _fault_told(tell: EventFile) -> Iterator[None]:
+    """End the event stream with what stopped the run, whatever it is."""
+    try:
+        yield
+    except BaseException as exc:
+        what = exc.what if isinstance(exc, EoapError) else type(exc).__name__
+        latest = tell.latest
+        done, total = (latest.blocks_done, latest.blocks_total) if latest else (0, 0)
+        with suppress(OSError):  # a full disk isn't to hide what stopped us
+            tell(Event("end", blocks_done=done, blocks_total=total, message=what))
+        raise
+
+
+def _refuse_failed(
+    plan: Plan, options: RunOptions, outcome: Outcome, publication: Publication, items: ItemSet, seconds: float
+) -> None:
+    """Write the ledger and the account of a run, and raise when more failed than may be missing."""
+    for key in _blank(outcome):
+        logger.warning("{} is empty: not one pixel was seen clearly.", key)
+    write_json(publication.root / "failures.json", _ledger(outcome))
+    write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
+    lost = set(outcome.failed) & set(held_units(publication.out))  # an update never drops what is there
+    if len(outcome.failed) <= options.max_failures and outcome.items and not lost:
+        return
+    if len(outcome.unseen) == len(plan.units):
+        raise next(iter(outcome.unseen.values()))  # nothing failed: there was nothing to be found
+    publication.keep_partial = True
+    raise _too_many(outcome, len(plan.units), publication.root)
+
+
+def plan_states(plan: Plan, options: RunOptions) -> dict[str, State]:
+    """Return what a run would do with each unit: new, skip, or recompute, and why. Writes nothing.
+
+    Raises
+    ------
+    OutputError
+        when the output is there and isn't a product of this application, or its disk has no room
+    UsageError
+        when an update would drop units that it holds
+    """
+    _refuse_loss(plan, options)
+    units = {u.unit.key: (u.digest, u.parts) for u in plan.units}
+    states = unit_states(options.output_dir, plan.application, units)
+    if not options.resume:
+        anew = State("recompute", "--no-resume begins anew")
+        states = {key: state if state.kind == "new" else anew for key, state in states.items()}
+    check_disk(plan.only([key for key, state in states.items() if state.kind != "skip"]), options.output_dir)
+    return states
+
+
+def _carry_out(
+    plan: Plan,
+    options: RunOptions,
+    publication: Publication,
+    finish: FinishUnit,
+    tell: Listener,
+    client: Client | None,
+) -> Outcome:
+    """Render what isn't finished yet; finished units are taken over."""
+    kept = _adopt(plan, options, publication, tell) if options.resume else {}
+    rest = plan.only([u.unit.key for u in plan.units if u.unit.key not in kept])
+    todo = f"{rest.headline} to do" if rest.units else "Nothing to do"
+    again = f", {len(kept)} finished before" if kept else ""
+    tell(Event("todo", blocks_total=rest.blocks, message=todo + again))
+    outcome = Outcome()
+    if rest.units:
+        check_disk(rest, publication.out)
+        with open_client(options, plan.size, client, publication.scratch) as active:
+            rest = rest.sized(size_of(active), options)
+            check_memory(rest)
+            with _evidence(active, options, publication.root / "logs") as kept_if_bad, ExitStack() as meanwhile:
+                shared = publication.scratch if workers_write(options, active) else None
+                logger.info("Tiles are put onto the output's disk by {}", "the client" if shared is None else "workers")
+                engine = Engine(
+                    *(rest, active, publication, finish, tell, options.max_bad_scenes),
+                    patience_s=options.cluster_timeout,
+                    joined=_workers_joined(active, options, meanwhile, shared),
+                    workers_write=shared is not None,
+                )
+                outcome = engine.run()
+                kept_if_bad.is_wanted = bool(outcome.failures)
+    outcome.items.update(kept)
+    return outcome
+
+
+@contextmanager
+def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[Evidence]:
+    """Collect what a cluster elsewhere knows when not all goes well, and a performance report when asked for.
+
+    An embedded cluster has nothing to say that isn't in our own log.
+    """
+    with ExitStack() as stack:
+        if options.performance_report is not None:
+            stack.enter_context(performance_report(client, options.performance_report))
+        if is_embedded(client):
+            yield Evidence(is_wanted=False)
+        else:
+            yield stack.enter_context(evidence(client, directory))
+
+
+def _workers_joined(
+    client: Client, options: RunOptions, meanwhile: ExitStack, shared: Path | None
+) -> Callable[[], None]:
+    """Return what is to be done when workers have joined, the first ones included; `shared` is where they write."""
+    from eoap_dask.cluster.profiler import without_dangerous_profiler
+
+    first = True
+
+    def joined() -> None:
+        nonlocal first
+        if not is_embedded(client):  # those are of our own making
+            check_versions(client, options.allow_version_mismatch)
+            if shared is not None:
+                check_shared(client, shared)
+        if first:  # not before: workers without our software can't even be told
+            meanwhile.enter_context(without_dangerous_profiler(client))
+        first = False
+
+    return joined
+
+
+def _adopt(plan: Plan, options: RunOptions, publication: Publication, tell: Listener) -> dict[str, dict[str, Any]]:
+    """Take over the units that are finished already, with what their items say of dates brought up to date."""
+    publication.keep_only([u.unit.key for u in plan.units])
+    kept = {}
+    looked_at = 0
+    for planned in plan.units:
+        unit = planned.unit
+        if publication.holds(unit.key):  # its checksums may take a while
+            tell(Event("unit-checking", unit.key, looked_at, plan.blocks))
+        looked_at += len(planned.recipe.windows())
+        item = publication.adopt(unit.key, planned.digest)
+        if item is None:
+            continue
+        if len(item["properties"].get(LEFT_OUT, ())) > options.max_bad_scenes:
+            publication.forget(unit.key)  # made when more was allowed to be missing
+            continue
+        renewed = with_period(item, unit.title, unit.start, unit.end)
+        if renewed != item:
+            write_item(publication.root / unit.key, renewed)
+        kept[unit.key] = renewed
+        tell(Event("unit-skipped", unit.key, looked_at, plan.blocks))
+    return kept
+
+
+def _refuse_loss(plan: Plan, options: RunOptions) -> None:
+    """Refuse an update that would silently drop units which the output holds."""
+    if not options.resume:
+        return
+    lost = sorted(set(held_units(options.output_dir)) - {u.unit.key for u in plan.units})
+    if lost:
+        raise UsageError(
+            f"{options.output_dir} holds {', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}, "
+            "which this run wouldn't make.",
+            "An update keeps what is there.",
+            "Try dates that include it, another --output-dir, or --no-resume to replace the whole output.",
+        )
+
+
+def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) -> tuple[P, RunOptions]:
+    """Return parameters and options with some fields changed, as Python callers name them.
+
+    Raises
+    ------
+    UsageError
+        when there is no such field
+    """
+    own = {f.name: f for f in dataclasses.fields(params)}  # type: ignore[arg-type]
+    running = {f.name for f in dataclasses.fields(RunOptions)}
+    unknown = sorted(set(changes) - set(own) - running)
+    if unknown:
+        raise UsageError(
+            f"There is no parameter {unknown[0]!r}.", f"Expected one of {', '.join(sorted({*own, *running}))}."
+        )
+    mine = {k: _as_declared(k, v, own[k].default) for k, v in changes.items() if k in own}
+    theirs = {k: Path(v) if k == "output_dir" else v for k, v in changes.items() if k in running}
+    return dataclasses.replace(params, **mine), options.replace(**theirs)  # type: ignore[type-var]
+
+
+def _as_declared(name: str, value: Any, default: Any) -> Any:
+    """Return a value as its field has it, for callers that don't come through Click."""
+    try:
+        if isinstance(default, tuple):
+            kind = type(default[0]) if default else str
+            return (kind(value),) if isinstance(value, str) else tuple(kind(one) for one in value)
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            return type(default)(value)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{name.replace('_', '-')} can't be {value!r}.", f"Expected something like {default!r}."
+        ) from None
+    return value
+
+
+def _is_published(out: Path, outcome: Outcome) -> bool:
+    """Tell whether the output holds just these items already, so that there is nothing to publish."""
+    if outcome.failures or outcome.blocks or sorted(held_units(out)) != sorted(outcome.items):
+        return False
+    return all((out / key / f"{key}.json").read_text() == dump_json(item) for key, item in outcome.items.items())
+
+
+def _ledger(outcome: Outcome) -> dict[str, Any]:
+    """Return the content of ``failures.json``."""
+    return {
+        "failures": [f.to_dict() for f in outcome.failures],
+        "left_out": [f.to_dict() for f in outcome.left_out],
+    }
+
+
+def _account(plan: Plan, items: ItemSet, outcome: Outcome, seconds: float) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
+    return {
+        **identity(plan.application),
+        "params": dict(plan.params),
+        "grid": plan.grid,
+        "search": {
+            "stac": items.stac,
+            "collection": items.collection,
+            "items": len(items),
+            "truncated": items.truncated,
+        },
+        "units": {u.unit.key: {"digest": u.digest, "done": u.unit.key in outcome.items} for u in plan.units},
+        "empty_periods": list(plan.empty),
+        "blank_units": _blank(outcome),
+        "versions": {"eoap-dask": __version__, **_versions()},
+        "timings": {"seconds": round(seconds, 3), "finished": datetime.now(UTC).isoformat(timespec="seconds")},
+    }
+
+
+def _blank(outcome: Outcome) -> list[str]:
+    return [key for key, item in sorted(outcome.items.items()) if item["properties"].get(VALID_PERCENT) == 0]
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("dask", "distributed", "imagecodecs", "isal", "numpy", "odc-geo", "pyproj", "rasterio")
+    return {name: version(name) for name in names}
+
+
+def _too_many(outcome: Outcome, units: int, partial: Path) -> UnitsFailedError:
+    first, failed = outcome.failures[0], len(outcome.failed)
+    more = f" The same or other faults stopped {failed - 1} more." if failed > 1 else ""
+    return UnitsFailedError(
+        f"{failed} of {units} units failed. {first.unit}: {first.reason}{more}",
+        "",
+        f"See failures.json in {partial}; run the same command again when the cause is mended.",
+    )

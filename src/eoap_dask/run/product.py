@@ -1,0 +1,199 @@
+"""What all applications say of a product in STAC: files and items of its units, collection and catalog."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eoap_dask.__about__ import __version__
+from eoap_dask.files import sha256_of
+from eoap_dask.geo.crs import crs_name, parse_crs
+from eoap_dask.geo.footprint import footprint_4326
+from eoap_dask.output.cog import MEDIA_TYPE
+from eoap_dask.stac.attribution import ESA, credit, processor, producers_of
+from eoap_dask.stac.catalog import build_catalog, build_collection
+from eoap_dask.stac.item import build_item, write_item
+from eoap_dask.stac.records import PNG, AssetRecord, BandRecord, ItemRecord
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.run.written import WrittenImage, WrittenUnit
+
+LEFT_OUT = "eoap:left_out"
+"""Item property: ids of the scenes that stayed bad, and are missing from it."""
+
+VALID_PERCENT = "eoap:valid_percent"
+"""Item property: share of the grid's pixels with data. An item with 0 is said to be empty."""
+
+
+def image_asset(
+    image: WrittenImage,
+    geobox: GeoBox,
+    key: str,
+    title: str,
+    roles: tuple[str, ...],
+    bands: tuple[BandRecord, ...],
+    expression: str = "",
+) -> AssetRecord:
+    """Return the record of an image that was written on a grid; `expression` is its formula, as Python has it."""
+    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
+    return AssetRecord(
+        key,
+        image.path.name,
+        title,
+        MEDIA_TYPE,
+        roles,
+        bands,
+        image.size,
+        image.sha256,
+        shape,
+        _transform(geobox),
+        ("python", expression) if expression else None,
+    )
+
+
+def thumbnail_asset(path: Path) -> AssetRecord:
+    """Return the record of a thumbnail."""
+    return file_asset("thumbnail", path, "Thumbnail", PNG, ("thumbnail",))
+
+
+def file_asset(key: str, path: Path, title: str, media_type: str, roles: tuple[str, ...]) -> AssetRecord:
+    """Return the record of a file that isn't on the grid."""
+    return AssetRecord(key, path.name, title, media_type, roles, size=path.stat().st_size, sha256=sha256_of(path))
+
+
+def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, float] | None:
+    """Return the statistics of the valid pixels of a band, as STAC has them; None when there are none."""
+    number, total, squares, low, high = image.sums[band]
+    if not number:
+        return None
+    # in whole numbers up to the last step: the variance of a large image has no room for rounding
+    if isinstance(total, tuple):
+        total, squares = Fraction(math.fsum(total)), Fraction(math.fsum(squares))
+    variance = max(squares * number - total * total, 0) / (number * number)
+    return {
+        "minimum": low,
+        "maximum": high,
+        "mean": round(float(total / number), 6),
+        "stddev": round(math.sqrt(variance), 6),
+        "valid_percent": round(100 * number / pixels, 4),
+    }
+
+
+def write_unit_item(
+    application: str,
+    written: WrittenUnit,
+    assets: Sequence[AssetRecord],
+    lineage: str,
+    *,
+    valid_pixels: int,
+    properties: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the item of a unit, the last of its files.
+
+    Parameters
+    ----------
+    application
+        Its name, which is also the collection's.
+    written : WrittenUnit
+        The unit, whose images are written.
+    assets
+        Its files.
+    lineage
+        What was done, in a sentence or two.
+    valid_pixels
+        How many of the grid's pixels have data.
+    properties
+        What only items of this application have.
+
+    Returns
+    -------
+    dict
+        The STAC item.
+    """
+    planned = written.plan
+    unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
+    transform = _transform(geobox)
+    geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
+    producers = producers_of(s.producers for s in unit.scenes)
+    item = build_item(
+        ItemRecord(
+            id=unit.key,
+            title=unit.title,
+            start=unit.start,
+            end=unit.end,
+            crs=crs_name(geobox),
+            shape=recipe.shape,
+            transform=transform,
+            geometry=geometry,
+            bbox=bbox,
+            assets=tuple(assets),
+            lineage=lineage,
+            derived_from=tuple(s.href for s in unit.scenes),
+            properties={
+                "constellation": "sentinel-2",
+                "instruments": ["msi"],
+                **({"providers": producers} if producers != [ESA] else {}),
+                **({"gsd": transform[0]} if parse_crs(crs_name(geobox)).is_projected else {}),
+                "eoap:digest": planned.digest,
+                "eoap:digest_parts": dict(planned.parts),
+                **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
+                VALID_PERCENT: round(100 * valid_pixels / (recipe.shape[0] * recipe.shape[1]), 4),
+                **properties,
+                "eoap:resampled_scenes": planned.resampled,
+                "eoap:reprojected_scenes": planned.reprojected,
+                "eoap:levels_read": written.levels,
+                "eoap:dropped_classes": list(recipe.stack.dropped_classes or ()),
+            },
+        ),
+        collection_id=application,
+        software_version=__version__,
+        now=datetime.now(UTC),
+    )
+    write_item(written.folder, item)
+    return item
+
+
+def collection_and_catalog(
+    application: str,
+    items: Sequence[Mapping[str, Any]],
+    *,
+    title: str,
+    description: str,
+    keywords: Sequence[str],
+    catalog_title: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the STAC collection and catalog of finished items.
+
+    Parameters
+    ----------
+    application
+        Its name.
+    items
+        What `write_unit_item` returned, at least one.
+    title, description, keywords
+        Of the collection.
+    catalog_title
+        Of the catalog.
+    """
+    note, producers, links = credit(items)
+    collection = build_collection(
+        application,
+        title,
+        f"{description} {note}",
+        items,
+        providers=[*producers, processor(__version__)],
+        keywords=keywords,
+        license_links=links,
+    )
+    return collection, build_catalog(f"{application}-catalog", catalog_title, f"Made by eoap-dask. {note}", items)
+
+
+def _transform(geobox: GeoBox) -> tuple[float, ...]:
+    """Return the affine transform of a grid: a, b, c, d, e, f."""
+    return tuple(float(v) for v in tuple(geobox.transform)[:6])

@@ -1,0 +1,170 @@
+"""Blocks, strips and reads that suit a cluster, and what a plan is estimated to take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from eoap_dask.cluster.size import Size
+from eoap_dask.geo.crs import crs_name, project_bounds
+from eoap_dask.geo.window import TILE, Window
+from eoap_dask.readers import lean
+from eoap_dask.readers.limits import READS
+from eoap_dask.render import reading as stack
+from eoap_dask.render.recipe import Recipe
+from eoap_dask.render.resample import data_level, mask_level, pixel_size_in
+from eoap_dask.render.stack import pixel_side
+from eoap_dask.scenes.model import Source, source_bounds
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.run.options import RunOptions
+
+BLOCK = 2048
+MAX_BUDGET = 1024 << 20
+"""Twenty-nine passes of three bands over a whole block; more than that goes in strips."""
+EAGER_READS = 24
+"""Files that a worker reads at once where blocks are small."""
+EAGER_PX = 1024**2
+"""Pixels of a block up to which waiting for a file may take longer than decoding what is needed of it."""
+EAGER_READS_OF_ALL = 192
+"""Of all workers together, as far as that is more than `READS` of each: servers have limits, and many workers hide the
+waiting by themselves."""
+IN_FLIGHT_BYTES = 1 << 30
+"""Pixels of the blocks that are under way at once: finished ones wait in the workers' memory, and on a Gateway all pass
+through the scheduler."""
+PROCESS_BYTES = 220 << 20
+"""A worker process with its libraries, before any pixels."""
+
+FEWEST_BYTES = 32 << 20
+"""Of a slot, however small the worker is."""
+
+_USABLE = 0.7
+"""Of a worker's memory limit: Dask pauses a worker at 80 % of it."""
+
+_COMPRESSED = 0.6
+"""Bytes of a Sentinel-2 tile in DEFLATE with predictor against its pixels; only for the estimate."""
+
+_OVERVIEWS = 4 / 3
+"""Pixels of an image with all its overviews against those of its full level."""
+
+
+def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
+    """Return the side of a block in pixels, and the bytes that the strips of a task may take.
+
+    Blocks are 2048 pixels, or less when slots would stay without work, a block's outputs would fill more than a third
+    of a slot, or one block for each slot would be more than `IN_FLIGHT_BYTES`. Strips get what is left of the slot
+    after them, at most `MAX_BUDGET`.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of any of the units; they share grid and images.
+    units
+        How many units there are.
+    size : Size
+        Of the cluster.
+    """
+    height, width = recipe.shape
+    slot = max(_slot_bytes(size, recipe.stack.reads), FEWEST_BYTES)
+    block = BLOCK
+    while block > TILE and (
+        units * -(-height // block) * -(-width // block) < size.slots
+        or recipe.image_bytes(block**2) > slot // 3
+        or recipe.block_bytes(block) * size.slots > IN_FLIGHT_BYTES
+    ):
+        block //= 2
+    return block, max(min(slot - recipe.image_bytes(block**2), MAX_BUDGET), 16 << 20)
+
+
+def choose_reads(recipe: Recipe, units: int, size: Size, passes: int, options: RunOptions) -> int:
+    """Return how many files a worker reads at once: `READS`, and up to `EAGER_READS` where blocks are small.
+
+    Small are those of at most `EAGER_PX`, if they fit their slot whole also beside more reads.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of any of the units.
+    units
+        How many units there are.
+    size : Size
+        Of the cluster, as it is or is expected to be: workers that come later read as many files as the others.
+    passes
+        At most of a unit.
+    options : RunOptions
+        May give the side of a block, and the bytes of strips.
+    """
+    reads = min(EAGER_READS, EAGER_READS_OF_ALL // max(size.workers, options.workers or 1))
+    if reads <= READS or _slot_bytes(size, reads) < FEWEST_BYTES:
+        return READS
+    eager = _reading(recipe, reads)
+    block, budget = choose_sizes(eager, units, size)
+    height, width = (min(n, options.block or block) for n in recipe.shape)
+    # more reads aren't to be what makes blocks small
+    is_small = height * width <= EAGER_PX and block == choose_sizes(_reading(recipe, READS), units, size)[0]
+    needed = height * eager.strip_bytes_per_row(Window(0, height, 0, width), passes)
+    return reads if is_small and needed <= min(options.budget or budget, budget) else READS
+
+
+def _reading(recipe: Recipe, reads: int) -> Recipe:
+    return replace(recipe, stack=replace(recipe.stack, reads=reads))
+
+
+def _slot_bytes(size: Size, reads: int) -> int:
+    """Return what a slot has for its block; of a very small worker less than nothing."""
+    return (int(size.memory_per_worker * _USABLE) - _besides(reads)) // size.threads_per_worker
+
+
+def _besides(reads: int) -> int:
+    """Return what a worker takes however many threads it has: itself, and what readers share and have in flight."""
+    return PROCESS_BYTES + lean.memory_bytes(reads) + stack.memory_bytes(reads)
+
+
+def blocks_in_flight(recipe: Recipe, slots: int) -> int:
+    """Return how many blocks may be under way at once: two for each slot, as far as `IN_FLIGHT_BYTES` allow.
+
+    One for each slot in any case, because a slot without work saves nothing: that they aren't too large is up to
+    `choose_sizes`. More than `IN_FLIGHT_BYTES` it is only where the smallest blocks are too large, the caller chose
+    them, or the cluster has grown.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of any of the units.
+    slots
+        Tasks that run at once.
+    """
+    return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // recipe.block_bytes(recipe.block))))
+
+
+def _bytes_of(source: Source, geobox: GeoBox, bounds: tuple[float, float, float, float], itemsize: int) -> int:
+    projected = project_bounds(bounds, crs_name(geobox), source.crs)
+    if projected is None:
+        return 0
+    left, bottom, right, top = source_bounds(source)
+    across = min(projected[2], right) - max(projected[0], left)
+    down = min(projected[3], top) - max(projected[1], bottom)
+    if across <= 0 or down <= 0:
+        return 0
+    side = pixel_side(source)
+    sizes = tuple(side * 2**i for i in range(5))
+    pixel = pixel_size_in(geobox, source.crs)
+    level = data_level(pixel, sizes) if itemsize == 2 else mask_level(pixel, sizes)
+    return int(across * down / sizes[level] ** 2) * itemsize
+
+
+def _output_of(recipe: Recipe) -> int:
+    """Return the bytes of a unit's files, estimated.
+
+    Outside of the area's shape there is nothing that takes any; pixels finer than the source's repeat themselves.
+    """
+    stack = recipe.stack
+    height, width = recipe.shape
+    a, _, _, _, e, _ = (float(v) for v in tuple(stack.geobox.transform)[:6])
+    inside = 1.0 if stack.clip is None else min(stack.clip.area / abs(a * e * height * width), 1.0)
+    bands = stack.passes[0].scenes[0].bands
+    finer = sum(min(pixel_size_in(stack.geobox, s.crs) / pixel_side(s), 1.0) for s in bands) / len(bands)
+    pixel_bytes = sum(spec.pixel_bytes for spec in recipe.images)
+    return int(height * width * inside * finer * pixel_bytes * _OVERVIEWS * _COMPRESSED)

@@ -1,0 +1,170 @@
+"""How far a run is, or how it ended: from its files alone, so that any terminal can ask."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from eoap_dask.errors import UsageError
+from eoap_dask.publish.lock import is_held
+from eoap_dask.run.events import EVENTS_FILE, read_events
+
+State = Literal["running", "complete", "stopped"]
+
+
+class NoRunError(UsageError):
+    """No run of ours has begun there."""
+
+
+@dataclass
+class Status:
+    """What is known of a run."""
+
+    output: Path
+    state: State = "running"
+    """``stopped`` is whatever didn't end complete: failed, interrupted, killed."""
+    message: str = ""
+    """What stopped it, where it says so."""
+    cluster: str = ""
+    units: dict[str, str] = field(default_factory=dict)
+    """Unit → checking, started, retried, skipped, done or failed; units that nobody has begun aren't here."""
+    blocks_done: int = 0
+    blocks_total: int = 0
+    retried_blocks: int = 0
+    """Blocks that were tried again by themselves, because workers had died on them."""
+    started: datetime | None = None
+    working: datetime | None = None
+    """Since when it renders: before, it may have checked what an earlier run finished."""
+    latest: datetime | None = None
+    """Time of the last event."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Unit → reason."""
+
+    @property
+    def blocks_per_second(self) -> float | None:
+        """Blocks a second since the rendering began; None before the first."""
+        if not (self.blocks_done and self.working):
+            return None
+        end = datetime.now(UTC) if self.state == "running" else self.latest or self.working
+        seconds = (end - self.working).total_seconds()
+        return self.blocks_done / seconds if seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will take still, if it goes on like this."""
+        rate = self.blocks_per_second
+        if self.state != "running" or not rate:
+            return None
+        return (self.blocks_total - self.blocks_done) / rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON-like values."""
+        return {
+            "output": str(self.output),
+            "state": self.state,
+            "message": self.message,
+            "cluster": self.cluster,
+            "units": dict(self.units),
+            "blocks_done": self.blocks_done,
+            "blocks_total": self.blocks_total,
+            "retried_blocks": self.retried_blocks,
+            "blocks_per_second": self.blocks_per_second,
+            "seconds_left": self.seconds_left,
+            "started": self.started and self.started.isoformat(),
+            "latest": self.latest and self.latest.isoformat(),
+            "failures": dict(self.failures),
+        }
+
+    def __str__(self) -> str:
+        counts = {kind: list(self.units.values()).count(kind) for kind in ("done", "skipped", "failed")}
+        lines = [
+            f"{self.output}: {self.state}{f' ({self.message})' if self.message and self.state == 'stopped' else ''}",
+            f"  units     {counts['done']} done, {counts['skipped']} finished before, {counts['failed']} failed",
+            f"  blocks    {self.blocks_done} of {self.blocks_total}",
+        ]
+        if self.blocks_per_second:
+            left = self.seconds_left
+            lines.append(
+                f"  rate      {self.blocks_per_second:.2f} blocks/s"
+                + (f", about {left:.0f} s left" if left is not None else "")
+            )
+        checking = [unit for unit, state in self.units.items() if state == "checking"]
+        lines += [f"  checking  {unit}, which an earlier run made" for unit in checking]
+        if self.cluster:
+            lines.append(f"  cluster   {self.cluster}")
+        if self.retried_blocks:
+            lines.append(f"  retried   {self.retried_blocks} blocks whose workers died")
+        lines += [f"  {unit}  {reason}" for unit, reason in self.failures.items()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def read_status(output: Path) -> Status:
+    """Read how far the run that makes an output is, or how the last one ended.
+
+    Parameters
+    ----------
+    output
+        The output directory, as the run was given it.
+
+    Returns
+    -------
+    Status
+
+    Raises
+    ------
+    NoRunError
+        when no run of ours has begun there
+    """
+    partial = output.parent / f"{output.name}.partial"
+    lock = output.parent / f"{output.name}.lock"
+    running = is_held(lock)  # before the file: a run that ends writes that first, and lets go then
+    # a run that updates an output writes beside it: what is unfinished is what a watcher means
+    for place in (partial, output, partial):  # the last one for a run that begins as we look
+        status = Status(output)
+        try:
+            for event in read_events(place / EVENTS_FILE):
+                _take(status, event)
+        except (FileNotFoundError, NotADirectoryError):  # perhaps renamed in this moment
+            continue
+        break
+    else:
+        raise NoRunError(
+            f"No run has written to {output}.", "Expected the --output-dir of a run that has begun.", "Check the path."
+        )
+    # looked at again: the file may be that of a run which began after the first look
+    if status.state == "running" and not running and not is_held(lock):
+        status.state, status.message = "stopped", status.message or "killed"
+    return status
+
+
+def _take(status: Status, event: dict[str, Any]) -> None:
+    kind, unit, message = event["kind"], event.get("unit", ""), str(event.get("message", ""))
+    when = datetime.fromisoformat(event["time"])
+    if kind == "run":  # the newest run of this file counts
+        status.__init__(status.output)  # type: ignore[misc]
+        status.started = when
+    status.latest = when
+    if kind == "todo":
+        status.working = when
+        status.units = {unit: state for unit, state in status.units.items() if state != "checking"}
+    elif status.working is None and kind not in {"run", "unit-checking", "unit-skipped"}:
+        status.working = status.started  # a file of 0.1, which doesn't tell the two apart
+    status.blocks_done = int(event.get("blocks_done", 0)) if status.working else 0
+    status.blocks_total = int(event.get("blocks_total", 0))
+    if kind == "cluster":
+        status.cluster = message
+    elif kind == "unit-failed":
+        status.units[unit], status.failures[unit] = "failed", message
+    elif kind == "block-retried":
+        status.retried_blocks += 1
+    elif kind.startswith("unit-"):
+        status.units[unit] = kind.removeprefix("unit-")
+    elif kind == "end":
+        status.state = "complete" if message == "complete" else "stopped"
+        status.message = message

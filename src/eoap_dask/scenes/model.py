@@ -1,0 +1,105 @@
+"""Scenes, their files, and passes: all that is read of a catalogue, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from eoap_dask.geo.crs import project_bounds
+from eoap_dask.geo.window import Transform
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One band of one scene: a file, its grid, and how its numbers become stored pixels."""
+
+    asset: str
+    """Key of the asset in its item."""
+    href: str
+    """Unsigned."""
+    crs: str
+    """EPSG code, or WKT where the item has none."""
+    transform: Transform
+    """Affine a to f of the native level."""
+    shape: tuple[int, int]
+    """Height and width of the native level in pixels."""
+    offset: int
+    """To be subtracted from every number that is data."""
+    nodata: int
+    version: str = ""
+    """Digits that differ where the item tells of another state of the file: its checksum, or when it was updated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One item, ready to be read."""
+
+    id: str
+    href: str
+    """The item's own unsigned address, or its id."""
+    datetime: datetime
+    pass_key: str
+    """Platform and start of the datatake: scenes that share it were seen at once."""
+    tile: str
+    """The MGRS tile, or empty."""
+    baseline: tuple[int, int]
+    bands: tuple[Source, ...]
+    """In the order in which they were asked for."""
+    mask: Source | None
+    """The scene classification."""
+    fingerprint: tuple[str, ...]
+    """What of the item decides pixels: id, pass, and of each asset the digest of its unsigned href, the checksum or
+    update time, the grid and the scaling."""
+    producers: tuple[str, ...] = ()
+    """Names of those who made the data, where the item says so."""
+
+
+def without_duplicates(scenes: Sequence[Scene]) -> tuple[Scene, ...]:
+    """Drop the older processings of what was seen once: the newest baseline of a pass and tile stays.
+
+    Products of one baseline that share a pass and a tile are parts of one view (datastrips), and all stay.
+    """
+    newest: dict[tuple[str, str], tuple[int, int]] = {}
+    for scene in scenes:
+        key = (scene.pass_key, scene.tile)
+        newest[key] = max(newest.get(key, (0, 0)), scene.baseline)
+    return tuple(s for s in scenes if not s.tile or s.baseline == newest[s.pass_key, s.tile])
+
+
+def source_bounds(source: Source) -> tuple[float, float, float, float]:
+    """Return left, bottom, right, top of a source in its own CRS."""
+    height, width = source.shape
+    a, b, c, d, e, f = source.transform
+    corners = [(c + a * x + b * y, f + d * x + e * y) for x, y in ((0, 0), (width, 0), (width, height), (0, height))]
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def footprint_touches(source: Source, crs: str, bounds: tuple[float, float, float, float]) -> bool:
+    """Tell whether a source's outline and some bounds of another CRS share ground; errs on the side of yes."""
+    left, bottom, right, top = source_bounds(source)
+    projected = project_bounds(bounds, crs, source.crs)  # to the source, where its outline is straight
+    if projected is None:
+        return True
+    west, south, east, north = projected
+    return west < right and east > left and south < top and north > bottom
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Scenes that were seen at once: one layer of the stack."""
+
+    key: str
+    datetime: datetime
+    scenes: tuple[Scene, ...]
+    """Sorted by id: per pixel the first with data in all bands counts."""
+
+
+def group_passes(scenes: Sequence[Scene]) -> tuple[Pass, ...]:
+    """Group scenes into passes, in order of time."""
+    groups: dict[str, list[Scene]] = {}
+    for scene in scenes:
+        groups.setdefault(scene.pass_key, []).append(scene)
+    passes = [Pass(k, min(s.datetime for s in g), tuple(sorted(g, key=lambda s: s.id))) for k, g in groups.items()]
+    return tuple(sorted(passes, key=lambda p: (p.datetime, p.key)))
