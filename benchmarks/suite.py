@@ -92,7 +92,7 @@ class Contender:
 
 CONTENDERS = {
     "ours": Contender(
-        "ours, lean reader",
+        "ours, tile reader",
         "the command `cloudless-mosaic --cloud-mask none` with its defaults, from typing it to its end; it also writes "
         "counts, a picture, thumbnails, checksums and STAC",
     ),

@@ -154,7 +154,7 @@ def test_blocks_and_budgets(place: Place, one: Client, reference: Run, options: 
 
 
 def test_either_reader(place: Place, one: Client, reference: Run) -> None:
-    """The lean reader, which the reference is made with, and GDAL."""
+    """The tile reader, which the reference is made with, and GDAL."""
     assert_same(again(place, one, "gdal", reader="gdal"), reference)
 
 

@@ -14,10 +14,9 @@ from PIL import Image
 from eoap_dask import errors
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.cli.application import ENDING
-from eoap_dask.cli.memory_guard import OutOfMemoryError
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
-from eoap_dask.errors import EXIT_CODES, EoapError
+from eoap_dask.errors import EXIT_CODES, EoapError, OutOfMemoryError
 from eoap_dask.params import declarations
 from eoap_dask.run.options import RunOptions
 

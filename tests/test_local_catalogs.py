@@ -467,7 +467,7 @@ class TestCatalogs:
         items = {f"i{n}": make_item(f"i{n}", WHEN, 10, 40) for n in range(40)}
         write(tmp_path, catalog=document("Catalog", *(("item", f"{name}.json") for name in items)), **items)
         go_on, begun = threading.Event(), []
-        read = static_catalog.Walk._read
+        read = static_catalog.CatalogWalk._read
 
         def slow(walk, address, how, session):
             begun.append(address)
@@ -475,7 +475,7 @@ class TestCatalogs:
                 go_on.wait(60)
             return read(walk, address, how, session)
 
-        monkeypatch.setattr(static_catalog.Walk, "_read", slow)
+        monkeypatch.setattr(static_catalog.CatalogWalk, "_read", slow)
         finding = threading.Thread(target=find_items, args=(tmp_path / "catalog.json", Query()))
         finding.start()
         while len(begun) < static_catalog._AT_ONCE:

@@ -17,11 +17,10 @@ from eoap_dask.cli.memory_guard import (
     RESERVE,
     ControlGroup,
     MemoryGuard,
-    OutOfMemoryError,
     control_group,
     is_wanted,
 )
-from eoap_dask.errors import UsageError
+from eoap_dask.errors import OutOfMemoryError, UsageError
 
 MIB = 1 << 20
 V1, V2 = "4:memory:/kubepods/pod1/container1\n1:cpu:/\n", "0::/kubepods/pod1/container1\n"

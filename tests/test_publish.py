@@ -29,7 +29,7 @@ from eoap_dask.publish import exchange, lock
 from eoap_dask.publish import publication as publish
 from eoap_dask.publish.checks import check_output, identity
 from eoap_dask.publish.exchange import ASIDE_MARK
-from eoap_dask.publish.holdings import MARKER, held_units, unit_states
+from eoap_dask.publish.holdings import MARKER, product_units, unit_states
 from eoap_dask.publish.publication import Publication
 
 APP = "cloudless-mosaic"
@@ -829,7 +829,7 @@ def test_only_what_changed_is_made_again(way: str, product: Path, tmp_path: Path
     assert names(tmp_path) == {"out"}
     assert run(product, NEW) == []
     assert snapshot(product) == new_product
-    assert held_units(product) == tuple(NEW)
+    assert product_units(product) == tuple(NEW)
 
 
 def test_a_product_names_what_was_published(product: Path) -> None:

@@ -17,10 +17,10 @@ from eoap_dask.publish.exchange import ASIDE_MARK
 from eoap_dask.publish.holdings import (
     MARKER,
     FinishedUnit,
-    State,
     UnitFile,
+    UnitState,
     check_unit,
-    held_units,
+    product_units,
     strangers,
     unit_states,
 )
@@ -255,20 +255,20 @@ def test_states_are_read_and_nothing_is_written(tmp_path: Path) -> None:
         dict.fromkeys("abc", (DIGEST, PARTS)) | {"d": changed, "e": (DIGEST, None), "f": changed, "g": changed},
     )
     assert states == {
-        "a": State("skip", "unchanged"),
-        "b": State("skip", "finished by an earlier run"),
-        "c": State("recompute", "visual.tif doesn't match its checksum"),
-        "d": State("recompute", "the parameters changed"),
-        "e": State("skip", "finished by an earlier run"),
-        "f": State("recompute", "unfinished"),
-        "g": State("new", "not there"),
+        "a": UnitState("skip", "unchanged"),
+        "b": UnitState("skip", "finished by an earlier run"),
+        "c": UnitState("recompute", "visual.tif doesn't match its checksum"),
+        "d": UnitState("recompute", "the parameters changed"),
+        "e": UnitState("skip", "finished by an earlier run"),
+        "f": UnitState("recompute", "unfinished"),
+        "g": UnitState("new", "not there"),
     }
     assert list(states) == list("abcdefg")
     assert snapshot(tmp_path) == before
 
 
 def test_states_without_anything(tmp_path: Path) -> None:
-    assert unit_states(tmp_path / "a" / "out", APP, {KEY: (DIGEST, None)}) == {KEY: State("new", "not there")}
+    assert unit_states(tmp_path / "a" / "out", APP, {KEY: (DIGEST, None)}) == {KEY: UnitState("new", "not there")}
     assert unit_states(tmp_path / "out", APP, {}) == {}
 
 
@@ -284,7 +284,7 @@ def test_an_unfinished_output_that_isnt_ours_counts_for_nothing(tmp_path: Path, 
     elif kind == "file":
         partial.rename(tmp_path / "moved")
         partial.touch()
-    assert unit_states(out, APP, {KEY: (DIGEST, None)}) == {KEY: State("new", "not there")}
+    assert unit_states(out, APP, {KEY: (DIGEST, None)}) == {KEY: UnitState("new", "not there")}
 
 
 def test_a_whole_generation_that_wasnt_published_is_looked_into(tmp_path: Path) -> None:
@@ -295,11 +295,11 @@ def test_a_whole_generation_that_wasnt_published_is_looked_into(tmp_path: Path) 
 def test_a_product_that_stepped_aside_is_looked_into(tmp_path: Path) -> None:
     out = tmp_path / "out"
     make_product(out).rename(tmp_path / "out.old")
-    assert held_units(out) == ()
+    assert product_units(out) == ()
     assert unit_states(out, APP, {KEY: (DIGEST, None)})[KEY].kind == "new"
     (tmp_path / "out.old" / ASIDE_MARK).touch()
-    assert held_units(out) == (KEY,)
-    assert unit_states(out, APP, {KEY: (DIGEST, None)}) == {KEY: State("skip", "unchanged")}
+    assert product_units(out) == (KEY,)
+    assert unit_states(out, APP, {KEY: (DIGEST, None)}) == {KEY: UnitState("skip", "unchanged")}
     check_output(out, APP, update=True)
 
 
@@ -308,11 +308,11 @@ def test_a_product_that_stepped_aside_is_looked_into(tmp_path: Path) -> None:
 
 def test_held_units_in_the_order_of_the_catalog(tmp_path: Path) -> None:
     out = make_product(tmp_path / "out", "b", "a", "c")
-    assert held_units(out) == ("b", "a", "c")
+    assert product_units(out) == ("b", "a", "c")
     edit(out / "catalog.json", lambda d: d["links"].append({"rel": "item", "href": "a/a.json"}))
     edit(out / "catalog.json", lambda d: d["links"].append("odd"))
-    assert held_units(out) == ("b", "a", "c")
-    assert held_units(tmp_path / "nowhere") == ()
+    assert product_units(out) == ("b", "a", "c")
+    assert product_units(tmp_path / "nowhere") == ()
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_a_catalog_that_cant_be_understood(tmp_path: Path, content: str | None, 
     out = make_product(tmp_path / "out")
     (out / "catalog.json").unlink() if content is None else (out / "catalog.json").write_text(content)
     for ask in (
-        lambda: held_units(out),
+        lambda: product_units(out),
         lambda: check_output(out, APP, update=True),
         lambda: unit_states(out, APP, {}),
     ):

@@ -17,11 +17,11 @@ from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, OutputError
 from eoap_dask.geo.window import TILE, Window
-from eoap_dask.readers import lean
+from eoap_dask.readers import tiles as tile_reader
 from eoap_dask.readers.limits import READS
 from eoap_dask.render import reading as stack
 from eoap_dask.render.recipe import FEWEST_ROWS, strip_height
-from eoap_dask.run import plan as planning
+from eoap_dask.run import sizing
 from eoap_dask.run.capacity import check_disk, check_memory
 from eoap_dask.run.events import read_events
 from eoap_dask.run.plan import Plan
@@ -123,11 +123,11 @@ def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
 @pytest.mark.parametrize(("cores", "memory", "passes"), [(1, 2, 19), (2, 4, 29), (4, 8, 29), (1, 64, 29)])
 def test_so_many_passes_are_read_whole(plan_for: Callable[..., Plan], cores: int, memory: int, passes: int) -> None:
     recipe = plan_for(resolution=5.0).units[0].recipe
-    _, budget = planning.choose_sizes(recipe, 40, Size(4, cores, memory * GIB))
+    _, budget = sizing.choose_sizes(recipe, 40, Size(4, cores, memory * GIB))
     recipe = replace(recipe, budget=budget)
-    block = Window(0, planning.BLOCK, 0, planning.BLOCK)
-    assert strip_height(recipe, block, passes) == planning.BLOCK
-    assert strip_height(recipe, block, passes + 1) < planning.BLOCK
+    block = Window(0, sizing.BLOCK, 0, sizing.BLOCK)
+    assert strip_height(recipe, block, passes) == sizing.BLOCK
+    assert strip_height(recipe, block, passes + 1) < sizing.BLOCK
 
 
 def test_small_blocks_are_read_more_at_once(plan_for: Callable[..., Plan]) -> None:
@@ -135,7 +135,7 @@ def test_small_blocks_are_read_more_at_once(plan_for: Callable[..., Plan]) -> No
         return plan_for(size, options, resolution=resolution).reads
 
     large = Size(1, 2, 8 * GIB)
-    assert reads(60.0, large) == planning.EAGER_READS
+    assert reads(60.0, large) == sizing.EAGER_READS
     assert reads(60.0, large, RunOptions(reads=3)) == 3
     assert reads(60.0, large, RunOptions(budget=1 << 20)) == READS  # not where a block goes in strips
     assert reads(60.0, Size(1, 2, GIB // 2)) == READS
@@ -143,9 +143,9 @@ def test_small_blocks_are_read_more_at_once(plan_for: Callable[..., Plan]) -> No
     assert reads(60.0, Size(1, 1, 8 * GIB), RunOptions(workers=16)) == 12
     assert plan_for(large, resolution=60.0).sized(Size(1, 2, GIB // 2), RunOptions()).reads == READS
     fine = plan_for(Size(1, 1, 8 * GIB), resolution=5.0)
-    assert fine.units[0].recipe.block * min(fine.units[0].recipe.shape) > planning.EAGER_PX
+    assert fine.units[0].recipe.block * min(fine.units[0].recipe.shape) > sizing.EAGER_PX
     assert fine.reads == READS
-    assert reads(5.0, Size(1, 1, 8 * GIB), RunOptions(block=512)) == planning.EAGER_READS
+    assert reads(5.0, Size(1, 1, 8 * GIB), RunOptions(block=512)) == sizing.EAGER_READS
 
 
 def test_the_documented_rule_is_the_one_that_is_followed() -> None:
@@ -155,20 +155,20 @@ def test_the_documented_rule_is_the_one_that_is_followed() -> None:
     def mib(size: int) -> str:
         return f"{size >> 20} MiB"
 
-    for part in (planning.PROCESS_BYTES, lean.memory_bytes(READS), stack.memory_bytes()):
+    for part in (sizing.PROCESS_BYTES, tile_reader.memory_bytes(READS), stack.memory_bytes()):
         assert mib(part) in rows["a slot's memory"]
-    assert rows["side of a block"].split(" | ")[1].startswith(f"{planning.BLOCK} px; halved, down to {TILE},")
-    assert mib(planning.MAX_BUDGET) in rows["budget of a task's strips"]
+    assert rows["side of a block"].split(" | ")[1].startswith(f"{sizing.BLOCK} px; halved, down to {TILE},")
+    assert mib(sizing.MAX_BUDGET) in rows["budget of a task's strips"]
     assert f"multiple of {TILE} rows" in rows["height of a strip"]
     assert f"at least {FEWEST_ROWS} |" in rows["height of a strip"]
     assert f"| {READS} per worker" in rows["files read at once"]
-    eager = f"{planning.EAGER_READS}, or as many as make {planning.EAGER_READS_OF_ALL} of all workers"
+    eager = f"{sizing.EAGER_READS}, or as many as make {sizing.EAGER_READS_OF_ALL} of all workers"
     assert eager in rows["files read at once"]
-    assert planning.EAGER_PX == 1024**2
+    assert sizing.EAGER_PX == 1024**2
     assert "1024 × 1024 px" in rows["files read at once"]
-    assert f"| {lean.HELPERS} more than files" in rows["requests at once"]
+    assert f"| {tile_reader.HELPERS} more than files" in rows["requests at once"]
     for row in ("side of a block", "blocks under way"):
-        assert f"{planning.IN_FLIGHT_BYTES >> 30} GiB" in rows[row]
+        assert f"{sizing.IN_FLIGHT_BYTES >> 30} GiB" in rows[row]
 
 
 # ----------------------------------------------------------------------------------------------------

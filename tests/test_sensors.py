@@ -60,7 +60,6 @@ def test_sentinel_2_by_the_book() -> None:
     # ESA, Sentinel-2 Products Specification Document: bands, classes, and the offset of baseline 04.00
     assert " ".join(b.name for b in S2.bands) == "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12"
     assert (S2.offset_baseline, S2.offset_dn, S2.nodata) == ("04.00", 1000, 0)
-    assert (S2.mask_dropped, S2.mask_nodata, S2.mask_resolution_m) == ((0, 1, 3, 8, 9, 10), 0, 20)
 
 
 def real(shared: Path, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from eoap_dask.cluster.size import Size
 from eoap_dask.geo.window import TILE
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
-from eoap_dask.readers.lean import LeanReader
+from eoap_dask.readers.tiles import TileReader
 from eoap_dask.render.encode import ImageSpec
 from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.stack import Stack
@@ -29,7 +29,7 @@ def recipe_of(*bands: tuple[str, int]) -> Recipe:
         bands=1,
         dropped_classes=None,
         clip_wkb=None,
-        reader=LeanReader(NoSigner(), Retry()),
+        reader=TileReader(NoSigner(), Retry()),
     )
     images = (ImageSpec(f"{dtype}-{n}", tuple(f"band {i}" for i in range(n)), dtype, "mean", 0) for dtype, n in bands)
     return Recipe(stack, Composition("median", (0,)), tuple(images))

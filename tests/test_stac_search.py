@@ -385,20 +385,20 @@ def netrc(monkeypatch, tmp_path):
 def test_what_is_encrypted_is_not_followed_into_the_clear(netrc, named):
     wire = Wire({"https://198.51.100.7/": "http://198.51.100.7/x"})
     with pytest.raises(SearchError, match="would be asked in clear"):
-        fetch_module.Asking(HOSTS, named=named).get("https://198.51.100.7/", wire)
+        fetch_module.HttpPolicy(HOSTS, named=named).get("https://198.51.100.7/", wire)
     assert [url for url, _ in wire.sent] == ["https://198.51.100.7/"]
 
 
 def test_links_of_an_encrypted_catalogue_are_encrypted(netrc):
     wire = Wire({})
     with pytest.raises(SearchError, match="would be asked in clear"):
-        fetch_module.Asking(HOSTS, named="https://198.51.100.7/").get("http://198.51.100.7/next", wire)
+        fetch_module.HttpPolicy(HOSTS, named="https://198.51.100.7/").get("http://198.51.100.7/next", wire)
     assert not wire.sent
 
 
 def test_a_password_goes_in_clear_only_where_the_user_said_so(netrc):
     wire = Wire({})
-    named = fetch_module.Asking(HOSTS, named="http://198.51.100.7/")
+    named = fetch_module.HttpPolicy(HOSTS, named="http://198.51.100.7/")
     for url in ("http://198.51.100.7/a", "http://198.51.100.8/a", "https://198.51.100.8/a", "http://198.51.100.7:81/a"):
         named.get(url, wire)
     assert [password is not None for _, password in wire.sent] == [True, False, True, False]
@@ -434,7 +434,7 @@ def test_an_answer_that_drips_ends_in_time(monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
-            asking = fetch_module.Asking(frozenset({"127.0.0.1"}), 5.0)
+            asking = fetch_module.HttpPolicy(frozenset({"127.0.0.1"}), 5.0)
             with pytest.raises(SearchError, match=r"its answer didn't end within 0\.5 s"):
                 asking.get(f"http://127.0.0.1:{server.server_port}/")
         finally:

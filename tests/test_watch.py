@@ -10,7 +10,7 @@ import pytest
 from distributed.comm.core import CommClosedError
 
 from eoap_dask.cluster import watch as module
-from eoap_dask.cluster.watch import Watch
+from eoap_dask.cluster.watch import WorkerWatch
 from eoap_dask.errors import ClusterError
 
 
@@ -45,18 +45,20 @@ def at_any_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
-def watching(*answers: dict[str, int] | Exception, patience_s: float = 60.0) -> tuple[Watch, list[str], list[int]]:
+def watching(
+    *answers: dict[str, int] | Exception, patience_s: float = 60.0
+) -> tuple[WorkerWatch, list[str], list[int]]:
     sizes: list[str] = []
-    joined: list[int] = []
+    check_workers: list[int] = []
     client: Any = FakeClient(*answers)
-    return Watch(client, patience_s, sizes.append, lambda: joined.append(len(sizes))), sizes, joined
+    return WorkerWatch(client, patience_s, sizes.append, lambda: check_workers.append(len(sizes))), sizes, check_workers
 
 
 ONE, TWO, MIXED = {"a": 1}, {"a": 1, "b": 1}, {"a": 1, "c": 4}
 
 
 def test_what_has_changed_is_told_once() -> None:
-    watch, sizes, joined = watching(ONE, ONE, TWO, MIXED, ONE, {}, {}, TWO)
+    watch, sizes, check_workers = watching(ONE, ONE, TWO, MIXED, ONE, {}, {}, TWO)
     assert watch.slots == 0
     for _ in range(8):
         watch.look()
@@ -67,7 +69,7 @@ def test_what_has_changed_is_told_once() -> None:
         "no worker",
         "2 workers × 1 thread",
     ]
-    assert len(joined) == 4  # at the first look, b, c instead of b, and a and b again
+    assert len(check_workers) == 4  # at the first look, b, c instead of b, and a and b again
     assert watch.slots == 2
 
 
@@ -77,7 +79,7 @@ def test_what_joined_may_be_refused() -> None:
 
     client: Any = FakeClient(TWO)
     with pytest.raises(ClusterError, match="other software"):
-        Watch(client, 60.0, joined=refuse).look()
+        WorkerWatch(client, 60.0, check_workers=refuse).look()
 
 
 def test_looking_is_rare_unless_it_is_urgent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +92,7 @@ def test_looking_is_rare_unless_it_is_urgent(monkeypatch: pytest.MonkeyPatch) ->
     assert len(sizes) == 2
 
 
-def look_until_it_raises(watch: Watch) -> tuple[ClusterError, float]:
+def look_until_it_raises(watch: WorkerWatch) -> tuple[ClusterError, float]:
     began = time.monotonic()
     while time.monotonic() - began < 30:
         try:
@@ -145,5 +147,5 @@ def test_a_client_that_is_closed_is_not_asked(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "SILENCE_S", 0.1)
     client: Any = FakeClient(AssertionError("it was asked"))
     client.status = "connecting"
-    error, _ = look_until_it_raises(Watch(client, 60.0))
+    error, _ = look_until_it_raises(WorkerWatch(client, 60.0))
     assert "the connection is closed" in error.what

@@ -5,6 +5,8 @@ A message has three parts, each a sentence: what happened (with the value), what
 
 from __future__ import annotations
 
+import re
+
 EXIT_CODES = {
     0: "complete",
     1: "a bug",
@@ -76,6 +78,10 @@ class OutputError(UsageError):
     """The output directory can't be used."""
 
 
+class NoRunError(UsageError):
+    """No run of ours has begun there."""
+
+
 class TilesError(EoapError):
     """A worker couldn't leave its tiles on the output's disk; fails the unit."""
 
@@ -94,6 +100,12 @@ class SearchError(EoapError):
     exit_code = 4
 
 
+class StatusError(SearchError):
+    """The catalogue answered with an error status."""
+
+    status = 0
+
+
 class ItemError(SearchError):
     """An item lacks what is needed to place or read its pixels."""
 
@@ -110,6 +122,34 @@ class ClusterError(EoapError):
     """The Dask cluster couldn't be started, or went away."""
 
     exit_code = 5
+
+
+class RefusedError(ClusterError):
+    """A Dask Gateway answered, and said no.
+
+    Parameters
+    ----------
+    where
+        The Gateway's address, as it may be shown.
+    problem
+        What it said.
+    """
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"The Dask Gateway at {where} refuses: {problem}")
+        self.args = (where, problem)
+        self.problem = problem
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it said so because there is no such cluster."""
+        return bool(re.match(r"Cluster .* not found", self.problem))
+
+
+class OutOfMemoryError(EoapError):
+    """The command used up the memory of its container."""
+
+    exit_code = 6
 
 
 class AssetError(EoapError):

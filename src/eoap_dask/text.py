@@ -7,7 +7,7 @@ import re
 from eoap_dask.errors import UsageError
 
 
-def counted(number: int, thing: str) -> str:
+def plural(number: int, thing: str) -> str:
     """Return a number and what it counts.
 
     Parameters

@@ -17,7 +17,8 @@ from eoap_dask.demo.items import BANDS, DIALECTS
 from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, Landscape
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import DateError, UsageError
-from eoap_dask.kernels.indices import dnbr, nbr_stored
+from eoap_dask.kernels.indices import dnbr, nbr
+from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.kernels.severity import severity, severity_classes
 from eoap_dask.scenes.model import Scene
 from eoap_dask.scenes.parse import read_scenes
@@ -69,7 +70,7 @@ def test_dnbr_of_the_ground_is_of_the_class_that_the_fire_was_meant_to_have(side
     half = int(1.7 * fire.radius_m / 20)
     ground = Landscape(7, fire.x - half * 20, fire.y + half * 20, 20, (2 * half, 2 * half), fire=fire)
     truth = ground.burn_severity(AFTER)
-    before, after = (nbr_stored(*(ground.layer(band, month) for band in NBR)) for month in (BEFORE, AFTER))
+    before, after = (nbr(*(to_reflectance(ground.layer(band, month)) for band in NBR)) for month in (BEFORE, AFTER))
     found = severity(dnbr(before, after))
     burned = truth > 0
     assert set(np.unique(truth)) == {0, 4, 5, 6, 7}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tracemalloc
 import warnings
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eoap_dask.kernels import indices
-from eoap_dask.kernels.pixels import to_reflectance
 
 PIECE = 1 << 15
 """Pixels that a kernel takes at once; sizes around it are the risky ones."""
@@ -136,25 +134,6 @@ def test_the_formula_in_float64_agrees(name: str, data: st.DataObject) -> None:
         np.testing.assert_array_equal(before, after)  # the inputs were left alone
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    a=hnp.arrays(np.uint16, (5, 7), elements=st.integers(0, 65535)),
-    b=hnp.arrays(np.uint16, (5, 7), elements=st.integers(0, 65535)),
-)
-def test_stored_pixels_give_the_same_bits(a: Any, b: Any) -> None:
-    for name in ("nbr", "bai"):
-        found = kernel(f"{name}_stored")(a, b)
-        np.testing.assert_array_equal(found, kernel(name)(to_reflectance(a), to_reflectance(b)), strict=True)
-        assert (np.isnan(found) == ((a == 0) | (b == 0))).all()
-
-
-def test_stored_pixels_are_as_near_to_the_true_ratio_as_float32_allows() -> None:
-    rng = np.random.default_rng(5)
-    a, b = rng.integers(1, 15000, (2, 400)).astype(np.uint16)
-    exact = [float(Fraction(int(x) - int(y), int(x) + int(y))) for x, y in zip(a, b, strict=True)]
-    np.testing.assert_allclose(indices.nbr_stored(a, b), exact, rtol=0, atol=2e-7)
-
-
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5])
 def test_every_way_of_cutting_gives_the_same_bits(name: str, size: int) -> None:
@@ -179,10 +158,9 @@ def test_every_way_of_cutting_gives_the_same_bits(name: str, size: int) -> None:
 def test_memory_beside_the_result_is_small() -> None:
     inputs = np.random.default_rng(1).random((2, 1 << 22), np.float32)
     out = np.empty(1 << 22, np.float32)  # 16 MB
-    stored = (inputs * 10000).astype(np.uint16)
-    for run in (lambda: indices.bai(*inputs, out=out), lambda: indices.nbr_stored(*stored, out=out)):
+    for kernel_of in (indices.bai, indices.nbr):
         tracemalloc.start()
-        run()
+        kernel_of(*inputs, out=out)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
         tracemalloc.stop()
 

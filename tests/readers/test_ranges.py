@@ -28,11 +28,12 @@ from eoap_dask.geo.window import Window
 from eoap_dask.net.hrefs import peer_is_refused
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner, TokenSigner
-from eoap_dask.readers import faults, lean, ranges
+from eoap_dask.readers import faults, ranges
+from eoap_dask.readers import tiles as tile_reader
 from eoap_dask.readers.faults import unreadable
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.readers.lean import LeanReader
-from eoap_dask.readers.ranges import HttpFile, LocalFile, State
+from eoap_dask.readers.ranges import FileState, HttpFile, LocalFile
+from eoap_dask.readers.tiles import TileReader
 
 HERE = frozenset({"127.0.0.1"})
 QUICK = Retry(attempts=3, backoff_s=0.01)
@@ -216,10 +217,10 @@ def test_a_server_may_say_how_long() -> None:
 def test_what_cannot_be_used_is_fetched_again() -> None:
     seen = []
 
-    def use(body: memoryview, state: State) -> str:
+    def use(body: memoryview, state: FileState) -> str:
         seen.append(len(body))
         if len(seen) < 3:
-            raise ranges.Stumble("it is broken.")
+            raise ranges.RetryableReadError("it is broken.")
         return "used"
 
     with liar() as server:
@@ -313,13 +314,13 @@ def test_a_forked_process_reads_by_itself(tmp_path: Path) -> None:
         holder = threading.Thread(target=hold)
         holder.start()
         waiting.wait(60)
-        lean._helpers().submit(int).result()
+        tile_reader._helpers().submit(int).result()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if not child:  # where the watch's lock is held by nobody who could let it go
             signal.alarm(30)
-            good = read(file) == CONTENT[100:300] and lean._helpers().submit(int).result() == 0
+            good = read(file) == CONTENT[100:300] and tile_reader._helpers().submit(int).result() == 0
             os._exit(0 if good else 3)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         done.set()
@@ -503,7 +504,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def test_an_expired_signature_is_renewed(signed: ServerProcess) -> None:
-    reader = LeanReader(TokenSigner(f"{signed.origin}/token"), Retry(attempts=2, backoff_s=0.01), HERE)
+    reader = TileReader(TokenSigner(f"{signed.origin}/token"), Retry(attempts=2, backoff_s=0.01), HERE)
     raster = reader.open(source(f"{signed.files_url}/a.tif", (256, 256)), "item")
     assert raster.shapes == ((256, 256),)
     signed.revoke_tokens()
@@ -513,8 +514,8 @@ def test_an_expired_signature_is_renewed(signed: ServerProcess) -> None:
 
 
 def test_without_a_signature_there_is_none(signed: ServerProcess) -> None:
-    reader = LeanReader(TokenSigner(f"{signed.origin}/no-token"), Retry(attempts=1), HERE)
-    lean._HEADERS.clear()
+    reader = TileReader(TokenSigner(f"{signed.origin}/no-token"), Retry(attempts=1), HERE)
+    tile_reader._HEADERS.clear()
     with pytest.raises(AssetError, match="No signature for assets could be had"):
         _ = reader.open(source(f"{signed.files_url}/a.tif", (256, 256)), "item").shapes
 
@@ -556,17 +557,17 @@ def test_a_signer_that_stumbles_is_asked_again() -> None:
 @pytest.mark.parametrize(
     ("now", "other"),
     [
-        (State(9, "a", "x"), False),
-        (State(8, "a", "x"), True),
-        (State(9, "b", "y"), True),
-        (State(9, "b", ""), True),
-        (State(9, "", "y"), True),
-        (State(9, "", ""), False),
-        (State(9, "b", "x"), False),  # of another mirror
+        (FileState(9, "a", "x"), False),
+        (FileState(8, "a", "x"), True),
+        (FileState(9, "b", "y"), True),
+        (FileState(9, "b", ""), True),
+        (FileState(9, "", "y"), True),
+        (FileState(9, "", ""), False),
+        (FileState(9, "b", "x"), False),  # of another mirror
     ],
 )
-def test_when_a_file_is_another_one(now: State, other: bool) -> None:
-    assert now.is_other(State(9, "a", "x")) is other
+def test_when_a_file_is_another_one(now: FileState, other: bool) -> None:
+    assert now.is_other(FileState(9, "a", "x")) is other
 
 
 @pytest.mark.parametrize("answer", [Answer(headers={"ETag": '"2"'}), Answer(416)])
@@ -574,8 +575,8 @@ def test_a_part_of_another_file_is_not_taken(answer: Answer) -> None:
     with liar(Answer(headers={"ETag": '"1"'}), answer) as server:
         file = http_file(server.url)
         state = file.read(0, 9, lambda body, state: state)
-        assert state == State(len(CONTENT), '"1"')
-        with pytest.raises(ranges.Replaced):
+        assert state == FileState(len(CONTENT), '"1"')
+        with pytest.raises(ranges.FileReplacedError):
             file.read(0, 9, lambda body, state: state, state)
         assert len(server.asked) == 2
 
@@ -593,6 +594,6 @@ def test_a_local_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(b"abc")
     found = LocalFile(tmp_path / "short", fault).read(1, 9, lambda body, state: (bytes(body), state.size))
     assert found == (b"bc", 3)
-    with pytest.raises(ranges.Replaced):
-        LocalFile(tmp_path / "short", fault).read(1, 9, lambda body, state: None, State(4))
+    with pytest.raises(ranges.FileReplacedError):
+        LocalFile(tmp_path / "short", fault).read(1, 9, lambda body, state: None, FileState(4))
     assert LocalFile(tmp_path / "short", fault).read(5, 9, lambda body, state: bytes(body)) == b""

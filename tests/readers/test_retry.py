@@ -17,7 +17,7 @@ from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError, UsageError
 from eoap_dask.geo.window import Window
-from eoap_dask.net.retry import Attempt, Retry, insist
+from eoap_dask.net.retry import Attempt, Retry, retrying
 from eoap_dask.net.signing import NoSigner, TokenSigner
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.scenes.model import Source
@@ -55,14 +55,14 @@ def give_up(fault: Exception, attempts: int) -> Exception:
 def test_it_goes_on_until_it_works(failures: int) -> None:
     action = Action(failures)
 
-    assert insist(action, QUICK, (OSError,), give_up) == "done"
+    assert retrying(action, QUICK, (OSError,), give_up) == "done"
     assert [attempt.number for attempt in action.seen] == list(range(1, failures + 2))
 
 
 def test_after_the_last_attempt_the_last_fault_is_told() -> None:
     action = Action(9)
     with pytest.raises(LookupError, match=r"^fault 3, 3$") as caught:
-        insist(action, QUICK, (OSError,), give_up)
+        retrying(action, QUICK, (OSError,), give_up)
 
     assert len(action.seen) == 3
     assert caught.value.__context__ is None  # what GDAL raises can't be pickled
@@ -71,19 +71,19 @@ def test_after_the_last_attempt_the_last_fault_is_told() -> None:
 
 def test_one_attempt_is_none_again() -> None:
     with pytest.raises(LookupError, match=r"^fault 1, 1$"):
-        insist(Action(1), Retry(attempts=1), (OSError,), give_up)
+        retrying(Action(1), Retry(attempts=1), (OSError,), give_up)
 
 
 def test_an_unexpected_fault_is_raised_at_once_as_it_is() -> None:
     action = Action(1)
     with pytest.raises(OSError, match="fault 1"):
-        insist(action, QUICK, (KeyError,), give_up)
+        retrying(action, QUICK, (KeyError,), give_up)
     assert len(action.seen) == 1
 
 
 def test_pauses_double() -> None:
     action = Action(3)
-    insist(action, Retry(attempts=4, backoff_s=0.1), (OSError,), give_up)
+    retrying(action, Retry(attempts=4, backoff_s=0.1), (OSError,), give_up)
 
     pauses = np.diff(action.at)
     for pause, expected in zip(pauses, (0.1, 0.2, 0.4), strict=True):
@@ -94,7 +94,7 @@ def test_no_attempt_begins_after_the_deadline() -> None:
     action = Action(99, takes_s=0.05)
     began = time.monotonic()
     with pytest.raises(LookupError) as caught:
-        insist(action, Retry(attempts=99, backoff_s=0.01, deadline_s=0.5), (OSError,), give_up)
+        retrying(action, Retry(attempts=99, backoff_s=0.01, deadline_s=0.5), (OSError,), give_up)
 
     assert 1 < len(action.seen) < 11  # twelve of them don't fit
     assert caught.value.args[0] == f"fault {len(action.seen)}, {len(action.seen)}"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eoap_dask.readers.shared import Kept, Room, Shared
+from eoap_dask.readers.shared import Kept, MemoryBudget, Shared
 
 
 def test_who_needs_more_room_than_is_left_waits() -> None:
-    room = Room(100)
+    room = MemoryBudget(100)
     with room.of(60), ThreadPoolExecutor(1) as pool:
         with room.of(40):
             had = threading.Event()

@@ -19,14 +19,14 @@ from eoap_dask.errors import AssetError
 from eoap_dask.geo.window import Window
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
-from eoap_dask.readers import lean
+from eoap_dask.readers import tiles as tile_reader
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.readers.lean import LeanReader
-from eoap_dask.readers.ranges import State
+from eoap_dask.readers.ranges import FileState
 from eoap_dask.readers.tiff import FIRST_BYTES, Header, read_header
+from eoap_dask.readers.tiles import TileReader
 
 T = TypeVar("T")
-READER = LeanReader(NoSigner(), Retry(attempts=1))
+READER = TileReader(NoSigner(), Retry(attempts=1))
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -37,10 +37,12 @@ class Memory:
         self.content, self.size = content, size or len(content)
         self.asked: list[tuple[int, int]] = []
 
-    def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
+    def read(
+        self, start: int, stop: int, use: Callable[[memoryview, FileState], T], state: FileState | None = None
+    ) -> T:
         self.asked.append((start, stop))
         body = self.content[start:stop].ljust(min(stop, self.size) - start, b"\0")
-        return use(memoryview(body), State(self.size))
+        return use(memoryview(body), FileState(self.size))
 
 
 def tiff(
@@ -101,7 +103,7 @@ def test_numbers_that_cannot_be_meant_are_refused(
     file = Memory(tiff({**PLAIN, **change}, big=big), size=1 << 42)  # which claims that all of it is there
     tracemalloc.start()
     try:
-        with pytest.raises(lean.Refusal) as caught:
+        with pytest.raises(tile_reader.FinalReadError) as caught:
             read_header(file)
         assert tracemalloc.get_traced_memory()[1] < 128 << 20
     finally:
@@ -121,7 +123,7 @@ def test_tiles_without_a_width_are_no_tiles() -> None:
 
 
 def test_a_loop_of_images_ends() -> None:
-    with pytest.raises(lean.Refusal, match=r"broken|lists more than"):
+    with pytest.raises(tile_reader.FinalReadError, match=r"broken|lists more than"):
         read_header(Memory(tiff(PLAIN, next_ifd=8)))
 
 
@@ -131,7 +133,7 @@ def test_a_chain_of_images_ends() -> None:
     for number in range(5000):
         content += one[:-4] + struct.pack("<I", 8 + (number + 1) * len(one))
     file = Memory(content)
-    with pytest.raises(lean.Refusal, match="lists more than 32 images"):
+    with pytest.raises(tile_reader.FinalReadError, match="lists more than 32 images"):
         read_header(file)
     assert sum(stop - start for start, stop in file.asked) <= 4 * FIRST_BYTES
 
@@ -139,7 +141,7 @@ def test_a_chain_of_images_ends() -> None:
 @pytest.mark.parametrize("at", [1 << 31, (1 << 32) - 1])
 def test_a_header_beyond_the_file_is_broken(at: int) -> None:
     content = struct.pack("<2sHI", b"II", 42, at).ljust(400, b"\0")
-    with pytest.raises(lean.Refusal, match=r"broken|lists no image"):
+    with pytest.raises(tile_reader.FinalReadError, match=r"broken|lists no image"):
         read_header(Memory(content))
 
 
@@ -207,7 +209,7 @@ def test_a_header_takes_no_more_than_it_is_worth(tiles: int, tags: tuple[int, in
     found = None
     tracemalloc.start()
     try:
-        with suppress(lean.Refusal):
+        with suppress(tile_reader.FinalReadError):
             found = read_header(file)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -223,7 +225,7 @@ def test_large_tiles_are_gdals_to_read_and_larger_ones_nobodys(tmp_path: Path) -
         path = tmp_path / "a.tif"
         huge = {**PLAIN, 262: (SHORT, 1, interpretation), 322: (SHORT, 1, 1 << 14), 323: (SHORT, 1, 1 << 14)}
         path.write_bytes(tiff(huge).ljust(1000, b"\0"))
-        lean._HEADERS.clear()
+        tile_reader._HEADERS.clear()
         with pytest.raises(AssetError, match="16384 × 16384 pixels are too large"):
             shown(path)
         with pytest.raises(AssetError, match="16384 × 16384 pixels are too large"):
@@ -255,7 +257,7 @@ def test_any_header_ends_in_a_header_or_a_fault(cog: bytes, changes: list[tuple[
     tracemalloc.start()
     try:
         found = read_header(Memory(content))
-    except (lean.Refusal, lean.Stumble):
+    except (tile_reader.FinalReadError, tile_reader.RetryableReadError):
         found = None
     finally:
         peak = tracemalloc.get_traced_memory()[1]
@@ -269,7 +271,7 @@ def test_any_header_ends_in_a_header_or_a_fault(cog: bytes, changes: list[tuple[
 def test_any_file_ends_in_pixels_or_a_fault(tmp_path: Path, cog: bytes, changes: list[tuple[int, int]]) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(fuzzed(cog, changes))
-    lean._HEADERS.clear()
+    tile_reader._HEADERS.clear()
     out = np.zeros((200, 200), np.uint16)
     with suppress(AssetError):
         READER.open(source(path, (300, 300)), "item").read(0, Window(50, 250, 60, 260), out)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from eoap_dask.errors import EoapError, UsageError
+from eoap_dask.errors import OutOfMemoryError, UsageError
 
 VARIABLE = "EOAP_DASK_MEMORY_GUARD"
 PERIOD_S = 0.05
@@ -30,12 +30,6 @@ SLACK = 256 << 20
 UNLIMITED = 1 << 60
 """From here on, a limit is none: version 1 of control groups writes the largest number that it knows."""
 _MIB = 1 << 20
-
-
-class OutOfMemoryError(EoapError):
-    """The command used up the memory of its container."""
-
-    exit_code = 6
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import click
 from loguru import logger
 
 from eoap_dask.cli.options import verbosity_options
+from eoap_dask.errors import NoRunError
 from eoap_dask.params import ENV_PREFIX
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int,
     whether the question could be answered, not how the run went.
     """
     from eoap_dask.logs import set_up_logging
-    from eoap_dask.run.status import NoRunError, read_status
+    from eoap_dask.run.status import read_status
 
     set_up_logging(-1 if quiet else verbose)
     is_waiting = False

@@ -14,18 +14,18 @@ from eoap_dask.errors import UsageError
 if TYPE_CHECKING:
     from distributed import Client
 
-    from eoap_dask.run.options import RunOptions
+    from eoap_dask.cluster.options import ClusterOptions
 
 
 @contextmanager
 def open_client(
-    options: RunOptions, size: Size, client: Client | None = None, scratch: Path | None = None
+    options: ClusterOptions, size: Size, client: Client | None = None, scratch: Path | None = None
 ) -> Iterator[Client]:
     """Yield a client to work with, as the options say; only what was started here is stopped afterwards.
 
     Parameters
     ----------
-    options : RunOptions
+    options : ClusterOptions
         ``auto`` means the active client, else the Gateway's cluster that ``DASK_CLUSTER`` names, else a local one.
     size : Size
         Of a local cluster.
@@ -71,7 +71,7 @@ def is_embedded(client: Client) -> bool:
 
 
 @contextmanager
-def _started(options: RunOptions, size: Size, scratch: Path | None) -> Iterator[Client]:
+def _started(options: ClusterOptions, size: Size, scratch: Path | None) -> Iterator[Client]:
     from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_client, name_from_environment, scheduler_client
 
     kind = cluster_kind(options.cluster)
@@ -100,12 +100,12 @@ def _started(options: RunOptions, size: Size, scratch: Path | None) -> Iterator[
             yield client
 
 
-def expected_size(options: RunOptions, client: Client | None, tasks: int) -> Size:
+def expected_size(options: ClusterOptions, client: Client | None, tasks: int) -> Size:
     """Return the size of the cluster that the work will run on, as far as it can be said before it is there.
 
     Parameters
     ----------
-    options : RunOptions
+    options : ClusterOptions
     client : distributed.Client, optional
         The caller's own.
     tasks

@@ -13,7 +13,7 @@ from loguru import logger
 
 from eoap_dask.errors import ClusterError
 from eoap_dask.redact import redact
-from eoap_dask.text import counted
+from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -23,7 +23,7 @@ SILENCE_S = 30.0
 """How long a scheduler may take to answer."""
 
 
-class Watch:
+class WorkerWatch:
     """Keeps count of a cluster's workers, and says when there is no point in waiting any longer.
 
     Parameters
@@ -43,10 +43,10 @@ class Watch:
         client: Client,
         patience_s: float,
         changed: Callable[[str], None] = lambda _: None,
-        joined: Callable[[], None] = lambda: None,
+        check_workers: Callable[[], None] = lambda: None,
     ) -> None:
         self._client, self._patience_s = client, patience_s
-        self._changed, self._joined = changed, joined
+        self._changed, self._check_workers = changed, check_workers
         self._threads: dict[str, int] = {}
         self._most = 0
         self._looked = 0.0
@@ -87,12 +87,12 @@ class Watch:
         if was != threads:
             self._tell(was)
         if came:
-            self._joined()
+            self._check_workers()
         self._without_since = None if threads else self._without_since or now
         if self._without_since is not None and now - self._without_since >= self._patience_s:
             raise ClusterError(
                 f"The Dask cluster had no worker for {self._patience_s:g} s: "
-                f"{counted(self._most, 'worker')} had been there, none is left and none came.",
+                f"{plural(self._most, 'worker')} had been there, none is left and none came.",
                 "What is finished is kept.",
                 "Give it workers, and run the same command again.",
             )
@@ -112,8 +112,8 @@ class Watch:
             self._changed("no worker")
         elif len(was) != len(self._threads) or not was:
             least, most = min(self._threads.values()), max(self._threads.values())
-            each = counted(most, "thread") if least == most else f"{least} to {most} threads"
-            self._changed(f"{counted(len(self._threads), 'worker')} × {each}")
+            each = plural(most, "thread") if least == most else f"{least} to {most} threads"
+            self._changed(f"{plural(len(self._threads), 'worker')} × {each}")
 
     def _is_silent(self, now: float, fault: Exception) -> None:
         self._silent_since = self._silent_since or now

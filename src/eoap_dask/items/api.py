@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from eoap_dask.errors import CollectionError, SearchError
+from eoap_dask.errors import CollectionError, SearchError, StatusError
 from eoap_dask.items.item import Item, item_key, normalised
 from eoap_dask.items.query import Query
-from eoap_dask.net.hrefs import joined
-from eoap_dask.net.http import Asking, StatusError, parse_json
+from eoap_dask.net.hrefs import resolve_href
+from eoap_dask.net.http import HttpPolicy, parse_json
 from eoap_dask.redact import redact
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ class Api:
     url: str
     links: tuple[Mapping[str, Any], ...]
     conforms_to: tuple[str, ...]
-    how: Asking
+    how: HttpPolicy
     io: StacApiIO
 
     @classmethod
-    def of(cls, url: str, landing: Mapping[str, Any], how: Asking) -> Api | None:
+    def of(cls, url: str, landing: Mapping[str, Any], how: HttpPolicy) -> Api | None:
         """Return the API of a landing page.
 
         Parameters
@@ -62,7 +62,7 @@ class Api:
     def link(self, *rels: str) -> str | None:
         """Return the absolute href of the first link of the landing page with one of these relations."""
         found = next((str(link["href"]) for link in self.links if link.get("rel") in rels), None)
-        return None if found is None else joined(self.url + "/", found)
+        return None if found is None else resolve_href(self.url + "/", found)
 
     def conforms(self, extension: str) -> bool:
         """Tell whether item search has an extension, in any version of the API."""
@@ -251,7 +251,7 @@ def _plain(number: float) -> float | int:
     return int(number) if float(number).is_integer() else float(number)
 
 
-def _make_io(base: str, how: Asking) -> StacApiIO:
+def _make_io(base: str, how: HttpPolicy) -> StacApiIO:
     """Return pystac-client's reader and writer with requests that retry, check and tell what went wrong."""
     from pystac_client.stac_api_io import StacApiIO
 
@@ -264,7 +264,7 @@ def _make_io(base: str, how: Asking) -> StacApiIO:
             parameters: dict[str, Any] | None = None,
         ) -> str:
             verb = (method or "GET").upper()
-            content = how.send(self.session, verb, joined(base + "/", href), headers, parameters)
+            content = how.send(self.session, verb, resolve_href(base + "/", href), headers, parameters)
             return content.decode("utf-8", "replace")
 
         def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _COLUMNS = ("id", "geometry", "bbox", "assets")
 
 
 @dataclass(frozen=True)
-class Held:
+class ItemDocument:
     """What a file holds."""
 
     head: dict[str, Any]
@@ -49,7 +49,7 @@ class Held:
         return ""
 
 
-def read_items(source: Path | bytes, start: date | None = None, end: date | None = None) -> Held:
+def read_items(source: Path | bytes, start: date | None = None, end: date | None = None) -> ItemDocument:
     """Tell what a file holds.
 
     Parameters
@@ -81,7 +81,7 @@ def read_items(source: Path | bytes, start: date | None = None, end: date | None
     else:
         magic = source[: len(_PARQUET_MAGIC)]
     if magic == _PARQUET_MAGIC:
-        return Held({}, _parquet_items(source, start, end))
+        return ItemDocument({}, _parquet_items(source, start, end))
     content = source.read_bytes() if isinstance(source, Path) else source
     try:
         text = content.decode("utf-8-sig")
@@ -89,7 +89,7 @@ def read_items(source: Path | bytes, start: date | None = None, end: date | None
         raise ValueError("it is neither JSON nor Parquet") from None
     lines = _lines(text)
     if lines is not None:
-        return Held({}, _each_line(lines))
+        return ItemDocument({}, _each_line(lines))
     try:
         # NaN isn't JSON, but some catalogues write it
         document = json.loads(text, parse_constant=lambda _: None)
@@ -98,11 +98,11 @@ def read_items(source: Path | bytes, start: date | None = None, end: date | None
     if not isinstance(document, dict):
         raise ValueError("it isn't an object")
     if document.get("type") != "FeatureCollection":
-        return Held(document, [document])
+        return ItemDocument(document, [document])
     features = document.get("features")
     if not isinstance(features, list):
         raise ValueError("its features are no list")
-    return Held({key: value for key, value in document.items() if key != "features"}, features)
+    return ItemDocument({key: value for key, value in document.items() if key != "features"}, features)
 
 
 def _but(text: str) -> str:

@@ -1,6 +1,6 @@
 """From a source of items to an `ItemSet`: an API, a static catalog or a file, with one meaning of a search.
 
-`find_items` is the only way in. Whatever the source, a `Query` says what is wanted and a `Sieve` decides it.
+`find_items` is the only way in. Whatever the source, a `Query` says what is wanted and a `QueryFilter` decides it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from loguru import logger
 
 from eoap_dask.errors import SearchError, UsageError
 from eoap_dask.items.api import Api, no_such_collection
-from eoap_dask.items.files import Held, read_items
+from eoap_dask.items.files import ItemDocument, read_items
 from eoap_dask.items.item import Item, cloud_cover, without_signatures
 from eoap_dask.items.itemset import ItemSet, file_faults
-from eoap_dask.items.query import Query, Sieve
-from eoap_dask.items.static_catalog import Walk
-from eoap_dask.net.hrefs import joined, private_hosts_of
-from eoap_dask.net.http import Asking, Wording, check_url, parse_json
+from eoap_dask.items.query import Query, QueryFilter
+from eoap_dask.items.static_catalog import CatalogWalk
+from eoap_dask.net.hrefs import private_hosts_of, resolve_href
+from eoap_dask.net.http import HttpPolicy, Wording, check_url, parse_json
 from eoap_dask.net.signing import detect_signing, origin
 from eoap_dask.redact import redact
 
@@ -87,7 +87,7 @@ def find_items(
     place = check_source(str(source), option)
     if "://" not in place:
         return _from_path(Path(place), query, timeout_s, retries)
-    how = Asking(private_hosts_of(place), timeout_s, retries, named=place)
+    how = HttpPolicy(private_hosts_of(place), timeout_s, retries, named=place)
     return _from_url(place, query, how, page_size)
 
 
@@ -218,9 +218,9 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
             )
         return _named(found)
     url = check_url(text, "STAC item", option, f"{EXAMPLE}/collections/sentinel-2-l2a/items/…")
-    how = Asking(private_hosts_of(url), timeout_s, retries, _ITEM, url)
+    how = HttpPolicy(private_hosts_of(url), timeout_s, retries, _ITEM, url)
     document = parse_json(how.get(url), url, how)
-    kind = Held(document, ()).kind
+    kind = ItemDocument(document, ()).kind
     if kind != "Feature":
         what = {"Catalog": "a STAC catalog", "Collection": "a STAC collection", "FeatureCollection": "a list of items"}
         raise how.refused(url, f"is {what[kind]}, no item" if kind in what else "holds JSON, but no STAC item")
@@ -237,11 +237,11 @@ def _from_path(path: Path, query: Query, timeout_s: float, retries: int) -> Item
         held = read_items(path, query.start, query.end)
         if not held.is_catalog:
             return ItemSet.held(held, path, query)
-    how = Asking(frozenset(), timeout_s, retries)
+    how = HttpPolicy(frozenset(), timeout_s, retries)
     return _from_catalog(str(path.absolute()), held.head, query, how, stac=str(path))
 
 
-def _from_url(url: str, query: Query, how: Asking, page_size: int) -> ItemSet:
+def _from_url(url: str, query: Query, how: HttpPolicy, page_size: int) -> ItemSet:
     """Return the items of whatever is at a URL."""
     held = _held_at(url, query, how)
     if held.is_catalog:
@@ -259,7 +259,7 @@ def _from_url(url: str, query: Query, how: Asking, page_size: int) -> ItemSet:
         raise how.refused(url, f"holds what can't be used: {redact(fault)}") from None
 
 
-def _held_at(url: str, query: Query, how: Asking) -> Held:
+def _held_at(url: str, query: Query, how: HttpPolicy) -> ItemDocument:
     content = how.get(url)
     try:
         held = read_items(content, query.start, query.end)
@@ -275,7 +275,7 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
     if query.collection is not None:
         api.check_collection(query.collection)
     parameters = api.parameters(query)
-    sieve = Sieve(query)
+    sieve = QueryFilter(query)
     # one more than wanted tells whether there are more
     is_sifted = not query.filter.strip() and (query.is_any_cloud or "query" in parameters)
     limit = min(page_size, query.max_items + 1) if is_sifted and query.max_items is not None else page_size
@@ -295,8 +295,8 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
     )
 
 
-def _from_catalog(root: str, document: Mapping[str, Any], query: Query, how: Asking, *, stac: str) -> ItemSet:
-    walk = Walk(query, how)
+def _from_catalog(root: str, document: Mapping[str, Any], query: Query, how: HttpPolicy, *, stac: str) -> ItemSet:
+    walk = CatalogWalk(query, how)
     is_local = "://" not in root
     links = document.get("links")
     signing = None if is_local else detect_signing(root, _list(links))
@@ -327,14 +327,14 @@ def _any_cloud(source: str | Path | ItemSet, query: Query, timeout_s: float) -> 
         return source.filtered(query).features
     place = check_source(str(source))
     if "://" in place:
-        how = Asking(private_hosts_of(place), timeout_s, retries=1, named=place)
+        how = HttpPolicy(private_hosts_of(place), timeout_s, retries=1, named=place)
         held = _held_at(place, query, how)
         api = Api.of(place, held.head, how) if held.is_catalog else None
         if api is not None:
             parameters = api.parameters(query)
             if api.conforms("sort"):
                 parameters["sortby"] = [{"field": "properties.eo:cloud_cover", "direction": "asc"}]
-            sieve = Sieve(query)
+            sieve = QueryFilter(query)
             for item in next(api.pages(parameters, 100), []):
                 sieve.offer(item)
             return sieve.items()
@@ -353,12 +353,12 @@ def _named(items: ItemSet) -> ItemSet:
     return replace(items, features=({**item, "collection": names[0]},), collection=names[0])
 
 
-def _signing_of(url: str, item: Mapping[str, Any], how: Asking) -> dict[str, Any] | None:
+def _signing_of(url: str, item: Mapping[str, Any], how: HttpPolicy) -> dict[str, Any] | None:
     """Return how the API that an item comes from signs, if it is at the item's own host and says so."""
     found = _known(detect_signing(url))
     links = item.get("links")
     plain = [link for link in _list(links) if isinstance(link, Mapping)]
-    roots = [joined(url, str(link.get("href"))) for link in plain if link.get("rel") == "root"]
+    roots = [resolve_href(url, str(link.get("href"))) for link in plain if link.get("rel") == "root"]
     if found is not None or not roots or origin(roots[0]) != origin(url) or origin(url) is None:
         return found
     root = roots[0].partition("?")[0].rstrip("/")

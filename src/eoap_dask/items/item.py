@@ -14,7 +14,7 @@ import shapely
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from eoap_dask.net.hrefs import joined
+from eoap_dask.net.hrefs import resolve_href
 from eoap_dask.net.signing import origin, unsigned
 
 Item = dict[str, Any]
@@ -337,5 +337,5 @@ def without_signatures(item: Item) -> Item:
 
 def _absolute(href: str, base: str, *, strip: bool) -> str:
     # only what is relative: urljoin would also rewrite absolute hrefs, and not for the better
-    found = href if "://" in href or href.startswith("/vsi") or not base else joined(base, href)
+    found = href if "://" in href or href.startswith("/vsi") or not base else resolve_href(base, href)
     return unsigned(found) if strip else found

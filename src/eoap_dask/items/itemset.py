@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eoap_dask.errors import OutputError, UsageError
-from eoap_dask.items.files import Held, read_items
+from eoap_dask.items.files import ItemDocument, read_items
 from eoap_dask.items.item import (
     Item,
     cloud_cover,
@@ -22,7 +22,7 @@ from eoap_dask.items.item import (
     ordered,
     without_signatures,
 )
-from eoap_dask.items.query import Query, Sieve
+from eoap_dask.items.query import Query, QueryFilter
 from eoap_dask.net.hrefs import check_href, private_hosts_of
 from eoap_dask.net.signing import Signer, detect_signing, endpoints_of, merged_signing, origin, signer_from
 from eoap_dask.redact import redact
@@ -98,7 +98,7 @@ class ItemSet:
         ItemSet
             `truncated` tells whether `max_items` left something out (or it was so before).
         """
-        sieve = Sieve(query)
+        sieve = QueryFilter(query)
         for item in self.features:
             sieve.offer(item)
         return replace(
@@ -183,7 +183,7 @@ class ItemSet:
             When one of them is no STAC item.
         """
         head = head or {}
-        sieve = Sieve(query or Query())
+        sieve = QueryFilter(query or Query())
         allowed: set[str] = set()
         for item, base in raw:
             whole = normalised(item, base, strip=False)
@@ -293,7 +293,7 @@ class ItemSet:
             return cls.held(held, source, query)
 
     @classmethod
-    def held(cls, held: Held, source: Path, query: Query | None = None) -> ItemSet:
+    def held(cls, held: ItemDocument, source: Path, query: Query | None = None) -> ItemSet:
         """Return the items that a file holds.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import accumulate
@@ -106,7 +106,7 @@ class Query:
 
 
 @dataclass
-class Sieve:
+class QueryFilter:
     """Takes items one by one and keeps those that a query wants: the same for an API and for a file."""
 
     query: Query
@@ -175,32 +175,6 @@ def check_filter(text: str) -> None:
     operator = str(tree.get("op", "")).lower() if isinstance(tree, dict) else ""
     if not isinstance(tree, bool) and operator not in _TRUTHS and not operator.startswith(_TRUTH_PREFIXES):
         raise _no_filter(text, "is no condition")
-
-
-def properties_of(text: str) -> frozenset[str]:
-    """Return the names of the properties that a filter asks for.
-
-    Parameters
-    ----------
-    text
-        CQL2 text or JSON; empty asks for none.
-
-    Returns
-    -------
-    frozenset of str
-    """
-    return frozenset(_properties(_parsed(text).to_json())) if text.strip() else frozenset()
-
-
-def _properties(tree: object) -> Iterator[str]:
-    if isinstance(tree, dict):
-        if isinstance(tree.get("property"), str):
-            yield tree["property"]
-        for value in tree.values():
-            yield from _properties(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _properties(value)
 
 
 def _compiled(text: str) -> Callable[[Mapping[str, Any]], bool]:

@@ -14,10 +14,10 @@ from urllib.parse import unquote, urldefrag, urlsplit
 from urllib.request import url2pathname
 
 from eoap_dask.errors import SearchError
-from eoap_dask.items.files import Held
+from eoap_dask.items.files import ItemDocument
 from eoap_dask.items.query import Query
-from eoap_dask.net.hrefs import check_href, joined
-from eoap_dask.net.http import Asking, parse_json
+from eoap_dask.net.hrefs import check_href, resolve_href
+from eoap_dask.net.http import HttpPolicy, parse_json
 from eoap_dask.redact import show_href
 
 _MOST_DOCUMENTS = 100_000
@@ -29,7 +29,7 @@ _HINT = "Try an item collection, ndjson or stac-geoparquet of its items, or its 
 
 
 @dataclass
-class Walk:
+class CatalogWalk:
     """One way through a catalog, down its links `child` and `item`, each document once.
 
     Everything that the walk may use up is bounded, and so is where it may go: from a URL to URLs that
@@ -38,7 +38,7 @@ class Walk:
 
     query: Query
     """Items of collections other than its own aren't read."""
-    how: Asking
+    how: HttpPolicy
     """For what lies behind URLs."""
     collections: list[str] = field(default_factory=list)
     """Ids of the collections that were met."""
@@ -68,7 +68,7 @@ class Walk:
         is_first = True
         while waiting:
             catalog, trail, wanted = waiting.pop()
-            if Held(catalog, ()).kind == "Collection":
+            if ItemDocument(catalog, ()).kind == "Collection":
                 name = str(catalog.get("id", ""))
                 self.collections.append(name)
                 wanted = self.query.collection in (None, name)
@@ -92,7 +92,7 @@ class Walk:
                 raise self.how.refused(root, f"is more than {_MOST_LEVELS} levels deep", _HINT)
             deeper = []
             for target, found in self._documents_at(root, targets):
-                held = Held(found, ())
+                held = ItemDocument(found, ())
                 if held.kind == "Feature":
                     yield found, target
                 elif held.is_catalog:
@@ -132,7 +132,7 @@ class Walk:
         if self._bytes > _MOST_BYTES:
             raise self.how.refused(root, f"holds more than {_MOST_BYTES // 1024**2} MiB", _HINT)
 
-    def _read(self, address: str, how: Asking, session: Any) -> bytes:
+    def _read(self, address: str, how: HttpPolicy, session: Any) -> bytes:
         if _is_url(address):
             return how.get(address, session)
         path = Path(address)
@@ -151,7 +151,7 @@ class Walk:
     def _resolved(self, base: str, href: str) -> str:
         """Return where a link leads, if that is a place to go to."""
         if _is_url(base):
-            return _plain(check_href(joined(base, href), private_hosts=self.how.private_hosts))
+            return _plain(check_href(resolve_href(base, href), private_hosts=self.how.private_hosts))
         if href.lower().startswith("file://"):
             href = url2pathname(urlsplit(href).path)
         elif "://" in href:
@@ -165,11 +165,15 @@ class Walk:
             raise self.how.refused(base, f"leads to {show_href(href)}, which can't be a file", _HINT) from None
 
     def _leads_nowhere(self, root: str, catalog: Mapping[str, Any]) -> SearchError:
-        kind = Held(dict(catalog), ()).kind
+        kind = ItemDocument(dict(catalog), ()).kind
         links = [link for link in catalog.get("links") or [] if isinstance(link, Mapping)]
         hrefs = {link.get("rel"): str(link.get("href")) for link in links}
         if "items" in hrefs:
-            top = joined(root, hrefs["root"]) if "root" in hrefs and _is_url(joined(root, hrefs["root"])) else ""
+            top = (
+                resolve_href(root, hrefs["root"])
+                if "root" in hrefs and _is_url(resolve_href(root, hrefs["root"]))
+                else ""
+            )
             shown = check_href(top, private_hosts=self.how.private_hosts) if top else ""
             return self.how.refused(
                 root,

@@ -28,8 +28,6 @@ class Composite:
     kernel: Callable[[U16], U16]
     version: int
     """Raised when the kernel's pixels change; part of a unit's digest."""
-    halo: int = 0
-    """Pixels needed around a block."""
 
 
 def median(stack: U16) -> U16:

@@ -9,8 +9,7 @@ All kernels share these rules, so that they are said once:
   bit, so that a pixel's value depends on its inputs alone: not on the shape, nor on how an array was cut.
 * Work goes in pieces that stay in the processor's cache; beside `out` next to no memory is needed.
 
-Production starts from stored pixels (uint16, reflectance × 10000, 0 = no data). The twins named ``…_stored`` take
-these, and give exactly what the kernel gives for their reflectance (`pixels.to_reflectance`).
+Stored pixels become reflectance by `pixels.to_reflectance`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from eoap_dask.kernels.pixels import F32, U16, to_reflectance
+from eoap_dask.kernels.pixels import F32
 
 BAI_RED, BAI_NIR = np.float32(0.1), np.float32(0.06)
 """Reflectance of charcoal, to which `bai` measures the distance (Chuvieco et al. 2002)."""
@@ -64,21 +63,6 @@ def bai(red: F32, nir: F32, out: F32 | None = None) -> F32:
     return _in_pieces(_bai, (red, nir), out, scratch=1)
 
 
-def bai_stored(red: U16, nir: U16, out: F32 | None = None) -> F32:
-    """`bai` of stored pixels: the same numbers as of their reflectance.
-
-    Parameters
-    ----------
-    red, nir : np.ndarray, any shape, uint16, reflectance × 10000, 0 = no data
-    out : np.ndarray, same shape, float32, C-contiguous, optional
-
-    Returns
-    -------
-    np.ndarray, float32, as of `bai`
-    """
-    return _in_pieces(_bai, (red, nir), out, scratch=1)
-
-
 def nbr(nir: F32, swir22: F32, out: F32 | None = None) -> F32:
     """NBR, the Normalized Burn Ratio: (nir - swir22) / (nir + swir22).
 
@@ -98,21 +82,6 @@ def nbr(nir: F32, swir22: F32, out: F32 | None = None) -> F32:
     Key, C. H. & Benson, N. C. (2006), Landscape Assessment, in FIREMON, USDA Forest Service RMRS-GTR-164-CD,
     doi:10.2737/RMRS-GTR-164. The ratio itself: López García, M. J. & Caselles, V. (1991), Geocarto International 6(1),
     doi:10.1080/10106049109354290.
-    """
-    return _in_pieces(_normalised, (nir, swir22), out, scratch=1)
-
-
-def nbr_stored(nir: U16, swir22: U16, out: F32 | None = None) -> F32:
-    """`nbr` of stored pixels: the same numbers as of their reflectance.
-
-    Parameters
-    ----------
-    nir, swir22 : np.ndarray, any shape, uint16, reflectance × 10000, 0 = no data
-    out : np.ndarray, same shape, float32, C-contiguous, optional
-
-    Returns
-    -------
-    np.ndarray, float32, as of `nbr`
     """
     return _in_pieces(_normalised, (nir, swir22), out, scratch=1)
 
@@ -389,12 +358,11 @@ def _divide(out: F32, by: F32) -> None:
 
 
 def _in_pieces(body: Body, inputs: Sequence[npt.NDArray[np.generic]], out: F32 | None, scratch: int = 0) -> F32:
-    """Run a kernel's body over pieces of flat arrays; stored pixels become reflectance on the way."""
+    """Run a kernel's body over pieces of flat arrays."""
     shape = inputs[0].shape
-    dtype = inputs[0].dtype
-    if dtype not in (np.float32, np.uint16) or any(a.shape != shape or a.dtype != dtype for a in inputs):
+    if any(a.shape != shape or a.dtype != np.float32 for a in inputs):
         told = ", ".join(f"{a.dtype} {a.shape}" for a in inputs)
-        raise ValueError(f"kernels take float32 (or stored uint16) of one shape, not {told}")
+        raise ValueError(f"kernels take float32 of one shape, not {told}")
     if out is None:
         out = np.empty(shape, np.float32)
     elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
@@ -402,13 +370,10 @@ def _in_pieces(body: Body, inputs: Sequence[npt.NDArray[np.generic]], out: F32 |
     flat_out = out.reshape(-1)
     flat = [np.ascontiguousarray(a).reshape(-1) for a in inputs]
     spare = np.empty((scratch, min(out.size, _PIECE)), np.float32)
-    reflectance = np.empty((len(flat) if dtype == np.uint16 else 0, spare.shape[1]), np.float32)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for start in range(0, out.size, _PIECE):
             stop = min(start + _PIECE, out.size)
             size = stop - start
             pieces = [a[start:stop] for a in flat]
-            if reflectance.size:
-                pieces = [to_reflectance(p, row[:size]) for p, row in zip(pieces, reflectance, strict=True)]
             body(pieces, flat_out[start:stop], [row[:size] for row in spare])
     return out

@@ -96,7 +96,7 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
     return href
 
 
-def joined(base: str, href: str) -> str:
+def resolve_href(base: str, href: str) -> str:
     """Return where an href leads from an address; the href itself where that can't be said.
 
     Parameters

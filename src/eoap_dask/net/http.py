@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
-from eoap_dask.errors import SearchError, UsageError
+from eoap_dask.errors import SearchError, StatusError, UsageError
 from eoap_dask.net.deadline import within
-from eoap_dask.net.hrefs import check_href, joined
+from eoap_dask.net.hrefs import check_href, resolve_href
 from eoap_dask.net.signing import origin
 from eoap_dask.redact import redact
 
@@ -57,12 +57,6 @@ CATALOGUE = Wording(
 )
 
 
-class StatusError(SearchError):
-    """The catalogue answered with an error status."""
-
-    status = 0
-
-
 class _TransientError(Exception):
     """A request that may go better next time, with the fault to show when it doesn't."""
 
@@ -74,7 +68,7 @@ class _TransientError(Exception):
 
 
 @dataclass(frozen=True)
-class Asking:
+class HttpPolicy:
     """How requests are sent: which hosts may be private, how long and how often."""
 
     private_hosts: frozenset[str]
@@ -211,7 +205,7 @@ class Asking:
         return SearchError(f"The {wording.noun} at {redact(url)} {why}.", wording.expected, hint or f"{wording.check}.")
 
 
-def parse_json(content: bytes | str, url: str, how: Asking) -> dict[str, Any]:
+def parse_json(content: bytes | str, url: str, how: HttpPolicy) -> dict[str, Any]:
     """Return the JSON object that was answered.
 
     Parameters
@@ -320,7 +314,7 @@ def _wait(state: Any) -> float:
 
 def _send(
     session: Any,
-    how: Asking,
+    how: HttpPolicy,
     verb: str,
     href: str,
     headers: dict[str, str] | None,
@@ -355,7 +349,7 @@ def _send(
             raise how.refused(href, "redirects to what is no URL") from None
         if target is None:
             return _checked_answer(response, content, href, how)
-        href, parameters = joined(prepared.url or href, target), parameters if "json" in body else None
+        href, parameters = resolve_href(prepared.url or href, target), parameters if "json" in body else None
     raise how.refused(href, "redirects without end")
 
 
@@ -365,7 +359,7 @@ def _unchanged(request: Any) -> Any:
 
 
 def _exchange(
-    session: Any, prepared: Any, href: str, how: Asking, settings: dict[str, Any]
+    session: Any, prepared: Any, href: str, how: HttpPolicy, settings: dict[str, Any]
 ) -> tuple[Any, str | None, bytes]:
     """Return an answer, where it redirects to, and its body."""
     timeout = (min(_CONNECT_S, how.timeout_s), how.timeout_s)
@@ -374,7 +368,7 @@ def _exchange(
         return response, target, b"" if target else _read(response, href, how)
 
 
-def _read(response: Any, href: str, how: Asking) -> bytes:
+def _read(response: Any, href: str, how: HttpPolicy) -> bytes:
     chunks, size = [], 0
     most = _ANSWER_BYTES if how.most_bytes is None else how.most_bytes
     for chunk in response.iter_content(1 << 16):
@@ -391,7 +385,7 @@ def _read(response: Any, href: str, how: Asking) -> bytes:
     return b"".join(chunks)
 
 
-def _checked_answer(response: Any, content: bytes, href: str, how: Asking) -> bytes:
+def _checked_answer(response: Any, content: bytes, href: str, how: HttpPolicy) -> bytes:
     status = int(response.status_code)
     if 200 <= status < 300:
         return content
@@ -437,7 +431,7 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
-def _explained(fault: Exception, href: str, how: Asking) -> _TransientError:
+def _explained(fault: Exception, href: str, how: HttpPolicy) -> _TransientError:
     """Return a fault of requests in words; its own text holds the whole URL, and may hold a secret."""
     import requests
 

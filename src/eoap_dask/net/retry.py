@@ -53,7 +53,7 @@ class Attempt:
     """Seconds until the deadline, more than 0: no request of this attempt should take longer."""
 
 
-def insist(
+def retrying(
     action: Callable[[Attempt], T],
     retry: Retry,
     faults: tuple[type[Exception], ...],

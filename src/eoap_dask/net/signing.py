@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from eoap_dask.errors import HrefError, SigningError, UsageError
 from eoap_dask.net.deadline import within
-from eoap_dask.net.hrefs import check_href, host_is_private, joined, private_hosts_of
+from eoap_dask.net.hrefs import check_href, host_is_private, private_hosts_of, resolve_href
 from eoap_dask.redact import SAS_KEYS, redact, show_href
 
 PLANETARY_COMPUTER_HOST = "planetarycomputer.microsoft.com"
@@ -354,7 +354,7 @@ def detect_signing(
         return {"kind": "planetary-computer"}
     for link in landing_page_links:
         if isinstance(link, Mapping) and link.get("rel") == TOKEN_REL and isinstance(link.get("href"), str):
-            endpoint = joined(stac_url.rstrip("/") + "/", link["href"])
+            endpoint = resolve_href(stac_url.rstrip("/") + "/", link["href"])
             if origin(endpoint) is not None and origin(endpoint) == origin(stac_url):
                 return {"kind": "token", "endpoint": endpoint}
     return {"kind": "none"}

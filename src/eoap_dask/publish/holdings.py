@@ -28,7 +28,7 @@ LEDGER = "failures.json"
 CONTENTS = "contents"
 """In `RUN_FILE`, what the run published beside one another: anything else in the output is somebody else's."""
 
-Parts = Mapping[str, str | Sequence[str]]
+DigestParts = Mapping[str, str | Sequence[str]]
 """What a digest is made of, by name (params, scenes, grid, algorithm): a short hash, or one for each scene."""
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -43,7 +43,7 @@ _UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
-class State:
+class UnitState:
     """What a run would do with a unit, and why."""
 
     kind: Literal["new", "skip", "recompute"]
@@ -76,7 +76,7 @@ def is_key(key: str) -> bool:
     return _KEY.fullmatch(key) is not None
 
 
-def check_unit(folder: Path, key: str, digest: str, parts: Parts | None = None) -> FinishedUnit | str:
+def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = None) -> FinishedUnit | str:
     """Return a unit that is finished, or why it isn't.
 
     Parameters
@@ -120,7 +120,9 @@ def check_unit(folder: Path, key: str, digest: str, parts: Parts | None = None) 
     return fault or FinishedUnit(item, content, files)
 
 
-def unit_states(out: Path, application: str, units: Mapping[str, tuple[str, Parts | None]]) -> dict[str, State]:
+def unit_states(
+    out: Path, application: str, units: Mapping[str, tuple[str, DigestParts | None]]
+) -> dict[str, UnitState]:
     """Return what a run would do with its units; writes nothing and takes no lock.
 
     Parameters
@@ -152,7 +154,7 @@ def unit_states(out: Path, application: str, units: Mapping[str, tuple[str, Part
     return {key: _state(partial, product, key, *of) for key, of in units.items()}
 
 
-def held_units(out: Path) -> tuple[str, ...]:
+def product_units(out: Path) -> tuple[str, ...]:
     """Return the keys of the units that an existing product lists, in its order; none when there is no product.
 
     Parameters
@@ -353,21 +355,21 @@ def _listed(product: Path, given: Path) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def _state(partial: Path | None, product: Path | None, key: str, digest: str, parts: Parts | None) -> State:
+def _state(partial: Path | None, product: Path | None, key: str, digest: str, parts: DigestParts | None) -> UnitState:
     reason = _NOT_THERE
     for place, finished in ((partial, "finished by an earlier run"), (product, "unchanged")):
         found = _NOT_THERE if place is None else check_unit(place / key, key, digest, parts)
         if isinstance(found, FinishedUnit):
-            return State("skip", finished)
+            return UnitState("skip", finished)
         reason = reason if found == _NOT_THERE else found
-    return State("new" if reason == _NOT_THERE else "recompute", reason)
+    return UnitState("new" if reason == _NOT_THERE else "recompute", reason)
 
 
 def _is_application(found: Mapping[str, Any] | None, application: str) -> bool:
     return found is not None and found.get("application") == application
 
 
-def _what_changed(before: object, now: Parts | None) -> str:
+def _what_changed(before: object, now: DigestParts | None) -> str:
     """Return which parts of a digest differ, as far as both are known."""
     titles = {"params": "the parameters", "scenes": "the items", "grid": "the grid", "algorithm": "the algorithm"}
     changed: dict[str, str] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from eoap_dask.errors import UsageError
 from eoap_dask.net.retry import Retry
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.readers.lean import LeanReader
+from eoap_dask.readers.tiles import TileReader
 
 if TYPE_CHECKING:
     from eoap_dask.net.signing import Signer
@@ -40,7 +40,7 @@ def make_reader(
     """
     retry = retry or Retry()
     if kind == "auto":
-        return LeanReader(signer, retry, private_hosts)
+        return TileReader(signer, retry, private_hosts)
     if kind == "gdal":
         return GdalReader(signer, retry, private_hosts)
     raise UsageError(f"There is no reader {kind!r}.", "Expected auto or gdal.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from eoap_dask.errors import AssetError
 from eoap_dask.redact import redact
-from eoap_dask.text import counted
+from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from eoap_dask.scenes.model import Source
@@ -31,7 +31,7 @@ def unreadable(source: Source, item_id: str, reason: str, attempts: int) -> Asse
     -------
     AssetError
     """
-    tried = f"after {counted(attempts, 'attempt')}"
+    tried = f"after {plural(attempts, 'attempt')}"
     return AssetError(
         f"The asset {source.asset!r} of item {item_id!r} can't be read {tried}: {reason}",
         hint="Try again later, or leave its date out.",

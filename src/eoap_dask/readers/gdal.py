@@ -17,9 +17,9 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
-from eoap_dask.net.retry import Attempt, Retry, insist
+from eoap_dask.net.retry import Attempt, Retry, retrying
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
-from eoap_dask.readers.ranges import HttpFile, Refusal, Stumble
+from eoap_dask.readers.ranges import FinalReadError, HttpFile, RetryableReadError
 from eoap_dask.readers.tiff import TILE_BYTES
 from eoap_dask.redact import redact
 
@@ -112,7 +112,7 @@ class GdalRaster:
                 raise
 
         with self._lock, rasterio.Env(**_OPTIONS):
-            return insist(attempt, self.reader.retry, (RasterioError, OSError, SigningError), self._fault)
+            return retrying(attempt, self.reader.retry, (RasterioError, OSError, SigningError), self._fault)
 
     def _options(self, attempt: Attempt) -> dict[str, str]:
         left = str(math.ceil(attempt.left_s))
@@ -146,9 +146,9 @@ class GdalRaster:
             file = HttpFile(href, reader.signer, reader.retry, reader.private_hosts, self._unreadable)
             try:
                 self._found = file.leads_to(self._attempt, fresh=self._attempt.number > 1)
-            except Refusal as refusal:
+            except FinalReadError as refusal:
                 fault: Exception = self._unreadable(refusal.why, self._attempt.number)
-            except Stumble as stumble:
+            except RetryableReadError as stumble:
                 fault = OSError(stumble.why)
             else:
                 return self._found

@@ -31,7 +31,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from eoap_dask.__about__ import __version__
 from eoap_dask.errors import AssetError, HrefError, SigningError
 from eoap_dask.net.hrefs import check_href, peer_is_refused
-from eoap_dask.net.retry import MAX_PAUSE_S, Attempt, Retry, insist
+from eoap_dask.net.retry import MAX_PAUSE_S, Attempt, Retry, retrying
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER
 from eoap_dask.redact import redact
 
@@ -62,7 +62,7 @@ _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 
 
-class Stumble(Exception):  # noqa: N818 - no fault yet
+class RetryableReadError(Exception):
     """A request that may go better next time.
 
     Parameters
@@ -82,20 +82,20 @@ class Stumble(Exception):  # noqa: N818 - no fault yet
         self.after_s = after_s
 
 
-class Refusal(Exception):  # noqa: N818 - becomes an AssetError, with its item and asset
-    """What no further attempt can mend; `why` as in `Stumble`."""
+class FinalReadError(Exception):
+    """What no further attempt can mend; `why` as in `RetryableReadError`."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
 
 
-class Replaced(Exception):  # noqa: N818 - becomes an AssetError, where looking again doesn't help
+class FileReplacedError(Exception):
     """The file is another one now than it was when its header was read."""
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class FileState:
     """What tells one state of a file from another."""
 
     size: int
@@ -104,7 +104,7 @@ class State:
     modified: str = ""
     """When it was last changed, in the words of who keeps it."""
 
-    def is_other(self, than: State) -> bool:
+    def is_other(self, than: FileState) -> bool:
         """Tell whether the file was replaced in between, as far as its server lets us know.
 
         Mirrors behind one name may each have an ETag of their own for what is the same: one mark that agrees will do.
@@ -115,10 +115,12 @@ class State:
         return bool(marks) and all(a != b for a, b in marks)
 
 
-class Parts(Protocol):
+class ByteSource(Protocol):
     """A file of which parts can be had. Threads may share it."""
 
-    def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
+    def read(
+        self, start: int, stop: int, use: Callable[[memoryview, FileState], T], state: FileState | None = None
+    ) -> T:
         """Fetch some bytes and do something with them; both are tried again where they fail.
 
         Parameters
@@ -126,9 +128,9 @@ class Parts(Protocol):
         start, stop
             First byte, and the one after the last.
         use
-            Gets the bytes, fewer where the file ends before, and the state of the file. Raises `Stumble` where it
-            can't make sense of them.
-        state : State, optional
+            Gets the bytes, fewer where the file ends before, and the state of the file. Raises `RetryableReadError`
+            where it can't make sense of them.
+        state : FileState, optional
             The state in which the file must still be.
 
         Returns
@@ -178,14 +180,18 @@ class HttpFile:
         """Where it was found, and until when to look there."""
         self._stale = False
 
-    def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
-        """Fetch some bytes and do something with them, as `Parts.read`."""
+    def read(
+        self, start: int, stop: int, use: Callable[[memoryview, FileState], T], state: FileState | None = None
+    ) -> T:
+        """Fetch some bytes and do something with them, as `ByteSource.read`."""
         part = _Part(start, stop, state)
 
         def take(answer: urllib3.BaseHTTPResponse) -> T:
             return use(*_body(answer, part))
 
-        return insist(partial(self._attempt, part, take), self.retry, (Stumble, SigningError), self._give_up)
+        return retrying(
+            partial(self._attempt, part, take), self.retry, (RetryableReadError, SigningError), self._give_up
+        )
 
     def leads_to(self, attempt: Attempt, *, fresh: bool = False) -> str:
         """Return the signed address at which the file is, after redirects, each of which was looked at.
@@ -211,7 +217,7 @@ class HttpFile:
         try:
             self._ask(_Part(0, 16, None), _check_status, attempt)
         except urllib3.exceptions.HTTPError as error:
-            fault = Stumble(_plain(error))
+            fault = RetryableReadError(_plain(error))
         else:
             return self._url()
         raise fault
@@ -223,15 +229,15 @@ class HttpFile:
         fault: Exception
         try:
             return self._ask(part, take, attempt)
-        except Stumble as stumble:
+        except RetryableReadError as stumble:
             self._at = None
             self._stale = self._stale or stumble.status in (400, 401, 403, 404)  # an old signature, perhaps
             fault = stumble
-        except Refusal as refusal:
+        except FinalReadError as refusal:
             fault = self.fault(refusal.why, attempt.number)
         except urllib3.exceptions.HTTPError as error:
             self._at = None
-            fault = Stumble(_plain(error))
+            fault = RetryableReadError(_plain(error))
         raise fault  # without a context, for what it would name can't always be pickled
 
     def _ask(self, part: _Part, take: Callable[[urllib3.BaseHTTPResponse], T], attempt: Attempt) -> T:
@@ -240,7 +246,7 @@ class HttpFile:
         for _ in range(_WAITS):
             try:
                 return self._follow(part, take, attempt)
-            except Stumble as stumble:
+            except RetryableReadError as stumble:
                 pause = min(max(stumble.after_s, _BUSY_S), MAX_PAUSE_S)
                 if stumble.status not in _BUSY or time.monotonic() + pause >= ends:
                     raise
@@ -263,7 +269,7 @@ class HttpFile:
         try:
             check_href(url, private_hosts=self.private_hosts)
         except HrefError as error:
-            refusal = Refusal(error.what)
+            refusal = FinalReadError(error.what)
         else:
             return
         raise refusal
@@ -276,11 +282,11 @@ class HttpFile:
                     return take(answer)
                 target = _target(url, answer.headers.get("Location", ""))
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-                raise Refusal("its server sends us on to an address that isn't encrypted.")
+                raise FinalReadError("its server sends us on to an address that isn't encrypted.")
             self._check(target)
             self._at = (target, time.monotonic() + _SIGNED_S)
             url = target
-        raise Refusal(f"its server sends us on and on, more than {_REDIRECTS} times.")
+        raise FinalReadError(f"its server sends us on and on, more than {_REDIRECTS} times.")
 
 
 class LocalFile:
@@ -297,21 +303,23 @@ class LocalFile:
         self.path = path
         self.fault = fault
 
-    def read(self, start: int, stop: int, use: Callable[[memoryview, State], T], state: State | None = None) -> T:
-        """Read some bytes and do something with them, as `Parts.read`, but once."""
+    def read(
+        self, start: int, stop: int, use: Callable[[memoryview, FileState], T], state: FileState | None = None
+    ) -> T:
+        """Read some bytes and do something with them, as `ByteSource.read`, but once."""
         try:
             file = os.open(self.path, os.O_RDONLY)
             try:
                 found = os.fstat(file)
-                now = State(found.st_size, modified=str(found.st_mtime_ns))
+                now = FileState(found.st_size, modified=str(found.st_mtime_ns))
                 if state is not None and now.is_other(state):
-                    raise Replaced
+                    raise FileReplacedError
                 return use(memoryview(os.pread(file, max(min(stop, now.size) - start, 0), start)), now)
             finally:
                 os.close(file)
         except OSError as error:
             fault = self.fault(f"{error.strerror or type(error).__name__}.", 1)
-        except (Stumble, Refusal) as broken:
+        except (RetryableReadError, FinalReadError) as broken:
             fault = self.fault(broken.why, 1)
         raise fault
 
@@ -326,7 +334,7 @@ def _target(url: str, location: str) -> str:
         target = urljoin(url, location)
         urlsplit(target)
         return target
-    raise Refusal("its server sends us on to an address that is none.")
+    raise FinalReadError("its server sends us on to an address that is none.")
 
 
 class _Part(NamedTuple):
@@ -334,7 +342,7 @@ class _Part(NamedTuple):
 
     start: int
     stop: int
-    state: State | None
+    state: FileState | None
     """Of the file that it must be a part of."""
 
 
@@ -373,55 +381,55 @@ def _check_status(answer: urllib3.BaseHTTPResponse) -> None:
     if answer.status not in (200, 206):
         asked = answer.headers.get("Retry-After", "")
         after_s = float(asked) if _SECONDS.fullmatch(asked) else 0.0
-        raise Stumble(f"the server answered {answer.status}.", answer.status, after_s)
+        raise RetryableReadError(f"the server answered {answer.status}.", answer.status, after_s)
 
 
-def _body(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, State]:
+def _body(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, FileState]:
     """Return the bytes of an answer, and the state of the file. Never reads more than was asked for."""
     start, stop, _ = part
     if answer.status == 416:
         if part.state is not None:
-            raise Replaced  # what was there has gone
-        raise Stumble(BROKEN_PART if start else NOT_A_RASTER, 416)
+            raise FileReplacedError  # what was there has gone
+        raise RetryableReadError(BROKEN_PART if start else NOT_A_RASTER, 416)
     _check_status(answer)
     if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
-        raise Stumble("its server sends it compressed once more.")
+        raise RetryableReadError("its server sends it compressed once more.")
     if answer.status == 200:
         return _whole(answer, part)
     found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if not found or found[3] == "*" or int(found[1]) != start:
-        raise Stumble("its server sent another part of it than was asked for.")
+        raise RetryableReadError("its server sent another part of it than was asked for.")
     size, end = int(found[3]), int(found[2]) + 1
     state = _state(answer, size, part)
     if end != min(stop, size):
-        raise Stumble("its server sent another part of it than was asked for.")
+        raise RetryableReadError("its server sent another part of it than was asked for.")
     return _exactly(answer, end - start), state
 
 
-def _state(answer: urllib3.BaseHTTPResponse, size: int, part: _Part) -> State:
+def _state(answer: urllib3.BaseHTTPResponse, size: int, part: _Part) -> FileState:
     """Return the state of the file that an answer is from, if it is the one that was asked for."""
-    found = State(size, answer.headers.get("ETag", "")[:256], answer.headers.get("Last-Modified", "")[:64])
+    found = FileState(size, answer.headers.get("ETag", "")[:256], answer.headers.get("Last-Modified", "")[:64])
     if part.state is not None and found.is_other(part.state):
-        raise Replaced
+        raise FileReplacedError
     return found
 
 
-def _whole(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, State]:
+def _whole(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, FileState]:
     """Take a whole file in place of its part, where it is no longer than that; refuse a server that knows no parts."""
     if part.start == 0:
         body = answer.read(part.stop)
         if body[:2] not in (b"II", b"MM"):
-            raise Stumble(NOT_A_RASTER)
+            raise RetryableReadError(NOT_A_RASTER)
         length = answer.headers.get("Content-Length", "")
         if length == str(len(body)):
             return memoryview(body), _state(answer, len(body), part)
-    raise Refusal("its server sends whole files only (it ignores Range).")
+    raise FinalReadError("its server sends whole files only (it ignores Range).")
 
 
 def _exactly(answer: urllib3.BaseHTTPResponse, size: int) -> memoryview:
     body = answer.read(size)
     if len(body) != size:
-        raise Stumble(BROKEN_PART)
+        raise RetryableReadError(BROKEN_PART)
     return memoryview(body)
 
 
@@ -593,7 +601,7 @@ class _Checked:
         peer = str(self.sock.getpeername()[0])
         if peer_is_refused(self.host, peer, private_hosts=self.allowed):
             self.sock.close()
-            raise Refusal(f"its server {self.host!r} has the private address {peer}.")
+            raise FinalReadError(f"its server {self.host!r} has the private address {peer}.")
 
     def getresponse(self) -> Any:
         _WATCH.uses(self.sock)

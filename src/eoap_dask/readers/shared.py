@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 V = TypeVar("V")
 
 
-class Room:
+class MemoryBudget:
     """Memory that threads share: who needs more than is left waits.
 
     Parameters

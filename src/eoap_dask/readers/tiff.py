@@ -21,10 +21,10 @@ import tifffile
 
 from eoap_dask.errors import AssetError
 from eoap_dask.readers.faults import NOT_A_RASTER
-from eoap_dask.readers.ranges import Refusal, Replaced, State, Stumble
+from eoap_dask.readers.ranges import FileReplacedError, FileState, FinalReadError, RetryableReadError
 
 if TYPE_CHECKING:
-    from eoap_dask.readers.ranges import Parts
+    from eoap_dask.readers.ranges import ByteSource
 
 FIRST_BYTES = 16 << 10
 """Fetched at once: the whole header of most COGs, up to some 1500 tiles."""
@@ -97,7 +97,7 @@ class Header:
     """Height and width of the native level."""
     levels: tuple[Level, ...]
     """Native first; empty where the file isn't of the plain kind that `read_header` knows."""
-    state: State
+    state: FileState
     """Of the file that it is the header of."""
     number: int = field(default_factory=count().__next__)
     """Another one each time that a header is read."""
@@ -109,7 +109,7 @@ class Header:
         return 2000 + sum(500 + level.offsets.nbytes + level.sizes.nbytes for level in self.levels)
 
 
-def read_header(file: Parts) -> Header:
+def read_header(file: ByteSource) -> Header:
     """Read the header of a TIFF file.
 
     Plain files are little-endian, classic or BigTIFF, in tiles, of one sample of uint8, uint16 or int16, unpacked or
@@ -133,14 +133,14 @@ def read_header(file: Parts) -> Header:
         where its header can't be meant
     """
 
-    def first(body: memoryview, state: State) -> tuple[bytes, State]:
+    def first(body: memoryview, state: FileState) -> tuple[bytes, FileState]:
         if bytes(body[:4]) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            raise Stumble(NOT_A_RASTER)
+            raise RetryableReadError(NOT_A_RASTER)
         return bytes(body), state
 
     start, state = file.read(0, FIRST_BYTES, first)
     sparse = _Sparse(file, start, state)
-    refusal = Refusal("its header is broken.")
+    refusal = FinalReadError("its header is broken.")
     try:
         sparse.hide_tables()
         with tifffile.TiffFile(cast(IO[bytes], sparse), _multifile=False) as tiff:
@@ -149,7 +149,7 @@ def read_header(file: Parts) -> Header:
             return found
     except _BROKEN:
         pass
-    except Refusal as said:
+    except FinalReadError as said:
         refusal = said
     raise sparse.fault or refusal
 
@@ -161,7 +161,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
     page: Any
     for number, page in enumerate(tiff.pages):  # each is let go of before the next
         if number == _LEVELS:
-            raise Refusal(f"its header lists more than {_LEVELS} images.")
+            raise FinalReadError(f"its header lists more than {_LEVELS} images.")
         if number == 0:
             shape = int(page.imagelength), int(page.imagewidth)
             plain = plain and page.subfiletype == 0
@@ -172,7 +172,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
         if level is not None:
             levels.append(level)
     if shape is None:
-        raise Refusal("its header lists no image.")
+        raise FinalReadError("its header lists no image.")
     return Header(shape, tuple(levels) if plain else (), sparse.state)
 
 
@@ -194,9 +194,9 @@ def _level(page: Any, sparse: _Sparse) -> Level | None:
     height, width = int(page.imagelength), int(page.imagewidth)
     down, along = int(page.tilelength), int(page.tilewidth)
     if not (0 < height <= _MAX_SIDE_PX and 0 < width <= _MAX_SIDE_PX and down > 0 and along > 0):
-        raise Refusal(f"its header tells of {height} × {width} pixels in tiles of {down} × {along}.")
+        raise FinalReadError(f"its header tells of {height} × {width} pixels in tiles of {down} × {along}.")
     if down * along * dtype.itemsize > TILE_BYTES:
-        raise Refusal(f"its tiles of {down} × {along} pixels are too large.")
+        raise FinalReadError(f"its tiles of {down} × {along} pixels are too large.")
     if down * along * dtype.itemsize > PLAIN_TILE_BYTES:
         return None
     tables = tuple(sparse.tables.get((page.offset, tag)) for tag in (_OFFSETS, _SIZES))
@@ -205,11 +205,13 @@ def _level(page: Any, sparse: _Sparse) -> Level | None:
         if table is None or table.dtype is None:
             return None
         if table.number != tiles:
-            raise Refusal(f"its header tells of {table.number} tiles, which don't make {height} × {width} pixels.")
+            raise FinalReadError(
+                f"its header tells of {table.number} tiles, which don't make {height} × {width} pixels."
+            )
     offsets, sizes = (sparse.values(table) for table in tables if table is not None)
     # a tile never takes much more than its pixels, however it is packed
     if sizes.size and int(sizes.max()) > 2 * down * along * dtype.itemsize + 4096:
-        raise Refusal(f"its header tells of a tile of {int(sizes.max())} bytes, for {down} × {along} pixels.")
+        raise FinalReadError(f"its header tells of a tile of {int(sizes.max())} bytes, for {down} × {along} pixels.")
     return Level(
         shape=(height, width),
         tile=(down, along),
@@ -253,7 +255,7 @@ class _Sparse(io.RawIOBase):
     file : Parts
     start
         Its first bytes.
-    state : State
+    state : FileState
         That in which the first bytes were.
     """
 
@@ -262,8 +264,8 @@ class _Sparse(io.RawIOBase):
     tables: dict[tuple[int, int], _Table]
     """By the place of the image's directory and the tag."""
 
-    def __init__(self, file: Parts, start: bytes, state: State) -> None:
-        self.fault: AssetError | Replaced | None = None
+    def __init__(self, file: ByteSource, start: bytes, state: FileState) -> None:
+        self.fault: AssetError | FileReplacedError | None = None
         """What went wrong when a part was fetched: whatever tifffile makes of that."""
         self._file = file
         self.state = state
@@ -334,10 +336,10 @@ class _Sparse(io.RawIOBase):
         assert table.dtype is not None  # noqa: S101 - it was looked at
         self._tiles += table.number
         if self._tiles > _TILES:
-            raise Refusal(f"its header tells of more than {_TILES // 2} tiles.")
+            raise FinalReadError(f"its header tells of more than {_TILES // 2} tiles.")
         stop = table.start + table.number * table.dtype.itemsize
         if stop > self._size:
-            raise Refusal("its header is broken.")
+            raise FinalReadError("its header is broken.")
         return np.frombuffer(self._bytes(table.start, stop), table.dtype).astype(np.uint64)
 
     def read(self, size: int | None = -1) -> bytes:
@@ -345,7 +347,7 @@ class _Sparse(io.RawIOBase):
         stop = self._size if size is None or size < 0 else min(self._at + size, self._size)
         self._read_limit -= max(stop - self._at, 0)
         if self._read_limit < 0:
-            raise Refusal("its header is longer than any header needs.")
+            raise FinalReadError("its header is longer than any header needs.")
         start = self._at
         out = self._bytes(start, stop)
         self._at = max(stop, start)
@@ -370,10 +372,10 @@ class _Sparse(io.RawIOBase):
         stop = min(max(stop, start + FIRST_BYTES), self._size)
         self._fetched += stop - start
         if self._fetched > _HEADER_BYTES:
-            raise Refusal("its header is longer than any header needs.")
+            raise FinalReadError("its header is longer than any header needs.")
         try:
             part = self._file.read(start, stop, lambda body, _: bytes(body), self.state)
-        except (AssetError, Replaced) as fault:
+        except (AssetError, FileReplacedError) as fault:
             self.fault = fault
             raise
         self._parts.append((start, part))

@@ -220,8 +220,8 @@ class StackReader:
             level = 0 if is_mask else data_level(pixel, sizes)
         # source bytes per output pixel, about
         density = (1 if is_mask else 2) * max(pixel / sizes[level], 1.0) ** 2
-        counted = max(_READ_BYTES * strip.shape[0] * strip.shape[1], PIECE_BYTES)
-        pieces = self._pieces(source, shapes[level], strip, samples, density, counted)
+        budget = max(_READ_BYTES * strip.shape[0] * strip.shape[1], PIECE_BYTES)
+        pieces = self._pieces(source, shapes[level], strip, samples, density, budget)
         first = next(pieces, None)
         if first is None:
             return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from eoap_dask.errors import ClusterError, OutputError
-from eoap_dask.text import counted, show_bytes
+from eoap_dask.text import plural, show_bytes
 
 if TYPE_CHECKING:
     from eoap_dask.run.plan import Plan
@@ -71,7 +71,7 @@ def check_memory(plan: Plan) -> None:
     if needed > memory:
         threads = plan.size.threads_per_worker
         raise ClusterError(
-            f"A worker has {show_bytes(memory)} of memory; with {counted(threads, 'thread')} "
+            f"A worker has {show_bytes(memory)} of memory; with {plural(threads, 'thread')} "
             f"it would need about {show_bytes(needed)}.",
             "",
             "Try more --worker-memory, more --workers on this machine, fewer --worker-cores on a Gateway, "

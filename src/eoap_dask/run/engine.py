@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from loguru import logger
 
-from eoap_dask.cluster.watch import Watch
+from eoap_dask.cluster.watch import WorkerWatch
 from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError, TilesError
 from eoap_dask.output.cog import Cog
 from eoap_dask.redact import redact
@@ -125,13 +125,13 @@ class Engine:
         max_bad_scenes: int = 0,
         *,
         patience_s: float = PATIENCE_S,
-        joined: Callable[[], None] = lambda: None,
+        check_workers: Callable[[], None] = lambda: None,
         workers_write: bool = False,
     ) -> None:
-        self._joined, self._workers_write = joined, workers_write
+        self._check_workers, self._workers_write = check_workers, workers_write
         self._plan, self._client, self._publication = plan, client, publication
         self._finish, self._listener, self._max_bad_scenes = finish, listener, max_bad_scenes
-        self._watch = Watch(client, patience_s, lambda size: self._tell("cluster", message=size), joined)
+        self._watch = WorkerWatch(client, patience_s, lambda size: self._tell("cluster", message=size), check_workers)
         self._outcome = Outcome()
         self._todo = deque(plan.units)
         self._numbers: Iterator[int] = iter(())
@@ -273,7 +273,7 @@ class Engine:
         except (_BlockFailedError, TilesError) as exc:
             if isinstance(exc, TilesError):
                 with suppress(OSError):  # the disk is full, perhaps
-                    self._joined()  # a worker that has lost the disk would fail all that is left
+                    self._check_workers()  # a worker that has lost the disk would fail all that is left
             self._fail(progress, Failure(key, exc.what))
             return
         finally:

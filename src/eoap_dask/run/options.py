@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eoap_dask.cluster.options import ClusterOptions
 from eoap_dask.errors import UsageError
 from eoap_dask.params import check_choices, param
 from eoap_dask.readers.limits import MOST_READS
@@ -16,46 +17,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(ClusterOptions):
     """How a product is made. Nothing here changes a pixel."""
 
     output_dir: Path = param(
         Path("output"),
         "Directory to be made, or an earlier output of the same application, to be updated.",
         metavar="DIR",
-    )
-    cluster: str = param(
-        "auto",
-        "Where the work runs: embedded on this machine, on a Dask Gateway, or on a running scheduler; auto is the "
-        "Gateway's cluster that DASK_CLUSTER names, else this machine.",
-        metavar="auto|local|gateway|tcp://…",
-    )
-    workers: int | None = param(
-        None,
-        "Workers to start, or of a joined cluster to wait for. [default: from the machine; 2 on a Gateway]",
-        metavar="N",
-    )
-    worker_cores: float | None = param(
-        None, "Cores of each worker that a Gateway starts. [default: the Gateway's]", metavar="NUMBER"
-    )
-    worker_memory: str | None = param(
-        None,
-        "Memory of each worker, such as 4G. [default: from the machine, or the Gateway's]",
-        metavar="SIZE",
-    )
-    image: str | None = param(None, "Container image of the workers that a Gateway starts.", metavar="IMAGE")
-    cluster_options: tuple[tuple[str, str], ...] = param(
-        (),
-        "Further option of the Gateway's clusters. Repeat for more.",
-        metavar="NAME=VALUE",
-        multiple=True,
-        flag="cluster-option",
-    )
-    cluster_timeout: float = param(300.0, "How long to wait for a cluster and its workers.", metavar="SECONDS")
-    allow_version_mismatch: bool = param(
-        False,
-        "Only warn when client, scheduler and workers have different software.",
-        negative="no-allow-version-mismatch",
     )
     performance_report: Path | None = param(None, "Write Dask's performance report to this HTML file.", metavar="FILE")
     max_failures: int = param(0, "How many units (months) may fail before the whole run counts as failed.", metavar="N")
@@ -95,26 +63,6 @@ class RunOptions:
         """Return a copy with some options changed."""
         return dataclasses.replace(self, **changes)
 
-    def worker_bytes(self) -> int | None:
-        """Return `worker_memory` in bytes.
-
-        Raises
-        ------
-        UsageError
-        """
-        if self.worker_memory is None:
-            return None
-        from eoap_dask.text import parse_memory  # 4G are the same everywhere
-
-        size = parse_memory(self.worker_memory)
-        if size < 256 << 20:
-            raise UsageError(
-                f"A worker memory of {self.worker_memory!r} can't be used.",
-                "Expected at least 256M.",
-                "Try --worker-memory 2G.",
-            )
-        return size
-
     def retry(self) -> Retry:
         """Return how readers insist on an asset."""
         from eoap_dask.net.retry import Retry
@@ -129,25 +77,14 @@ class RunOptions:
         UsageError
         """
         check_choices(self)
-        self.worker_bytes()
-        if self.cluster not in {"auto", "local", "gateway"} and not self.cluster.startswith(("tcp://", "tls://")):
-            raise UsageError(
-                f"The cluster {self.cluster!r} can't be used.",
-                "Expected auto, local, gateway, or the address of a scheduler.",
-                "Try --cluster local, or --cluster tcp://127.0.0.1:8786.",
-            )
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"{self.workers} workers can't do the work.", "Expected at least 1.", "Try --workers 1.")
+        super().check()
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} can't be.", "Expected 0 or more.")
         if self.reads is not None and not 1 <= self.reads <= MOST_READS:
             raise UsageError(f"--reads {self.reads} can't be.", f"Expected 1 to {MOST_READS}.")
-        for name in ("cluster_timeout", "retry_deadline"):
-            if not getattr(self, name) > 0:
-                raise UsageError(
-                    f"--{name.replace('_', '-')} {getattr(self, name):g} can't be.", "Expected more than 0 seconds."
-                )
+        if not self.retry_deadline > 0:
+            raise UsageError(f"--retry-deadline {self.retry_deadline:g} can't be.", "Expected more than 0 seconds.")
         if self.block is not None and (self.block < 512 or self.block & (self.block - 1)):
             raise UsageError(
                 f"A block of {self.block} pixels can't be used.",

@@ -13,23 +13,23 @@ from eoap_dask.geo.window import Window, window_bounds
 from eoap_dask.readers.limits import READS
 from eoap_dask.render.recipe import FEWEST_ROWS, Recipe, strip_height
 from eoap_dask.run.sizing import (
-    _COMPRESSED,
+    COMPRESSED,
     PROCESS_BYTES,
-    _besides,
-    _bytes_of,
-    _output_of,
-    _reading,
     choose_reads,
     choose_sizes,
+    image_bytes_of,
+    needed_bytes,
+    shared_bytes,
+    with_reads,
 )
 from eoap_dask.run.unit import Unit, digest, digest_parts
 from eoap_dask.scenes.model import Source
-from eoap_dask.text import counted, show_bytes
+from eoap_dask.text import plural, show_bytes
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-    from eoap_dask.publish.holdings import State
+    from eoap_dask.publish.holdings import UnitState
     from eoap_dask.run.options import RunOptions
 
 
@@ -95,7 +95,7 @@ class Plan:
     """Periods for which nothing was found."""
     size: Size = Size(1, 1, 4 << 30)
     """Of the cluster that it was planned for, see `sized`."""
-    states: Mapping[str, State] = field(default_factory=dict)
+    states: Mapping[str, UnitState] = field(default_factory=dict)
     """What becomes of each unit, where somebody has looked: new, skip or recompute, and why."""
 
     @property
@@ -125,9 +125,11 @@ class Plan:
         recipe, count = self.units[0].recipe, len(self.units)
         passes = max(len(u.recipe.stack.passes) for u in self.units)
         reads = options.reads or choose_reads(recipe, count, size, passes, options)
-        block, budget = choose_sizes(_reading(recipe, reads), count, size)
+        block, budget = choose_sizes(with_reads(recipe, reads), count, size)
         block, budget = options.block or block, options.budget or budget
-        units = (replace(u, recipe=replace(_reading(u.recipe, reads), block=block, budget=budget)) for u in self.units)
+        units = (
+            replace(u, recipe=replace(with_reads(u.recipe, reads), block=block, budget=budget)) for u in self.units
+        )
         return replace(self, size=size, units=tuple(units))
 
     @property
@@ -147,7 +149,7 @@ class Plan:
     @property
     def headline(self) -> str:
         """One line that says how much there is to do."""
-        return f"{counted(len(self.units), 'unit')}, {counted(self.blocks, 'block')}"
+        return f"{plural(len(self.units), 'unit')}, {plural(self.blocks, 'block')}"
 
     @property
     def grid(self) -> dict[str, Any]:
@@ -175,16 +177,17 @@ class Plan:
                 bounds = window_bounds(self.geobox, window)
                 for _, scenes in touching:
                     for scene in scenes:
-                        read += sum(_bytes_of(s, self.geobox, bounds, 2) for s in scene.bands)
+                        read += sum(needed_bytes(s, self.geobox, bounds, 2) for s in scene.bands)
                         if scene.mask is not None:
-                            read += _bytes_of(scene.mask, self.geobox, bounds, 1)
+                            read += needed_bytes(scene.mask, self.geobox, bounds, 1)
                 rows = strip_height(recipe, window, len(touching))
                 strip = rows * recipe.strip_bytes_per_row(window, len(touching))
                 peak = max(peak, strip + recipe.image_bytes(window.shape[0] * window.shape[1]))
         return {
-            "read_bytes": int(read * _COMPRESSED),
+            "read_bytes": int(read * COMPRESSED),
             # what readers keep and have in flight is never more than a few times what there is to be read
-            "worker_bytes": min(_besides(self.reads), PROCESS_BYTES + 4 * read) + peak * self.size.threads_per_worker,
+            "worker_bytes": min(shared_bytes(self.reads), PROCESS_BYTES + 4 * read)
+            + peak * self.size.threads_per_worker,
             "output_bytes": self.output_bytes,
             "spool_bytes": self.spool_bytes,
         }
@@ -192,7 +195,7 @@ class Plan:
     @property
     def output_bytes(self) -> int:
         """Bytes of the units' images in their files, estimated."""
-        return sum(_output_of(u.recipe) for u in self.units)
+        return sum(image_bytes_of(u.recipe) for u in self.units)
 
     @property
     def spool_bytes(self) -> int:
@@ -201,7 +204,7 @@ class Plan:
             return 0
         blocks = len(self.units[0].recipe.windows())
         at_once = min(len(self.units), 2 + 2 * self.size.slots // blocks)
-        return max(_output_of(u.recipe) for u in self.units) * at_once
+        return max(image_bytes_of(u.recipe) for u in self.units) * at_once
 
     @property
     def worker_bytes_at_most(self) -> int:
@@ -212,7 +215,7 @@ class Plan:
             row = recipe.strip_bytes_per_row(side, len(recipe.stack.passes))
             strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
             peak = max(peak, strip + recipe.image_bytes(side.shape[0] * side.shape[1]))
-        return _besides(self.reads) + peak * self.size.threads_per_worker
+        return shared_bytes(self.reads) + peak * self.size.threads_per_worker
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values; ``to_do`` is what is left of the totals without finished units."""
@@ -261,7 +264,7 @@ class Plan:
         height, width = plan["grid"]["shape"]
         rest = self.rest
         is_partly = len(rest.units) < len(self.units)
-        left = f"{rest.headline}, {counted(rest.tasks, 'task')}" if rest.units else "nothing"
+        left = f"{rest.headline}, {plural(rest.tasks, 'task')}" if rest.units else "nothing"
         lines = [
             f"{self.application}: {self.headline}, {self.tasks} tasks" + (f"; to do: {left}" if is_partly else ""),
             f"  grid      {plan['grid']['crs']}, {width} × {height} px of {self.geobox.transform.a:g}",
@@ -286,7 +289,7 @@ class Plan:
             f"  reads     {both('read_bytes')}",
             f"  writes    {both('output_bytes')}"
             + (f"; and {show_bytes(to_do['spool_bytes'])} beside it while it works" if rest.units else ""),
-            f"  cluster   {counted(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
+            f"  cluster   {plural(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
             f"each up to about {show_bytes(estimates['worker_bytes'])} of {show_bytes(self.size.memory_per_worker)}",
         ]
         return "\n".join(lines)

@@ -23,7 +23,7 @@ from eoap_dask.errors import EoapError, OutputError, UnitsFailedError, UsageErro
 from eoap_dask.files import dump_json, write_json
 from eoap_dask.logs import log_to
 from eoap_dask.publish.checks import identity
-from eoap_dask.publish.holdings import State, held_units, unit_states
+from eoap_dask.publish.holdings import UnitState, product_units, unit_states
 from eoap_dask.publish.publication import Publication
 from eoap_dask.run.capacity import check_disk, check_memory
 from eoap_dask.run.engine import Engine, FinishUnit, Outcome
@@ -202,7 +202,7 @@ def _refuse_failed(
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
     write_json(publication.root / "failures.json", _ledger(outcome))
     write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
-    lost = set(outcome.failed) & set(held_units(publication.out))  # an update never drops what is there
+    lost = set(outcome.failed) & set(product_units(publication.out))  # an update never drops what is there
     if len(outcome.failed) <= options.max_failures and outcome.items and not lost:
         return
     if len(outcome.unseen) == len(plan.units):
@@ -211,7 +211,7 @@ def _refuse_failed(
     raise _too_many(outcome, len(plan.units), publication.root)
 
 
-def plan_states(plan: Plan, options: RunOptions) -> dict[str, State]:
+def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
     """Return what a run would do with each unit: new, skip, or recompute, and why. Writes nothing.
 
     Raises
@@ -225,7 +225,7 @@ def plan_states(plan: Plan, options: RunOptions) -> dict[str, State]:
     units = {u.unit.key: (u.digest, u.parts) for u in plan.units}
     states = unit_states(options.output_dir, plan.application, units)
     if not options.resume:
-        anew = State("recompute", "--no-resume begins anew")
+        anew = UnitState("recompute", "--no-resume begins anew")
         states = {key: state if state.kind == "new" else anew for key, state in states.items()}
     check_disk(plan.only([key for key, state in states.items() if state.kind != "skip"]), options.output_dir)
     return states
@@ -257,7 +257,7 @@ def _carry_out(
                 engine = Engine(
                     *(rest, active, publication, finish, tell, options.max_bad_scenes),
                     patience_s=options.cluster_timeout,
-                    joined=_workers_joined(active, options, meanwhile, shared),
+                    check_workers=_worker_check(active, options, meanwhile, shared),
                     workers_write=shared is not None,
                 )
                 outcome = engine.run()
@@ -281,15 +281,13 @@ def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[
             yield stack.enter_context(evidence(client, directory))
 
 
-def _workers_joined(
-    client: Client, options: RunOptions, meanwhile: ExitStack, shared: Path | None
-) -> Callable[[], None]:
+def _worker_check(client: Client, options: RunOptions, meanwhile: ExitStack, shared: Path | None) -> Callable[[], None]:
     """Return what is to be done when workers have joined, the first ones included; `shared` is where they write."""
     from eoap_dask.cluster.profiler import without_dangerous_profiler
 
     first = True
 
-    def joined() -> None:
+    def check_workers() -> None:
         nonlocal first
         if not is_embedded(client):  # those are of our own making
             check_versions(client, options.allow_version_mismatch)
@@ -299,7 +297,7 @@ def _workers_joined(
             meanwhile.enter_context(without_dangerous_profiler(client))
         first = False
 
-    return joined
+    return check_workers
 
 
 def _adopt(plan: Plan, options: RunOptions, publication: Publication, tell: Listener) -> dict[str, dict[str, Any]]:
@@ -330,7 +328,7 @@ def _refuse_loss(plan: Plan, options: RunOptions) -> None:
     """Refuse an update that would silently drop units which the output holds."""
     if not options.resume:
         return
-    lost = sorted(set(held_units(options.output_dir)) - {u.unit.key for u in plan.units})
+    lost = sorted(set(product_units(options.output_dir)) - {u.unit.key for u in plan.units})
     if lost:
         raise UsageError(
             f"{options.output_dir} holds {', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}, "
@@ -377,7 +375,7 @@ def _as_declared(name: str, value: Any, default: Any) -> Any:
 
 def _is_published(out: Path, outcome: Outcome) -> bool:
     """Tell whether the output holds just these items already, so that there is nothing to publish."""
-    if outcome.failures or outcome.blocks or sorted(held_units(out)) != sorted(outcome.items):
+    if outcome.failures or outcome.blocks or sorted(product_units(out)) != sorted(outcome.items):
         return False
     return all((out / key / f"{key}.json").read_text() == dump_json(item) for key, item in outcome.items.items())
 

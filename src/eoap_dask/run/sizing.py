@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from eoap_dask.cluster.size import Size
 from eoap_dask.geo.crs import crs_name, project_bounds
 from eoap_dask.geo.window import TILE, Window
-from eoap_dask.readers import lean
+from eoap_dask.readers import tiles as tile_reader
 from eoap_dask.readers.limits import READS
 from eoap_dask.render import reading as stack
 from eoap_dask.render.recipe import Recipe
@@ -43,7 +43,7 @@ FEWEST_BYTES = 32 << 20
 _USABLE = 0.7
 """Of a worker's memory limit: Dask pauses a worker at 80 % of it."""
 
-_COMPRESSED = 0.6
+COMPRESSED = 0.6
 """Bytes of a Sentinel-2 tile in DEFLATE with predictor against its pixels; only for the estimate."""
 
 _OVERVIEWS = 4 / 3
@@ -99,27 +99,28 @@ def choose_reads(recipe: Recipe, units: int, size: Size, passes: int, options: R
     reads = min(EAGER_READS, EAGER_READS_OF_ALL // max(size.workers, options.workers or 1))
     if reads <= READS or _slot_bytes(size, reads) < FEWEST_BYTES:
         return READS
-    eager = _reading(recipe, reads)
+    eager = with_reads(recipe, reads)
     block, budget = choose_sizes(eager, units, size)
     height, width = (min(n, options.block or block) for n in recipe.shape)
     # more reads aren't to be what makes blocks small
-    is_small = height * width <= EAGER_PX and block == choose_sizes(_reading(recipe, READS), units, size)[0]
+    is_small = height * width <= EAGER_PX and block == choose_sizes(with_reads(recipe, READS), units, size)[0]
     needed = height * eager.strip_bytes_per_row(Window(0, height, 0, width), passes)
     return reads if is_small and needed <= min(options.budget or budget, budget) else READS
 
 
-def _reading(recipe: Recipe, reads: int) -> Recipe:
+def with_reads(recipe: Recipe, reads: int) -> Recipe:
+    """Return the recipe with so many files read at once."""
     return replace(recipe, stack=replace(recipe.stack, reads=reads))
 
 
 def _slot_bytes(size: Size, reads: int) -> int:
     """Return what a slot has for its block; of a very small worker less than nothing."""
-    return (int(size.memory_per_worker * _USABLE) - _besides(reads)) // size.threads_per_worker
+    return (int(size.memory_per_worker * _USABLE) - shared_bytes(reads)) // size.threads_per_worker
 
 
-def _besides(reads: int) -> int:
+def shared_bytes(reads: int) -> int:
     """Return what a worker takes however many threads it has: itself, and what readers share and have in flight."""
-    return PROCESS_BYTES + lean.memory_bytes(reads) + stack.memory_bytes(reads)
+    return PROCESS_BYTES + tile_reader.memory_bytes(reads) + stack.memory_bytes(reads)
 
 
 def blocks_in_flight(recipe: Recipe, slots: int) -> int:
@@ -139,7 +140,8 @@ def blocks_in_flight(recipe: Recipe, slots: int) -> int:
     return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // recipe.block_bytes(recipe.block))))
 
 
-def _bytes_of(source: Source, geobox: GeoBox, bounds: tuple[float, float, float, float], itemsize: int) -> int:
+def needed_bytes(source: Source, geobox: GeoBox, bounds: tuple[float, float, float, float], itemsize: int) -> int:
+    """Return the bytes of a source's pixels that some bounds of a grid need, before compression."""
     projected = project_bounds(bounds, crs_name(geobox), source.crs)
     if projected is None:
         return 0
@@ -155,7 +157,7 @@ def _bytes_of(source: Source, geobox: GeoBox, bounds: tuple[float, float, float,
     return int(across * down / sizes[level] ** 2) * itemsize
 
 
-def _output_of(recipe: Recipe) -> int:
+def image_bytes_of(recipe: Recipe) -> int:
     """Return the bytes of a unit's files, estimated.
 
     Outside of the area's shape there is nothing that takes any; pixels finer than the source's repeat themselves.
@@ -167,4 +169,4 @@ def _output_of(recipe: Recipe) -> int:
     bands = stack.passes[0].scenes[0].bands
     finer = sum(min(pixel_size_in(stack.geobox, s.crs) / pixel_side(s), 1.0) for s in bands) / len(bands)
     pixel_bytes = sum(spec.pixel_bytes for spec in recipe.images)
-    return int(height * width * inside * finer * pixel_bytes * _OVERVIEWS * _COMPRESSED)
+    return int(height * width * inside * finer * pixel_bytes * _OVERVIEWS * COMPRESSED)

@@ -8,15 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from eoap_dask.errors import UsageError
+from eoap_dask.errors import NoRunError
 from eoap_dask.publish.lock import is_held
 from eoap_dask.run.events import EVENTS_FILE, read_events
 
-State = Literal["running", "complete", "stopped"]
-
-
-class NoRunError(UsageError):
-    """No run of ours has begun there."""
+RunState = Literal["running", "complete", "stopped"]
 
 
 @dataclass
@@ -24,7 +20,7 @@ class Status:
     """What is known of a run."""
 
     output: Path
-    state: State = "running"
+    state: RunState = "running"
     """``stopped`` is whatever didn't end complete: failed, interrupted, killed."""
     message: str = ""
     """What stopped it, where it says so."""

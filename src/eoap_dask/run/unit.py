@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.scenes.model import Pass, Scene
-from eoap_dask.text import counted
+from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -43,7 +43,7 @@ class Unit:
         return replace(self, passes=tuple(p for p in passes if p.scenes))
 
     def __str__(self) -> str:
-        scenes = counted(len(self.scenes), "scene")
+        scenes = plural(len(self.scenes), "scene")
         passes = f"{len(self.passes)} pass{'' if len(self.passes) == 1 else 'es'}"
         return f"{self.key}: {self.title}, {self.start:%Y-%m-%d} to {self.end:%Y-%m-%d}, {scenes} of {passes}"
 

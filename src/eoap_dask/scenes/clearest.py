@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from eoap_dask.errors import NothingFoundError, UsageError
+from eoap_dask.errors import NothingFoundError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.items.item import Item, cloud_cover, footprint, instant
-from eoap_dask.items.itemset import ItemSet
 from eoap_dask.scenes.parse import pass_key, seen_once
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -33,36 +32,6 @@ class DayWindow:
     """First day, inclusive, in UTC."""
     last: date
     """Last day, inclusive, in UTC."""
-
-    @classmethod
-    def around(cls, day: date, days: int) -> DayWindow:
-        """Return the window that reaches as far to both sides of a date.
-
-        Parameters
-        ----------
-        day
-            The date.
-        days
-            How many days before and after it, 0 or more.
-
-        Returns
-        -------
-        DayWindow
-
-        Raises
-        ------
-        UsageError
-            When the number makes no sense.
-        """
-        try:
-            if days < 0:
-                raise OverflowError
-            reach = timedelta(days=days)
-            return cls(day, day - reach, day + reach)
-        except OverflowError:
-            raise UsageError(
-                f"A window of {days} days around {day} can't be.", "Expected 0 or more.", "Try --window-days 10."
-            ) from None
 
     def __contains__(self, moment: datetime) -> bool:
         return self.first <= moment.date() <= self.last
@@ -92,62 +61,6 @@ class Choice:
     def ids(self) -> tuple[str, ...]:
         """Ids of the items."""
         return tuple(item["id"] for item in self.items)
-
-
-@dataclass(frozen=True)
-class ClearestPair:
-    """The clearest passes of two windows."""
-
-    pre: Choice
-    post: Choice
-
-    @property
-    def why(self) -> str:
-        """What was chosen, in two sentences."""
-        return f"Before: {self.pre.why} After: {self.post.why}"
-
-
-def clearest_pair(items: ItemSet, aoi: Aoi, pre: DayWindow, post: DayWindow) -> ClearestPair:
-    """Choose the clearest pass over an area in each of two windows.
-
-    Parameters
-    ----------
-    items : ItemSet
-        Of both windows; others are left alone.
-    aoi : Aoi
-    pre, post : DayWindow
-        Which don't overlap.
-
-    Returns
-    -------
-    ClearestPair
-        Of each window the pass that comes first by: how much of the area its footprints cover (more first, in steps of
-        1 %); `eo:cloud_cover`, weighted by area over its items (less first; unknown counts as 100 %); days from the
-        date that is wanted; its key. The order of the items has no say.
-
-    Raises
-    ------
-    UsageError
-        When the windows overlap, or are the wrong way round.
-    NothingFoundError
-        When a window has no item over the area.
-    """
-    if pre.last >= post.first:
-        gap = (post.day - pre.day).days
-        if gap <= 0:
-            raise UsageError(
-                f"The date before, {pre.day}, isn't before the date after, {post.day}.",
-                "The first date must be the earlier one.",
-                "Swap --pre-date and --post-date.",
-            )
-        raise UsageError(
-            f"The window before ({pre}) and the window after ({post}) overlap.",
-            "A scene must be either before or after.",
-            f"Try --window-days {(gap - 1) // 2}.",
-        )
-    return ClearestPair(
-        clearest_pass(items.features, aoi, pre, "before"), clearest_pass(items.features, aoi, post, "after")
-    )
 
 
 def clearest_pass(items: Sequence[Item], aoi: Aoi, window: DayWindow, when: str = "") -> Choice:

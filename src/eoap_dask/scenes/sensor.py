@@ -45,7 +45,6 @@ class Sensor:
     """Classes of water."""
     mask_snow: tuple[int, ...]
     """Classes of snow and ice."""
-    mask_resolution_m: float
 
     @property
     def not_land(self) -> tuple[int, ...]:
@@ -105,5 +104,4 @@ def _parse(table: dict) -> Sensor:  # type: ignore[type-arg]
         mask_dropped=tuple(mask["dropped"]),
         mask_water=tuple(mask["water"]),
         mask_snow=tuple(mask["snow"]),
-        mask_resolution_m=mask["resolution_m"],
     )

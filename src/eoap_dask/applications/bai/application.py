@@ -54,7 +54,7 @@ from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord
-from eoap_dask.text import counted
+from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -392,7 +392,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         logger.info(
             "{} of {} cut by the edge of the area or of the data: what burned may go on beyond it.",
             report.cut_perimeters,
-            f"{counted(len(report.perimeters), 'perimeter')} {'is' if report.cut_perimeters == 1 else 'are'}",
+            f"{plural(len(report.perimeters), 'perimeter')} {'is' if report.cut_perimeters == 1 else 'are'}",
         )
     assets = (
         *(

@@ -18,10 +18,10 @@ from typing import Any, Self, TypeVar
 from loguru import logger
 
 from eoap_dask.cluster.gateway.access import authentication, configured_address, from_template, skips_proxy
-from eoap_dask.cluster.gateway.faults import RefusedError, explained, unknown_cluster, useless_access
+from eoap_dask.cluster.gateway.faults import explained, unknown_cluster, useless_access
 from eoap_dask.cluster.gateway.options import fill
 from eoap_dask.cluster.name_file import check_address, check_cluster_name
-from eoap_dask.errors import ClusterError, EoapError, UsageError
+from eoap_dask.errors import ClusterError, EoapError, RefusedError, UsageError
 from eoap_dask.redact import redact
 
 T = TypeVar("T")

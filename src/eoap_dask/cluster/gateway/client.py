@@ -20,7 +20,7 @@ from eoap_dask.cluster.name_file import check_cluster_name
 from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.logs import quiet
 from eoap_dask.redact import redact
-from eoap_dask.text import counted, parse_memory
+from eoap_dask.text import parse_memory, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -105,7 +105,7 @@ class GatewayOptions:
         cores, memory = self.worker_cores, self.worker_memory
         each = [] if cores is None else [f"{cores:g} core{'' if cores == 1 else 's'}"]
         each += [] if memory is None else [f"{memory} of memory"]
-        workers = counted(self.workers or DEFAULT_WORKERS, "worker")
+        workers = plural(self.workers or DEFAULT_WORKERS, "worker")
         return f"{workers} with {' and '.join(each)}{' each' if self.workers != 1 else ''}" if each else workers
 
 
@@ -246,7 +246,7 @@ def wait_for_workers(
             look()
             looked = time.monotonic()
         if now - said > SAY_EVERY_S:
-            logger.info("{} of {} so far", came, counted(asked, "worker"))
+            logger.info("{} of {} so far", came, plural(asked, "worker"))
             said = now
         time.sleep(0.1)
     if not came:
@@ -328,7 +328,7 @@ def work_on(api: GatewayApi, info: ClusterInfo, options: GatewayOptions, asked: 
 
     if info.dashboard:
         logger.info("Dask dashboard at {}", info.dashboard)
-    size = options.size if options.name is None else counted(asked, "worker") + _asked_by_platform()
+    size = options.size if options.name is None else plural(asked, "worker") + _asked_by_platform()
     who = f"The Dask cluster {info.name}"
     with connected(info.scheduler or "", who, info.security) as client, _explained(client, look, who):
         wait_for_workers(client, asked, size, options.timeout_s, look)

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.request import getproxies
 
-from eoap_dask.errors import ClusterError, UsageError
+from eoap_dask.errors import ClusterError, RefusedError, UsageError
 from eoap_dask.redact import redact
 
 _FORBIDDEN = 403
 _PROBLEM_LENGTH = 300
-
-
-class RefusedError(ClusterError):
-    """The Gateway answered, and said no."""
-
-    def __init__(self, where: str, problem: str) -> None:
-        super().__init__(f"The Dask Gateway at {where} refuses: {problem}")
-        self.args = (where, problem)
-        self.problem = problem
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether it said so because there is no such cluster."""
-        return bool(re.match(r"Cluster .* not found", self.problem))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The lean reader: the pixels that GDAL reads, of files of all kinds, and no byte more than they need."""
+"""The tile reader: the pixels that GDAL reads, of files of all kinds, and no byte more than they need."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from eoap_dask.errors import AssetError
 from eoap_dask.geo.window import Window
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
-from eoap_dask.readers import lean
+from eoap_dask.readers import tiles as tile_reader
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.readers.lean import LeanRaster, LeanReader
 from eoap_dask.readers.tiff import FIRST_BYTES, LZW, Level
+from eoap_dask.readers.tiles import TileRaster, TileReader
 
 HERE = frozenset({"127.0.0.1"})
 NUMBERS = count()
 QUICK = Retry(attempts=2, backoff_s=0.01)
 PLACE: dict[str, Any] = {"height": 70, "width": 90, "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)}
-READER = LeanReader(NoSigner(), QUICK, HERE)
+READER = TileReader(NoSigner(), QUICK, HERE)
 GDAL = GdalReader(NoSigner(), QUICK, HERE)
 
 settings.register_profile("files", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -44,14 +44,14 @@ FILES = settings(settings.get_profile("files"), max_examples=40)
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
     """Nothing is known from earlier tests."""
-    lean._HEADERS.clear()
-    lean._TILES.clear()
+    tile_reader._HEADERS.clear()
+    tile_reader._TILES.clear()
     yield
-    assert not lean._HEADERS._making
-    assert not lean._TILES._making
+    assert not tile_reader._HEADERS._making
+    assert not tile_reader._TILES._making
 
 
-def is_lean(raster: LeanRaster) -> bool:
+def is_lean(raster: TileRaster) -> bool:
     assert raster.shapes
     return raster._other is None
 
@@ -302,7 +302,7 @@ def test_neighbours_share_the_tiles_between_them(server: ServerProcess) -> None:
     np.testing.assert_array_equal(out, ramp(512, 512))
     fetched = server.stats.ranges[path.name]
     assert sum(stop - start for start, stop in fetched) == len(needed(path, 0, (0, 512), (0, 512)))
-    assert len(lean._TILES) == 0  # each was used up
+    assert len(tile_reader._TILES) == 0  # each was used up
 
 
 def test_threads_share_the_tiles_between_them(server: ServerProcess) -> None:
@@ -332,7 +332,7 @@ def test_a_thread_that_fails_leaves_the_others_their_tiles(server: ServerProcess
     path = write_tifffile(root(server) / "halves.tif", ramp(256, 256), compression="zlib", tile=(256, 256))
     whole = Window(0, 256, 0, 256)
     item = source(f"{server.files_url}/{path.name}", (256, 256))
-    impatient = LeanReader(NoSigner(), Retry(attempts=1), HERE)
+    impatient = TileReader(NoSigner(), Retry(attempts=1), HERE)
     assert impatient.open(item, "item").shapes == ((256, 256),)
     server.faults = {"halves": "500-then-ok:3"}  # which is waited for twice
     out = np.zeros((256, 256), np.uint16)
@@ -364,9 +364,9 @@ def test_an_item_of_a_new_version_is_read_anew(server: ServerProcess) -> None:
     path = write_tifffile(root(server) / "version.tif", ramp(300, 300))
     old = replace(source(f"{server.files_url}/{path.name}", (300, 300)), version="1")
     assert READER.open(old, "item").shapes == READER.open(replace(old, version="1"), "item").shapes
-    assert len(lean._HEADERS) == 1
+    assert len(tile_reader._HEADERS) == 1
     assert READER.open(replace(old, version="2"), "item").shapes == ((300, 300),)
-    assert len(lean._HEADERS) == 2
+    assert len(tile_reader._HEADERS) == 2
 
 
 def test_the_pixels_of_two_files_are_not_mixed(server: ServerProcess) -> None:
@@ -396,8 +396,8 @@ def test_random_bytes_are_no_tile(compression: int, body: bytes) -> None:
     out = np.zeros((64, 64), np.uint16)
     if compression == 1 and len(body) >= out.nbytes:
         body = body[: out.nbytes - 1]
-    with pytest.raises(lean.Stumble, match="decoded"):
-        lean.unpack(memoryview(body), level_of(compression), out, slice(None))
+    with pytest.raises(tile_reader.RetryableReadError, match="decoded"):
+        tile_reader.unpack(memoryview(body), level_of(compression), out, slice(None))
 
 
 @pytest.mark.parametrize("name", ["deflate", "zstd", "lzw"])
@@ -411,7 +411,7 @@ def test_a_broken_tile_is_seen(name: str, change: str) -> None:
     packed = {"cut": encode(pixels)[:-40], "short": encode(pixels[:-2]), "bomb": encode(bytes(50 << 20))}[change]
     out = np.zeros((64, 64), np.uint16)
     if name == "lzw" and change == "bomb":  # it says nothing of its length: the rest of it is left where it is
-        lean.unpack(memoryview(packed), level_of(compression), out, slice(None))
+        tile_reader.unpack(memoryview(packed), level_of(compression), out, slice(None))
         return
-    with pytest.raises(lean.Stumble, match="decoded"):
-        lean.unpack(memoryview(packed), level_of(compression), out, slice(None))
+    with pytest.raises(tile_reader.RetryableReadError, match="decoded"):
+        tile_reader.unpack(memoryview(packed), level_of(compression), out, slice(None))

@@ -25,8 +25,16 @@ from eoap_dask.errors import AssetError
 from eoap_dask.net.retry import Retry
 from eoap_dask.readers.faults import BROKEN_PART, refused, unreadable
 from eoap_dask.readers.gdal import GdalReader
-from eoap_dask.readers.ranges import HttpFile, LocalFile, Parts, Refusal, Replaced, State, Stumble
-from eoap_dask.readers.shared import Kept, Room, Shared
+from eoap_dask.readers.ranges import (
+    ByteSource,
+    FileReplacedError,
+    FileState,
+    FinalReadError,
+    HttpFile,
+    LocalFile,
+    RetryableReadError,
+)
+from eoap_dask.readers.shared import Kept, MemoryBudget, Shared
 from eoap_dask.readers.tiff import DEFLATE, DEFLATE_OLD, LZW, UNPACKED, ZSTD, Header, Level, read_header
 
 if TYPE_CHECKING:
@@ -69,7 +77,7 @@ def memory_bytes(reads: int) -> int:
 
 
 @dataclass(frozen=True)
-class LeanReader:
+class TileReader:
     """Opens sources: plain TIFF files itself, others with GDAL."""
 
     signer: Signer
@@ -82,7 +90,7 @@ class LeanReader:
         """What reads the files that aren't plain."""
         return GdalReader(self.signer, self.retry, self.private_hosts)
 
-    def open(self, source: Source, item_id: str) -> LeanRaster:
+    def open(self, source: Source, item_id: str) -> TileRaster:
         """Return a raster whose header is read on its first use.
 
         Parameters
@@ -94,19 +102,19 @@ class LeanReader:
         -------
         LeanRaster
         """
-        return LeanRaster(self, source, item_id)
+        return TileRaster(self, source, item_id)
 
 
 @dataclass
-class LeanRaster:
+class TileRaster:
     """A source: a plain TIFF file, or what GDAL has to read. Threads may share it."""
 
-    reader: LeanReader
+    reader: TileReader
     source: Source
     item_id: str
-    _file: Parts | None = None
+    _file: ByteSource | None = None
     _other: GdalRaster | None = None
-    _state: State | None = None
+    _state: FileState | None = None
     """That of the file in which its first pixels were read."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -129,7 +137,7 @@ class LeanRaster:
             try:
                 tiles = tuple(_tiles(header.levels[level], window, cast(Pixels, out), rest or window))
                 _Reading(self._parts(), header, level, tiles).do()
-            except Replaced:
+            except FileReplacedError:
                 _HEADERS.drop(self._key)
             except AssetError:
                 _HEADERS.drop(self._key)  # in case that the file was replaced, and its server doesn't let us know
@@ -139,7 +147,7 @@ class LeanRaster:
                 return
         raise refused(self.source, self.item_id, _CHANGES)
 
-    def _hold_to(self, state: State) -> None:
+    def _hold_to(self, state: FileState) -> None:
         """Refuse to mix the pixels of two files."""
         if self._state is not None and state.is_other(self._state):
             raise refused(self.source, self.item_id, _CHANGES)
@@ -159,7 +167,7 @@ class LeanRaster:
     def _key(self) -> tuple[object, ...]:
         return self.source.href, self.source.version, self.reader.private_hosts, *(self._local or ())
 
-    def _parts(self) -> Parts:
+    def _parts(self) -> ByteSource:
         if self._file is None:
             href, fault = self.source.href, partial(unreadable, self.source, self.item_id)
             if self._local is None:
@@ -213,9 +221,9 @@ class LeanRaster:
         for _ in range(_LOOKS):
             try:
                 return read_header(self._parts())
-            except Replaced:
+            except FileReplacedError:
                 continue
-            except Refusal as refusal:
+            except FinalReadError as refusal:
                 fault = unreadable(self.source, self.item_id, refusal.why, 1)
                 break
         raise fault
@@ -223,7 +231,7 @@ class LeanRaster:
 
 _HEADERS: Shared[Header] = Shared(HEADERS_BYTES)
 _TILES: Shared[Pixels] = Shared(TILES_BYTES)
-_FLIGHT = Room(FLIGHT_BYTES)
+_FLIGHT = MemoryBudget(FLIGHT_BYTES)
 
 
 @cache
@@ -254,7 +262,7 @@ class _Tile:
 class _Reading:
     """One window of one level on its way into an array."""
 
-    def __init__(self, file: Parts, header: Header, level: int, tiles: Sequence[_Tile]) -> None:
+    def __init__(self, file: ByteSource, header: Header, level: int, tiles: Sequence[_Tile]) -> None:
         self.file, self.state, self.tiles = file, header.state, tiles
         self.name, self.level = (header.number, level), header.levels[level]
         self.claimed: set[int] = set()
@@ -313,11 +321,11 @@ class _Reading:
     def _fetch_run(self, run: Sequence[_Tile]) -> None:
         first = run[0].start
 
-        def use(body: memoryview, _: State) -> None:
+        def use(body: memoryview, _: FileState) -> None:
             for tile in run:
                 packed = body[tile.start - first : tile.stop - first]
                 if len(packed) < tile.stop - tile.start:
-                    raise Stumble(BROKEN_PART)
+                    raise RetryableReadError(BROKEN_PART)
                 self._decode(tile, packed)
 
         with _FLIGHT.of(run[-1].stop - first + self.level.tile_bytes):
@@ -362,7 +370,7 @@ def unpack(packed: memoryview, level: Level, out: Pixels, rows: slice) -> Pixels
     """
     if level.compression == UNPACKED:
         if len(packed) < out.nbytes:
-            raise Stumble(BROKEN_PART)
+            raise RetryableReadError(BROKEN_PART)
         np.copyto(out[rows], np.frombuffer(packed, level.dtype, out.size).reshape(out.shape)[rows])
         return out
     flat = out.reshape(-1).view(np.uint8)
@@ -372,7 +380,7 @@ def unpack(packed: memoryview, level: Level, out: Pixels, rows: slice) -> Pixels
     except (RuntimeError, ValueError):
         decoded = None
     if decoded is None or len(decoded) != flat.size:
-        raise Stumble(BROKEN_PART)
+        raise RetryableReadError(BROKEN_PART)
     if level.predictor == 2:
         part = out[rows]
         imagecodecs.delta_decode(part, axis=1, out=part)

@@ -1,0 +1,85 @@
+"""Which cluster the work runs on: the options that all commands of clusters share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eoap_dask.errors import UsageError
+from eoap_dask.params import param
+from eoap_dask.text import parse_memory
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Which cluster to work on, or how large one to start."""
+
+    cluster: str = param(
+        "auto",
+        "Where the work runs: embedded on this machine, on a Dask Gateway, or on a running scheduler; auto is the "
+        "Gateway's cluster that DASK_CLUSTER names, else this machine.",
+        metavar="auto|local|gateway|tcp://…",
+    )
+    workers: int | None = param(
+        None,
+        "Workers to start, or of a joined cluster to wait for. [default: from the machine; 2 on a Gateway]",
+        metavar="N",
+    )
+    worker_cores: float | None = param(
+        None, "Cores of each worker that a Gateway starts. [default: the Gateway's]", metavar="NUMBER"
+    )
+    worker_memory: str | None = param(
+        None,
+        "Memory of each worker, such as 4G. [default: from the machine, or the Gateway's]",
+        metavar="SIZE",
+    )
+    image: str | None = param(None, "Container image of the workers that a Gateway starts.", metavar="IMAGE")
+    cluster_options: tuple[tuple[str, str], ...] = param(
+        (),
+        "Further option of the Gateway's clusters. Repeat for more.",
+        metavar="NAME=VALUE",
+        multiple=True,
+        flag="cluster-option",
+    )
+    cluster_timeout: float = param(300.0, "How long to wait for a cluster and its workers.", metavar="SECONDS")
+    allow_version_mismatch: bool = param(
+        False,
+        "Only warn when client, scheduler and workers have different software.",
+        negative="no-allow-version-mismatch",
+    )
+
+    def worker_bytes(self) -> int | None:
+        """Return `worker_memory` in bytes.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.worker_memory is None:
+            return None
+        size = parse_memory(self.worker_memory)
+        if size < 256 << 20:
+            raise UsageError(
+                f"A worker memory of {self.worker_memory!r} can't be used.",
+                "Expected at least 256M.",
+                "Try --worker-memory 2G.",
+            )
+        return size
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense.
+
+        Raises
+        ------
+        UsageError
+        """
+        self.worker_bytes()
+        if self.cluster not in {"auto", "local", "gateway"} and not self.cluster.startswith(("tcp://", "tls://")):
+            raise UsageError(
+                f"The cluster {self.cluster!r} can't be used.",
+                "Expected auto, local, gateway, or the address of a scheduler.",
+                "Try --cluster local, or --cluster tcp://127.0.0.1:8786.",
+            )
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"{self.workers} workers can't do the work.", "Expected at least 1.", "Try --workers 1.")
+        if not self.cluster_timeout > 0:
+            raise UsageError(f"--cluster-timeout {self.cluster_timeout:g} can't be.", "Expected more than 0 seconds.")
