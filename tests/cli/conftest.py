@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Done, Shell, make_shell, read_json
+from tests.support.command_line import Done, Shell, make_shell, read_json
 
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer

@@ -12,9 +12,9 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import rasterio
-from command_line import PUBLIC, Shell, error_of, make_shell
 from pyproj import Transformer
 from scipy import ndimage
+from tests.support.command_line import PUBLIC, Shell, error_of, make_shell
 
 from eoap_dask.applications.parameters import BurnedAreaParams
 from eoap_dask.demo.server import DemoServer

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from command_line import Done, Shell, make_shell, read_json
 from rasterio.features import rasterize
 from scipy import ndimage
+from tests.support.command_line import Done, Shell, make_shell, read_json
 
 UNIT = "bai-20210713-20210812"
 HIDDEN = (0, 1, 3, 6, 8, 9, 10, 11)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import rasterio
-from command_line import Done, Shell, error_of, make_shell, read_json
+from tests.support.command_line import Done, Shell, error_of, make_shell, read_json
 
 from eoap_dask import search
 from eoap_dask.cli.main import cli as root_command

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import Done, Shell, clearest, error_of, make_shell, read_json
+from tests.support.command_line import Done, Shell, clearest, error_of, make_shell, read_json
 
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PUBLIC, Done, Shell, error_of, make_shell
+from tests.support.command_line import PUBLIC, Done, Shell, error_of, make_shell
 
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
-from command_line import Done, Shell, make_shell, read_json
+from tests.support.command_line import Done, Shell, make_shell, read_json
 
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.cli.main import cli as root_command

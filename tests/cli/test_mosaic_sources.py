@@ -9,7 +9,7 @@ from typing import Any
 import pystac
 import pytest
 import stac_geoparquet.arrow as stac_arrow
-from command_line import Done, Shell, error_of, make_shell, read_json
+from tests.support.command_line import Done, Shell, error_of, make_shell, read_json
 
 from eoap_dask.demo.server import DemoServer
 

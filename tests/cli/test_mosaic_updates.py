@@ -8,7 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from command_line import Shell, clearest, read_json
+from tests.support.command_line import Shell, clearest, read_json
 
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from command_line import Shell
 from loguru import logger
+from tests.support.command_line import Shell
 
 from eoap_dask.cli import progress as module
 from eoap_dask.cli.progress import Progress

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Done, Shell, read_json
 from distributed import Client, LocalCluster
+from tests.support.command_line import Done, Shell, read_json
 
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
 from eoap_dask.demo.server import DemoServer

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
-from command_line import Done, Shell, read_json
+from tests.support.command_line import Done, Shell, read_json
 
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer

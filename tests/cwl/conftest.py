@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Shell, make_shell
+from tests.support.command_line import Shell, make_shell
 
 from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cwl_helpers import WORKFLOWS
+from tests.support.cwl import WORKFLOWS
 
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.applications.registry import APPLICATIONS

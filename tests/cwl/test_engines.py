@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import Shell
-from cwl_helpers import assert_nothing_left, clusters, last_line, shell_tool, write
+from tests.support.command_line import Shell
+from tests.support.cwl import assert_nothing_left, clusters, last_line, shell_tool, write
 
 from eoap_dask.cluster.gateway.server import LocalGateway
 

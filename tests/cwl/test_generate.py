@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from command_line import Shell
-from cwl_helpers import DASK, ROOT, WORKFLOWS
+from tests.support.command_line import Shell
+from tests.support.cwl import DASK, ROOT, WORKFLOWS
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.applications.registry import APPLICATIONS, Entry

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Shell, error_of
-from cwl_helpers import DASK, SMALL, WORKFLOWS, in_workflow, shell_tool, write
+from tests.support.command_line import Shell, error_of
+from tests.support.cwl import DASK, SMALL, WORKFLOWS, in_workflow, shell_tool, write
 
 from eoap_dask.cwl.document import load
 from eoap_dask.cwl.jobs import check_job

@@ -7,8 +7,8 @@ from typing import Any
 
 import pystac
 import pytest
-from command_line import Shell
-from cwl_helpers import WORKFLOWS, assert_nothing_left, outputs, write
+from tests.support.command_line import Shell
+from tests.support.cwl import WORKFLOWS, assert_nothing_left, outputs, write
 
 pytestmark = pytest.mark.cluster
 

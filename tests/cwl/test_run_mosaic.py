@@ -10,8 +10,8 @@ from typing import Any
 import pystac
 import pytest
 import yaml
-from command_line import Done, Shell, make_shell, read_json
-from cwl_helpers import WORKFLOWS, assert_nothing_left, clusters, last_line, outputs, write
+from tests.support.command_line import Done, Shell, make_shell, read_json
+from tests.support.cwl import WORKFLOWS, assert_nothing_left, clusters, last_line, outputs, write
 
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from command_line import Done, Shell
-from cwl_helpers import SMALL, assert_nothing_left, in_workflow, shell_tool, write
+from tests.support.command_line import Done, Shell
+from tests.support.cwl import SMALL, assert_nothing_left, in_workflow, shell_tool, write
 
 from eoap_dask.cluster.gateway.api import GatewayApi, Lease
 from eoap_dask.cluster.gateway.server import LocalGateway

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Shell
-from cwl_helpers import (
+from tests.support.command_line import Shell
+from tests.support.cwl import (
     DASK,
     SMALL,
     assert_nothing_left,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from command_line import Shell
-from cwl_helpers import DASK, SMALL, WORKFLOWS, shell_tool, write
+from tests.support.command_line import Shell
+from tests.support.cwl import DASK, SMALL, WORKFLOWS, shell_tool, write
 
 from eoap_dask.cwl.document import load
 from eoap_dask.cwl.rules import check_package, check_requirements

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pod import Pod, why_not
+from tests.support.pod import Pod, why_not
 
 from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway

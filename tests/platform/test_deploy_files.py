@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from pod import HARDENED, ROOT
+from tests.support.pod import HARDENED, ROOT
 
 from eoap_dask.cluster.environment import HEAP
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import IMAGE, image_or_skip, podman
-from pod import REQUIREMENT, SHELL_LINE, UID, VARIABLES
+from tests.support.images import IMAGE, image_or_skip, podman
+from tests.support.pod import REQUIREMENT, SHELL_LINE, UID, VARIABLES
 
 from eoap_dask import __version__
 from eoap_dask.cluster.gateway.api import GatewayApi

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pod import BUILTIN, HARDENED, HOME, STAGED, UID, Container, Pod, left_in_tmp
+from tests.support.pod import BUILTIN, HARDENED, HOME, STAGED, UID, Container, Pod, left_in_tmp
 
 from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from images import IMAGE, SETTINGS, image_or_skip, podman
-from pod import UID
+from tests.support.images import IMAGE, SETTINGS, image_or_skip, podman
+from tests.support.pod import UID
 
 from eoap_dask.demo.server import DemoServer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pod import HARDENED, REQUIREMENT, VARIABLES
+from tests.support.pod import HARDENED, REQUIREMENT, VARIABLES
 
 INIT, DISPOSE = HARDENED / "init-dask.py", HARDENED / "dispose-dask.py"
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from files import ramp, source, write_tifffile
+from tests.support.files import ramp, source, write_tifffile
 
 from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess

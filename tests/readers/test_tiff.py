@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from files import ramp, source, write_gdal, write_tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.files import ramp, source, write_gdal, write_tifffile
 
 from eoap_dask.errors import AssetError
 from eoap_dask.geo.window import Window

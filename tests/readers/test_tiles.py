@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from files import needed, ramp, source, write_gdal, write_tifffile
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tests.support.files import needed, ramp, source, write_gdal, write_tifffile
 
 from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess

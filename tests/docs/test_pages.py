@@ -1,0 +1,80 @@
+"""The pages of docs/ run: their code, from top to bottom, on the demo's fire instead of one far away."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+from distributed import Client
+from PIL import Image
+
+from eoap_dask import errors
+from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.cli.application import ENDING
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.errors import EXIT_CODES, EoapError, OutOfMemoryError
+from eoap_dask.params import declarations
+from eoap_dask.run.options import RunOptions
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def code_of(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_exit_codes_mean_the_same_everywhere() -> None:
+    faults = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EoapError)]
+    assert {kind.exit_code for kind in faults} == set(EXIT_CODES) - {0}
+    assert "memory" in EXIT_CODES[OutOfMemoryError.exit_code]
+    readme = " ".join((DOCS.parent / "README.md").read_text().split())
+    table = (DOCS / "cwl.md").read_text()
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code} {meaning}" in readme
+        assert f"{code} {meaning}" in " ".join(ENDING.split())
+        (row,) = re.findall(rf"^\| {code} \| (.*) \|$", table, re.MULTILINE)
+        assert code == 2 or all(word in row for word in re.findall(r"\w{3,}", meaning))
+
+
+def test_what_a_platform_can_set_is_no_input() -> None:
+    page = (DOCS / "calrissian.md").read_text()
+    text = page[page.index("How the work is done can be") : page.index("Not what an input of the package decides")]
+    variables = re.findall(r"`EOAP_DASK_(\w+)`", text)
+    run, inputs = ({name.upper() for name in declarations(kind)} for kind in (RunOptions, MosaicParams))
+    assert variables
+    assert set(variables) <= run - inputs
+
+
+@pytest.mark.cluster
+def test_the_page_on_burned_area(
+    fire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mpl.use("agg")
+    blocks = code_of("burned-area.md")
+    assert len(blocks) >= 6
+    said, names = [], {"__name__": "page"}
+    with local_client(Size(1, 2, 2 << 30)) as client:
+        assert Client.current() is client
+        urls = dict(zip(re.findall(r'"(https://[^"]+/items/[^"]+)"', blocks[0]), fire.urls, strict=True))
+        for number, block in enumerate(blocks):
+            code = re.sub(r'"(https://[^"]+)"', lambda found: repr(urls[found[1]]), block)
+            exec(compile(code, f"burned-area.md, block {number + 1}", "exec"), names)  # noqa: S102 - our own page
+            said.append(capsys.readouterr().out)
+    true = fire.archive.burned_ha("2021-08")
+    assert (names["before"], names["after"]) == fire.urls
+    assert names["burned_ha"] == pytest.approx(true, rel=0.02)
+    assert f"{names['burned_ha']:.0f} ha burned" in said[1]
+    (item,) = names["run"].items
+    assert item["properties"]["eoap:burned_ha"] == pytest.approx(names["burned_ha"])
+    by_title = {c.title: item["properties"]["eoap:severity_ha"][c.name] for c in names["classes"]}
+    assert by_title == pytest.approx(names["hectares"])
+    assert names["perimeters"].area_ha.min() >= 2
+    assert 0.66 < float(names["dnbr"].max()) < 1.5
+    with Image.open(tmp_path / "severity.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 6
+    assert (tmp_path / "fire" / "catalog.json").is_file()
