@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.errors import UsageError
-from eoap_dask.text import parse_memory, show_memory
+from eoap_dask.params import declarations
+from eoap_dask.run.options import RunOptions
+from eoap_dask.text import named_by_flags, option, parse_memory, plural, show_memory
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,39 @@ def test_what_is_shown_is_read_by_every_gateway_and_loses_little(size: int) -> N
     assert shown[:-1].isdigit()
     assert shown[-1] in "KMG"
     assert size - 2**20 < parse_memory(shown) <= size
+
+
+def test_numbers_of_things() -> None:
+    assert [plural(n, "unit") for n in (0, 1, 2)] == ["0 units", "1 unit", "2 units"]
+    assert [plural(n, "pass", "passes") for n in (1, 3)] == ["1 pass", "3 passes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "in_python", "on_the_command_line"),
+    [
+        ("max_items", None, "max_items", "--max-items"),
+        ("max_items", 1000, "max_items=1000", "--max-items 1000"),
+        ("crs", "auto", "crs='auto'", "--crs auto"),
+        ("filter", "a < 5", "filter='a < 5'", "--filter 'a < 5'"),
+        ("resume", False, "resume=False", "--no-resume"),
+        ("force", True, "force=True", "--force"),
+        ("bands", ["red", "nir"], "bands=['red', 'nir']", "--bands red --bands nir"),
+        ("thresholds", None, "thresholds", "--threshold"),
+    ],
+)
+def test_parameters_are_named_as_whoever_reads_them_writes_them(
+    name: str, value: object, in_python: str, on_the_command_line: str
+) -> None:
+    assert option(name, value) == in_python
+    with named_by_flags():
+        assert option(name, value) == on_the_command_line
+    assert option(name, value) == in_python
+
+
+@pytest.mark.parametrize("params", [*(entry.params for entry in APPLICATIONS.values()), RunOptions])
+def test_flags_are_those_of_the_commands(params: type) -> None:
+    with named_by_flags():
+        for name, (_, declared) in declarations(params).items():
+            assert option(name) == "--" + (declared.flag or name.replace("_", "-"))
+            if declared.negative:
+                assert option(name, False) == f"--{declared.negative}"

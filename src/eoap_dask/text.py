@@ -1,28 +1,28 @@
-"""Numbers of things and amounts of memory, as sentences and options have them."""
+"""Numbers, amounts of memory, and names of parameters, as sentences have them."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from eoap_dask.errors import UsageError
 
 
-def plural(number: int, thing: str) -> str:
-    """Return a number and what it counts.
+def plural(number: int, thing: str, things: str = "") -> str:
+    """Return a number and what it counts, such as ``1 worker``, ``2 workers`` or ``1 pass``, ``2 passes``.
 
     Parameters
     ----------
     number
         How many.
     thing
-        One of them, such as ``worker``.
-
-    Returns
-    -------
-    str
-        Such as ``1 worker`` or ``2 workers``.
+        One of them.
+    things
+        Several of them, where that isn't `thing` with an s.
     """
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
 _POWERS = "KMGTP"
@@ -75,3 +75,46 @@ def show_memory(size: int) -> str:
 def show_bytes(size: float) -> str:
     """Return a number of bytes for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
+
+
+_FLAGS = {"thresholds": "threshold", "cluster_options": "cluster-option"}
+"""Flags that aren't spelled as their parameter."""
+
+_by_flags = False
+
+
+@contextmanager
+def named_by_flags() -> Iterator[None]:
+    """Let sentences name parameters as the command line does, for the whole process."""
+    global _by_flags
+    before, _by_flags = _by_flags, True
+    try:
+        yield
+    finally:
+        _by_flags = before
+
+
+def option(name: str, value: object = None) -> str:
+    """Return a parameter as whoever reads the sentence writes it.
+
+    Parameters
+    ----------
+    name
+        Of the parameter in Python, such as ``max_items``.
+    value
+        A value to show with it. False of a switch names its negative flag.
+
+    Returns
+    -------
+    str
+        On the command line (see `named_by_flags`) ``--max-items 1000`` or ``--no-resume``, else ``max_items=1000`` or
+        ``resume=False``; without a value ``--max-items`` or ``max_items``.
+    """
+    if not _by_flags:
+        return name if value is None else f"{name}={value!r}"
+    flag = _FLAGS.get(name, name.replace("_", "-"))
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    if isinstance(value, list | tuple):
+        return " ".join(f"--{flag} {shlex.quote(str(one))}" for one in value)
+    return f"--{flag}" if value is None else f"--{flag} {shlex.quote(str(value))}"

@@ -25,6 +25,7 @@ from eoap_dask.cli.memory_guard import MemoryGuard, control_group, is_wanted
 from eoap_dask.cli.mosaic import command as mosaic_command
 from eoap_dask.cli.status import status
 from eoap_dask.errors import EoapError
+from eoap_dask.text import named_by_flags
 
 PATIENCE_S = 15.0
 """A second Ctrl-C is impatience, because cleaning up takes a moment; after this long, the first one got lost."""
@@ -82,7 +83,7 @@ def _run(command: click.Command, name: str) -> NoReturn:
 def _guarded(action: Callable[[], Any], *, in_pod: bool = False) -> int:
     stop, guard = _Stop(), MemoryGuard(None)
     try:
-        with stop:
+        with stop, named_by_flags():
             guard = MemoryGuard(control_group() if is_wanted(in_pod) else None)
             with guard:
                 return int(action() or 0)
