@@ -1,6 +1,6 @@
 """Earth-observation applications on Dask: STAC in, Cloud-Optimized GeoTIFF and STAC out.
 
-Everything here is imported when it is first used, so that importing the package costs nothing.
+Names are imported at their first use, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,31 @@ if TYPE_CHECKING:
     from eoap_dask.applications.bai.lazy import burned_area
     from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
     from eoap_dask.applications.parameters import BurnedAreaParams, MosaicParams
-    from eoap_dask.errors import EoapError, GridMismatchError
+    from eoap_dask.errors import (
+        AoiError,
+        AssetError,
+        BandError,
+        ClusterError,
+        CollectionError,
+        DateError,
+        EoapError,
+        GridError,
+        GridMismatchError,
+        HrefError,
+        ItemError,
+        NoRunError,
+        NothingFoundError,
+        OutOfMemoryError,
+        OutputError,
+        RefusedError,
+        SearchError,
+        SigningError,
+        StatusError,
+        StepFailedError,
+        TilesError,
+        UnitsFailedError,
+        UsageError,
+    )
     from eoap_dask.geo.aoi import Aoi, parse_aoi
     from eoap_dask.items.itemset import ItemSet
     from eoap_dask.lazy.cube import composite, load, mask_clouds, search
@@ -39,17 +63,38 @@ if TYPE_CHECKING:
     from eoap_dask.run.options import RunOptions
     from eoap_dask.run.produce import Run
 
-logger.disable("eoap_dask")  # a library is silent until a program asks it to speak
+logger.disable("eoap_dask")  # a library is silent until a program enables its log
 
 _PLACES = {
     "Aoi": "geo.aoi",
+    "AoiError": "errors",
+    "AssetError": "errors",
+    "BandError": "errors",
     "BurnedAreaParams": "applications.parameters",
+    "ClusterError": "errors",
+    "CollectionError": "errors",
+    "DateError": "errors",
     "EoapError": "errors",
+    "GridError": "errors",
     "GridMismatchError": "errors",
+    "HrefError": "errors",
+    "ItemError": "errors",
     "ItemSet": "items.itemset",
     "MosaicParams": "applications.parameters",
+    "NoRunError": "errors",
+    "NothingFoundError": "errors",
+    "OutOfMemoryError": "errors",
+    "OutputError": "errors",
+    "RefusedError": "errors",
     "Run": "run.produce",
     "RunOptions": "run.options",
+    "SearchError": "errors",
+    "SigningError": "errors",
+    "StatusError": "errors",
+    "StepFailedError": "errors",
+    "TilesError": "errors",
+    "UnitsFailedError": "errors",
+    "UsageError": "errors",
     "bai": "lazy.indices",
     "burned_area": "applications.bai.lazy",
     "burned_area_map": "applications.bai.application",
@@ -75,13 +120,34 @@ _PLACES = {
 
 __all__ = [
     "Aoi",
+    "AoiError",
+    "AssetError",
+    "BandError",
     "BurnedAreaParams",
+    "ClusterError",
+    "CollectionError",
+    "DateError",
     "EoapError",
+    "GridError",
     "GridMismatchError",
+    "HrefError",
+    "ItemError",
     "ItemSet",
     "MosaicParams",
+    "NoRunError",
+    "NothingFoundError",
+    "OutOfMemoryError",
+    "OutputError",
+    "RefusedError",
     "Run",
     "RunOptions",
+    "SearchError",
+    "SigningError",
+    "StatusError",
+    "StepFailedError",
+    "TilesError",
+    "UnitsFailedError",
+    "UsageError",
     "__version__",
     "bai",
     "burned_area",
