@@ -77,9 +77,9 @@ def test_the_defaults_of_a_mosaic_can_be_run() -> None:
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        (Example(name="c"), "name can't be 'c'. Expected a or b."),
-        (MosaicParams(composite="best"), "composite can't be 'best'. Expected median."),
-        (MosaicParams(cloud_mask="yes"), "cloud-mask can't be 'yes'. Expected scl or none."),
+        (Example(name="c"), "name must be a or b, got 'c'."),
+        (MosaicParams(composite="best"), "composite must be median, got 'best'."),
+        (MosaicParams(cloud_mask="yes"), "cloud_mask must be scl or none, got 'yes'."),
     ],
 )
 def test_a_value_that_is_no_choice_is_refused(params: Any, sentence: str) -> None:
@@ -102,7 +102,7 @@ def test_good_options_pass() -> None:
         ({"workers": 0}, "0 workers can't do the work. Expected at least 1. Try --workers 1."),
         ({"workers": -3}, "-3 workers can't do the work. Expected at least 1. Try --workers 1."),
         ({"max_failures": -1}, "--max-failures -1 can't be. Expected 0 or more."),
-        ({"sink": "disk"}, "sink can't be 'disk'. Expected auto or client or workers."),
+        ({"sink": "disk"}, "sink must be auto or client or workers, got 'disk'."),
         ({"reads": 0}, "--reads 0 can't be. Expected 1 to 32."),
         ({"reads": 33}, "--reads 33 can't be. Expected 1 to 32."),
         ({"block": 500}, "A block of 500 pixels can't be used. Expected 512 or 512 times a power of two."),

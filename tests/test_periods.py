@@ -20,11 +20,11 @@ def test_parse_day_reads_what_a_date_prints(day):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "'' isn't a date. A date has the form YYYY-MM-DD. Try 2020-10-01."),
-        ("2020-10", "A month has days: try 2020-10-01."),
+        ("", "'' isn't a date. Expected the form YYYY-MM-DD. Try 2020-10-01."),
+        ("2020-10", "Add the day: try 2020-10-01."),
         ("20201001", "Try 2020-10-01."),
         ("2020/10/01", "Try 2020-10-01."),
-        ("2020-10-01T00:00:00Z", "Leave the time away: try 2020-10-01."),
+        ("2020-10-01T00:00:00Z", "Leave out the time: try 2020-10-01."),
         ("2020-W40-1", "isn't a date."),
         ("２０２０-10-01", "isn't a date."),
         ("2021-02-29", "'2021-02-29' isn't a day of the calendar."),
@@ -41,13 +41,13 @@ def test_parse_day_refuses(text, says):
 @pytest.mark.parametrize(
     ("start", "end", "says"),
     [
-        (date(2020, 2, 1), date(2020, 1, 1), "Try --start-date 2020-01-01 --end-date 2020-02-01."),
+        (date(2020, 2, 1), date(2020, 1, 1), "Try 2020-01-01 to 2020-02-01."),
         (
             date(2026, 1, 16),
             date(2026, 2, 1),
             "The start date 2026-01-16 lies in the future. Today is 2026-01-15.",
         ),
-        (date(2026, 1, 1), date(2026, 2, 1), "Try --end-date 2026-01-15."),
+        (date(2026, 1, 1), date(2026, 2, 1), "Try an end date of 2026-01-15."),
         (date(2014, 1, 1), date(2015, 6, 22), "lies before the launch of Sentinel-2A"),
     ],
 )
@@ -88,7 +88,7 @@ def test_the_end_of_the_calendar_is_no_trap():
 
 
 def test_split_periods_refuses():
-    with pytest.raises(DateError, match=r"There is no period called 'weekly'\. Known are: monthly"):
+    with pytest.raises(DateError, match=r"period must be one of monthly, got 'weekly'\."):
         split_periods(date(2020, 1, 1), date(2020, 1, 2), "weekly")
     with pytest.raises(DateError, match="lies before"):
         split_periods(date(2020, 1, 2), date(2020, 1, 1))

@@ -16,7 +16,7 @@ EXIT_CODES = {
     5: "the cluster failed",
     6: "a unit failed, or memory ran out",
 }
-"""What the exit codes of applications mean, in a word: help, messages and documentation have it from here."""
+"""Meaning of the applications' exit codes; help texts, messages and documentation take it from here."""
 
 
 class EoapError(Exception):
@@ -79,11 +79,11 @@ class OutputError(UsageError):
 
 
 class NoRunError(UsageError):
-    """No run of ours has begun there."""
+    """The directory holds no run of this package."""
 
 
 class TilesError(EoapError):
-    """A worker couldn't leave its tiles on the output's disk; fails the unit."""
+    """A worker couldn't write its tiles to the output's disk; fails the unit."""
 
     exit_code = 6
 
@@ -101,7 +101,7 @@ class SearchError(EoapError):
 
 
 class StatusError(SearchError):
-    """The catalogue answered with an error status."""
+    """The catalogue answered with an HTTP error status."""
 
     status = 0
 
@@ -111,11 +111,11 @@ class ItemError(SearchError):
 
 
 class HrefError(SearchError):
-    """An href in an item points where a catalogue may not send us."""
+    """An href in an item points where a catalogue may not lead."""
 
 
 class SigningError(SearchError):
-    """A signature for an asset couldn't be had."""
+    """An asset couldn't be signed."""
 
 
 class ClusterError(EoapError):
@@ -125,14 +125,14 @@ class ClusterError(EoapError):
 
 
 class RefusedError(ClusterError):
-    """A Dask Gateway answered, and said no.
+    """A Dask Gateway refused a request.
 
     Parameters
     ----------
     where
-        The Gateway's address, as it may be shown.
+        Address of the Gateway, redacted.
     problem
-        What it said.
+        Its answer.
     """
 
     def __init__(self, where: str, problem: str) -> None:
@@ -142,7 +142,7 @@ class RefusedError(ClusterError):
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it said so because there is no such cluster."""
+        """Whether the Gateway doesn't know the cluster."""
         return bool(re.match(r"Cluster .* not found", self.problem))
 
 
@@ -160,9 +160,9 @@ class AssetError(EoapError):
     what, expected, hint
         As in `EoapError`.
     item_id, asset
-        The item and the asset key.
+        Id of the item and key of the asset.
     href
-        The unsigned href.
+        Unsigned href of the asset.
     attempts
         How often it was tried.
     """
@@ -209,7 +209,7 @@ class StepFailedError(EoapError):
     what, expected, hint
         As in `EoapError`.
     exit_code
-        Of its tool, or as a shell has it for one that a signal killed.
+        Exit code of the step's tool; 128 + signal number for one that was killed.
     """
 
     def __init__(self, what: str, expected: str = "", hint: str = "", exit_code: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, checksums, safe names, and directories made and removed: never what isn't ours."""
+"""Atomic writes, checksums, safe names, and directories that are made and removed without touching anybody else's."""
 
 from __future__ import annotations
 
@@ -17,60 +17,18 @@ _PIECE = 1 << 20
 
 
 def dump_json(document: Any) -> str:
-    """Return a document as JSON text, the same text for the same document.
-
-    Parameters
-    ----------
-    document
-        What `json` can encode; keys keep their order. NaN and infinities aren't JSON.
-
-    Returns
-    -------
-    str
-        Indented by two, not escaped beyond what JSON asks for, one newline at the end.
-
-    Raises
-    ------
-    ValueError
-        When the document holds NaN or an infinity.
-    """
+    """Return a document as indented JSON that ends with a newline; NaN and infinity raise ValueError."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(path: Path, document: Any) -> Path:
-    """Write a document as JSON; the file appears whole or not at all.
-
-    Parameters
-    ----------
-    path
-        Where; replaced when it exists.
-    document
-        As for `dump_json`.
-
-    Returns
-    -------
-    Path
-        `path`.
-    """
+    """Write a document as `dump_json` formats it; the file appears whole or not at all."""
     return write_bytes(path, dump_json(document).encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write bytes; the file appears whole or not at all, also after a power cut.
-
-    Parameters
-    ----------
-    path
-        Where; replaced when it exists. Its directory exists.
-    data
-        The content.
-
-    Returns
-    -------
-    Path
-        `path`.
-    """
-    # One writer per name: the lock on the output sees to it. The process id is for whoever finds a leftover.
+    """Write or replace a file in an existing directory; it appears whole or not at all, also after a power cut."""
+    # One writer per name: the lock on the output ensures it. The process id is for whoever finds a leftover.
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with draft.open("wb") as file:
@@ -86,30 +44,13 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, read in pieces.
-
-    Parameters
-    ----------
-    path
-        A regular file.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits, lower case.
-    """
+    """Return the SHA-256 of a file as 64 lower-case hexadecimal digits, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_path(path: Path) -> None:
-    """Push a file's content, or a directory's names, to the disk.
-
-    Parameters
-    ----------
-    path
-        A regular file or a directory; links aren't followed.
-    """
+    """Push a file's content, or a directory's names, to the disk; a link raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
@@ -118,13 +59,7 @@ def fsync_path(path: Path) -> None:
 
 
 def fsync_tree(root: Path) -> None:
-    """Push every file and directory below a directory, and itself, to the disk; links aren't followed.
-
-    Parameters
-    ----------
-    root
-        A directory.
-    """
+    """Push every file and directory below a directory, and itself, to the disk; links aren't followed."""
     for folder, _, names in os.walk(root, topdown=False):
         for name in names:
             path = Path(folder, name)
@@ -134,37 +69,25 @@ def fsync_tree(root: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path, sha256: str) -> None:
-    """Give a file a second name; where that isn't had, copy it, and compare the copy.
+    """Give a file a second, free name: a hard link, or a copy where the file system lacks links.
 
-    Parameters
-    ----------
-    source
-        A regular file.
-    target
-        The other name, which is free; its parents are created.
-    sha256
-        Of the file, 64 hexadecimal digits, lower case.
-
-    Raises
-    ------
-    OSError
-        When the disk refuses, or the copy differs.
+    Parents are created. A copy whose checksum differs from `sha256` raises OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(source)
-    except OSError:  # FAT and some network disks have no links, others no more of them; a copy tells what else is wrong
+    except OSError:  # FAT and some network disks have no links, others too few; any other fault meets the copy too
         checksum = hashlib.sha256()
         with source.open("rb") as reader, target.open("xb") as writer:
             while piece := reader.read(_PIECE):
                 checksum.update(piece)
                 writer.write(piece)
         if checksum.hexdigest() != sha256:
-            raise OSError(errno.EIO, "The copy differs from what was read before", str(target)) from None
+            raise OSError(errno.EIO, "The copy's checksum differs from the file's", str(target)) from None
 
 
 def make_parents(parent: Path) -> list[Path]:
-    """Create a directory with its parents, and return those that weren't there, innermost first."""
+    """Create a directory with its parents, and return those that were missing, innermost first."""
     missing = []
     for path in (parent, *parent.parents):
         if os.path.lexists(path):
@@ -173,7 +96,7 @@ def make_parents(parent: Path) -> list[Path]:
     made: list[Path] = []
     try:
         for path in reversed(missing):
-            with suppress(FileExistsError):  # another run was quicker: then it is theirs to remove
+            with suppress(FileExistsError):  # another run made it first, and removes it
                 path.mkdir()
                 made.insert(0, path)
     except OSError:
@@ -183,7 +106,7 @@ def make_parents(parent: Path) -> list[Path]:
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Remove directories that are empty, innermost first; a published output keeps its parents."""
+    """Remove directories that are empty, innermost first, up to the first that isn't."""
     for folder in folders:
         try:
             folder.rmdir()
@@ -192,21 +115,18 @@ def remove_empty(folders: list[Path]) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory if it is there; a link in its place loses itself, never what it points to.
-
-    Workers of a run that was killed may still be about to put something into it, or to take it out: that is why a first
-    try may fail. Once a directory is gone, nobody makes it again.
-    """
+    """Remove a directory if it exists; a link in its place is unlinked, and what it points to stays."""
     if path.is_symlink():
         path.unlink()
         return
+    # Workers of a killed run may still add or remove files, so the first try may fail; once it is gone, none make it.
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         shutil.rmtree(path)
 
 
 def real_directories(root: Path) -> set[str]:
-    """Return the names of the directories in a directory, without links to some."""
+    """Return the names of the directories in a directory, links excluded."""
     return {path.name for path in root.iterdir() if path.is_dir() and not path.is_symlink()}
 
 
@@ -217,19 +137,10 @@ _NAME_LENGTH = 120
 
 
 def safe_name(text: str) -> str:
-    """Return a name that any file system takes, made of an untrusted id.
+    """Return a name for any file system, made of an untrusted id: `a-z 0-9 . _ -`, at most 120 characters.
 
-    Parameters
-    ----------
-    text
-        Any text.
-
-    Returns
-    -------
-    str
-        Lower case, of `a-z 0-9 . _ -` only, not starting with a dot or dash, at most 120 characters. A text
-        that fits apart from its case stays as it is; otherwise a short hash is appended, so that names stay
-        distinct.
+    It starts with neither dot nor dash. An id that fits apart from its case is kept; others get a short hash, to stay
+    distinct.
     """
     lower = text.lower()
     plain = unicodedata.normalize("NFKD", lower).encode("ascii", "ignore").decode()

@@ -1,4 +1,4 @@
-"""Logging: silent as a library; a command line sets it up, and no secret gets through."""
+"""Logging: the library is silent until a command line sets it up; all lines are redacted."""
 
 from __future__ import annotations
 
@@ -23,13 +23,7 @@ _verbosity = 0
 
 
 def set_up_logging(verbosity: int) -> None:
-    """Send log lines to stderr.
-
-    Parameters
-    ----------
-    verbosity
-        Below 0 only errors, 0 what a user wants to know, above 0 everything, with its origin.
-    """
+    """Send log lines to stderr: errors only below 0, what a user wants to know at 0, all with their origin above."""
     global _verbosity
     _verbosity = verbosity
     logger.remove()
@@ -40,7 +34,7 @@ def set_up_logging(verbosity: int) -> None:
 
 
 def is_verbose() -> bool:
-    """Tell whether everything was asked for, tracebacks included."""
+    """Tell whether all log lines were asked for, tracebacks included."""
     return _verbosity > 0
 
 
@@ -56,7 +50,7 @@ def log_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Let loggers of others speak only when something is seriously wrong, and put them back afterwards."""
+    """Silence the loggers of other packages below CRITICAL, and restore their levels afterwards."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [one.level for one in loggers]
     for one in loggers:

@@ -1,4 +1,4 @@
-"""Parameters, declared once: a frozen dataclass whose fields say what the command line, CWL and JSON need to know."""
+"""Parameters, declared once: dataclass fields with what the command line, CWL and JSON need to know."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from eoap_dask.errors import UsageError
+from eoap_dask.text import option
 
 ENV_PREFIX = "EOAP_DASK_"
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a field says about itself, beyond its name, type and default."""
+    """A field's declaration, beyond its name, type and default."""
 
     help: str
     """One sentence for `--help`, without the default."""
     metavar: str = ""
     choices: tuple[str, ...] = ()
     multiple: bool = False
-    """May be given several times."""
+    """Whether it may be given several times."""
     envvar: str = ""
-    """Where it isn't ``EOAP_DASK_<NAME>``."""
+    """Environment variable, if it isn't ``EOAP_DASK_<NAME>``."""
     negative: str = ""
     """For a switch: the flag that turns it off."""
     flag: str = ""
-    """Name of the option where it isn't the field's."""
+    """Name of the option, if it isn't the field's."""
     aliases: tuple[str, ...] = ()
-    """Further spellings of the option, without dashes before them."""
+    """Further spellings of the option, without dashes."""
 
 
 def param(default: Any, help: str, **about: Any) -> Any:  # noqa: A002 - click's word
-    """Declare a field with its default and what `Declaration` takes."""
+    """Declare a field with its default and the fields of its `Declaration`."""
     return field(default=default, metadata={"declaration": Declaration(help, **about)})
 
 
@@ -44,24 +45,17 @@ def declarations(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Declarati
 
 
 def check_choices(params: Any) -> None:
-    """Refuse a value that isn't among the choices of its declaration, for callers that don't come through Click.
-
-    Raises
-    ------
-    UsageError
-    """
+    """Raise `UsageError` for a value that isn't among its declared choices, as Click does on the command line."""
     for name, (_, declared) in declarations(type(params)).items():
         value = getattr(params, name)
         if declared.choices and value not in declared.choices:
             raise UsageError(
-                f"{name.replace('_', '-')} can't be {value!r}.",
-                f"Expected {' or '.join(declared.choices)}.",
-                "",
+                f"{option(name)} must be {' or '.join(declared.choices)}, got {value!r}.",
             )
 
 
 def as_json(params: Any) -> Mapping[str, Any]:
-    """Return the declared fields as JSON-like values."""
+    """Return the values of the declared fields as JSON values."""
     out: dict[str, Any] = {}
     for name in declarations(type(params)):
         value = getattr(params, name)

@@ -1,4 +1,4 @@
-"""Days as people write them, and the periods that a range of days is cut into."""
+"""Dates as YYYY-MM-DD, and the calendar periods that a range of days is cut into."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from eoap_dask.errors import DateError
+from eoap_dask.text import option
 
 # Launch of Sentinel-2A (https://sentiwiki.copernicus.eu/web/s2-mission): there is nothing older.
 FIRST_DAY = date(2015, 6, 23)
@@ -48,28 +49,13 @@ class Period:
 
 
 def parse_day(text: str) -> date:
-    """Read a day written as YYYY-MM-DD.
-
-    Parameters
-    ----------
-    text
-        The day; surrounding blanks are ignored.
-
-    Returns
-    -------
-    datetime.date
-
-    Raises
-    ------
-    DateError
-        When the text has another form, or names a day that doesn't exist.
-    """
+    """Read a day written as YYYY-MM-DD, or raise `DateError`; surrounding blanks are ignored."""
     stripped = text.strip()
     shown = _shorten(stripped)
     if not _DAY.fullmatch(stripped):
         raise DateError(
             f"{shown!r} isn't a date.",
-            "A date has the form YYYY-MM-DD.",
+            "Expected the form YYYY-MM-DD.",
             _hint_for(stripped) or "Try 2020-10-01.",
         )
     try:
@@ -77,25 +63,15 @@ def parse_day(text: str) -> date:
     except ValueError:
         raise DateError(
             f"{shown!r} isn't a day of the calendar.",
-            "A date has the form YYYY-MM-DD.",
+            "Expected the form YYYY-MM-DD.",
             "Check the month and the day.",
         ) from None
 
 
 def check_range(start: date, end: date, today: date | None = None) -> None:
-    """Refuse ranges of dates in which nothing can be found.
+    """Raise `DateError` for an inverted range, one in the future, or one before `FIRST_DAY`; both ends are inclusive.
 
-    Parameters
-    ----------
-    start, end
-        First and last day, both inclusive.
-    today
-        The day it is; by default the later of the local day and the day in UTC.
-
-    Raises
-    ------
-    DateError
-        When the end lies before the start, either lies in the future, or the end lies before `FIRST_DAY`.
+    `today` is by default the later of the local day and the day in UTC.
     """
     if today is None:
         now = datetime.now(UTC)
@@ -104,25 +80,25 @@ def check_range(start: date, end: date, today: date | None = None) -> None:
         raise DateError(
             f"The end date {end} lies before the start date {start}.",
             "The start date must not be later than the end date.",
-            f"Try --start-date {end} --end-date {start}.",
+            f"Try {end} to {start}.",
         )
     if start > today:
         raise DateError(
             f"The start date {start} lies in the future.",
             f"Today is {today}.",
-            "Give dates of scenes that have been taken already.",
+            "Try an earlier range of dates.",
         )
     if end > today:
         raise DateError(
             f"The end date {end} lies in the future.",
             f"Today is {today}.",
-            f"Try --end-date {today}.",
+            f"Try an end date of {today}.",
         )
     if end < FIRST_DAY:
         raise DateError(
             f"The end date {end} lies before the launch of Sentinel-2A.",
             f"The first scenes are from {FIRST_DAY} or later.",
-            "Give a later range of dates.",
+            "Try a later range of dates.",
         )
 
 
@@ -138,40 +114,23 @@ def _monthly(day: date) -> Period:
 _RULES: dict[str, Callable[[date], Period]] = {"monthly": _monthly}
 
 PERIODS: tuple[str, ...] = tuple(_RULES)
-"""The kinds of period that `split_periods` knows."""
+"""Kinds of period that `split_periods` knows."""
 
 
 def split_periods(start: date, end: date, how: str = "monthly") -> tuple[Period, ...]:
-    """Cut a range of days into calendar periods.
+    """Cut a range of days, both ends inclusive, into calendar periods; the first and the last are cut to the range.
 
-    Parameters
-    ----------
-    start, end
-        First and last day, both inclusive.
-    how
-        One of `PERIODS`.
-
-    Returns
-    -------
-    tuple of Period
-        In order of time, without gaps or overlaps; the first and the last are cut to the range.
-
-    Raises
-    ------
-    DateError
-        When the end lies before the start, or `how` isn't known.
+    They are in order of time, without gaps. Raises `DateError` for an inverted range, or when `how` isn't in `PERIODS`.
     """
     if how not in _RULES:
         raise DateError(
-            f"There is no period called {_shorten(how)!r}.",
-            f"Known are: {', '.join(PERIODS)}.",
-            f"Try {PERIODS[0]}.",
+            f"{option('period')} must be one of {', '.join(PERIODS)}, got {_shorten(how)!r}.",
         )
     if end < start:
         raise DateError(
             f"The end date {end} lies before the start date {start}.",
             "The start date must not be later than the end date.",
-            f"Try --start-date {end} --end-date {start}.",
+            f"Try {end} to {start}.",
         )
     rule = _RULES[how]
     periods = []
@@ -185,15 +144,15 @@ def split_periods(start: date, end: date, how: str = "monthly") -> tuple[Period,
 
 
 def _hint_for(text: str) -> str:
-    """Return a hint with the date that was probably meant, or nothing."""
+    """Return a hint with the date that was probably meant, or an empty text."""
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}[T ].*", text):
-        return f"Leave the time away: try {text[:10]}."
+        return f"Leave out the time: try {text[:10]}."
     if re.fullmatch(r"\d{8}", text):
         return f"Try {text[:4]}-{text[4:6]}-{text[6:]}."
     if re.fullmatch(r"\d{4}/\d{2}/\d{2}", text):
         return f"Try {text.replace('/', '-')}."
     if re.fullmatch(r"\d{4}-\d{2}", text):
-        return f"A month has days: try {text}-01."
+        return f"Add the day: try {text}-01."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What may be logged or shown: texts without signatures, credentials and query strings."""
+"""Texts for logs and messages, without signatures, credentials and query strings."""
 
 from __future__ import annotations
 
@@ -32,18 +32,9 @@ _HIDDEN = "[redacted]"
 
 
 def redact(text: object) -> str:
-    """Return a text without signatures, credentials and query strings.
+    """Return `str(text)` without signatures and credentials, and its URLs without user info, query and fragment.
 
-    Parameters
-    ----------
-    text
-        Anything; its `str` is used. May hold URLs anywhere, also percent-encoded or after `/vsicurl/`.
-
-    Returns
-    -------
-    str
-        The text, in which every URL has lost its user info, query and fragment, and the values of `sig=`,
-        `token=` and the like are hidden. Redacting it again changes nothing.
+    URLs are found anywhere, also percent-encoded or after `/vsicurl/`. Redacting again changes nothing.
     """
     found = str(text)
     for _ in range(10):  # what one rule uncovers is another's
@@ -95,18 +86,6 @@ def _hide_chain(match: re.Match[str]) -> str:
 
 
 def show_href(href: str, length: int = 200) -> str:
-    """Return an href as it may be shown: redacted, in quotes, control characters escaped, of bounded length.
-
-    Parameters
-    ----------
-    href
-        Any href.
-    length
-        The longest text that is shown in full.
-
-    Returns
-    -------
-    str
-    """
+    """Return an href for a message: redacted, quoted, control characters escaped, cut to `length` characters."""
     shown = redact(href)
     return repr(shown if len(shown) <= length else shown[: length - 1] + "…")

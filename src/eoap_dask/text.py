@@ -1,4 +1,4 @@
-"""Numbers, amounts of memory, and names of parameters, as sentences have them."""
+"""Numbers, amounts of memory and names of parameters, as they are written in sentences."""
 
 from __future__ import annotations
 
@@ -11,17 +11,7 @@ from eoap_dask.errors import UsageError
 
 
 def plural(number: int, thing: str, things: str = "") -> str:
-    """Return a number and what it counts, such as ``1 worker``, ``2 workers`` or ``1 pass``, ``2 passes``.
-
-    Parameters
-    ----------
-    number
-        How many.
-    thing
-        One of them.
-    things
-        Several of them, where that isn't `thing` with an s.
-    """
+    """Return a number and what it counts, such as ``1 worker``, ``2 workers`` or ``1 pass``, ``2 passes``."""
     return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
@@ -29,21 +19,9 @@ _POWERS = "KMGTP"
 
 
 def parse_memory(text: str) -> int:
-    """Return an amount of memory in bytes.
+    """Return an amount of memory in bytes, or raise `UsageError`.
 
-    Parameters
-    ----------
-    text
-        Such as ``4G``, ``4Gi`` or ``4GiB``, which are the same, as for a Gateway; ``4GB`` is decimal; or bytes.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    UsageError
-        when it isn't an amount of memory
+    As on a Gateway, ``4G``, ``4Gi`` and ``4GiB`` are the same; ``4GB`` is decimal, a bare number is bytes.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?b?)|b)?\s*", text, re.I)
     if not match or not float(match[1]):
@@ -55,17 +33,7 @@ def parse_memory(text: str) -> int:
 
 
 def show_memory(size: int) -> str:
-    """Return an amount of memory as every Gateway reads it: a whole number with K, M or G, rounded down.
-
-    Parameters
-    ----------
-    size
-        Bytes, at least 1024.
-
-    Returns
-    -------
-    str
-    """
+    """Return bytes (1024 or more) as any Gateway reads it: a whole number with K, M or G, rounded down."""
     for power in (3, 2):
         if size % 1024**power == 0:
             return f"{size // 1024**power}{_POWERS[power - 1]}"
@@ -73,7 +41,7 @@ def show_memory(size: int) -> str:
 
 
 def show_bytes(size: float) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes in decimal MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
 
 
@@ -85,7 +53,7 @@ _by_flags = False
 
 @contextmanager
 def named_by_flags() -> Iterator[None]:
-    """Let sentences name parameters as the command line does, for the whole process."""
+    """Let `option` name parameters as the command line does, for the whole process."""
     global _by_flags
     before, _by_flags = _by_flags, True
     try:
@@ -95,20 +63,10 @@ def named_by_flags() -> Iterator[None]:
 
 
 def option(name: str, value: object = None) -> str:
-    """Return a parameter as whoever reads the sentence writes it.
+    """Return a Python parameter, and a value, as the reader of the sentence writes it.
 
-    Parameters
-    ----------
-    name
-        Of the parameter in Python, such as ``max_items``.
-    value
-        A value to show with it. False of a switch names its negative flag.
-
-    Returns
-    -------
-    str
-        On the command line (see `named_by_flags`) ``--max-items 1000`` or ``--no-resume``, else ``max_items=1000`` or
-        ``resume=False``; without a value ``--max-items`` or ``max_items``.
+    On the command line (`named_by_flags`) ``--max-items 1000`` or, for False, ``--no-resume``; in Python
+    ``max_items=1000`` or ``resume=False``. Without a value ``--max-items`` or ``max_items``.
     """
     if not _by_flags:
         return name if value is None else f"{name}={value!r}"

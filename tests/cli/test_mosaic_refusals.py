@@ -64,7 +64,7 @@ def says_what_to_do(message: str) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--start-date", "2020-12-31", "--end-date", "2020-10-01"], "--start-date 2020-10-01 --end-date 2020-12-31"),
+        (["--start-date", "2020-12-31", "--end-date", "2020-10-01"], "Try 2020-10-01 to 2020-12-31."),
         (["--start-date", "2020-13-01"], "'2020-13-01'"),
         (["--start-date", "20201001"], "Try 2020-10-01"),
         (["--end-date", "yesterday"], "'yesterday'"),
@@ -83,8 +83,8 @@ def says_what_to_do(message: str) -> bool:
         (["--aoi", "nowhere.geojson"], "'nowhere.geojson'"),
         (["--crs", "EPSG:999999"], "'EPSG:999999'"),
         (["--collection", "landsat-9"], "'landsat-9'"),
-        (["--resolution", "0"], "resolution of 0 "),
-        (["--resolution", "-10"], "resolution of -10 "),
+        (["--resolution", "0"], "--resolution must be above 0 and finite, got 0."),
+        (["--resolution", "-10"], "--resolution must be above 0 and finite, got -10."),
         (["--resolution", "0.001"], "looks like degrees"),
         (["--resolution", "100", "--crs", "EPSG:4326"], "100 degrees"),
         (["--max-cloud-cover", "101"], "101 %"),

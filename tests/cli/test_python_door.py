@@ -65,15 +65,15 @@ def test_an_unknown_keyword(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"period": "daily"}, "period can't be 'daily'"),
+        ({"period": "daily"}, "period must be monthly, got 'daily'"),
         ({"cluster": "moon"}, "The cluster 'moon' can't be used"),
-        ({"composite": "best"}, "composite can't be 'best'"),
+        ({"composite": "best"}, "composite must be median, got 'best'"),
         ({"block": 1000}, "A block of 1000 pixels"),
         ({"bands": ()}, "No band"),
         ({"bands": ("red", "red")}, "'red' was asked for twice"),
         ({"crs": "mercator"}, "'mercator'"),
         ({"crs": "EPSG:4978"}, "EPSG:4978"),
-        ({"resolution": float("nan")}, "resolution of nan"),
+        ({"resolution": float("nan")}, "resolution must be above 0 and finite, got nan"),
         ({"resolution": 1e6}, "larger than the area"),
         ({"resolution": 0.9, "crs": "EPSG:4326"}, "0.9 degrees is larger than the area"),
         ({"max_items": 0}, "--max-items 0"),

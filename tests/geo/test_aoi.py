@@ -169,7 +169,7 @@ def test_a_search_gets_few_vertices_and_loses_nothing():
         ("13,41,12,42", "try 12,41,13,42."),
         ("1,2,3", "has 3 numbers. A bounding box has four"),
         ("1,2,3,4,5", "has 5 numbers."),
-        ("1,2,0,3,4,9", "Leave the two heights away."),
+        ("1,2,0,3,4,9", "Leave out the two heights."),
         ([1], "has 1 number."),
         ("1,abc,3,4", "'abc' in the bounding box '1,abc,3,4' isn't a number."),
         ("nan,1,2,3", "isn't finite"),
@@ -180,7 +180,7 @@ def test_a_search_gets_few_vertices_and_loses_nothing():
         ("1,3,2,2", "south 3 above its north 2"),
         ("1,3,2,2", "Try 1,2,2,3."),
         ("", "is empty"),
-        (5, "can't be read from int"),
+        (5, "can't be read from a value of type int"),
         ("/no/such.geojson", "There is no file '/no/such.geojson'"),
         ("fields.gpkg", "There is no file 'fields.gpkg'"),
         ("https://example.org/a.geojson?sig=SECRET", "'https://example.org/a.geojson' is a URL."),
@@ -188,13 +188,13 @@ def test_a_search_gets_few_vertices_and_loses_nothing():
         ("{}", "its type is None"),
         ({"type": "Topology"}, "its type is 'Topology'"),
         ({"type": "FeatureCollection"}, "no list of features"),
-        ({"type": "FeatureCollection", "features": [1]}, "1 stands where an object should be"),
-        ({"type": "FeatureCollection", "features": []}, "holds no geometry"),
-        ({"type": "Feature", "geometry": None}, "holds no geometry"),
+        ({"type": "FeatureCollection", "features": [1]}, "it has 1 instead of an object"),
+        ({"type": "FeatureCollection", "features": []}, "has no geometry"),
+        ({"type": "Feature", "geometry": None}, "has no geometry"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, "x"]]]}, "coordinates can't be read"),
         ({"type": "Polygon"}, "coordinates can't be read"),
         ({"type": "Polygon", "coordinates": []}, "is empty"),
-        ({"type": "Point", "coordinates": [1, 2]}, "holds no polygon, only Point"),
+        ({"type": "Point", "coordinates": [1, 2]}, "has no polygon, only Point"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [2, 2], [0, 0]]]}, "has no area"),
         (
             {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [2, 200], [0, 0]]]},
@@ -243,7 +243,7 @@ def test_files(tmp_path):
     empty = tmp_path / "empty.geojson"
     empty.touch()
     assert "is empty" in message(empty)
-    assert "isn't text" in message(_written(tmp_path / "b.json", b"\xff\xfe\x00"))
+    assert "isn't UTF-8 text" in message(_written(tmp_path / "b.json", b"\xff\xfe\x00"))
     assert "can't be read as vector data" in message(_written(tmp_path / "c.gpkg", b"nonsense"))
     assert "can't be read as vector data" in message(tmp_path)
     assert "There is no file" in message(tmp_path / "none.gpkg")

@@ -196,7 +196,7 @@ def test_a_projection_with_its_edge_in_the_area_is_refused(aoi: Aoi, crs: str) -
     with pytest.raises(GridError) as refused:
         grid_for(aoi, crs, 1000)
     assert str(refused.value) == (
-        f"The area doesn't stay in one piece in {crs}. Expected a CRS whose edge isn't there. Try --crs auto."
+        f"The edge of {crs} cuts the area into pieces. Expected a CRS that keeps it in one piece. Try crs='auto'."
     )
 
 
@@ -226,38 +226,38 @@ def test_large_and_slender_areas_stay_in_one_piece(
     ("area", "crs", "resolution", "sentence"),
     [
         ((9, 47, 10, 48), "EPSG:99999", 100,
-         "The CRS 'EPSG:99999' isn't known. Expected 'auto', or a CRS such as EPSG:32631. Try --crs auto."),
+         "The CRS 'EPSG:99999' isn't known. Expected 'auto', or a CRS such as EPSG:32631. Try crs='auto'."),
         ((9, 47, 10, 48), "", 100,
-         "The CRS '' isn't known. Expected 'auto', or a CRS such as EPSG:32631. Try --crs auto."),
+         "The CRS '' isn't known. Expected 'auto', or a CRS such as EPSG:32631. Try crs='auto'."),
         ((9, 47, 10, 48), "auto", 0,
-         "A resolution of 0 can't be used. Expected a number above 0. Try --resolution 100."),
+         "resolution must be above 0 and finite, got 0. Try resolution=100."),
         ((9, 47, 10, 48), "auto", -10,
-         "A resolution of -10 can't be used. Expected a number above 0. Try --resolution 100."),
+         "resolution must be above 0 and finite, got -10. Try resolution=100."),
         ((9, 47, 10, 48), "auto", float("nan"),
-         "A resolution of nan can't be used. Expected a number above 0. Try --resolution 100."),
+         "resolution must be above 0 and finite, got nan. Try resolution=100."),
         ((9, 47, 10, 48), "auto", float("inf"),
-         "A resolution of inf can't be used. Expected a number above 0. Try --resolution 100."),
+         "resolution must be above 0 and finite, got inf. Try resolution=100."),
         ((5, 47, 13, 48), "auto", 100,
-         "The area is 8.0° wide and touches 3 UTM zones. A UTM grid serves at most two. Try --crs with a projection "
-         "for the whole area (such as EPSG:3035 in Europe), or a smaller --aoi."),
+         "The area is 8.0° wide and touches 3 UTM zones. A UTM grid covers at most two. Try crs with a projection "
+         "for the whole area (such as EPSG:3035 in Europe), or a smaller aoi."),
         ((9, 47, 10, 48), "EPSG:4978", 100,
-         "EPSG:4978 is neither a projected nor a geographic CRS. Try --crs auto."),
+         "EPSG:4978 is neither a projected nor a geographic CRS. Try crs='auto'."),
         ((9, 47, 10, 48), "EPSG:5773", 100,
-         "EPSG:5773 is neither a projected nor a geographic CRS. Try --crs auto."),
+         "EPSG:5773 is neither a projected nor a geographic CRS. Try crs='auto'."),
         ((9, 47, 10, 48), "EPSG:4326", 10,
-         "A resolution of 10 in EPSG:4326 means 10 degrees. Expected degrees there. "
-         "Try --resolution 0.000090 for about 10 m, or a projected --crs."),
+         "A resolution of 10 in EPSG:4326 means 10 degrees. Expected less than 1 degree. "
+         "Try resolution=9e-05 for about 10 m, or a projected crs."),
         ((9, 47, 10, 48), "auto", 0.0001,
          "A resolution of 0.0001 in EPSG:32632 means 0.0001 metres. Expected metres, and this looks like degrees. "
-         "Try --resolution 11."),
+         "Try resolution=11."),
         ((-120, 37, -119.9, 37.1), "EPSG:2227", 0.0001,
          "A resolution of 0.0001 in EPSG:2227 means 0.0001 US survey feet. Expected US survey feet, and this looks "
-         "like degrees. Try --resolution 11."),
+         "like degrees. Try resolution=11."),
         ((9, 47, 9.01, 47.01), "EPSG:4326", 0.5,
-         "A resolution of 0.5 degrees is larger than the area (0.01 degrees). Try a smaller --resolution."),
+         "A resolution of 0.5 degrees is larger than the area (0.01 degrees). Try a smaller resolution."),
         ((9, 47, 10, 48), "EPSG:4326", 5e-7,
-         "At 5e-07 degrees the area is 2000000 × 2000000 pixels. A side has at most 1048576. "
-         "Try a larger --resolution or a smaller --aoi."),
+         "At 5e-07 degrees the area is 2000000 × 2000000 pixels. A side must be at most 1048576 pixels. "
+         "Try a larger resolution or a smaller aoi."),
     ],
 )  # fmt: skip
 def test_what_is_said_of_a_grid_that_can_not_be(
@@ -278,7 +278,7 @@ def test_a_pixel_much_larger_than_the_area_is_refused_in_metres_too() -> None:
 
 def test_an_area_that_has_no_place_in_a_projection_is_refused() -> None:
     # the far side of the Earth can't be seen from above London
-    with pytest.raises(GridError, match=r"The area can't be projected to .*ortho.*valid there\. Try --crs auto"):
+    with pytest.raises(GridError, match=r"The area can't be projected to .*ortho.*valid there\. Try crs='auto'"):
         grid_for(bbox(170, -50, 171, -49), "+proj=ortho +lat_0=51 +lon_0=0", 1000)
 
 

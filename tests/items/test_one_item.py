@@ -41,7 +41,7 @@ def answering(api, value, status=200):
 
 def refused(kind, source):
     with pytest.raises(kind) as caught:
-        item_from_url(source, timeout_s=1, retries=1, option="--pre-fire-url")
+        item_from_url(source, timeout_s=1, retries=1, option="pre_fire_url")
     assert SECRET not in str(caught.value)
     assert caught.value.expected
     assert caught.value.hint
@@ -154,13 +154,13 @@ def test_an_item_of_the_demo(archive):
     [
         (b"<!DOCTYPE html><p>Sign in", 200, "answered a web page instead of JSON"),
         (b"hello", 200, "answered something else instead of JSON"),
-        (b"[]", 200, "holds JSON, but no STAC"),
-        ({"hello": 1}, 200, "holds JSON, but no STAC item"),
-        ({"type": "Collection", "id": "c", "links": []}, 200, "is a STAC collection, no item"),
-        ({"type": "Catalog", "id": "c", "links": []}, 200, "is a STAC catalog, no item"),
-        ({"type": "FeatureCollection", "features": []}, 200, "is a list of items, no item"),
+        (b"[]", 200, "answered JSON that isn't STAC"),
+        ({"hello": 1}, 200, "answered JSON that isn't STAC"),
+        ({"type": "Collection", "id": "c", "links": []}, 200, "is a STAC collection, not an item"),
+        ({"type": "Catalog", "id": "c", "links": []}, 200, "is a STAC catalog, not an item"),
+        ({"type": "FeatureCollection", "features": []}, 200, "is a list of items, not an item"),
         ({"type": "Feature", "id": "a"}, 200, "isn't a STAC item"),
-        ({**item("one"), "properties": {}}, 200, "has no time that can be read"),
+        ({**item("one"), "properties": {}}, 200, "has no readable time"),
         (b'{"detail": "no such item"}', 404, "answered 404 (no such item)."),
         (b"", 401, "answered 401."),
         (b"", 503, "answered 503."),
@@ -170,7 +170,7 @@ def test_answers_that_are_no_item(api, answer, status, says):
     text = refused(SearchError, answering(api, answer, status))
     assert says in text
     assert text.startswith(f"The STAC item at {api.url}{PATH} ")
-    assert "The URL of one STAC item, as JSON, is needed." in text or "status 200" in text
+    assert "Expected the URL of one STAC item, as JSON." in text or "status 200" in text
 
 
 def test_places_that_are_none(api, tmp_path):
@@ -180,12 +180,12 @@ def test_places_that_are_none(api, tmp_path):
     assert "can't be resolved" in refused(SearchError, "http://no-such-host.invalid/item.json")
     api.faults = [(PATH, 302, b"", {"Location": "http://169.254.169.254/"})]
     assert "link-local" in refused(HrefError, f"{api.url}{PATH}")
-    assert "of --pre-fire-url isn't usable" in refused(UsageError, "ftp://example.org/x")
-    assert "carries a user name, a query" in refused(UsageError, f"https://example.org/x?sig={SECRET}")
-    assert "as --pre-fire-url says" in refused(UsageError, "none.json")
+    assert "of pre_fire_url isn't valid" in refused(UsageError, "ftp://example.org/x")
+    assert "contains a user name, a query" in refused(UsageError, f"https://example.org/x?sig={SECRET}")
+    assert "given as pre_fire_url" in refused(UsageError, "none.json")
     path = tmp_path / "items.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [item("a"), item("b")]}))
-    assert "holds 2 items" in refused(UsageError, path)
+    assert "has 2 items" in refused(UsageError, path)
     path.write_text(json.dumps({"type": "Collection", "id": "c"}))
     assert "it is a STAC Collection" in refused(UsageError, path)
 
@@ -262,7 +262,7 @@ def test_one_place_is_not_signed_in_two_ways():
     other = {"kind": "token", "endpoint": "https://one.example.org/another"}
     with pytest.raises(UsageError, match="Assets of one place would be signed in two ways") as caught:
         one_of("a", TOKEN).merged(one_of("b", other))
-    assert "Take both scenes from the same catalogue." in str(caught.value)
+    assert "Take both sets of items from the same catalogue." in str(caught.value)
 
 
 def test_what_else_becomes_of_two_sets():

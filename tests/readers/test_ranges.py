@@ -516,7 +516,7 @@ def test_an_expired_signature_is_renewed(signed: ServerProcess) -> None:
 def test_without_a_signature_there_is_none(signed: ServerProcess) -> None:
     reader = TileReader(TokenSigner(f"{signed.origin}/no-token"), Retry(attempts=1), HERE)
     tile_reader._HEADERS.clear()
-    with pytest.raises(AssetError, match="No signature for assets could be had"):
+    with pytest.raises(AssetError, match="Assets couldn't be signed through"):
         _ = reader.open(source(f"{signed.files_url}/a.tif", (256, 256)), "item").shapes
 
 

@@ -77,7 +77,7 @@ def test_a_cover_that_is_not_known_is_the_worst():
     assert found.cloud_cover_pct == 99
     alone = chosen(scene(10, None))
     assert alone.cloud_cover_pct is None
-    assert "cloud cover unknown; the only pass there is." in alone.why
+    assert "cloud cover unknown; the only pass." in alone.why
 
 
 def test_older_processings_do_not_count():
@@ -142,7 +142,7 @@ def test_a_pair_and_why():
         "covers 100 % of the area, 2.5 % cloud; the clearest of 2 passes."
     )
     assert after.why.startswith("S2A_MSIL2A_20210812")
-    assert after.why.endswith("2 days after 2021-08-10: covers 100 % of the area, 7 % cloud; the only pass there is.")
+    assert after.why.endswith("2 days after 2021-08-10: covers 100 % of the area, 7 % cloud; the only pass.")
 
 
 def test_what_cannot_be_chosen():

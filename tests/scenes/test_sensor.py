@@ -49,9 +49,9 @@ def test_a_collection_that_nobody_knows_is_said() -> None:
     with pytest.raises(CollectionError) as refused:
         sensor_for("landsat-c2-l2")
     assert str(refused.value) == (
-        "How to read the collection 'landsat-c2-l2' isn't known. "
-        "Known collections are sentinel-2-l2a, sentinel-2-c1-l2a, sentinel-s2-l2a-cogs. "
-        "Try --collection sentinel-2-l2a."
+        "The collection 'landsat-c2-l2' isn't supported. "
+        "Expected one of sentinel-2-l2a, sentinel-2-c1-l2a, sentinel-s2-l2a-cogs. "
+        "Try collection='sentinel-2-l2a'."
     )
     assert refused.value.exit_code == 2
 

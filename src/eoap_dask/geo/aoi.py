@@ -1,4 +1,4 @@
-"""The area of interest: whatever the user gave, as one shape on Earth."""
+"""The area of interest: parsed from what the user gave into one shape on Earth."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
 from eoap_dask.errors import AoiError
+from eoap_dask.text import plural
 
 _EXAMPLE = "Try 12.1,41.8,12.6,42.1 (west,south,east,north in degrees)."
 _WKT = re.compile(
@@ -70,13 +71,7 @@ class Aoi:
         return self if self.is_box else Aoi(box(*self.geometry.bounds), is_box=True, source=self.source)
 
     def simplified_for_search(self) -> dict[str, Any]:
-        """Return a GeoJSON geometry with few vertices that covers the area, for the body of a search.
-
-        Returns
-        -------
-        dict
-            The geometry itself where it is simple, else a slightly larger one: a search misses nothing.
-        """
+        """Return a GeoJSON geometry with few vertices that covers the area, for the body of a search."""
         geometry = self.geometry
         tolerance = 1e-4
         while shapely.get_num_coordinates(geometry) > _SEARCH_VERTICES:
@@ -110,7 +105,7 @@ class Aoi:
 
 
 def parse_aoi(value: object) -> Aoi:
-    """Read an area of interest in whatever form it is given.
+    """Read an area of interest in any supported form.
 
     Parameters
     ----------
@@ -148,8 +143,8 @@ def parse_aoi(value: object) -> Aoi:
     if isinstance(value, (Sequence, np.ndarray)):
         return _from_numbers([str(part) for part in value], ",".join(str(part) for part in value))
     raise AoiError(
-        f"An area of interest can't be read from {type(value).__name__}.",
-        "A bounding box, GeoJSON, WKT or the path of a vector file is needed.",
+        f"An area of interest can't be read from a value of type {type(value).__name__}.",
+        "Expected a bounding box, GeoJSON, WKT or the path of a vector file.",
         _EXAMPLE,
     )
 
@@ -157,7 +152,7 @@ def parse_aoi(value: object) -> Aoi:
 def _from_text(text: str) -> Aoi:
     stripped = text.strip()
     if not stripped:
-        raise AoiError("The area of interest is empty.", "A bounding box, GeoJSON, WKT or a path is needed.", _EXAMPLE)
+        raise AoiError("The area of interest is empty.", "Expected a bounding box, GeoJSON, WKT or a path.", _EXAMPLE)
     if stripped[0] in "{[":
         return _from_json(stripped, "GeoJSON text")
     if match := _WKT.match(stripped):
@@ -167,7 +162,7 @@ def _from_text(text: str) -> Aoi:
     if "://" in stripped:
         raise AoiError(
             f"{_shorten(stripped.split('?')[0])!r} is a URL.",
-            "The area of interest is read from this machine only.",
+            "The area of interest must be a file on this machine.",
             "Download the file and give its path.",
         )
     parts = [part for part in re.split(r"[,;\s]+", stripped.strip("()")) if part]
@@ -210,13 +205,13 @@ def _from_numbers(parts: Sequence[str], source: str) -> Aoi:
         numbers.append(float(part))
     if len(numbers) != 4:
         raise AoiError(
-            f"The bounding box {shown!r} has {len(numbers)} {'number' if len(numbers) == 1 else 'numbers'}.",
+            f"The bounding box {shown!r} has {plural(len(numbers), 'number')}.",
             "A bounding box has four: west,south,east,north in degrees.",
-            "Leave the two heights away." if len(numbers) == 6 else _EXAMPLE,
+            "Leave out the two heights." if len(numbers) == 6 else _EXAMPLE,
         )
     if not all(math.isfinite(number) for number in numbers):
         raise AoiError(
-            f"The bounding box {shown!r} holds a number that isn't finite.",
+            f"The bounding box {shown!r} has a number that isn't finite.",
             "A bounding box is west,south,east,north in degrees.",
             _EXAMPLE,
         )
@@ -224,9 +219,9 @@ def _from_numbers(parts: Sequence[str], source: str) -> Aoi:
     if west > east:
         if east + 360 - west > 180:
             raise AoiError(
-                f"In the bounding box {shown!r} west is greater than east, "
-                f"which across the antimeridian would be {east + 360 - west:g}° wide.",
-                "A box across the antimeridian may be 180° wide.",
+                f"The bounding box {shown!r} has its west {west:g} greater than its east {east:g}, "
+                f"so it crosses the antimeridian and is {east + 360 - west:g}° wide.",
+                "A box across the antimeridian must be at most 180° wide.",
                 f"If it isn't meant to cross the antimeridian, try {_csv(east, south, west, north)}.",
             )
         east += 360
@@ -236,7 +231,7 @@ def _from_numbers(parts: Sequence[str], source: str) -> Aoi:
 def _checked_bbox(
     west: float, south: float, east: float, north: float, *, shown: str
 ) -> tuple[float, float, float, float]:
-    """Return the box with ±180 written so that it doesn't cross for nothing, or raise."""
+    """Return the box, or raise `AoiError`; ±180 is rewritten so that a box beside the antimeridian doesn't cross it."""
     if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 180:
         raise _outside((west, south, east, north), f"The bounding box {shown!r}", was_box=True)
     if south > north:
@@ -259,7 +254,7 @@ def _checked_bbox(
 
 
 def _outside(bounds: tuple[float, float, float, float], subject: str, *, was_box: bool) -> AoiError:
-    """Return the fault of coordinates that aren't on Earth, with the likeliest cause."""
+    """Return the fault of coordinates outside ±180 and ±90, with the likeliest cause."""
     west, south, east, north = bounds
     expected = "Longitudes lie within ±180 and latitudes within ±90 degrees."
     swapped = (south, west, north, east)
@@ -290,7 +285,7 @@ def _from_json(text: str, source: str) -> Aoi:
     except (ValueError, RecursionError) as fault:
         raise AoiError(
             f"The area of interest ({source}) isn't JSON: {_shorten(str(fault))}.",
-            "GeoJSON is needed.",
+            "Expected GeoJSON.",
             "Check for a missing bracket or quote.",
         ) from None
     if isinstance(value, list):
@@ -306,7 +301,7 @@ def _from_wkt(text: str, srid: str | None) -> Aoi:
     except (shapely.errors.GEOSException, ValueError) as fault:
         raise AoiError(
             f"The WKT {_shorten(text)!r} can't be read: {_shorten(str(fault))}.",
-            "A POLYGON or MULTIPOLYGON is needed.",
+            "Expected a POLYGON or MULTIPOLYGON.",
             "Try POLYGON ((12.1 41.8, 12.6 41.8, 12.6 42.1, 12.1 41.8)).",
         ) from None
     if srid and srid != "4326":
@@ -333,9 +328,7 @@ def _from_mapping(value: Mapping[str, Any], source: str) -> Aoi:
         ) as fault:
             raise _not_geojson(source, f"its coordinates can't be read, {_shorten(str(fault))}") from None
     if not geometries:
-        raise AoiError(
-            f"The area of interest ({source}) holds no geometry.", "At least one polygon is needed.", _EXAMPLE
-        )
+        raise AoiError(f"The area of interest ({source}) has no geometry.", "Expected at least one polygon.", _EXAMPLE)
     merged = shapely.GeometryCollection(geometries) if len(geometries) > 1 else geometries[0]
     crs = value.get("crs")  # left out of RFC 7946, still written by many
     if isinstance(crs, Mapping):
@@ -347,9 +340,9 @@ def _from_mapping(value: Mapping[str, Any], source: str) -> Aoi:
 
 
 def _geometries(value: object, source: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the plain geometries in any GeoJSON object."""
+    """Yield the plain geometries of any GeoJSON object."""
     if not isinstance(value, Mapping):
-        raise _not_geojson(source, f"{_shorten(repr(value))} stands where an object should be")
+        raise _not_geojson(source, f"it has {_shorten(repr(value))} instead of an object")
     kind = value.get("type")
     if kind == "FeatureCollection":
         yield from _members(value, "features", source)
@@ -375,7 +368,7 @@ def _members(value: Mapping[str, Any], key: str, source: str) -> Iterator[Mappin
 def _not_geojson(source: str, why: str) -> AoiError:
     return AoiError(
         f"The area of interest ({source}) isn't GeoJSON: {why}.",
-        "A Polygon, MultiPolygon, Feature or FeatureCollection is needed.",
+        "Expected a Polygon, MultiPolygon, Feature or FeatureCollection.",
         "See https://geojson.io for an example.",
     )
 
@@ -388,13 +381,13 @@ def _from_file(path: Path) -> Aoi:
     if path.is_file():
         try:
             if path.stat().st_size == 0:
-                raise AoiError(f"The file {shown!r} is empty.", "GeoJSON or another vector file is needed.", _EXAMPLE)
+                raise AoiError(f"The file {shown!r} is empty.", "Expected GeoJSON or another vector file.", _EXAMPLE)
             if path.suffix.lower() in (".json", ".geojson"):
                 return _from_json(path.read_text(encoding="utf-8-sig"), path.name)
             if path.suffix.lower() in (".wkt", ".txt"):
                 return _from_text(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError:
-            raise AoiError(f"The file {shown!r} isn't text.", "GeoJSON is UTF-8 text.", "Check the file.") from None
+            raise AoiError(f"The file {shown!r} isn't UTF-8 text.", "Expected GeoJSON or WKT.", "Check it.") from None
         except OSError as fault:
             raise AoiError(
                 f"The file {shown!r} can't be read: {fault.strerror}.",
@@ -414,12 +407,12 @@ def _from_vector_file(path: Path, shown: str) -> Aoi:
     except (DataSourceError, ValueError, RuntimeError, OSError) as fault:
         raise AoiError(
             f"The file {shown!r} can't be read as vector data: {_shorten(str(fault), 120)}.",
-            "GeoJSON, GeoPackage, Shapefile, FlatGeobuf or another format of GDAL is needed.",
+            "Expected GeoJSON, GeoPackage, Shapefile, FlatGeobuf or another format of GDAL.",
             "Check the file with ogrinfo.",
         ) from None
     geometries = [one for one in shapely.from_wkb(wkb if wkb is not None else []) if one is not None]
     if not geometries:
-        raise AoiError(f"The file {shown!r} holds no geometry.", "At least one polygon is needed.", "Check the file.")
+        raise AoiError(f"The file {shown!r} has no geometry.", "Expected at least one polygon.", "Check the file.")
     geometry = shapely.GeometryCollection(geometries)
     if meta.get("crs"):
         geometry = _to_lonlat(geometry, meta["crs"], path.name)
@@ -437,8 +430,8 @@ def _to_lonlat(geometry: BaseGeometry, crs: str, source: str) -> BaseGeometry:
         transform = Transformer.from_crs(source_crs, "EPSG:4326", always_xy=True).transform
     except ProjError:
         raise AoiError(
-            f"The CRS {_shorten(crs)!r} of the area of interest ({source}) can't be used.",
-            "A CRS that PROJ knows is needed.",
+            f"The CRS {_shorten(crs)!r} of the area of interest ({source}) isn't known.",
+            "Expected a CRS that PROJ knows.",
             "Reproject the shape to EPSG:4326.",
         ) from None
     # edges that are straight in the source CRS bend in degrees: more vertices keep them where they were
@@ -457,14 +450,14 @@ def _from_geometry(geometry: BaseGeometry, source: str) -> Aoi:
     geometry = shapely.force_2d(geometry)
     coordinates = shapely.get_coordinates(geometry)
     if not len(coordinates):
-        raise AoiError(f"{subject} is empty.", "At least one polygon is needed.", _EXAMPLE)
+        raise AoiError(f"{subject} is empty.", "Expected at least one polygon.", _EXAMPLE)
     if not np.isfinite(coordinates).all():
-        raise AoiError(f"{subject} has a coordinate that isn't finite.", "Degrees are needed.", "Check the shape.")
+        raise AoiError(f"{subject} has a coordinate that isn't finite.", "Expected degrees.", "Check the shape.")
     polygons = _polygons(geometry)
     if not polygons:
         raise AoiError(
-            f"{subject} holds no polygon, only {_kinds(geometry)}.",
-            "An area is needed: Polygon or MultiPolygon.",
+            f"{subject} has no polygon, only {_kinds(geometry)}.",
+            "Expected an area: Polygon or MultiPolygon.",
             "Draw a polygon around it, or buffer it.",
         )
     west, south, east, north = shapely.total_bounds(polygons)
@@ -476,7 +469,7 @@ def _from_geometry(geometry: BaseGeometry, source: str) -> Aoi:
     if not parts or not sum(part.area for part in parts) > 0:
         raise AoiError(
             f"{subject} has no area.",
-            "A polygon with a surface is needed.",
+            "Expected a polygon with an area above 0.",
             "Draw a polygon around it, or buffer it.",
         )
     joined = _joined(parts)

@@ -11,23 +11,18 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from eoap_dask.errors import GridError
+from eoap_dask.text import option
 
 
 def parse_crs(text: str) -> CRS:
-    """Return the CRS that a user named, as a code, WKT or PROJ string.
-
-    Raises
-    ------
-    GridError
-        when there is no such CRS
-    """
+    """Return the CRS of a code, WKT or PROJ string, or raise `GridError`."""
     try:
         return CRS.from_user_input(text)
     except CRSError:
         raise GridError(
             f"The CRS {text!r} isn't known.",
             "Expected 'auto', or a CRS such as EPSG:32631.",
-            "Try --crs auto.",
+            f"Try {option('crs', 'auto')}.",
         ) from None
 
 
@@ -41,10 +36,9 @@ def transformer(source: str, target: str) -> Transformer:
 def project_bounds(
     bounds: tuple[float, float, float, float], source: str, target: str
 ) -> tuple[float, float, float, float] | None:
-    """Return the bounds, in another CRS, of all that lies within some bounds; None where that can't be said.
+    """Return bounds in another CRS that hold all within some bounds; None where they can't be projected.
 
-    It can't be said either where the antimeridian runs through them and the other CRS counts degrees: then what is
-    west has the larger longitude.
+    None also where the antimeridian runs through them and the target CRS is in degrees (west > east).
     """
     if source == target:
         return bounds

@@ -1,4 +1,4 @@
-"""Footprints on the globe, as GeoJSON wants them: curved edges, the antimeridian, the poles."""
+"""Footprints on the globe as GeoJSON: curved edges, the antimeridian, the poles."""
 
 from __future__ import annotations
 
@@ -13,35 +13,10 @@ _DECIMALS = 6
 
 
 def footprint_4326(crs: str, transform: Sequence[float], shape: tuple[int, int]) -> tuple[dict[str, Any], list[float]]:
-    """Return the outline of a grid in longitude and latitude, and its bbox, as GeoJSON wants them.
+    """Return a grid's outline as GeoJSON in degrees, within about a metre, and its bbox (RFC 7946, 3.1.9 and 5.2).
 
-    The outline follows the grid's curved edges to about a metre. Across the antimeridian it is cut into a
-    MultiPolygon whose bbox has west > east; around a pole it reaches the pole and all longitudes.
-
-    Parameters
-    ----------
-    crs
-        What `pyproj` understands: a code or WKT.
-    transform
-        Affine a, b, c, d, e, f from (column, row) to CRS units.
-    shape
-        Rows and columns.
-
-    Returns
-    -------
-    geometry : dict
-        Polygon or MultiPolygon, exterior rings counter-clockwise, in degrees rounded to 1e-6.
-    bbox : list of float
-        West, south, east, north.
-
-    Raises
-    ------
-    ValueError
-        When the outline has no place on the globe.
-
-    References
-    ----------
-    RFC 7946, sections 3.1.9 and 5.2.
+    Across the antimeridian it is a MultiPolygon and the bbox has west > east; around a pole it reaches the pole and all
+    longitudes. Raises ValueError when the outline has no place on the globe.
     """
     import numpy as np
     from pyproj import Transformer
@@ -56,7 +31,7 @@ def footprint_4326(crs: str, transform: Sequence[float], shape: tuple[int, int])
     to_degrees = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
     lon, lat = to_degrees.transform(a * column + b * row + c, d * column + e * row + f)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        raise ValueError(f"The grid reaches beyond where {crs[:40]} is defined.")
+        raise ValueError(f"The grid reaches beyond the area where {crs[:40]} is defined.")
     # Walk the ring without jumps: neighbours lie less than half the globe apart. What remains open at the end
     # is a turn around a pole.
     lon, lat = np.append(lon, lon[0]), np.clip(np.append(lat, lat[0]), -90, 90)
@@ -93,18 +68,7 @@ def footprint_4326(crs: str, transform: Sequence[float], shape: tuple[int, int])
 
 
 def union_bbox(boxes: Sequence[Sequence[float]]) -> list[float]:
-    """Return the smallest bbox that holds all the given ones, across the antimeridian if that is smaller.
-
-    Parameters
-    ----------
-    boxes
-        West, south, east, north in degrees; west > east crosses the antimeridian. At least one.
-
-    Returns
-    -------
-    list of float
-        West, south, east, north.
-    """
+    """Return the smallest west, south, east, north over all boxes; west > east where it crosses the antimeridian."""
     south, north = min(box[1] for box in boxes), max(box[3] for box in boxes)
     pieces: list[tuple[float, float]] = []
     for west, _, east, _ in boxes:
@@ -125,5 +89,5 @@ def union_bbox(boxes: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _lists(coordinates: Any) -> Any:
-    """Turn the tuples of a geometry into lists, as they will be read back."""
+    """Turn the tuples of a geometry into lists, as JSON reads them back."""
     return [_lists(part) for part in coordinates] if isinstance(coordinates, tuple | list) else coordinates

@@ -14,6 +14,7 @@ from pyproj import CRS
 from eoap_dask.errors import GridError
 from eoap_dask.geo.crs import crs_name, parse_crs, transformer
 from eoap_dask.geo.window import grid_bounds
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from eoap_dask.geo.aoi import Aoi
@@ -24,13 +25,7 @@ _EDGE_TOLERANCE_PX = 1e-6
 
 
 def utm_crs(aoi: Aoi) -> str:
-    """Return the code of the UTM zone that holds most of the area.
-
-    Raises
-    ------
-    GridError
-        when the area touches more than two zones
-    """
+    """Return the code of the UTM zone that holds most of the area; more than two zones raise `GridError`."""
     # x, sin(y) is an equal-area plane, good enough to say where most of the area lies
     plane = shapely.transform(
         aoi.geometry, lambda c: np.column_stack([c[:, 0], np.degrees(np.sin(np.radians(c[:, 1])))])
@@ -40,8 +35,9 @@ def utm_crs(aoi: Aoi) -> str:
     if last - first > 1:
         raise GridError(
             f"The area is {east - west:.1f}° wide and touches {last - first + 1} UTM zones.",
-            "A UTM grid serves at most two.",
-            "Try --crs with a projection for the whole area (such as EPSG:3035 in Europe), or a smaller --aoi.",
+            "A UTM grid covers at most two.",
+            f"Try {option('crs')} with a projection for the whole area (such as EPSG:3035 in Europe), "
+            f"or a smaller {option('aoi')}.",
         )
     shares = {z: shapely.clip_by_rect(plane, 6 * z - 180, -91, 6 * z - 174, 91).area for z in range(first, last + 1)}
     zone = max(shares, key=lambda z: (shares[z], -z)) % 60 + 1
@@ -50,7 +46,7 @@ def utm_crs(aoi: Aoi) -> str:
 
 
 def project_aoi(aoi: Aoi, crs: str) -> shapely.Geometry:
-    """Return the shape of the area in a CRS, with edges densified so that straight stays straight on the map."""
+    """Return the shape of the area in a CRS, densified so that edges straight in degrees keep their place."""
     return _project(aoi.geometry, aoi, crs)
 
 
@@ -75,38 +71,19 @@ def _is_torn(aoi: Aoi, crs: str) -> bool:
 
 
 def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
-    """Return the grid over an area: its bounds, expanded to multiples of the resolution from the CRS origin.
+    """Return the grid over an area, in ``auto`` (the UTM zone that holds most of it) or any CRS.
 
-    Parameters
-    ----------
-    aoi : Aoi
-    crs
-        ``auto`` for the UTM zone that holds most of the area, else any CRS.
-    resolution
-        Side of a pixel in units of the CRS.
-
-    Returns
-    -------
-    GeoBox
-        Depends on these three alone, never on items.
-
-    Raises
-    ------
-    GridError
-        when the CRS is unknown, or the resolution doesn't suit it or the area
+    Its bounds are those of the area, expanded to multiples of the resolution (CRS units) from the CRS origin, whatever
+    the items. Raises `GridError`.
     """
     if not (math.isfinite(resolution) and resolution > 0):
-        raise GridError(
-            f"A resolution of {resolution:g} can't be used.",
-            "Expected a number above 0.",
-            "Try --resolution 100.",
-        )
+        raise _no_resolution(resolution)
     code = utm_crs(aoi) if crs == "auto" else crs
     parsed = parse_crs(code)
     if not (parsed.is_geographic or parsed.is_projected):
-        raise GridError(f"{code} is neither a projected nor a geographic CRS.", "", "Try --crs auto.")
+        raise GridError(f"{code} is neither a projected nor a geographic CRS.", "", _try_auto())
     if len(parsed.axis_info) > 2:
-        raise GridError(f"{code} has {len(parsed.axis_info)} axes.", "Expected two.", "Try --crs auto.")
+        raise GridError(f"{code} has {len(parsed.axis_info)} axes.", "Expected two.", _try_auto())
     name = parsed.to_string() if parsed.to_authority() is None else ":".join(parsed.to_authority())
     unit = "degrees" if parsed.is_geographic else (parsed.axis_info[0].unit_name if parsed.axis_info else "metre") + "s"
     unit = unit.replace("foots", "feet")
@@ -116,37 +93,25 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
         raise GridError(
             f"The area can't be projected to {name}.",
             "Expected a CRS that is valid there.",
-            "Try --crs auto.",
+            _try_auto(),
         )
     if _is_torn(aoi, name):
         raise GridError(
-            f"The area doesn't stay in one piece in {name}.",
-            "Expected a CRS whose edge isn't there.",
-            "Try --crs auto.",
+            f"The edge of {name} cuts the area into pieces.",
+            "Expected a CRS that keeps it in one piece.",
+            _try_auto(),
         )
     _check_scale(resolution, parsed, unit, max(east - west, north - south), code)
     return _snapped((west, south, east, north), name, resolution, unit)
 
 
 def grid_over(bounds: tuple[float, float, float, float], crs: str, resolution: float) -> GeoBox:
-    """Return the grid over some bounds of its own CRS, expanded to multiples of the resolution from the CRS origin.
+    """Return the grid over left, bottom, right, top of its own CRS, or raise `GridError`.
 
-    Parameters
-    ----------
-    bounds
-        Left, bottom, right, top.
-    crs
-        Any CRS.
-    resolution
-        Side of a pixel in units of the CRS.
-
-    Raises
-    ------
-    GridError
-        when the resolution doesn't suit CRS or bounds
+    The bounds are expanded to multiples of the resolution (CRS units) from the CRS origin.
     """
     if not (math.isfinite(resolution) and resolution > 0):
-        raise GridError(f"A resolution of {resolution:g} can't be used.", "Expected a number above 0.", "")
+        raise _no_resolution(resolution)
     west, south, east, north = bounds
     parsed = parse_crs(crs)
     unit = "degrees" if parsed.is_geographic else "units"
@@ -168,8 +133,8 @@ def _snapped(bounds: tuple[float, float, float, float], name: str, resolution: f
     if max(width, height) > _MAX_SIDE_PX:
         raise GridError(
             f"At {resolution:g} {unit} the area is {width} × {height} pixels.",
-            f"A side has at most {_MAX_SIDE_PX}.",
-            "Try a larger --resolution or a smaller --aoi.",
+            f"A side must be at most {_MAX_SIDE_PX} pixels.",
+            f"Try a larger {option('resolution')} or a smaller {option('aoi')}.",
         )
     from affine import Affine
 
@@ -181,12 +146,7 @@ MOST_DISTORTION = 0.01
 
 
 def check_areas(geobox: GeoBox) -> None:
-    """Refuse a grid on which areas aren't those on the ground.
-
-    Raises
-    ------
-    GridError
-    """
+    """Raise `GridError` for a grid on which areas differ from those on the ground by more than `MOST_DISTORTION`."""
     from pyproj import Proj
 
     name = crs_name(geobox)
@@ -199,11 +159,11 @@ def check_areas(geobox: GeoBox) -> None:
         scales = [float(Proj(crs).get_factors(lon, lat).areal_scale) for lon, lat in degrees]
     worst = max(scales, key=lambda scale: abs(scale - 1))
     if not abs(worst - 1) <= MOST_DISTORTION:
-        how = f"off by {100 * abs(worst - 1):.0f} %" if math.isfinite(worst) else "no areas"
+        how = f"are off by {100 * abs(worst - 1):.0f} % there" if math.isfinite(worst) else "can't be measured"
         raise GridError(
-            f"Areas in {name} are {how} there.",
-            "Expected a CRS in which hectares can be counted.",
-            "Try --crs auto, or an equal-area CRS such as EPSG:3035 in Europe.",
+            f"Areas in {name} {how}.",
+            f"Expected a CRS in which they are right within {100 * MOST_DISTORTION:g} %.",
+            f"Try {option('crs', 'auto')}, or an equal-area CRS such as EPSG:3035 in Europe.",
         )
 
 
@@ -214,41 +174,43 @@ def pixel_hectares(geobox: GeoBox) -> float:
 
 
 def pixels_of(area_ha: float, geobox: GeoBox) -> int:
-    """Return how many pixels it takes at least to cover an area.
-
-    Parameters
-    ----------
-    area_ha
-        In hectares.
-    geobox : GeoBox
-        A grid that `check_areas` accepts.
-
-    Returns
-    -------
-    int
-        Rounded up, except that a quotient which only rounding keeps from a whole number counts as that number.
-    """
+    """Return how many pixels at least cover an area in hectares, on a grid that `check_areas` accepts."""
     return math.ceil(area_ha / pixel_hectares(geobox) - _EDGE_TOLERANCE_PX)
 
 
 def _check_scale(resolution: float, crs: CRS, unit: str, extent: float, code: str) -> None:
     if not math.isfinite(extent / resolution):
-        raise GridError(f"A resolution of {resolution:g} {unit} is too fine.", "", "Try a larger --resolution.")
+        raise GridError(
+            f"A resolution of {resolution:g} {unit} is too fine.", "", f"Try a larger {option('resolution')}."
+        )
     if crs.is_geographic and resolution >= 1:
         raise GridError(
             f"A resolution of {resolution:g} in {code} means {resolution:g} degrees.",
-            "Expected degrees there.",
-            f"Try --resolution {resolution / 111_320:.6f} for about {resolution:g} m, or a projected --crs.",
+            "Expected less than 1 degree.",
+            f"Try {option('resolution', round(resolution / 111_320, 6))} for about {resolution:g} m, "
+            f"or a projected {option('crs')}.",
         )
     if crs.is_projected and resolution < 0.01:
         raise GridError(
             f"A resolution of {resolution:g} in {code} means {resolution:g} {unit}.",
             f"Expected {unit}, and this looks like degrees.",
-            f"Try --resolution {max(round(resolution * 111_320), 1)}.",
+            f"Try {option('resolution', max(round(resolution * 111_320), 1))}.",
         )
     if resolution > 2 * extent and resolution > (0.1 if crs.is_geographic else 10_000):
         raise GridError(
             f"A resolution of {resolution:g} {unit} is larger than the area ({extent:g} {unit}).",
             "",
-            "Try a smaller --resolution.",
+            f"Try a smaller {option('resolution')}.",
         )
+
+
+def _no_resolution(resolution: float) -> GridError:
+    return GridError(
+        f"{option('resolution')} must be above 0 and finite, got {resolution:g}.",
+        "",
+        f"Try {option('resolution', 100)}.",
+    )
+
+
+def _try_auto() -> str:
+    return f"Try {option('crs', 'auto')}."

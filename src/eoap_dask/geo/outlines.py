@@ -1,10 +1,7 @@
-"""Outlines of burned areas: cut block by block on workers, joined by the client, the same whatever the blocks.
+"""Outlines of burned areas: cut block by block on workers, joined by the client, whatever the blocks.
 
-A block is any part of the grid here: production cuts a row of tiles at a time.
-
-An area is what hangs together by the sides of its pixels. Outlines run along pixels' edges; until the end they are in
-whole pixels of the grid, so that joining them is exact. An area that ends where the picture does (its edge, or a pixel
-that is outside) is cut: it may go on beyond.
+An area is 4-connected. Outlines run along pixel edges, in whole pixels of the grid, so that joining is exact. An area
+that touches the grid's edge or an outside pixel is cut: it may go on beyond.
 """
 
 from __future__ import annotations
@@ -22,19 +19,19 @@ from eoap_dask.geo.rasterize import shapes
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a block sees of a burned area."""
+    """The part of a burned area within a block."""
 
     wkb: bytes
     """Its outline, in columns and rows of the grid."""
     pixels: int
     weight: int
-    """Sum of a number that every pixel has."""
+    """Sum of the pixels' weights."""
     cut: bool = False
-    """Whether a pixel of the block that is outside lies beside it."""
+    """Whether an outside pixel of the block lies beside it."""
 
 
 Side = tuple[int, int, int, int]
-"""A stretch of a block's side whose pixels are outside: from column and row to column and row."""
+"""A stretch of a block's side whose pixels are outside: column and row of its start and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +39,11 @@ class Perimeter:
     """A whole burned area."""
 
     outline: shapely.Polygon
-    """In columns and rows of the grid; without needless corners, and in a normal form."""
+    """In columns and rows of the grid; without needless corners, normalised."""
     pixels: int
     weight: int
     cut: bool
-    """Whether it touches the picture's edge, or what is outside."""
+    """Whether it touches the grid's edge or an outside pixel."""
 
 
 def cut_pieces(
@@ -57,19 +54,10 @@ def cut_pieces(
     min_pixels: int = 0,
     outside: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Piece, ...]:
-    """Return the outlines of what burned in a block.
+    """Return the outlines of the burned areas in a block whose first pixel is at (row, col) of the grid.
 
-    Parameters
-    ----------
-    burned : np.ndarray, (y, x), bool
-    weights : np.ndarray, (y, x), integers
-        Summed over each area.
-    row, col
-        Of the block's first pixel in the grid.
-    min_pixels
-        Smaller areas are left out, where no other block can hold more of them.
-    outside : np.ndarray, (y, x), bool, optional
-        Pixels beyond the area or the data; none of them burned.
+    `burned`, `outside`: (y, x) bool, disjoint; `weights`: (y, x) integers, summed over each area. Areas of fewer than
+    `min_pixels` are dropped unless they reach the block's edge.
     """
     from affine import Affine
     from scipy import ndimage
@@ -106,15 +94,7 @@ def cut_pieces(
 
 
 def outside_sides(outside: npt.NDArray[np.bool_], row: int, col: int) -> tuple[Side, ...]:
-    """Return where a block's sides are outside: what burned in the block beyond touches that.
-
-    Parameters
-    ----------
-    outside : np.ndarray, (y, x), bool
-        Pixels beyond the area or the data.
-    row, col
-        Of the block's first pixel in the grid.
-    """
+    """Return where a block's sides are outside ((y, x) bool), for burned areas of the neighbouring blocks."""
     height, width = outside.shape
     found: list[Side] = []
     for line, x in ((outside[:, 0], col), (outside[:, -1], col + width)):
@@ -127,18 +107,9 @@ def outside_sides(outside: npt.NDArray[np.bool_], row: int, col: int) -> tuple[S
 def join_pieces(
     pieces: Iterable[Piece], shape: tuple[int, int], min_pixels: int = 0, sides: Iterable[Side] = ()
 ) -> tuple[Perimeter, ...]:
-    """Return whole areas, the largest first; of equal ones, the one that begins further up and to the left.
+    """Join the pieces and sides of all blocks, in any order, into areas of at least `min_pixels`, the largest first.
 
-    Parameters
-    ----------
-    pieces
-        Of all blocks, in any order.
-    shape
-        Rows and columns of the grid.
-    min_pixels
-        Smaller areas are left out.
-    sides
-        What `outside_sides` says of all blocks.
+    Of equal ones, the one that begins further up, then further left, comes first.
     """
     pieces = list(pieces)
     if not pieces:
@@ -160,7 +131,7 @@ def join_pieces(
 
 
 def without_needless_corners(outline: shapely.Polygon) -> shapely.Polygon:
-    """Return a polygon without the points at which its edge runs straight on: blocks leave such where they met."""
+    """Return a polygon without the vertices on straight edges that blocks leave where they met."""
     return shapely.Polygon(_corners(outline.exterior), [_corners(ring) for ring in outline.interiors])
 
 
@@ -173,7 +144,7 @@ def _corners(ring: shapely.LinearRing) -> npt.NDArray[np.float64]:
 
 
 def _beside(outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return the pixels that have one of these at one of their sides."""
+    """Return the pixels that have a true one at one of their sides."""
     found = np.zeros_like(outside)
     found[1:] |= outside[:-1]
     found[:-1] |= outside[1:]
@@ -183,13 +154,13 @@ def _beside(outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _runs(line: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return where true values begin and end in a line."""
+    """Return start and stop of the runs of true values in a line."""
     steps = np.flatnonzero(np.diff(line.astype(np.int8), prepend=0, append=0))
     return [(int(start), int(stop)) for start, stop in steps.reshape(-1, 2)]
 
 
 def _at_the_edge(areas: npt.NDArray[Any], shape: tuple[int, int], sides: Iterable[Side]) -> npt.NDArray[np.bool_]:
-    """Tell which areas touch the edge of the grid, or the outside across a block's side."""
+    """Tell which areas touch the edge of the grid, or outside pixels across a block's side."""
     left, top, right, bottom = shapely.bounds(areas).T
     found: npt.NDArray[np.bool_] = (left <= 0) | (top <= 0) | (right >= shape[1]) | (bottom >= shape[0])
     ends = np.array(list(sides), float).reshape(-1, 2, 2)

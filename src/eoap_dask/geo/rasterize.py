@@ -1,7 +1,7 @@
-"""Pixels to shapes and back by rasterio, in any number of threads.
+"""Pixels to shapes and back with rasterio, from any number of threads, one call at a time.
 
-rasterio hides a warning of its own with `warnings.catch_warnings`, which changes the whole process: of two threads at
-once, one would show the warning, and what the process hides or shows may stay changed. So it is one call at a time.
+rasterio hides a warning with `warnings.catch_warnings`, which changes the whole process: with two threads in it, a
+warning may be shown, and the process's filters may stay changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _one = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _one  # who held it isn't here
+    global _one  # the thread that held it wasn't forked
     _one = threading.Lock()
 
 
@@ -37,15 +37,9 @@ os.register_at_fork(after_in_child=_after_fork)
 def shapes(
     labels: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_], transform: Affine
 ) -> list[tuple[dict[str, Any], float]]:
-    """Return the outline of what hangs together by the sides of its pixels, as GeoJSON, with its label.
+    """Return the outline, as GeoJSON, and the label of each 4-connected part of (y, x) int32 labels.
 
-    Parameters
-    ----------
-    labels : np.ndarray, (y, x), int32
-    mask : np.ndarray, (y, x), bool
-        False where nothing is outlined.
-    transform
-        From columns and rows to coordinates.
+    Pixels where `mask` is False belong to none.
     """
     from rasterio import features
 
@@ -54,17 +48,7 @@ def shapes(
 
 
 def rasterize(parts: Sequence[BaseGeometry], shape: tuple[int, int], transform: Affine) -> npt.NDArray[np.uint8]:
-    """Return (y, x) uint8: 1 where the centre of a pixel lies in one of the parts, 0 elsewhere.
-
-    Parameters
-    ----------
-    parts
-        In the coordinates of the transform.
-    shape
-        Rows and columns.
-    transform
-        From columns and rows to coordinates.
-    """
+    """Return (y, x) uint8, 1 where a pixel's centre lies in one of the parts, in the transform's coordinates."""
     from rasterio import features
 
     with _one:
@@ -73,21 +57,9 @@ def rasterize(parts: Sequence[BaseGeometry], shape: tuple[int, int], transform: 
 
 
 def rasterize_window(shape: shapely.Geometry | None, geobox: GeoBox, window: Window) -> npt.NDArray[np.bool_] | None:
-    """Tell which pixels of a window have their centre inside a shape.
+    """Return (y, x) bool, True where a pixel's centre lies inside a shape in the grid's CRS; None where nothing is cut.
 
-    Parameters
-    ----------
-    shape
-        In the CRS of the grid; None for "no cut".
-    geobox : GeoBox
-        The whole grid.
-    window : Window
-        The part that is asked for.
-
-    Returns
-    -------
-    np.ndarray, (y, x), bool, True = inside; None where nothing is cut in this window. Painted tile by tile on
-    the grid's lattice, so that it doesn't depend on how the grid was cut into windows.
+    Painted tile by tile on the grid's lattice, so that the result doesn't depend on the windows. No shape means no cut.
     """
     if shape is None or shapely.contains(shape, shapely.box(*window_bounds(geobox, window))):
         return None

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from odc.geo.geobox import GeoBox
-
-if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
 
 TILE = 512
 """Side of an output tile in pixels; blocks and strips are cut on its lattice."""

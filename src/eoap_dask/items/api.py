@@ -1,4 +1,4 @@
-"""A STAC API with item search: its landing page, its collections, its pages of items."""
+"""A STAC API with item search: landing page, collections, pages of items."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from eoap_dask.items.query import Query
 from eoap_dask.net.hrefs import resolve_href
 from eoap_dask.net.http import HttpPolicy, parse_json
 from eoap_dask.redact import redact
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Api:
-    """A STAC API whose landing page has been read."""
+    """A STAC API, by its landing page."""
 
     url: str
     links: tuple[Mapping[str, Any], ...]
@@ -33,21 +34,7 @@ class Api:
 
     @classmethod
     def of(cls, url: str, landing: Mapping[str, Any], how: HttpPolicy) -> Api | None:
-        """Return the API of a landing page.
-
-        Parameters
-        ----------
-        url
-            Of the landing page.
-        landing
-            What it answered.
-        how : Asking
-
-        Returns
-        -------
-        Api or None
-            None when it offers no item search.
-        """
+        """Return the API of a URL's landing page, or None when it offers no item search."""
         links = landing.get("links")
         plain = tuple(
             link
@@ -60,7 +47,7 @@ class Api:
         return None if api.link("search") is None else api
 
     def link(self, *rels: str) -> str | None:
-        """Return the absolute href of the first link of the landing page with one of these relations."""
+        """Return the absolute href of the landing page's first link with one of these relations."""
         found = next((str(link["href"]) for link in self.links if link.get("rel") in rels), None)
         return None if found is None else resolve_href(self.url + "/", found)
 
@@ -69,12 +56,7 @@ class Api:
         return any(re.search(rf"/item-search/?#{extension}\b", one) for one in self.conforms_to)
 
     def check_collection(self, collection: str) -> None:
-        """Refuse a collection that the API doesn't have, naming what there is.
-
-        Raises
-        ------
-        CollectionError
-        """
+        """Raise `CollectionError`, naming what is offered, for a collection that the API lacks."""
         collections = (self.link("data", "collections") or f"{self.url}/collections").rstrip("/")
         try:
             self.io.read_json(f"{collections}/{quote(collection, safe='')}")
@@ -88,26 +70,15 @@ class Api:
         except StatusError:
             listed = None
         if not isinstance(listed, list):
-            return  # an API without collections: the search will tell
+            return  # an API without collections: the search shows whether it has this one
         ids = [one["id"] for one in listed if isinstance(one, dict) and isinstance(one.get("id"), str)]
         if collection not in ids:
             raise no_such_collection(collection, ids, str(urlsplit(self.url).hostname))
 
     def parameters(self, query: Query, *, cover: bool = True) -> dict[str, Any]:
-        """Return the parameters of a search, in the words of pystac-client.
+        """Return a search's parameters in pystac-client's names; `cover` asks for the cloud cover, where supported.
 
-        The filter of the query isn't among them: catalogues differ in what CQL2 they know, so that it is applied to
-        what they answer, by the same code for all.
-
-        Parameters
-        ----------
-        query : Query
-        cover
-            Ask for the cloud cover too, where the API can be asked.
-
-        Returns
-        -------
-        dict
+        The query's filter isn't sent: catalogues differ in their CQL2, and `QueryFilter` applies it to all alike.
         """
         found: dict[str, Any] = {}
         if query.collection is not None:
@@ -130,19 +101,7 @@ class Api:
         return found
 
     def items(self, parameters: Mapping[str, Any], limit: int) -> Iterator[Item]:
-        """Yield all items that match, page by page, each once.
-
-        Parameters
-        ----------
-        parameters
-            As `parameters` gives them.
-        limit
-            Items on a page.
-
-        Raises
-        ------
-        SearchError, HrefError
-        """
+        """Yield each matching item once, `limit` items to a page; raises `SearchError` when pages repeat."""
         seen: set[tuple[str, str]] = set()
         for page in self.pages(parameters, limit):
             new = 0
@@ -156,17 +115,7 @@ class Api:
                 raise self._loop()
 
     def pages(self, parameters: Mapping[str, Any], limit: int) -> Iterator[list[Item]]:
-        """Yield the pages of a search; POST, or GET where that is all there is.
-
-        Parameters
-        ----------
-        parameters, limit
-            As for `items`.
-
-        Raises
-        ------
-        SearchError, HrefError
-        """
+        """Yield the pages of a search with `limit` items each; by POST, or GET where the API has no POST."""
         methods = {
             str(link["method"]).upper() for link in self.links if link.get("rel") == "search" and "method" in link
         }
@@ -205,7 +154,7 @@ class Api:
             try:
                 yield [normalised(feature, url, strip=False) for feature in page["features"]]
             except ValueError as fault:
-                raise self.how.refused(url, f"answered with what isn't a STAC item: {redact(fault)}") from None
+                raise self.how.refused(url, f"answered something that isn't a STAC item: {redact(fault)}") from None
             links = page.get("links")
             plain = [one for one in links if isinstance(one, dict)] if isinstance(links, list) else []
             follow = [link for link in plain if link.get("rel") == "next"]
@@ -217,33 +166,19 @@ class Api:
     def _loop(self) -> SearchError:
         return SearchError(
             f"The catalogue at {redact(self.url)} returns the same page of items over and over.",
-            "Each page must lead to the next.",
-            "Try a shorter range of dates or a smaller area, or another catalogue with --stac.",
+            "Expected each page to lead to the next.",
+            "Try a shorter range of dates or a smaller area, or another catalogue.",
         )
 
 
 def no_such_collection(collection: str, ids: Collection[str], where: str) -> CollectionError:
-    """Return the fault of a collection that isn't there, with those that are.
-
-    Parameters
-    ----------
-    collection
-        What was asked for.
-    ids
-        What there is.
-    where
-        In which catalogue.
-
-    Returns
-    -------
-    CollectionError
-    """
+    """Return the fault of a collection that a catalogue lacks, naming up to eight that it has."""
     near = difflib.get_close_matches(collection, ids, n=8, cutoff=0.4)
     offered = [*near, *(one for one in ids if one not in near)][:8]
     return CollectionError(
         f"There is no collection {redact(collection)!r} at {where}.",
         f"Offered are: {', '.join(offered)}{', …' if len(ids) > 8 else ''}." if offered else "It offers none.",
-        f"Try --collection {offered[0]}." if near else "Check the name of the collection.",
+        f"Try {option('collection', offered[0])}." if near else "Check the name of the collection.",
     )
 
 
@@ -252,7 +187,7 @@ def _plain(number: float) -> float | int:
 
 
 def _make_io(base: str, how: HttpPolicy) -> StacApiIO:
-    """Return pystac-client's reader and writer with requests that retry, check and tell what went wrong."""
+    """Return pystac-client's reader and writer with the requests, checks and faults of `HttpPolicy`."""
     from pystac_client.stac_api_io import StacApiIO
 
     class Io(StacApiIO):

@@ -1,4 +1,4 @@
-"""Catalogues that are known by name."""
+"""Catalogues known by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file of items holds: JSON, newline-delimited JSON or stac-geoparquet, told by its content, not its name."""
+"""Files of items: JSON, newline-delimited JSON or stac-geoparquet, recognised by content, not by name."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _COLUMNS = ("id", "geometry", "bbox", "assets")
 
 @dataclass(frozen=True)
 class ItemDocument:
-    """What a file holds."""
+    """The content of a file."""
 
     head: dict[str, Any]
-    """The document, without its items; empty where a file is nothing but items."""
+    """The document without its items; empty for a file of nothing but items."""
     items: Iterable[object]
-    """What it says are items, as they are; reading on may raise ValueError."""
+    """Its items, unchecked; iterating may raise ValueError."""
 
     @property
     def is_catalog(self) -> bool:
@@ -37,7 +37,7 @@ class ItemDocument:
 
     @property
     def kind(self) -> str:
-        """The type of the document in STAC's words, `Items` where it is no document, or nothing."""
+        """Type of the document in STAC's words, `Items` for a file of nothing but items, or an empty text."""
         if not self.head:
             return "Items"
         kind = self.head.get("type")
@@ -50,30 +50,14 @@ class ItemDocument:
 
 
 def read_items(source: Path | bytes, start: date | None = None, end: date | None = None) -> ItemDocument:
-    """Tell what a file holds.
+    """Return the content of a file, or of its bytes; JSON is read at once, other formats while iterating.
 
-    Parameters
-    ----------
-    source
-        A file, or what was in one.
-    start, end
-        Of stac-geoparquet, rows of other days needn't be read: a first, coarse selection.
-
-    Returns
-    -------
-    Held
-        Of JSON the whole, of other formats as it is read.
-
-    Raises
-    ------
-    ValueError
-        When it is none of the formats, saying why, to follow `it`.
-    OSError
-        When it can't be read.
+    Of stac-geoparquet, rows outside start and end may be left out. Raises OSError, or ValueError with a reason that
+    follows "it".
     """
     if isinstance(source, Path):
         if source.exists() and not source.is_file():
-            raise ValueError("it is no file")  # a pipe or a device may never end
+            raise ValueError("it isn't a regular file")  # a pipe or a device may never end
         if source.stat().st_size > _FILE_BYTES:
             raise ValueError(f"it is larger than {_FILE_BYTES // 1024**3} GiB")
         with source.open("rb") as stream:
@@ -101,7 +85,7 @@ def read_items(source: Path | bytes, start: date | None = None, end: date | None
         return ItemDocument(document, [document])
     features = document.get("features")
     if not isinstance(features, list):
-        raise ValueError("its features are no list")
+        raise ValueError("its features aren't a list")
     return ItemDocument({key: value for key, value in document.items() if key != "features"}, features)
 
 
@@ -147,11 +131,11 @@ def _parquet_items(source: Path | bytes, start: date | None, end: date | None) -
         file = pq.ParquetFile(source if isinstance(source, Path) else pa.BufferReader(source))
         names = file.schema_arrow.names
         if lacking := [name for name in _COLUMNS if name not in names]:
-            raise ValueError(f"it is Parquet, but no stac-geoparquet: it has no column {lacking[0]!r}")
+            raise ValueError(f"it is Parquet, but not stac-geoparquet: it has no column {lacking[0]!r}")
         yield from _rows(file, start, end)
     except pa.ArrowException as fault:
         first = (str(fault).splitlines() or [""])[0]
-        raise ValueError(f"it is Parquet that can't be read, {first[:200]}") from None
+        raise ValueError(f"it is Parquet that can't be read: {first[:200]}") from None
 
 
 def _rows(file: pq.ParquetFile, start: date | None, end: date | None) -> Iterator[dict[str, Any]]:
@@ -172,11 +156,11 @@ def _rows(file: pq.ParquetFile, start: date | None, end: date | None) -> Iterato
                 yield _item(row)
         except (AssertionError, AttributeError, KeyError, TypeError, shapely.errors.ShapelyError) as fault:
             # what the library raises over columns of other types than the format says
-            raise ValueError(f"it is no proper stac-geoparquet ({type(fault).__name__})") from None
+            raise ValueError(f"it isn't valid stac-geoparquet ({type(fault).__name__})") from None
 
 
 def _within(batch: pa.RecordBatch, start: date | None, end: date | None) -> pa.RecordBatch:
-    """Return the rows that may be of the days; rows that only have a range stay."""
+    """Return the rows that may lie within the days; rows with only a range stay."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -199,7 +183,7 @@ def _within(batch: pa.RecordBatch, start: date | None, end: date | None) -> pa.R
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as the item that it was made of: a table has every column, an item has what it has."""
+    """Return a row as the item that it was made of: a table has every column, an item only its own."""
     found: dict[str, Any] = {"type": "Feature", **_present(row)}
     properties = found.setdefault("properties", {})
     # what an item with a range must have, though it is null
@@ -216,7 +200,7 @@ _TIMES = frozenset(
 
 
 def _present(value: Any) -> Any:
-    """Return a value without the nulls that stand for what isn't there, in the types of JSON."""
+    """Return a value in the types of JSON, without the nulls of missing properties."""
     if isinstance(value, Mapping):
         return {key: _present(part) for key, part in value.items() if part is not None}
     if isinstance(value, (list, tuple)):
@@ -229,11 +213,11 @@ def _present(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int, bool)):
         return value
-    raise ValueError(f"it holds a value of the type {type(value).__name__}")
+    raise ValueError(f"it has a value of the type {type(value).__name__}")
 
 
 def _short(text: str) -> str:
-    """Return a time with milliseconds, or without, where the table added zeros: as most catalogues write it."""
+    """Return a time without the zeros that the table added: with milliseconds or none, as most catalogues write it."""
     head, _, fraction = text.removesuffix("Z").partition(".")
     fraction = fraction.rstrip("0")
     return f"{head}.{fraction.ljust(3, '0')}Z" if fraction else f"{head}Z"

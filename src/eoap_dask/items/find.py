@@ -1,6 +1,6 @@
-"""From a source of items to an `ItemSet`: an API, a static catalog or a file, with one meaning of a search.
+"""From an API, a static catalog or a file to an `ItemSet`, with one meaning of a search.
 
-`find_items` is the only way in. Whatever the source, a `Query` says what is wanted and a `QueryFilter` decides it.
+`find_items` is the only entry; a `Query` says what is wanted, and a `QueryFilter` applies it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from eoap_dask.net.hrefs import private_hosts_of, resolve_href
 from eoap_dask.net.http import HttpPolicy, Wording, check_url, parse_json
 from eoap_dask.net.signing import detect_signing, origin
 from eoap_dask.redact import redact
+from eoap_dask.text import option as as_written
+from eoap_dask.text import plural
 
 EXAMPLE = "https://earth-search.aws.element84.com/v1"
 _CATALOG_NAMES = ("catalog.json", "collection.json")
 _KINDS = "a static catalog, an item collection, ndjson or stac-geoparquet"
 _ITEM = Wording(
     "STAC item",
-    "The URL of one STAC item, as JSON, is needed.",
+    "Expected the URL of one STAC item, as JSON.",
     "Check the URL of the item",
     "take the item from another catalogue",
 )
@@ -43,45 +45,15 @@ def find_items(
     timeout_s: float = 30.0,
     retries: int = 5,
     page_size: int = 100,
-    option: str = "--stac",
+    option: str = "stac",
 ) -> ItemSet:
-    """Return the items that a query wants.
+    """Return the items that a query wants, sorted and unique, hrefs absolute and unsigned; maybe none.
 
-    Parameters
-    ----------
-    source
-        URL of a STAC API, or URL or path of a static catalog (its directory will do), an item collection, an item,
-        newline-delimited JSON or stac-geoparquet; or items.
-    query : Query
-        Which are wanted: it means the same for every source. An API alone chooses which are left out where there are
-        more than `max_items`; those that are known leave out the earliest too.
-    timeout_s
-        Longest wait for an answer, in seconds.
-    retries
-        How often a request is repeated after 429, 5xx, timeouts and lost connections, with growing pauses.
-    page_size
-        Items asked for per request to an API.
-    option
-        How the source was given, for messages.
-
-    Returns
-    -------
-    ItemSet
-        Sorted, unique, hrefs absolute and unsigned; empty when nothing matches (`explain_nothing` says why).
-
-    Raises
-    ------
-    UsageError
-        When `source` can't be a source, or is a file that can't be read.
-    CollectionError
-        When the catalogue doesn't have the collection.
-    SearchError
-        When the catalogue can't be reached, or what it answers can't be used.
-    HrefError
-        When the catalogue sends the search to a host that it may not.
+    Raises `UsageError`, `CollectionError`, `SearchError`, `HrefError`; `option` is the parameter that gave the source.
+    With more than `max_items`, an API chooses which it leaves out; other sources leave out the earliest.
     """
     if page_size < 1:
-        raise UsageError(f"{page_size} items on a page make no sense.", "At least one is needed.", "")
+        raise UsageError(f"page_size must be 1 or more, got {page_size}.")
     if isinstance(source, ItemSet):
         return source.filtered(query)
     place = check_source(str(source), option)
@@ -94,21 +66,7 @@ def find_items(
 def explain_nothing(source: str | Path | ItemSet, query: Query, *, timeout_s: float = 30.0) -> str:
     """Return in a sentence or two why a search found nothing, and what to try.
 
-    A catalogue that can't be reached doesn't make it raise.
-
-    Parameters
-    ----------
-    source
-        As it was searched; it is asked again, without the filter for clouds.
-    query : Query
-        As it was searched.
-    timeout_s
-        Longest wait for an answer, in seconds.
-
-    Returns
-    -------
-    str
-        Such as `Lowest cloud cover seen: 34 %. Try --max-cloud-cover 40.`
+    It searches again; a catalogue that can't be reached doesn't make it raise.
     """
     known: list[float] = []
     any_cloud = replace(query, max_cloud_cover=100, max_items=None)
@@ -117,45 +75,35 @@ def explain_nothing(source: str | Path | ItemSet, query: Query, *, timeout_s: fl
             known = [source.lowest_cloud_cover]  # of what the filter dropped
         matching = _any_cloud(source, any_cloud, timeout_s)
         if query.filter.strip() and not matching and _any_cloud(source, replace(any_cloud, filter=""), timeout_s):
-            return "The filter leaves none of those that are there. Try without --filter."
+            return f"The filter drops all that match otherwise. Try without {as_written('filter')}."
     except (SearchError, UsageError):
-        return "Try other dates, a larger area or a higher --max-cloud-cover."
+        return f"Try other dates, a larger area or a higher {as_written('max_cloud_cover')}."
     if not matching and not known:
-        return "There are none there at any cloud cover. Try other dates or a larger area."
+        return "There are none at any cloud cover. Try other dates or a larger area."
     covers = known + [cover for item in matching if (cover := cloud_cover(item)) is not None]
     if not covers and not query.is_any_cloud:
-        return "Those that are there don't tell their cloud cover. Try --max-cloud-cover 100."
+        return f"The cloud cover of those in the catalogue isn't known. Try {as_written('max_cloud_cover', 100)}."
     if not covers or min(covers) < query.max_cloud_cover:
-        return "Try other dates, a larger area or a higher --max-cloud-cover."
+        return f"Try other dates, a larger area or a higher {as_written('max_cloud_cover')}."
     lowest = min(covers)
     enough = min(100, int(lowest // 10) * 10 + 10)
-    return f"Lowest cloud cover seen: {lowest:.3g} %. Try --max-cloud-cover {enough}."
+    return f"Lowest cloud cover seen: {lowest:.3g} %. Try {as_written('max_cloud_cover', enough)}."
 
 
-def check_source(text: str, option: str = "--stac") -> str:
-    """Return a source of items as it can be opened, if it can be one; contacts nothing.
+def check_source(text: str, option: str = "stac") -> str:
+    """Return a source's URL without surrounding blanks and slashes, or its path (in a directory, its catalog's).
 
-    Parameters
-    ----------
-    text
-        What the user gave.
-    option
-        How it was given.
-
-    Returns
-    -------
-    str
-        A URL without blanks and slashes around it; or the path of a file, of a directory that of its catalog.
-
-    Raises
-    ------
-    UsageError
+    Contacts nothing. `option` is the parameter that gave it. Raises `UsageError`.
     """
     text = text.strip()
     if "://" in text:
         return check_url(text, "STAC API, static catalog or file of items", option, EXAMPLE)
     if not text:
-        raise UsageError(f"{option} is empty.", f"Expected the URL of a STAC API, or {_KINDS}.", f"Try {EXAMPLE}.")
+        raise UsageError(
+            f"{as_written(option)} is empty.",
+            f"Expected the URL of a STAC API, or {_KINDS}.",
+            f"Try {as_written(option, EXAMPLE)}.",
+        )
     try:
         path = Path(text).expanduser()
         is_folder, is_there = path.is_dir(), path.exists()
@@ -163,7 +111,7 @@ def check_source(text: str, option: str = "--stac") -> str:
         path, is_folder, is_there = Path(text), False, False
     if not is_there:
         raise UsageError(
-            f"There is no file or directory {redact(text)!r}, as {option} says.",
+            f"There is no file or directory {redact(text)!r}, given as {as_written(option)}.",
             f"Expected {_KINDS} on this machine, or the URL of a STAC API.",
             "Check the path; a URL begins with https://.",
         )
@@ -171,40 +119,19 @@ def check_source(text: str, option: str = "--stac") -> str:
         found = next((path / name for name in _CATALOG_NAMES if (path / name).is_file()), None)
         if found is None:
             raise UsageError(
-                f"The directory {redact(text)!r} holds no {' or '.join(_CATALOG_NAMES)}.",
+                f"The directory {redact(text)!r} has no {' or '.join(_CATALOG_NAMES)}.",
                 "Expected the directory of a static STAC catalog.",
-                "Give the path of a file with items, if that is what it holds.",
+                "If it has a file of items, give the path of that file.",
             )
         path = found
     return str(path)
 
 
-def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int = 5, option: str = "--stac") -> ItemSet:
-    """Return one STAC item as a set of one, with what is needed to read it.
+def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int = 5, option: str = "stac") -> ItemSet:
+    """Return the STAC item at a URL or path as a set of one; `option` is the parameter that gave it.
 
-    Parameters
-    ----------
-    source
-        URL of the item, or path of a file with it.
-    timeout_s, retries
-        As for `find_items`.
-    option
-        How the source was given, for messages.
-
-    Returns
-    -------
-    ItemSet
-        Its `stac` is the URL or path. How the item is signed is told by its host, by the landing page that it
-        names, if that is at the same host, or by its links.
-
-    Raises
-    ------
-    UsageError
-        When `source` can't be one, or is a file without exactly one item.
-    SearchError
-        When it can't be reached, or is no STAC item.
-    HrefError
-        When it redirects to where it may not.
+    Its host, its links, or its landing page (on the same host) tell how it is signed. Raises `UsageError`,
+    `SearchError` or `HrefError`.
     """
     text = str(source).strip()
     if "://" not in text:
@@ -212,9 +139,9 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
         found = ItemSet.load(place)
         if len(found) != 1:
             raise UsageError(
-                f"The file {place!r} holds {len(found)} items.",
+                f"The file {place!r} has {plural(len(found), 'item')}.",
                 "Expected one STAC item.",
-                "Save the one that is wanted as a file of its own.",
+                "Save the wanted item as a file of its own.",
             )
         return _named(found)
     url = check_url(text, "STAC item", option, f"{EXAMPLE}/collections/sentinel-2-l2a/items/…")
@@ -223,7 +150,7 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
     kind = ItemDocument(document, ()).kind
     if kind != "Feature":
         what = {"Catalog": "a STAC catalog", "Collection": "a STAC collection", "FeatureCollection": "a list of items"}
-        raise how.refused(url, f"is {what[kind]}, no item" if kind in what else "holds JSON, but no STAC item")
+        raise how.refused(url, f"is {what[kind]}, not an item" if kind in what else "answered JSON that isn't STAC")
     try:
         found = ItemSet.gathered([(document, url)], url, signing=_signing_of(url, document, how))
     except ValueError as fault:
@@ -232,7 +159,7 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
 
 
 def _from_path(path: Path, query: Query, timeout_s: float, retries: int) -> ItemSet:
-    """Return the items in a file, or those that a catalog on this machine leads to."""
+    """Return the items in a file, or those of a catalog on this machine."""
     with file_faults(path):
         held = read_items(path, query.start, query.end)
         if not held.is_catalog:
@@ -251,12 +178,12 @@ def _from_url(url: str, query: Query, how: HttpPolicy, page_size: int) -> ItemSe
         return _from_catalog(url, held.head, query, how, stac=redact(url))
     links = held.head.get("links")
     if any(isinstance(link, Mapping) and link.get("rel") == "next" for link in _list(links)):
-        raise how.refused(url, "is one page of many", "Give the landing page of the API with --stac.")
+        raise how.refused(url, "is one page of many", f"Give the landing page of the API as {as_written('stac')}.")
     raw = ((item, url) for item in held.items)
     try:
         return ItemSet.gathered(raw, redact(url), query=query, signing=_known(detect_signing(url)), head=held.head)
     except ValueError as fault:
-        raise how.refused(url, f"holds what can't be used: {redact(fault)}") from None
+        raise how.refused(url, f"can't be used: {redact(fault)}") from None
 
 
 def _held_at(url: str, query: Query, how: HttpPolicy) -> ItemDocument:
@@ -264,10 +191,10 @@ def _held_at(url: str, query: Query, how: HttpPolicy) -> ItemDocument:
     try:
         held = read_items(content, query.start, query.end)
     except ValueError:
-        parse_json(content, url, how)  # says what it is, where it isn't JSON
-        raise how.refused(url, "holds JSON, but no STAC") from None
+        parse_json(content, url, how)  # raises with what it is, if it isn't JSON
+        raise how.refused(url, "answered JSON that isn't STAC") from None
     if not held.is_catalog and held.kind not in ("Items", "Feature", "FeatureCollection"):
-        raise how.refused(url, "holds JSON, but no STAC")
+        raise how.refused(url, "answered JSON that isn't STAC")
     return held
 
 
@@ -276,7 +203,7 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
         api.check_collection(query.collection)
     parameters = api.parameters(query)
     sieve = QueryFilter(query)
-    # one more than wanted tells whether there are more
+    # one more than wanted shows whether there are more
     is_sifted = not query.filter.strip() and (query.is_any_cloud or "query" in parameters)
     limit = min(page_size, query.max_items + 1) if is_sifted and query.max_items is not None else page_size
     for item in api.items(parameters, limit):
@@ -310,19 +237,19 @@ def _from_catalog(root: str, document: Mapping[str, Any], query: Query, how: Htt
             folder=Path(root).parent if is_local else None,
         )
     except ValueError as fault:
-        raise how.refused(root, f"leads to what can't be used: {redact(fault)}") from None
+        raise how.refused(root, f"leads to something that can't be used: {redact(fault)}") from None
     if not found.features and query.collection and walk.collections and query.collection not in walk.collections:
         raise no_such_collection(query.collection, walk.collections, str(urlsplit(root).hostname or root))
     return found
 
 
 def _known(signing: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return how a place signs, or None where that says nothing, so that the items' own links tell."""
+    """Return how a place signs, or None where it doesn't, so that the items' own links decide."""
     return None if signing is None or signing["kind"] == "none" else signing
 
 
 def _any_cloud(source: str | Path | ItemSet, query: Query, timeout_s: float) -> tuple[Item, ...]:
-    """Return items that there are at any cloud cover; of an API one page, the clearest where it can sort."""
+    """Return items at any cloud cover; from an API one page, the clearest first where it can sort."""
     if isinstance(source, ItemSet):
         return source.filtered(query).features
     place = check_source(str(source))
@@ -354,7 +281,7 @@ def _named(items: ItemSet) -> ItemSet:
 
 
 def _signing_of(url: str, item: Mapping[str, Any], how: HttpPolicy) -> dict[str, Any] | None:
-    """Return how the API that an item comes from signs, if it is at the item's own host and says so."""
+    """Return how an item's API signs, if it is at the item's own origin and its landing page says so."""
     found = _known(detect_signing(url))
     links = item.get("links")
     plain = [link for link in _list(links) if isinstance(link, Mapping)]
@@ -365,7 +292,9 @@ def _signing_of(url: str, item: Mapping[str, Any], how: HttpPolicy) -> dict[str,
     try:
         landing = parse_json(how.get(root), root, how)
     except SearchError as fault:
-        logger.info("Whether {} has its assets signed isn't known, and taken as no: {}", redact(root), fault.what)
+        logger.info(
+            "The assets of {} are taken as unsigned, because its landing page failed: {}", redact(root), fault.what
+        )
         return None
     named = landing.get("links")
     return _known(detect_signing(root, _list(named)))

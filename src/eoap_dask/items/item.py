@@ -1,4 +1,4 @@
-"""One STAC item as a plain dictionary: made usable, and asked for its time, place and cloud cover."""
+"""One STAC item as a plain dictionary: normalised, and its time, place and cloud cover."""
 
 from __future__ import annotations
 
@@ -25,43 +25,12 @@ _LONGEST_NAME = 120
 
 
 def instant(item: Mapping[str, Any]) -> datetime:
-    """Return when an item was taken, in UTC; of a range its start.
-
-    Parameters
-    ----------
-    item
-        A STAC item.
-
-    Returns
-    -------
-    datetime.datetime
-
-    Raises
-    ------
-    ValueError
-        When it has no time that can be read.
-    """
+    """Return the item's datetime, or the start of its range, in UTC; ValueError when it has no readable time."""
     return moments(item)[0]
 
 
 def moments(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """Return the first and the last moment of an item in UTC.
-
-    Parameters
-    ----------
-    item
-        A STAC item.
-
-    Returns
-    -------
-    tuple of datetime.datetime
-        Twice the same, but for an item that has a range only.
-
-    Raises
-    ------
-    ValueError
-        When it has no time that can be read.
-    """
+    """Return the item's first and last moment in UTC, equal unless it has only a range; ValueError when unreadable."""
     properties = item["properties"]
     texts = [properties.get("datetime")] * 2
     if texts[0] is None:
@@ -72,40 +41,19 @@ def moments(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
             moment = datetime.fromisoformat(text)
             found.append(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
         except (OverflowError, TypeError, ValueError):  # in UTC, a time of year 1 or 9999 may be of no year
-            raise ValueError(f"the item {str(item.get('id'))[:80]!r} has no time that can be read") from None
+            raise ValueError(f"the item {str(item.get('id'))[:80]!r} has no readable time") from None
     return found[0], found[1]
 
 
 def cloud_cover(item: Mapping[str, Any]) -> float | None:
-    """Return the cloud cover of an item in percent, or None.
-
-    Parameters
-    ----------
-    item
-        A STAC item.
-
-    Returns
-    -------
-    float or None
-        None also where `eo:cloud_cover` isn't a finite number.
-    """
+    """Return `eo:cloud_cover` in percent; None where it isn't a finite number."""
     return finite_number(item["properties"].get("eo:cloud_cover"))
 
 
 def producers(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return who made the data of an item, by its providers; else its platform, if that isn't a Sentinel.
+    """Return the names of an item's producers and licensors; without any its platform, unless that is a Sentinel.
 
-    Data of a Sentinel stay those of Copernicus, whoever made something of them, unless somebody else licenses them.
-
-    Parameters
-    ----------
-    item
-        A STAC item.
-
-    Returns
-    -------
-    tuple of str
-        Names; empty where it doesn't say.
+    Sentinel data keep Copernicus as a producer, whoever processed them, unless somebody else licenses them.
     """
     properties = item["properties"]
     named: dict[str, bool] = {}
@@ -126,18 +74,7 @@ def _listed(value: object) -> list[Any]:
 
 
 def finite_number(value: object) -> float | None:
-    """Return what a catalogue gives as a number, or None where it is none to reckon with.
-
-    Parameters
-    ----------
-    value
-        Anything that JSON knows.
-
-    Returns
-    -------
-    float or None
-        None for truth values, texts, and what isn't finite or too large for a float.
-    """
+    """Return a JSON value as a float; None for booleans, texts, and what isn't finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -148,18 +85,9 @@ def finite_number(value: object) -> float | None:
 
 
 def footprint(item: Mapping[str, Any]) -> BaseGeometry | None:
-    """Return the footprint of an item in degrees, in one piece across the antimeridian.
+    """Return the footprint in degrees from geometry, else bbox, else None.
 
-    Parameters
-    ----------
-    item
-        A STAC item.
-
-    Returns
-    -------
-    shapely geometry or None
-        From its geometry, else from its bbox, else None. Longitudes continue past 180 where it crosses, also
-        where the catalogue drew the shape around the whole world instead.
+    Across the antimeridian longitudes continue past 180, also where the catalogue's shape spans the whole world.
     """
     found: BaseGeometry | None = None
     try:
@@ -192,26 +120,9 @@ def _east(coordinates: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any,
 
 
 def normalised(feature: object, base: str, *, strip: bool) -> Item:
-    """Return an item with absolute hrefs, checked for what the rest of the code relies on.
+    """Return a copy of an item with absolute hrefs (`base` is the URL it was read from), an id, a time and assets.
 
-    Parameters
-    ----------
-    feature
-        What a catalogue says is an item; not changed.
-    base
-        URL it was read from, for relative hrefs of items without a URL of their own; may be empty.
-    strip
-        Remove shared-access signatures from its hrefs.
-
-    Returns
-    -------
-    dict
-        With an id, properties, a time, and assets that have hrefs.
-
-    Raises
-    ------
-    ValueError
-        Saying what is missing.
+    `strip` removes signatures. Raises ValueError with what is missing.
     """
     if not isinstance(feature, Mapping) or feature.get("type") != "Feature":
         raise ValueError("an entry isn't a GeoJSON feature")
@@ -236,7 +147,7 @@ def normalised(feature: object, base: str, *, strip: bool) -> Item:
 
 
 def _bare(href: str) -> str:
-    """Return the href of a link without its query, which may hold a token and leads nowhere that we go."""
+    """Return a link's href without its query, which may hold a token."""
     return href.partition("?")[0]
 
 
@@ -251,50 +162,21 @@ def _with_lists(asset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def item_key(item: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what names an item: its collection (or nothing) and its id.
-
-    Parameters
-    ----------
-    item
-        A STAC item.
-
-    Returns
-    -------
-    tuple of str
-    """
+    """Return the key of an item: its collection, or an empty text, and its id."""
     return str(item.get("collection", "")), str(item["id"])
 
 
 def item_version(item: Mapping[str, Any]) -> tuple[str, bytes]:
-    """Return what tells the versions of one item apart: of two, the greater is the last updated.
+    """Return when an item was updated, and a digest of it; the greater of two is the newer.
 
-    Parameters
-    ----------
-    item
-        A STAC item.
-
-    Returns
-    -------
-    tuple
-        When it was updated, and a digest of all of it, so that the order of versions without a time doesn't
-        depend on the order in which they came.
+    The digest makes the choice between versions without a time independent of their order.
     """
     digest = hashlib.blake2b(json_line(item).encode(), digest_size=16).digest()
     return str(item["properties"].get("updated", "")), digest
 
 
 def ordered(items: Iterable[Item]) -> tuple[Item, ...]:
-    """Return items sorted by (datetime, id), one for each (collection, id): the last updated.
-
-    Parameters
-    ----------
-    items
-        STAC items in any order.
-
-    Returns
-    -------
-    tuple of dict
-    """
+    """Return items sorted by (datetime, id), for each (collection, id) the one last updated."""
     best: dict[tuple[str, str], tuple[tuple[str, bytes], Item]] = {}
     for item in items:
         key, version = item_key(item), item_version(item)
@@ -305,32 +187,12 @@ def ordered(items: Iterable[Item]) -> tuple[Item, ...]:
 
 
 def json_line(value: object) -> str:
-    """Return a value as JSON in one line; equal values give equal texts.
-
-    Parameters
-    ----------
-    value
-        Anything that JSON knows.
-
-    Returns
-    -------
-    str
-    """
+    """Return a value as JSON in one line; equal values give equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def without_signatures(item: Item) -> Item:
-    """Return an item whose assets' hrefs carry no signature.
-
-    Parameters
-    ----------
-    item
-        A STAC item as `normalised` gives it; not changed.
-
-    Returns
-    -------
-    dict
-    """
+    """Return a copy of a normalised item whose assets' hrefs carry no signature."""
     assets = {key: {**asset, "href": unsigned(asset["href"])} for key, asset in item["assets"].items()}
     return {**item, "assets": assets}
 

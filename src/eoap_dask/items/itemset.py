@@ -1,4 +1,4 @@
-"""The items of a search as plain values: kept on disk, so that a run can be replayed without a search."""
+"""The items of a search as plain values; saved, so that a run can be repeated without a search."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from eoap_dask.items.query import Query, QueryFilter
 from eoap_dask.net.hrefs import check_href, private_hosts_of
 from eoap_dask.net.signing import Signer, detect_signing, endpoints_of, merged_signing, origin, signer_from
 from eoap_dask.redact import redact
+from eoap_dask.text import option, plural
 
 __all__ = ["Item", "ItemSet", "cloud_cover"]
 
@@ -41,18 +42,18 @@ class ItemSet:
     collection: str
     """Id of the collection."""
     signing: dict[str, Any] = field(default_factory=lambda: {"kind": "none"})
-    """How hrefs are signed when they are opened: a specification for `signing.signer_from`."""
+    """How hrefs are signed when they are opened: a specification for `signer_from`."""
     truncated: bool = False
     """Whether there were more items than the search was allowed to return."""
     lowest_cloud_cover: float | None = None
-    """Lowest cloud cover seen, in percent, also of items that the filter dropped; None if not known."""
+    """Lowest cloud cover seen, in percent, also of items that the filter dropped; None if unknown."""
     from_file: bool = False
-    """Whether a file says where the items come from: then `stac` is a claim, and nothing to be trusted."""
+    """Whether the items were read from a file: then `stac` is only the file's claim."""
     also: tuple[str, ...] = ()
-    """Of a set that was merged, the other catalogues, as `stac`."""
+    """For a merged set, the other catalogues, as `stac`."""
     local_files: frozenset[str] = frozenset()
-    """Files on this machine that may be read: assets of items from a file or catalog that the user gave, within its
-    directory. Isn't saved, because it isn't for a file to say."""
+    """Files on this machine that may be read: assets within the directory of the file or catalog that the user gave.
+    Not saved, since a file can't grant this."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -61,12 +62,9 @@ class ItemSet:
         return iter(self.features)
 
     def private_hosts(self, stac: str | None = None) -> frozenset[str]:
-        """Return the private hosts that these items may lead to, for `trust.check_href`.
+        """Return the private hosts that these items may lead to, for `check_href`.
 
-        Parameters
-        ----------
-        stac
-            The catalogue that the user names; by default the one that was searched, and none for items from a file.
+        They are those of `stac`, by default of the catalogues that were searched; none for items from a file.
         """
         if stac:
             return private_hosts_of(stac)
@@ -74,13 +72,7 @@ class ItemSet:
         return frozenset(host for one in trusted for host in private_hosts_of(one))
 
     def signer(self, private_hosts: frozenset[str]) -> Signer:
-        """Return the signer for the hrefs of these items.
-
-        Raises
-        ------
-        HrefError
-            When signatures would be asked for where a catalogue may not send us.
-        """
+        """Return the signer for these hrefs; raises `HrefError` when a token endpoint's address isn't allowed."""
         for endpoint in endpoints_of(self.signing):
             check_href(endpoint, private_hosts=private_hosts)
         return signer_from(self.signing)
@@ -110,7 +102,7 @@ class ItemSet:
         )
 
     def merged(self, other: ItemSet) -> ItemSet:
-        """Return the items of two searches as one set; each item is signed as it was.
+        """Return the items of two searches as one set; each item is signed as before.
 
         Parameters
         ----------
@@ -125,7 +117,7 @@ class ItemSet:
         Raises
         ------
         UsageError
-            When assets of one place would have to be signed in two ways.
+            When the assets of one place would be signed in two ways.
         """
         named = [one for one in (self, other) if not one.from_file] or [self, other]
         places = [place for one in named for place in (one.stac, *one.also)]
@@ -154,33 +146,10 @@ class ItemSet:
         from_file: bool = False,
         folder: Path | None = None,
     ) -> ItemSet:
-        """Return those of some items that are wanted, as a set.
+        """Return the items of `raw`, each with the URL or path it was read from, that a query wants, as a set.
 
-        Parameters
-        ----------
-        raw
-            What a source says are items, each with the URL or path that it was read from, for relative hrefs.
-        stac
-            URL of the source, or its path.
-        query : Query, optional
-            Which are wanted; without it all.
-        signing
-            How they are signed; without it, or where it says that they aren't, their links tell.
-        head
-            The document that they were in: what `save` wrote is understood.
-        from_file
-            Whether they come from a file.
-        folder
-            Directory of the file that the user gave: assets within may be files.
-
-        Returns
-        -------
-        ItemSet
-
-        Raises
-        ------
-        ValueError
-            When one of them is no STAC item.
+        `head` is the document around them, `folder` the directory whose files they may name. Without `signing`, their
+        links decide. ValueError for what isn't a STAC item.
         """
         head = head or {}
         sieve = QueryFilter(query or Query())
@@ -218,12 +187,12 @@ class ItemSet:
         )
 
     def save(self, path: Path | str) -> Path:
-        """Write the items as a GeoJSON FeatureCollection, all at once; the same items give the same bytes.
+        """Write the items as a GeoJSON FeatureCollection, whole or not at all; the same items give the same bytes.
 
         Parameters
         ----------
         path
-            The file; its directory must exist. What it held is replaced.
+            The file, replaced when it exists; its directory must exist.
 
         Returns
         -------
@@ -294,33 +263,14 @@ class ItemSet:
 
     @classmethod
     def held(cls, held: ItemDocument, source: Path, query: Query | None = None) -> ItemSet:
-        """Return the items that a file holds.
-
-        Parameters
-        ----------
-        held : Held
-            What it holds.
-        source
-            Its path.
-        query : Query, optional
-            Which are wanted; without it all.
-
-        Returns
-        -------
-        ItemSet
-
-        Raises
-        ------
-        ValueError
-            When one of them is no STAC item.
-        """
+        """Return the wanted items of a file's content; ValueError when one of them isn't a STAC item."""
         base = str(source.absolute())
         raw = ((item, base) for item in held.items)
         return cls.gathered(raw, str(source), query=query, head=held.head, from_file=True, folder=Path(base).parent)
 
     def __repr__(self) -> str:
         more = ", truncated" if self.truncated else ""
-        return f"<ItemSet {len(self)} items of {self.collection or '?'} from {redact(self.stac)}{more}>"
+        return f"<ItemSet {plural(len(self), 'item')} of {self.collection or '?'} from {redact(self.stac)}{more}>"
 
     def _repr_html_(self) -> str:
         rows = []
@@ -340,42 +290,32 @@ class ItemSet:
 
 @contextmanager
 def file_faults(source: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file of items into a sentence.
-
-    Parameters
-    ----------
-    source
-        Its path.
-
-    Raises
-    ------
-    UsageError
-    """
+    """Raise what goes wrong with a file of items as `UsageError`."""
     try:
         yield
     except OSError as fault:
         raise UsageError(
             f"The file of items {str(source)!r} can't be read: {fault.strerror}.",
-            "A STAC item or an item collection is needed.",
-            "Check the path and its permissions, or search with --stac.",
+            "Expected a STAC item or an item collection.",
+            f"Check the path and its permissions, or search with {option('stac')}.",
         ) from None
     except ValueError as fault:
         raise UsageError(
-            f"The file {str(source)!r} doesn't hold STAC items: {redact(fault)}.",
-            "A STAC item or an item collection is needed, as JSON, ndjson or stac-geoparquet.",
-            "Search with --stac; every run keeps its items in items.json.",
+            f"The file {str(source)!r} has no STAC items: {redact(fault)}.",
+            "Expected a STAC item or an item collection, as JSON, ndjson or stac-geoparquet.",
+            f"Search with {option('stac')}; every run keeps its items in items.json.",
         ) from None
 
 
 def _is_path(href: str) -> bool:
-    """Tell whether an href is a path; those of GDAL's virtual file systems are none."""
+    """Tell whether an href is an absolute path, other than one of GDAL's virtual file systems."""
     return href.startswith("/") and not href.startswith(("//", "/vsi")) and "://" not in href
 
 
 def _with_local_files(item: Item, folder: Path, allowed: set[str]) -> Item:
-    """Return an item whose assets' paths within a directory are those of the files, and add these to the allowed.
+    """Return an item whose assets' paths within a directory are resolved, and add these to `allowed`.
 
-    Other paths stay as they are, for `trust.check_href` to refuse.
+    Other paths stay as they are, for `check_href` to refuse.
     """
     assets = {}
     for key, asset in item["assets"].items():

@@ -1,4 +1,4 @@
-"""What is asked of a source of items: one meaning, whether an API answers or a file."""
+"""The query for items, with one meaning for APIs and files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from eoap_dask.errors import UsageError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.items.item import Item, cloud_cover, finite_number, footprint, item_key, item_version, moments, ordered
 from eoap_dask.redact import redact
+from eoap_dask.text import option
 
 # operators of CQL2 whose value is true or false; the spatial, temporal and array ones have a prefix
 _TRUTHS = frozenset({"and", "or", "not", "=", "<>", "<", "<=", ">", ">=", "like", "between", "in", "isnull"})
@@ -29,55 +30,45 @@ _SIGNS = re.compile(rf"(?:[-+~^]\s*){{{_MOST_BRACKETS + 1}}}|(?:\bnot\b\s*){{{_M
 
 @dataclass(frozen=True)
 class Query:
-    """Which items are wanted. What is left out lets everything pass."""
+    """Which items are wanted; a field left out selects everything."""
 
     collection: str | None = None
-    """Items of this collection, and those that name none."""
+    """Id of the collection; items that name none pass too."""
     aoi: Aoi | None = None
-    """Items whose footprint touches it; antimeridian-safe."""
+    """Area that footprints must touch, also across the antimeridian."""
     start: date | None = None
     """First day, inclusive, in UTC."""
     end: date | None = None
     """Last day, inclusive, in UTC."""
     max_cloud_cover: float = 100.0
-    """Items with a smaller `eo:cloud_cover`, in percent; 100 keeps all, also those that don't tell."""
+    """Items with a smaller `eo:cloud_cover`, in percent; 100 keeps all, also those without one."""
     max_items: int | None = None
-    """At most that many, the latest; of items of one moment those with the greatest ids."""
+    """At most this many, the latest; at the same time those with the greatest ids."""
     filter: str = ""
-    """An expression in CQL2, text or JSON; items for which it is true."""
+    """A CQL2 expression, text or JSON, that must be true."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_cloud_cover <= 100:
             raise UsageError(
-                f"A cloud cover of {self.max_cloud_cover:g} % makes no sense.",
-                "It lies between 0 and 100.",
-                "Try --max-cloud-cover 20.",
+                f"{option('max_cloud_cover')} must be 0 to 100, got {self.max_cloud_cover:g}.",
+                "It is in percent; 100 keeps all items.",
+                f"Try {option('max_cloud_cover', 20)}.",
             )
         if self.max_items is not None and self.max_items < 1:
             raise UsageError(
-                f"A limit of {self.max_items} items makes no sense.",
-                "At least one item is needed.",
-                "Try --max-items 1000.",
+                f"{option('max_items')} must be 1 or more, got {self.max_items}.",
+                "It is the largest number of items that are used.",
+                f"Try {option('max_items', 1000)}.",
             )
         check_filter(self.filter)
 
     @property
     def is_any_cloud(self) -> bool:
-        """Whether items pass whatever their cloud cover."""
+        """Whether items pass at any cloud cover."""
         return self.max_cloud_cover >= 100
 
     def is_place_and_time(self, item: Mapping[str, Any]) -> bool:
-        """Tell whether an item is of the collection, within the days, and touches the area.
-
-        Parameters
-        ----------
-        item
-            A STAC item.
-
-        Returns
-        -------
-        bool
-        """
+        """Tell whether an item is of the collection, within the days, and touches the area."""
         if self.collection is not None and item.get("collection") not in (None, self.collection):
             return False
         first, last = moments(item)
@@ -89,29 +80,18 @@ class Query:
         return shown is not None and self.aoi.intersects(shown)
 
     def is_clear(self, item: Mapping[str, Any]) -> bool:
-        """Tell whether the cloud cover of an item is below the limit.
-
-        Parameters
-        ----------
-        item
-            A STAC item.
-
-        Returns
-        -------
-        bool
-            False where the item doesn't tell and there is a limit: an API would not return it either.
-        """
+        """Tell whether an item's cloud cover is below the limit; False where unknown, as an API answers too."""
         cover = cloud_cover(item)
         return self.is_any_cloud or (cover is not None and cover < self.max_cloud_cover)
 
 
 @dataclass
 class QueryFilter:
-    """Takes items one by one and keeps those that a query wants: the same for an API and for a file."""
+    """Takes items one by one and keeps those that a query wants, for APIs and files alike."""
 
     query: Query
     lowest_cloud_cover: float | None = None
-    """Lowest cloud cover of what came, in percent, also of items that are too cloudy."""
+    """Lowest cloud cover offered, in percent, also of items that are too cloudy."""
     _kept: dict[tuple[str, str], Item] = field(default_factory=dict)
     _versions: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
     _passes: Callable[[Mapping[str, Any]], bool] | None = None
@@ -120,13 +100,7 @@ class QueryFilter:
         self._passes = _compiled(self.query.filter) if self.query.filter.strip() else None
 
     def offer(self, item: Item) -> None:
-        """Look at an item, and keep it if it is wanted; of an item that comes again the last updated counts.
-
-        Parameters
-        ----------
-        item
-            A STAC item as `items.normalised` gives it.
-        """
+        """Keep a normalised item if it is wanted; of an item that comes again, the version last updated counts."""
         key, version = item_key(item), item_version(item)
         if key in self._versions and version <= self._versions[key]:
             return
@@ -142,39 +116,24 @@ class QueryFilter:
 
     @property
     def is_over(self) -> bool:
-        """Whether there are more items than are wanted."""
+        """Whether more items match than are wanted."""
         return self.query.max_items is not None and len(self._kept) > self.query.max_items
 
     def items(self) -> tuple[Item, ...]:
-        """Return what is kept, in order of time, at most as many as wanted: the latest.
-
-        Returns
-        -------
-        tuple of dict
-        """
+        """Return what is kept in order of time, at most `max_items`, the latest."""
         found = ordered(self._kept.values())
         return found[-self.query.max_items :] if self.query.max_items is not None else found
 
 
 def check_filter(text: str) -> None:
-    """Refuse what isn't a condition in CQL2.
-
-    Parameters
-    ----------
-    text
-        CQL2 text or JSON; empty means no condition.
-
-    Raises
-    ------
-    UsageError
-    """
+    """Raise `UsageError` for what isn't a CQL2 condition, as text or JSON; an empty text is no condition."""
     if not text.strip():
         return
     expression = _parsed(text)
     tree = expression.to_json()
     operator = str(tree.get("op", "")).lower() if isinstance(tree, dict) else ""
     if not isinstance(tree, bool) and operator not in _TRUTHS and not operator.startswith(_TRUTH_PREFIXES):
-        raise _no_filter(text, "is no condition")
+        raise _no_filter(text, "isn't a condition")
 
 
 def _compiled(text: str) -> Callable[[Mapping[str, Any]], bool]:
@@ -183,21 +142,20 @@ def _compiled(text: str) -> Callable[[Mapping[str, Any]], bool]:
 
     def passes(item: Mapping[str, Any]) -> bool:
         properties = {key: value for key, value in item["properties"].items() if _is_plain(value)}
-        # assets and links are most of an item, and nothing to be asked for; over objects the library stumbles
+        # assets and links are most of an item, and no conditions use them; the library fails on objects
         asked = {key: value for key, value in item.items() if key in ("geometry", "bbox") or _is_plain(value)}
         try:
             return bool(expression.matches({**asked, "properties": properties}))
         except Exception as fault:  # noqa: BLE001 - the library's errors have no class of their own
-            # of an item that lacks a property, or has one of another kind: in CQL2 that makes the condition unknown,
-            # and what isn't true is left out
-            logger.debug("The filter says nothing of {!r}: {}", str(item.get("id"))[:80], redact(fault))
+            # the item lacks a property, or has one of another type: in CQL2 the condition is then unknown, not true
+            logger.debug("The filter can't be applied to {!r}: {}", str(item.get("id"))[:80], redact(fault))
             return False
 
     return passes
 
 
 def _is_plain(value: object) -> bool:
-    """Tell whether a value is one that a condition can compare: a scalar, or a list of such."""
+    """Tell whether a condition can compare a value: a scalar, or a list of scalars."""
     if isinstance(value, list):
         return all(isinstance(one, str) or _is_plain_number(one) for one in value)
     return value is None or isinstance(value, str) or _is_plain_number(value)
@@ -214,7 +172,7 @@ def _parsed(text: str) -> Any:
     if len(text) > (_LONGEST_JSON if is_json else _LONGEST_TEXT):
         raise _no_filter(text, "is too long")
     if not is_json and _depth(text) > _MOST_BRACKETS:
-        raise _no_filter(text, f"has more than {_MOST_BRACKETS} brackets in each other")
+        raise _no_filter(text, f"nests more than {_MOST_BRACKETS} brackets")
     if not is_json and _SIGNS.search(text):
         raise _no_filter(text, f"has more than {_MOST_BRACKETS} signs in a row")
     try:
@@ -224,7 +182,7 @@ def _parsed(text: str) -> Any:
 
 
 def _depth(text: str) -> int:
-    """Return how many brackets are open at once."""
+    """Return the largest number of brackets open at once."""
     return max(accumulate((one in "([{") - (one in ")]}") for one in text), default=0)
 
 
@@ -232,6 +190,6 @@ def _no_filter(text: str, why: str) -> UsageError:
     shown = " ".join(redact(text).split())
     return UsageError(
         f"The filter {shown if len(shown) <= 80 else shown[:79] + '…'!r} {why}.",
-        "A condition in CQL2 is needed, as text or JSON.",
-        "Try --filter 's2:nodata_pixel_percentage < 50 AND eo:cloud_cover < 5'.",
+        "Expected a condition in CQL2, as text or JSON.",
+        f"Try {option('filter', 's2:nodata_pixel_percentage < 50 AND eo:cloud_cover < 5')}.",
     )

@@ -1,4 +1,4 @@
-"""A static catalog: JSON files that lead to each other, on this machine or behind a URL."""
+"""Static catalogs: JSON files that lead to each other, on this machine or behind a URL."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from eoap_dask.items.query import Query
 from eoap_dask.net.hrefs import check_href, resolve_href
 from eoap_dask.net.http import HttpPolicy, parse_json
 from eoap_dask.redact import show_href
+from eoap_dask.text import option
 
 _MOST_DOCUMENTS = 100_000
 _MOST_BYTES = 2 * 1024**3
@@ -30,38 +31,25 @@ _HINT = "Try an item collection, ndjson or stac-geoparquet of its items, or its 
 
 @dataclass
 class CatalogWalk:
-    """One way through a catalog, down its links `child` and `item`, each document once.
+    """One pass over a catalog, down its links `child` and `item`, each document once, everything bounded.
 
-    Everything that the walk may use up is bounded, and so is where it may go: from a URL to URLs that
-    `trust.check_href` lets pass, never to a path; from a path to paths, and to URLs of the public network.
+    From a URL it goes to URLs that `check_href` allows, never to a path; from a path to paths and to public URLs.
     """
 
     query: Query
-    """Items of collections other than its own aren't read."""
+    """Items of other collections aren't read."""
     how: HttpPolicy
-    """For what lies behind URLs."""
+    """For documents behind URLs."""
     collections: list[str] = field(default_factory=list)
-    """Ids of the collections that were met."""
+    """Ids of the collections on the way."""
     _documents: int = 0
     _bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def items(self, root: str, document: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
-        """Yield the items, each with the address that it was read from.
+        """Yield the items, each with the URL or absolute path it was read from; `document` is the root's content.
 
-        Parameters
-        ----------
-        root
-            URL of the catalog, or its absolute path.
-        document
-            What it says.
-
-        Raises
-        ------
-        SearchError
-            When a document can't be read or isn't STAC, or there are too many, or they lead back to themselves.
-        HrefError
-            When a link leads where a catalogue may not send us.
+        Raises `SearchError` for unreadable, foreign, too many or circular documents, `HrefError` for forbidden links.
         """
         waiting: list[tuple[dict[str, Any], tuple[str, ...], bool]] = [(dict(document), (_plain(root),), True)]
         seen = {_plain(root)}
@@ -83,7 +71,7 @@ class CatalogWalk:
                 target = self._resolved(trail[-1], href)
                 if target in trail:
                     raise self.how.refused(
-                        trail[-1], f"leads back to {target}", "A catalog may not contain itself. " + _HINT
+                        trail[-1], f"leads back to {target}", "A catalog must not contain itself. " + _HINT
                     )
                 if target not in seen:
                     seen.add(target)
@@ -102,7 +90,7 @@ class CatalogWalk:
             waiting.extend(reversed(deeper))
 
     def _documents_at(self, root: str, addresses: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what the addresses hold, in their order; from the network several at once."""
+        """Yield the documents at these addresses, in their order; from the network several at once."""
         import requests
 
         how = replace(self.how, most_bytes=_DOCUMENT_BYTES, came=lambda size: self._count(root, size))
@@ -126,7 +114,7 @@ class CatalogWalk:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _count(self, root: str, size: int) -> None:
-        """Count bytes as they come."""
+        """Count bytes while they arrive, in several threads."""
         with self._lock:
             self._bytes += size
         if self._bytes > _MOST_BYTES:
@@ -138,7 +126,7 @@ class CatalogWalk:
         path = Path(address)
         try:
             if not path.is_file():  # also no pipe or device, which may never end
-                raise self.how.refused(address, "isn't there, though a catalog leads to it", _HINT)
+                raise self.how.refused(address, "doesn't exist, though a catalog leads to it", _HINT)
             if path.stat().st_size > _DOCUMENT_BYTES:
                 raise self.how.refused(address, f"is larger than {_DOCUMENT_BYTES // 1024**2} MiB", _HINT)
             content = path.read_bytes()
@@ -149,7 +137,7 @@ class CatalogWalk:
         return content
 
     def _resolved(self, base: str, href: str) -> str:
-        """Return where a link leads, if that is a place to go to."""
+        """Return where a link leads, if the walk may go there."""
         if _is_url(base):
             return _plain(check_href(resolve_href(base, href), private_hosts=self.how.private_hosts))
         if href.lower().startswith("file://"):
@@ -177,8 +165,8 @@ class CatalogWalk:
             shown = check_href(top, private_hosts=self.how.private_hosts) if top else ""
             return self.how.refused(
                 root,
-                f"is a STAC {kind} of an API, no landing page",
-                f"Try --stac {shown.rstrip('/')}." if shown else "",
+                f"is a STAC {kind} of an API, not its landing page",
+                f"Try {option('stac', shown.rstrip('/'))}." if shown else "",
             )
         return self.how.refused(root, f"is a STAC {kind} without item search, and without items")
 

@@ -1,4 +1,4 @@
-"""Ending what knows no end of its own: timeouts of sockets are per byte, and a slow server sends one in time."""
+"""A limit on the whole time of an action: sockets' timeouts are per read, and a slow server stays within them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,7 @@ T = TypeVar("T")
 
 
 def within(seconds: float, action: Callable[[], T]) -> T:
-    """Return what an action returns, if it does so in time.
-
-    Parameters
-    ----------
-    seconds
-        Longest time.
-    action
-        Run in a thread of its own, which is left behind where it takes longer: its result is lost then.
-
-    Returns
-    -------
-    T
-
-    Raises
-    ------
-    TimeoutError
-        When it takes longer.
-    """
+    """Return the action's result, or raise TimeoutError; the action's thread is then left behind with its result."""
     results: list[T] = []
     faults: list[BaseException] = []
 

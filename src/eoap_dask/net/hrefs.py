@@ -1,4 +1,4 @@
-"""A catalogue is not trusted: where an href may lead."""
+"""Where an href of a catalogue may lead: catalogues aren't trusted."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from eoap_dask.redact import show_href
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-# ----------------------------------------------------------------------------------------------------
-# Where an href may lead
-
-# From here a machine in a cloud learns who it is: never a place of imagery, even for a private catalogue.
+# Metadata services give a cloud machine its credentials: never a place of imagery, even for a private catalogue.
 _METADATA_NAMES = frozenset(
     {
         "metadata",
@@ -46,36 +43,17 @@ _RESOLVE_S = 2.0
 
 
 def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str:
-    """Return an href that came from a catalogue if it may be opened.
+    """Return an href of a catalogue, unsigned or signed, or raise `HrefError` where it may not be opened.
 
-    A name is resolved (best effort, and a name that doesn't resolve passes), but the reader resolves it again
-    later: this keeps honest software away from wrong places and is no replacement for a network policy.
-
-    Parameters
-    ----------
-    href
-        The href, unsigned or signed.
-    private_hosts
-        Hosts that may be opened although they are private, such as those of a private catalogue
-        (`private_hosts_of`). Addresses of cloud metadata services are refused even then.
-
-    Returns
-    -------
-    str
-        The href, unchanged.
-
-    Raises
-    ------
-    HrefError
-        When it isn't http(s), is a local path, climbs with `..`, carries credentials or control characters,
-        or leads to a private, loopback, link-local or otherwise special address.
+    It must be http(s), without `..` and credentials, on a public host or one of `private_hosts` (`private_hosts_of`).
+    Cloud metadata services are always refused.
     """
     if not isinstance(href, str) or not href:
-        raise _refused(str(href), "is empty or no text", "")
+        raise _refused(str(href), "is empty or not text", "")
     if any(ord(char) <= 0x20 or 0x7F <= ord(char) <= 0xA0 or unicodedata.category(char) in _UNSEEN for char in href):
-        raise _refused(href, "holds blanks or control characters", "")
+        raise _refused(href, "contains blanks or control characters", "")
     if "\\" in href:
-        raise _refused(href, "holds a backslash", "")
+        raise _refused(href, "contains a backslash", "")
     scheme, has_scheme, _ = href.partition("://")
     if href.lower().startswith("/vsi"):
         raise _refused(href, "is a path of GDAL's virtual file systems", "")
@@ -87,9 +65,9 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
     except ValueError:
         raise _refused(href, "has a malformed host or port", "") from None
     if "@" in parts.netloc:
-        raise _refused(href, "carries a user name or password", "")
+        raise _refused(href, "contains a user name or password", "")
     if not host or "%" in parts.netloc:
-        raise _refused(href, "has no proper host", "")
+        raise _refused(href, "has no valid host", "")
     if fault := _fault_of_path(parts.path):
         raise _refused(href, fault, "")
     _check_host(href, host, private_hosts)
@@ -97,19 +75,7 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
 
 
 def resolve_href(base: str, href: str) -> str:
-    """Return where an href leads from an address; the href itself where that can't be said.
-
-    Parameters
-    ----------
-    base
-        Address of the document that it is in.
-    href
-        Of a catalogue, so anything; `check_href` refuses what `urljoin` can't read.
-
-    Returns
-    -------
-    str
-    """
+    """Return an href resolved against a document's address, or unchanged where `urljoin` can't read it."""
     try:
         return urljoin(base, href)
     except ValueError:  # brackets of an IPv6 address that isn't one
@@ -126,19 +92,19 @@ def _why_scheme(href: str) -> str:
 
 def _hint_scheme(href: str) -> str:
     if href.lower().startswith(("s3:", "gs:", "az:", "abfs:")):
-        return "Take a collection whose assets are offered over https."
+        return "Choose a collection whose assets are offered over https."
     if "://" not in href or href.lower().startswith("file:"):
         return "Only an item file or a catalog on this machine may name files, and only within its own directory."
     return ""
 
 
 def _fault_of_path(path: str) -> str:
-    """Return what is wrong with a path, decoded however often it was encoded."""
+    """Return what is wrong with a path, decoded until it no longer changes, or an empty text."""
     for _ in range(6):
         if ".." in re.split(r"[/\\;]", path):
             return "climbs with '..'"
         if "\\" in path or any(ord(char) < 0x20 or ord(char) == 0x7F for char in path):
-            return "holds encoded control characters or backslashes"
+            return "contains encoded control characters or backslashes"
         following = unquote(path)
         if following == path:
             return ""
@@ -149,7 +115,7 @@ def _fault_of_path(path: str) -> str:
 def _check_host(href: str, host: str, private_hosts: frozenset[str]) -> None:
     name = _canonical(host)
     if not name:
-        raise _refused(href, "has no proper host", "")
+        raise _refused(href, "has no valid host", "")
     addresses = _addresses_of(name)
     if name in _METADATA_NAMES or any(_is_forbidden(address) for address in addresses):
         raise _refused(href, "leads to a link-local address or a metadata service", "")
@@ -160,22 +126,14 @@ def _check_host(href: str, host: str, private_hosts: frozenset[str]) -> None:
         raise _refused(
             href,
             f"leads to the private host {name!r}",
-            "If it is yours, search the catalogue at that host with --stac.",
+            "If it is yours, search the catalogue at that host.",
         )
 
 
 def host_is_private(host: str) -> bool:
-    """Tell whether a host is this machine, or lies in a private network.
+    """Tell whether a host name or address (any notation, no port) is this machine or lies in a private network.
 
-    Parameters
-    ----------
-    host
-        A name or an address in any notation, without port. Names are resolved, within two seconds.
-
-    Returns
-    -------
-    bool
-        Also true for link-local, multicast, reserved and unspecified addresses; false where nothing resolves.
+    Also true for link-local, multicast, reserved and unspecified addresses; false where it doesn't resolve within 2 s.
     """
     name = _canonical(host)
     if _is_private_name(name) or name in _METADATA_NAMES:
@@ -184,23 +142,7 @@ def host_is_private(host: str) -> bool:
 
 
 def peer_is_refused(host: str, address: str, *, private_hosts: frozenset[str] = frozenset()) -> bool:
-    """Tell whether a connection may not be used, because of the address it leads to.
-
-    What `check_href` found may have changed since: a name may resolve to another address now, or here.
-
-    Parameters
-    ----------
-    host
-        The name it was opened by.
-    address
-        The other end's.
-    private_hosts
-        As for `check_href`.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether the address that a connection to a host led to is forbidden, or private without being allowed."""
     peer = _parse_address(address.partition("%")[0])
     if peer is None or _is_forbidden(peer):
         return True
@@ -209,18 +151,7 @@ def peer_is_refused(host: str, address: str, *, private_hosts: frozenset[str] = 
 
 
 def private_hosts_of(catalogue_url: str) -> frozenset[str]:
-    """Return the hosts a catalogue may send us to although they are private: its own.
-
-    Parameters
-    ----------
-    catalogue_url
-        URL of the catalogue as the user gave it.
-
-    Returns
-    -------
-    frozenset of str
-        The name and the addresses of its host if that is private; empty for a public one, or for a path.
-    """
+    """Return the name and addresses of a catalogue's host if it is private, else nothing: it may lead to itself."""
     try:
         host = urlsplit(catalogue_url).hostname if "://" in catalogue_url else None
     except ValueError:
@@ -232,7 +163,7 @@ def private_hosts_of(catalogue_url: str) -> frozenset[str]:
 
 
 def _canonical(host: str) -> str:
-    """Return a host as it is compared: lower case, no brackets or trailing dots, numbers as addresses."""
+    """Return a host in the form for comparing: lower case, no brackets or trailing dots, numbers as addresses."""
     name = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # the ideographic full stop of IDNA
     name = name.strip("[]").rstrip(".").lower()
     address = _parse_address(name)
@@ -256,7 +187,7 @@ def _parse_address(name: str) -> _Address | None:
 
 
 def _embedded(address: _Address) -> tuple[_Address, ...]:
-    """Return an address and the IPv4 addresses that it wraps."""
+    """Return an address and the IPv4 addresses embedded in it."""
     if isinstance(address, ipaddress.IPv4Address):
         return (address,)
     inner: list[_Address] = [address]
@@ -296,7 +227,7 @@ def _addresses_of(name: str) -> tuple[_Address, ...]:
 
 @lru_cache(maxsize=4096)
 def _resolve(name: str) -> tuple[_Address, ...]:
-    """Return the addresses of a name; none where it doesn't resolve in time."""
+    """Return the addresses of a name, or none where it doesn't resolve in time."""
     found: list[_Address] = []
 
     def look_up() -> None:
@@ -309,7 +240,7 @@ def _resolve(name: str) -> tuple[_Address, ...]:
             if address and address not in found:
                 found.append(address)
 
-    # getaddrinfo knows no timeout; a thread that hangs in it may be left behind
+    # getaddrinfo has no timeout; a thread that hangs in it may be left behind
     thread = threading.Thread(target=look_up, daemon=True, name="eoap-resolve")
     thread.start()
     thread.join(_RESOLVE_S)
@@ -319,6 +250,6 @@ def _resolve(name: str) -> tuple[_Address, ...]:
 def _refused(href: str, why: str, hint: str) -> HrefError:
     return HrefError(
         f"The href {show_href(href)} {why}.",
-        "A catalogue may lead to http and https addresses on the public network, or on its own host, only.",
+        "A catalogue may only lead to http and https addresses on the public network, or on its own host.",
         hint or "Check the item in the catalogue.",
     )

@@ -1,4 +1,4 @@
-"""Asking a catalogue over HTTP: retried, checked where it leads, and bounded in size."""
+"""HTTP requests to a catalogue: retried, with checked addresses and bounded answers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from eoap_dask.net.deadline import within
 from eoap_dask.net.hrefs import check_href, resolve_href
 from eoap_dask.net.signing import origin
 from eoap_dask.redact import redact
+from eoap_dask.text import option as as_written
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _BACKOFF_S = 0.5
 _LONGEST_PAUSE_S = 20.0
 _LONGEST_WAIT_S = 60.0  # that a Retry-After may ask for
 _CONNECT_S = 10.0
-# A timeout is for each part of an answer; all of it may take so many times as long.
+# A timeout is for each part of an answer; the whole may take this many times as long.
 _WHOLE_ANSWER = 10
-# A misspelt host shouldn't take as long to be told as a server that is down for a moment.
+# A misspelt host should be reported sooner than a server that is down for a moment.
 _RETRIES_UNKNOWN_HOST = 2
 _REDIRECTS = 5
 # 1000 items of Sentinel-2 are some 50 MB; an answer without end must not fill the memory.
@@ -37,28 +38,28 @@ _ANSWER_BYTES = 512 * 1024**2
 
 @dataclass(frozen=True)
 class Wording:
-    """How faults speak of what is asked for."""
+    """Words for what is requested, in messages."""
 
     noun: str
     """What is at the URL."""
     expected: str
     """What is needed there, as a sentence."""
     check: str
-    """What to look at, without a full stop."""
+    """What to check, without a full stop."""
     other: str
-    """What to do where trying again is of no use, without a full stop."""
+    """What to do when trying again is of no use, without a full stop."""
 
 
 CATALOGUE = Wording(
     "catalogue",
-    "A STAC API with item search, a static catalog or a file of items is needed.",
-    "Check the URL given with --stac",
-    "take another catalogue with --stac",
+    "Expected a STAC API with item search, a static catalog or a file of items.",
+    "Check the URL of the catalogue",
+    "use another catalogue",
 )
 
 
 class _TransientError(Exception):
-    """A request that may go better next time, with the fault to show when it doesn't."""
+    """A fault that may pass, with the one to raise when it doesn't."""
 
     def __init__(self, fault: SearchError, wait_s: float | None = None, retries: int | None = None) -> None:
         super().__init__(fault)
@@ -69,65 +70,38 @@ class _TransientError(Exception):
 
 @dataclass(frozen=True)
 class HttpPolicy:
-    """How requests are sent: which hosts may be private, how long and how often."""
+    """How requests are sent: allowed private hosts, timeouts, retries, wording."""
 
     private_hosts: frozenset[str]
     timeout_s: float = 30.0
     """Longest wait for an answer."""
     retries: int = 5
-    """How often a request is repeated after 429, 5xx, timeouts and lost connections, with growing pauses."""
+    """Repetitions after 429, 5xx, timeouts and lost connections, with growing pauses."""
     wording: Wording = CATALOGUE
     named: str = ""
-    """The URL that the user gave. Where it is https, nothing is asked over http; where it is http, its host alone may
-    be told a password over http."""
+    """URL that the user gave. If it is https, no request goes over http; if it is http, only its host may get a
+    password over http."""
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether everything has to be asked over https."""
+        """Whether every request must go over https."""
         found = origin(self.named)
         return found is not None and found[0] == "https"
 
     def may_know_password(self, url: str) -> bool:
-        """Tell whether a password of ~/.netrc may be sent to a URL, if it holds one for its host.
-
-        Parameters
-        ----------
-        url
-            An http(s) URL.
-
-        Returns
-        -------
-        bool
-            True over https, and for the host that the user named with http.
-        """
+        """Tell whether a password of ~/.netrc may go to a URL: over https, or to the origin that the user gave."""
         found = origin(url)
         return found is not None and (found[0] == "https" or found == origin(self.named))
 
     most_bytes: int | None = None
-    """Longest answer; None is half a GiB."""
+    """Longest answer; None means 512 MiB."""
     came: Callable[[int], None] | None = None
-    """Told how many bytes came, as they come; may raise to end it. Called in several threads."""
+    """Receives the number of bytes of each part, in several threads; may raise to end the transfer."""
 
     def get(self, url: str, session: Any = None) -> bytes:
-        """Return what a URL answers.
+        """Return the body behind a URL, or raise `SearchError` (`StatusError` for an error status) or `HrefError`.
 
-        Parameters
-        ----------
-        url
-            An http(s) URL.
-        session : requests.Session, optional
-            For many requests to one host.
-
-        Returns
-        -------
-        bytes
-
-        Raises
-        ------
-        SearchError
-            When it can't be had; `StatusError` when an error status was answered.
-        HrefError
-            When it, or where it redirects, is no place to go to.
+        A requests.Session serves many requests to one host.
         """
         import requests
 
@@ -144,33 +118,11 @@ class HttpPolicy:
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> bytes:
-        """Return the answer to a request of any kind; as `get`.
-
-        Retries through urllib3 leave out POST unless told, never repeat an answer that broke off in
-        its body, wait as long as a Retry-After says, and hide the status behind a text.
-
-        Parameters
-        ----------
-        session : requests.Session
-        verb
-            Such as POST.
-        url
-            An http(s) URL.
-        headers
-            Further headers.
-        parameters
-            For the body of a POST, or the query of a GET.
-
-        Returns
-        -------
-        bytes
-
-        Raises
-        ------
-        SearchError, HrefError
-        """
+        """Return the answer to a request of any kind, as `get`; `parameters` go into a POST's body or a GET's query."""
         import tenacity
 
+        # Not urllib3's retries: they leave out POST, never repeat an answer that broke off in its body, wait as long
+        # as any Retry-After says, and hide the status behind a text.
         def stop(state: tenacity.RetryCallState) -> bool:
             fault = state.outcome.exception() if state.outcome else None
             limit = fault.retries if isinstance(fault, _TransientError) else None
@@ -190,42 +142,13 @@ class HttpPolicy:
             raise fault.fault from None
 
     def refused(self, url: str, why: str, hint: str = "") -> SearchError:
-        """Return the fault of an answer that can't be used.
-
-        Parameters
-        ----------
-        url
-            Where it came from.
-        why
-            What is wrong with it, to follow the URL.
-        hint
-            What to try; by default to check the URL.
-        """
+        """Return the fault of an answer that can't be used; `why` follows the URL in its sentence."""
         wording = self.wording
         return SearchError(f"The {wording.noun} at {redact(url)} {why}.", wording.expected, hint or f"{wording.check}.")
 
 
 def parse_json(content: bytes | str, url: str, how: HttpPolicy) -> dict[str, Any]:
-    """Return the JSON object that was answered.
-
-    Parameters
-    ----------
-    content
-        The answer.
-    url
-        Where it came from.
-    how : Asking
-        For its wording.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    SearchError
-        When it isn't one.
-    """
+    """Return the JSON object of an answer, or raise `SearchError` in the policy's wording."""
     text = content if isinstance(content, str) else content.decode("utf-8-sig", "replace")
     try:
         # NaN isn't JSON, but some catalogues write it
@@ -233,61 +156,32 @@ def parse_json(content: bytes | str, url: str, how: HttpPolicy) -> dict[str, Any
     except (ValueError, RecursionError):
         raise how.refused(url, f"answered {what_instead(text)} instead of JSON") from None
     if not isinstance(found, dict):
-        raise how.refused(url, "holds JSON, but no STAC")
+        raise how.refused(url, "answered JSON that isn't STAC")
     return found
 
 
 def what_instead(text: str) -> str:
-    """Return what was answered instead of JSON, in words.
-
-    Parameters
-    ----------
-    text
-        The beginning of it.
-
-    Returns
-    -------
-    str
-    """
+    """Return in words what an answer is that isn't JSON."""
     return "a web page" if re.match(r"\s*<(!doctype|html)", text, re.I) else "something else"
 
 
 def check_url(text: str, what: str, option: str, example: str) -> str:
-    """Return a URL without blanks and slashes around it; contacts nothing.
-
-    Parameters
-    ----------
-    text
-        What the user gave.
-    what
-        What it should be the URL of, such as `STAC API`.
-    option
-        How it was given.
-    example
-        One that would do.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    UsageError
-        When it can't be one.
-    """
+    """Return a URL without surrounding blanks and trailing slashes, or raise `UsageError`; contacts nothing."""
     text = text.strip()
-    expected = f"It must be the http(s) URL of a {what}."
+    shown, expected = as_written(option), f"Expected the http(s) URL of a {what}."
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host, parts = None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host or re.search(r"\s", text):
-        raise UsageError(f"The URL {redact(text)!r} of {option} isn't usable.", expected, f"Try {option} {example}.")
+        raise UsageError(
+            f"The URL {redact(text)!r} of {shown} isn't valid.", expected, f"Try {as_written(option, example)}."
+        )
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise UsageError(
-            f"The URL {redact(text)} of {option} carries a user name, a query or a fragment.",
-            "It is written into the results, so it must be bare.",
+            f"The URL {redact(text)} of {shown} contains a user name, a query or a fragment.",
+            "Expected a bare URL, because it is written into the results.",
             "Put user name and password into ~/.netrc.",
         )
     return text.rstrip("/")
@@ -296,7 +190,7 @@ def check_url(text: str, what: str, option: str, example: str) -> str:
 def _say_retry(state: Any) -> None:
     fault = state.outcome.exception()
     what = fault.fault.what if isinstance(fault, _TransientError) else str(fault)
-    logger.info("{} Asking again in {:.0f} s.", what, state.next_action.sleep)
+    logger.info("{} Trying again in {:.0f} s.", what, state.next_action.sleep)
 
 
 def _sleep(seconds: float) -> None:
@@ -304,7 +198,7 @@ def _sleep(seconds: float) -> None:
 
 
 def _wait(state: Any) -> float:
-    """Return the pause before the next attempt: what the server asked for, else growing and random."""
+    """Return the pause before the next attempt in seconds: the server's Retry-After, else growing and random."""
     fault = state.outcome.exception()
     if isinstance(fault, _TransientError) and fault.wait_s is not None:
         return min(fault.wait_s, _LONGEST_WAIT_S)
@@ -320,7 +214,7 @@ def _send(
     headers: dict[str, str] | None,
     parameters: dict[str, Any] | None,
 ) -> bytes:
-    """Return the body of an answer; redirects keep method and body, which those of requests don't."""
+    """Return the body of an answer; redirects keep method and body, which requests changes."""
     import requests
 
     is_encrypted = how.is_encrypted
@@ -328,7 +222,7 @@ def _send(
         check_href(href, private_hosts=how.private_hosts)
         scheme = urlsplit(href).scheme.lower()
         if is_encrypted and scheme != "https":
-            raise how.refused(href, "would be asked in clear, though what leads to it is encrypted")
+            raise how.refused(href, "would be read over http, though what leads to it is https")
         is_encrypted = is_encrypted or scheme == "https"
         body = {"json": parameters} if verb in ("POST", "PUT", "PATCH") else {"params": parameters or {}}
         # requests would look into ~/.netrc by the host alone
@@ -346,22 +240,22 @@ def _send(
         except requests.RequestException as fault:
             raise _explained(fault, href, how) from None
         except ValueError:  # requests looks at where a redirect leads, whether it is to be followed or not
-            raise how.refused(href, "redirects to what is no URL") from None
+            raise how.refused(href, "redirects to something that isn't a URL") from None
         if target is None:
             return _checked_answer(response, content, href, how)
         href, parameters = resolve_href(prepared.url or href, target), parameters if "json" in body else None
-    raise how.refused(href, "redirects without end")
+    raise how.refused(href, f"redirects more than {_REDIRECTS} times")
 
 
 def _unchanged(request: Any) -> Any:
-    """Authenticate in no way."""
+    """Leave a request without authentication."""
     return request
 
 
 def _exchange(
     session: Any, prepared: Any, href: str, how: HttpPolicy, settings: dict[str, Any]
 ) -> tuple[Any, str | None, bytes]:
-    """Return an answer, where it redirects to, and its body."""
+    """Return an answer, the target of its redirect, and its body."""
     timeout = (min(_CONNECT_S, how.timeout_s), how.timeout_s)
     with session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response:
         target = response.headers.get("Location") if response.is_redirect else None
@@ -379,7 +273,7 @@ def _read(response: Any, href: str, how: HttpPolicy) -> bytes:
         if size > most:
             raise SearchError(
                 f"The answer of {redact(href)} is larger than {most / 1024**2:.3g} MiB.",
-                "A page of items is a few MB.",
+                "Expected a few MB.",
                 f"{how.wording.check}.",
             )
     return b"".join(chunks)
@@ -397,7 +291,7 @@ def _checked_answer(response: Any, content: bytes, href: str, how: HttpPolicy) -
         hint = f"Try again later, or {how.wording.other}."
     fault = StatusError(
         f"The {how.wording.noun} at {redact(href)} answered {status}{f' ({said})' if said else ''}.",
-        "An answer with status 200 is needed.",
+        "Expected status 200.",
         hint,
     )
     fault.status = status
@@ -407,7 +301,7 @@ def _checked_answer(response: Any, content: bytes, href: str, how: HttpPolicy) -
 
 
 def _message(content: bytes) -> str:
-    """Return what an error answer says, if it says it in JSON."""
+    """Return the message of a JSON error answer, or an empty text."""
     try:
         answer = json.loads(content[:20_000])
     except (ValueError, RecursionError):
@@ -420,7 +314,7 @@ def _message(content: bytes) -> str:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks to wait."""
+    """Return the seconds that a Retry-After header gives."""
     if not value:
         return None
     if value.strip().isdigit():
@@ -432,7 +326,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _explained(fault: Exception, href: str, how: HttpPolicy) -> _TransientError:
-    """Return a fault of requests in words; its own text holds the whole URL, and may hold a secret."""
+    """Return a fault of requests in our words: its own text holds the whole URL, and may hold a secret."""
     import requests
 
     chain = list(_chain(fault))
@@ -461,7 +355,7 @@ def _explained(fault: Exception, href: str, how: HttpPolicy) -> _TransientError:
 
 
 def _chain(fault: BaseException) -> Iterator[BaseException]:
-    """Yield a fault and all that it came from."""
+    """Yield a fault and all its causes."""
     waiting, seen = [fault], set()
     while waiting:
         one = waiting.pop()

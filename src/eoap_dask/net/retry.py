@@ -1,4 +1,4 @@
-"""Trying an asset again: how often, after which pauses, and until when. For all readers alike."""
+"""Retries of asset reads, for all readers: how often, after which pauses, until when."""
 
 from __future__ import annotations
 
@@ -13,42 +13,37 @@ from eoap_dask.errors import UsageError
 T = TypeVar("T")
 
 MAX_PAUSE_S = 20.0
-"""A server that is busy for longer isn't helped by our waiting longer still."""
+"""Longest pause: a server that is busy for longer isn't helped by a longer one."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How a reader insists on an asset. Part of a recipe, so it must stay small."""
+    """How often and how long a reader tries an asset. Part of a recipe, so it must stay small."""
 
     attempts: int = 3
-    """How often it is tried in all; 1 never tries again."""
+    """Attempts in all; 1 means no retry."""
     backoff_s: float = 0.5
-    """Pause before the second attempt; each further one is twice as long, and all vary at random by a half."""
+    """Pause before the second attempt; doubled for each further one, and all vary at random by a half."""
     deadline_s: float = 300.0
-    """Seconds from the beginning of the first attempt after which none begins, and to which each is held."""
+    """Seconds after the start of the first attempt, after which none starts and to which each is limited."""
 
     def check(self) -> None:
-        """Refuse what can't be meant.
-
-        Raises
-        ------
-        UsageError
-        """
+        """Raise `UsageError` for values out of range."""
         if self.attempts < 1:
-            raise UsageError(f"{self.attempts} attempts read nothing.", "Expected at least 1.")
+            raise UsageError(f"The number of attempts must be 1 or more, got {self.attempts}.")
         if self.backoff_s < 0 or not self.deadline_s > 0:
             raise UsageError(
-                f"A pause of {self.backoff_s:g} s and a deadline of {self.deadline_s:g} s can't be.",
-                "Expected a pause of at least 0, and a deadline of more.",
+                "The pause must be 0 s or more and the deadline above 0 s, "
+                f"got {self.backoff_s:g} s and {self.deadline_s:g} s."
             )
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One of several attempts at the same thing."""
+    """One attempt of several."""
 
     number: int
-    """From 1. From 2 on the signature should be a fresh one, and caches of what failed be passed by."""
+    """From 1. From 2 on, use a fresh signature and bypass caches of what failed."""
     left_s: float
     """Seconds until the deadline, more than 0: no request of this attempt should take longer."""
 
@@ -59,30 +54,9 @@ def retrying(
     faults: tuple[type[Exception], ...],
     give_up: Callable[[Exception, int], Exception],
 ) -> T:
-    """Do something until it works, an attempt's number or the deadline is reached, or it fails in an unexpected way.
+    """Return the action's result, tried again after any of `faults` until attempts or deadline are used up.
 
-    Only `action` is done again: other reads of the same block go on meanwhile.
-
-    Parameters
-    ----------
-    action
-        Given the attempt, does it and returns what came of it.
-    retry : Retry
-    faults
-        What is worth another attempt; everything else is raised as it is.
-    give_up
-        Given the last fault and how many attempts there were, makes the exception to be raised.
-
-    Returns
-    -------
-    T
-        What `action` returned.
-
-    Raises
-    ------
-    Exception
-        What `give_up` made. It has no context, for the faults of GDAL and others can't be pickled on their way to
-        the client.
+    Then raise what `give_up(last fault, attempts)` makes, without context: faults of GDAL and others can't be pickled.
     """
     ends = time.monotonic() + retry.deadline_s
     number = 1
@@ -103,6 +77,6 @@ def retrying(
 
 
 def _pause(retry: Retry, number: int) -> float:
-    """Return twice as long a pause each time; at random, lest all readers come back in the same moment."""
+    """Return the pause in seconds, doubled each time; random, so that readers don't come back all at once."""
     doubled = float(retry.backoff_s * 2 ** (number - 1))
     return min(doubled, MAX_PAUSE_S) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret

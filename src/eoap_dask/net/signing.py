@@ -20,7 +20,7 @@ from eoap_dask.redact import SAS_KEYS, redact, show_href
 
 PLANETARY_COMPUTER_HOST = "planetarycomputer.microsoft.com"
 TOKEN_REL = "eoap:token"  # noqa: S105  a link relation, no secret
-"""Relation of the link on a landing page that leads to a token endpoint."""
+"""Relation of a landing page's link to its token endpoint."""
 
 _BLOB_DOMAIN = ".blob.core.windows.net"
 # public assets that planetary_computer leaves unsigned too
@@ -49,16 +49,17 @@ class Signer(Protocol):
         href
             An unsigned href.
         fresh
-            Ask for a new signature although a cached one looks valid: what to do after a 403.
+            Ask for a new signature although a cached one looks valid: for a retry after a 403.
 
         Returns
         -------
         str
+            The signed href; one of another place, or a public one, unchanged.
 
         Raises
         ------
         SigningError
-            When no signature could be had.
+            When no signature can be obtained.
         """
         ...
 
@@ -68,19 +69,7 @@ class NoSigner:
     """Leaves hrefs as they are."""
 
     def sign(self, href: str, *, fresh: bool = False) -> str:  # noqa: ARG002
-        """Return the href unchanged.
-
-        Parameters
-        ----------
-        href
-            Any href.
-        fresh
-            Has no effect.
-
-        Returns
-        -------
-        str
-        """
+        """Return the href unchanged."""
         return href
 
 
@@ -88,28 +77,11 @@ class NoSigner:
 class PlanetaryComputerSigner:
     """Signs hrefs of Azure blobs through the Planetary Computer, with the cache of `planetary_computer`.
 
-    The library's settings hold: `PC_SDK_SUBSCRIPTION_KEY`, and `PC_SDK_SAS_URL` for another endpoint.
+    That library's settings apply: `PC_SDK_SUBSCRIPTION_KEY`, and `PC_SDK_SAS_URL` for another endpoint.
     """
 
     def sign(self, href: str, *, fresh: bool = False) -> str:
-        """Return a blob's href with a shared-access signature; other hrefs unchanged.
-
-        Parameters
-        ----------
-        href
-            An href; a signature that it carries is replaced.
-        fresh
-            Drop the cached token first.
-
-        Returns
-        -------
-        str
-
-        Raises
-        ------
-        SigningError
-            When the Planetary Computer gives no token.
-        """
+        """Return a blob's href with a new shared-access signature, other hrefs unchanged; may raise `SigningError`."""
         host = (urlsplit(href).hostname or "").lower()
         if not host.endswith(_BLOB_DOMAIN) or host == _PUBLIC_ACCOUNT:
             return href
@@ -148,24 +120,7 @@ class TokenSigner:
     """URL that answers `{"token": "sig=…", "expires": "2026-01-01T00:00:00Z"}`."""
 
     def sign(self, href: str, *, fresh: bool = False) -> str:
-        """Return an href of the endpoint's origin with a token; other hrefs unchanged.
-
-        Parameters
-        ----------
-        href
-            An href; a signature that it carries is replaced.
-        fresh
-            Drop the cached token first.
-
-        Returns
-        -------
-        str
-
-        Raises
-        ------
-        SigningError
-            When the endpoint gives no token.
-        """
+        """Return an href of the endpoint's origin with a token, other hrefs unchanged; may raise `SigningError`."""
         if origin(href) != origin(self.endpoint):
             return href
         href = unsigned(href)
@@ -182,30 +137,13 @@ class TokenSigner:
 
 @dataclass(frozen=True)
 class SeveralSigners:
-    """Signs the assets of several places, each in its own way."""
+    """Signs the assets of several places, each with its own signer."""
 
     signers: tuple[Signer, ...]
-    """Of different places: each leaves the hrefs of the others as they are."""
+    """One for each place; each leaves the hrefs of the others unchanged."""
 
     def sign(self, href: str, *, fresh: bool = False) -> str:
-        """Return an href as the signer of its place signs it.
-
-        Parameters
-        ----------
-        href
-            An href.
-        fresh
-            Ask for a new signature.
-
-        Returns
-        -------
-        str
-
-        Raises
-        ------
-        SigningError
-            When no signature could be had.
-        """
+        """Return an href as the signer of its place signs it; may raise `SigningError`."""
         for signer in self.signers:
             href = signer.sign(href, fresh=fresh)
         return href
@@ -222,11 +160,11 @@ _FETCHED: dict[str, float] = {}
 
 @contextmanager
 def _alone(endpoint: str) -> Iterator[None]:
-    """Be the one thread that deals with an endpoint."""
+    """Lock out the other threads from an endpoint."""
     with _LOCK:
         lock = _ENDPOINTS.setdefault(endpoint, threading.Lock())
     if not lock.acquire(timeout=_ALL_ATTEMPTS_S + 2 * _TIMEOUT_S):
-        raise _failed(endpoint, "another request to it doesn't end")
+        raise _failed(endpoint, "another request to it is still running")
     try:
         yield
     finally:
@@ -234,22 +172,10 @@ def _alone(endpoint: str) -> Iterator[None]:
 
 
 def signer_from(spec: Mapping[str, Any]) -> Signer:
-    """Return the signer that a specification names.
+    """Return the signer of a specification, or raise `UsageError`.
 
-    Parameters
-    ----------
-    spec
-        `{"kind": "none" | "planetary-computer" | "token", "endpoint": url}`; empty means none. Of several places
-        `{"kind": "several", "of": [spec, …]}`.
-
-    Returns
-    -------
-    Signer
-
-    Raises
-    ------
-    UsageError
-        When the kind isn't known, or the endpoint isn't an http(s) URL.
+    It is `{"kind": "none" | "planetary-computer" | "token", "endpoint": url}`, or for several places
+    `{"kind": "several", "of": [spec, …]}`; empty means none.
     """
     kind = spec.get("kind", "none")
     if kind == "none":
@@ -263,35 +189,22 @@ def signer_from(spec: Mapping[str, Any]) -> Signer:
         except HrefError as fault:
             raise UsageError(
                 f"Assets can't be signed through {show_href(endpoint)}.",
-                "The endpoint of a token must be an http(s) URL.",
+                "The token endpoint must be an http(s) URL.",
                 fault.what,
             ) from None
     if kind == "several":
         return SeveralSigners(tuple(signer_from(part) for part in spec.get("of", [])))
     raise UsageError(
-        f"There is no way of signing called {redact(kind)!r}.",
-        "Known are: none, planetary-computer, token, several.",
+        f"The kind of signing {redact(kind)!r} isn't known.",
+        "Expected none, planetary-computer, token or several.",
         "Search the catalogue again, or correct eoap:signing in the file of items.",
     )
 
 
 def merged_signing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the assets of two catalogues together are signed.
+    """Return a specification that signs the assets of two catalogues as each one's own does.
 
-    Parameters
-    ----------
-    first, second
-        Specifications for `signer_from`.
-
-    Returns
-    -------
-    dict
-        A specification that signs each asset as its own would.
-
-    Raises
-    ------
-    UsageError
-        When one place would have to be signed in two ways.
+    Raises `UsageError` when the assets of one place would be signed in two ways.
     """
     parts: list[dict[str, Any]] = []
     for spec in (first, second):
@@ -303,8 +216,8 @@ def merged_signing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[
     if len(set(origins)) < len(origins):
         raise UsageError(
             f"Assets of one place would be signed in two ways, through {' and '.join(map(redact, endpoints))}.",
-            "Each place has one way of signing.",
-            "Take both scenes from the same catalogue.",
+            "Expected one way of signing for each place.",
+            "Take both sets of items from the same catalogue.",
         )
     if len(parts) > 1:
         return {"kind": "several", "of": parts}
@@ -312,17 +225,7 @@ def merged_signing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[
 
 
 def endpoints_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the URLs that a specification has tokens asked from.
-
-    Parameters
-    ----------
-    spec
-        For `signer_from`.
-
-    Returns
-    -------
-    tuple of str
-    """
+    """Return the URLs of a specification's token endpoints."""
     own = (str(spec["endpoint"]),) if "endpoint" in spec else ()
     return own + tuple(endpoint for part in spec.get("of", []) for endpoint in endpoints_of(part))
 
@@ -332,21 +235,10 @@ def detect_signing(
     landing_page_links: Iterable[Mapping[str, Any]] = (),
     features: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return how the assets of a catalogue are signed.
+    """Return the specification for `signer_from` of a catalogue's assets.
 
-    Parameters
-    ----------
-    stac_url
-        URL of the API; of a saved answer: empty.
-    landing_page_links
-        Links of the landing page; `eoap:token` names a token endpoint, which must be of the same origin.
-    features
-        Items: where there is no URL, their own links tell where they come from.
-
-    Returns
-    -------
-    dict
-        A specification for `signer_from`.
+    A landing page's `eoap:token` link must have the API's own origin. `stac_url` is empty for a file of items, whose
+    `features` show by their own links where they come from.
     """
     if _host(stac_url) == PLANETARY_COMPUTER_HOST:
         return {"kind": "planetary-computer"}
@@ -377,18 +269,7 @@ def _is_planetary_computer(feature: Mapping[str, Any]) -> bool:
 
 
 def unsigned(href: str) -> str:
-    """Return an href without the parameters of a signature (Azure, Amazon, Google); others stay.
-
-    Parameters
-    ----------
-    href
-        Any href.
-
-    Returns
-    -------
-    str
-        The same text if it carries no signature.
-    """
+    """Return an href without the query parameters of a signature (Azure, Amazon, Google); others stay."""
     try:
         parts = urlsplit(href)
     except ValueError:
@@ -405,18 +286,7 @@ def unsigned(href: str) -> str:
 
 
 def origin(url: str) -> tuple[str, str, int] | None:
-    """Return scheme, host and port of an http(s) URL.
-
-    Parameters
-    ----------
-    url
-        Any text.
-
-    Returns
-    -------
-    tuple or None
-        None when it isn't an http(s) URL.
-    """
+    """Return scheme, host and port of an http(s) URL; None for anything else."""
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
@@ -433,7 +303,7 @@ def _host(url: str) -> str:
 
 
 def _parse_token(answer: Mapping[str, Any], endpoint: str) -> tuple[str, float]:
-    """Return the token and the time in seconds since the epoch at which it expires."""
+    """Return the token and the time at which it expires, in seconds since the epoch."""
     token, expires = answer.get("token"), answer.get("expires")
     if not isinstance(token, str) or not isinstance(expires, str):
         raise _unusable(endpoint)
@@ -449,14 +319,14 @@ def _parse_token(answer: Mapping[str, Any], endpoint: str) -> tuple[str, float]:
 
 def _unusable(endpoint: str) -> SigningError:
     return SigningError(
-        f"The answer of {redact(endpoint)} holds no token.",
-        "A token and the time it expires are needed.",
-        "Try again later, or look at the endpoint.",
+        f"The answer of {redact(endpoint)} has no token.",
+        "Expected a token and the time at which it expires.",
+        "Try again later, or check the endpoint.",
     )
 
 
 class _TransientError(Exception):
-    """An attempt that may go better next time."""
+    """A fault that may pass."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -464,9 +334,9 @@ class _TransientError(Exception):
 
 
 def _fetch_json(url: str, headers: Mapping[str, str], asked: float) -> dict[str, Any]:
-    """Return the JSON object behind a URL, tried a few times. No fault carries more than the bare URL.
+    """Return the JSON object behind a URL, tried a few times; no fault carries more than the bare URL.
 
-    Of those who asked (at a time of `time.monotonic`) before it failed for one of them, none tries again.
+    Callers that asked (`time.monotonic`) before another caller's attempts failed get its fault, and don't try again.
     """
     failed = _FAULTS.get(url)
     if failed is not None and failed[0] >= asked:
@@ -540,7 +410,7 @@ def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _failed(url: str, why: str) -> SigningError:
     return SigningError(
-        f"No signature for assets could be had from {redact(url)}: {why}.",
-        "Without a signature these assets can't be read.",
-        "Try again later; what is finished is kept.",
+        f"Assets couldn't be signed through {redact(url)}: {why}.",
+        "Without a signature they can't be read.",
+        "Try again later; finished units are kept.",
     )

@@ -1,4 +1,4 @@
-"""The clearest view of an area before and after a date, chosen from metadata alone."""
+"""The clearest pass over an area before or after a date, chosen from metadata alone."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from eoap_dask.errors import NothingFoundError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.items.item import Item, cloud_cover, footprint, instant
 from eoap_dask.scenes.parse import pass_key, seen_once
+from eoap_dask.text import option, plural
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
-# a cover that isn't known counts as the worst
+# an unknown cover counts as the worst
 _UNKNOWN_PCT = 100.0
 
 
 @dataclass(frozen=True)
 class DayWindow:
-    """The days around a date in which a view of an area is looked for."""
+    """The days around a date in which a view of an area is searched."""
 
     day: date
-    """The date that is wanted."""
+    """The wanted date."""
     first: date
     """First day, inclusive, in UTC."""
     last: date
@@ -42,20 +43,20 @@ class DayWindow:
 
 @dataclass(frozen=True)
 class Choice:
-    """One pass of the satellite that was chosen, and why."""
+    """A satellite pass that was chosen, and why."""
 
     items: tuple[Item, ...]
-    """Its items that show something of the area, sorted by id."""
+    """Its items over the area, sorted by id."""
     pass_key: str
-    """As `scenes.pass_key` gives it."""
+    """As `scenes.parse.pass_key`."""
     datetime: datetime
     """Of its first item, in UTC."""
     covered_pct: float
-    """How much of the area lies within its footprints, in percent."""
+    """Part of the area within its footprints, in percent."""
     cloud_cover_pct: float | None
-    """`eo:cloud_cover` of its items, weighted by how much of the area each covers; None if one doesn't tell."""
+    """`eo:cloud_cover` of its items, weighted by the area that each covers; None if one is unknown."""
     why: str
-    """What was chosen from what, as a sentence."""
+    """The choice and its alternatives, as a sentence."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -64,25 +65,9 @@ class Choice:
 
 
 def clearest_pass(items: Sequence[Item], aoi: Aoi, window: DayWindow, when: str = "") -> Choice:
-    """Choose the clearest pass over an area in a window, as `clearest_pair` does.
+    """Choose the pass that covers most of the area, then the clearest, then the nearest to the window's date.
 
-    Parameters
-    ----------
-    items
-        STAC items.
-    aoi : Aoi
-    window : DayWindow
-    when
-        What the window is, for the message when it is empty.
-
-    Returns
-    -------
-    Choice
-
-    Raises
-    ------
-    NothingFoundError
-        When the window has no item over the area.
+    `when` names the window in the `NothingFoundError` that is raised when it has no item over the area.
     """
     area = _equal_area(aoi.geometry)
     passes: dict[str, list[tuple[Item, BaseGeometry]]] = {}
@@ -91,7 +76,7 @@ def clearest_pass(items: Sequence[Item], aoi: Aoi, window: DayWindow, when: str 
         part = None if shown is None else _part(area, shown)
         if part is not None and part.area > 0:
             passes.setdefault(pass_key(item), []).append((item, part))
-    # a pass is in the window as a whole, also where midnight came between its scenes
+    # a pass is in the window as a whole, also where midnight falls between its scenes
     found = [
         _choice(key, parts, area.area)
         for key, parts in passes.items()
@@ -101,7 +86,7 @@ def clearest_pass(items: Sequence[Item], aoi: Aoi, window: DayWindow, when: str 
         raise NothingFoundError(
             f"There is no scene over the area{f' in the window {when}' if when else ''}, {window}.",
             "Expected at least one.",
-            "Try a larger --window-days, another date, or a higher --max-cloud-cover.",
+            f"Try a larger {option('window_days')}, another date, or a higher {option('max_cloud_cover')}.",
         )
     best = min(found, key=lambda choice: _rank(choice, window.day))
     return Choice(
@@ -136,7 +121,7 @@ def _choice(key: str, parts: Sequence[tuple[Item, BaseGeometry]], whole: float) 
 def _rank(choice: Choice, day: date) -> tuple[int, float, int, str, tuple[str, ...]]:
     cover = _UNKNOWN_PCT if choice.cloud_cover_pct is None else choice.cloud_cover_pct
     away = abs((choice.datetime.date() - day).days)
-    # what is whole but for the error of its sum is whole
+    # 100 % less the error of a sum counts as 100 %
     return (-math.floor(choice.covered_pct + 1e-6), cover, away, choice.pass_key, choice.ids)
 
 
@@ -144,8 +129,8 @@ def _sentence(choice: Choice, day: date, passes: int) -> str:
     names = ", ".join(choice.ids[:3]) + (", …" if len(choice.ids) > 3 else "")
     cover = "cloud cover unknown" if choice.cloud_cover_pct is None else f"{choice.cloud_cover_pct:.3g} % cloud"
     away = (choice.datetime.date() - day).days
-    apart = f"{abs(away)} day{'s' if abs(away) != 1 else ''} {'after' if away > 0 else 'before'} {day}"
-    among = "the only pass there is" if passes == 1 else f"the clearest of {passes} passes"
+    apart = f"{plural(abs(away), 'day')} {'after' if away > 0 else 'before'} {day}"
+    among = "the only pass" if passes == 1 else f"the clearest of {passes} passes"
     covered = math.floor(choice.covered_pct + 1e-6) if choice.covered_pct >= 1 else float(f"{choice.covered_pct:.1g}")
     return (
         f"{names} of {choice.datetime:%Y-%m-%d %H:%M} UTC, {apart if away else 'on the day'}: "
@@ -154,7 +139,7 @@ def _sentence(choice: Choice, day: date, passes: int) -> str:
 
 
 def _equal_area(geometry: BaseGeometry) -> BaseGeometry:
-    """Return a shape in degrees with latitudes as sines, in which areas are those on Earth (Lambert's cylinder)."""
+    """Return a shape in degrees with latitudes as sines: Lambert's cylindrical equal-area projection."""
 
     def move(coordinates: _Array) -> _Array:
         sines = np.sin(np.radians(np.clip(coordinates[:, 1], -90, 90)))
@@ -164,7 +149,7 @@ def _equal_area(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def _part(area: BaseGeometry, shown: BaseGeometry) -> BaseGeometry:
-    """Return what of the area lies within a footprint, on whichever side of the antimeridian that is written."""
+    """Return the part of the area within a footprint, on whichever side of the antimeridian that is written."""
     moved = [
         shapely.transform(_equal_area(shown), lambda xy, by=by: xy + np.array([by, 0.0])) for by in (0.0, 360.0, -360.0)
     ]

@@ -1,4 +1,4 @@
-"""Scenes, their files, and passes: all that is read of a catalogue, whichever it is."""
+"""Scenes, their files, and passes: all that is read from any catalogue."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Source:
     href: str
     """Unsigned."""
     crs: str
-    """EPSG code, or WKT where the item has none."""
+    """EPSG code, or WKT where the item has no code."""
     transform: Transform
-    """Affine a to f of the native level."""
+    """Affine a to f of the full-resolution level."""
     shape: tuple[int, int]
-    """Height and width of the native level in pixels."""
+    """Height and width of the full-resolution level in pixels."""
     offset: int
-    """To be subtracted from every number that is data."""
+    """Subtracted from every number that isn't nodata."""
     nodata: int
     version: str = ""
-    """Digits that differ where the item tells of another state of the file: its checksum, or when it was updated."""
+    """Digits that change with the item's checksum or update time of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,23 @@ class Scene:
     """The item's own unsigned address, or its id."""
     datetime: datetime
     pass_key: str
-    """Platform and start of the datatake: scenes that share it were seen at once."""
+    """Platform and start of the datatake, the same for scenes seen at once."""
     tile: str
     """The MGRS tile, or empty."""
     baseline: tuple[int, int]
     bands: tuple[Source, ...]
-    """In the order in which they were asked for."""
+    """In the requested order."""
     mask: Source | None
     """The scene classification."""
     fingerprint: tuple[str, ...]
-    """What of the item decides pixels: id, pass, and of each asset the digest of its unsigned href, the checksum or
-    update time, the grid and the scaling."""
+    """What decides pixels: id, pass, and for each asset the digest of its unsigned href, checksum or update time, grid
+    and scaling."""
     producers: tuple[str, ...] = ()
-    """Names of those who made the data, where the item says so."""
+    """Names of the data's producers, where the item has them."""
 
 
 def without_duplicates(scenes: Sequence[Scene]) -> tuple[Scene, ...]:
-    """Drop the older processings of what was seen once: the newest baseline of a pass and tile stays.
+    """Drop older processings: for each pass and tile, the scenes with the newest baseline stay.
 
     Products of one baseline that share a pass and a tile are parts of one view (datastrips), and all stay.
     """
@@ -77,7 +77,7 @@ def source_bounds(source: Source) -> tuple[float, float, float, float]:
 
 
 def footprint_touches(source: Source, crs: str, bounds: tuple[float, float, float, float]) -> bool:
-    """Tell whether a source's outline and some bounds of another CRS share ground; errs on the side of yes."""
+    """Tell whether a source and bounds in another CRS may share ground; when in doubt, True."""
     left, bottom, right, top = source_bounds(source)
     projected = project_bounds(bounds, crs, source.crs)  # to the source, where its outline is straight
     if projected is None:
@@ -93,7 +93,7 @@ class Pass:
     key: str
     datetime: datetime
     scenes: tuple[Scene, ...]
-    """Sorted by id: per pixel the first with data in all bands counts."""
+    """Sorted by id: for each pixel the first with data in all bands counts."""
 
 
 def group_passes(scenes: Sequence[Scene]) -> tuple[Pass, ...]:

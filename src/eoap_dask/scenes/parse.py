@@ -1,6 +1,6 @@
 """From STAC items to scenes: which file holds which band, on which grid, and what its numbers mean.
 
-Everything that differs between catalogues ends here; nothing behind this module reads an item.
+All differences between catalogues end here; nothing behind this module reads an item.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from eoap_dask.net.signing import unsigned
 from eoap_dask.redact import redact
 from eoap_dask.scenes.model import Scene, Source, without_duplicates
 from eoap_dask.scenes.sensor import Sensor
+from eoap_dask.text import option
 
 _PRODUCT = re.compile(r"(S2[A-Z])_MSIL\d[A-Z]_(\d{8}T\d{6})_N(\d{2})(\d{2})_R\d{3}_T(\d{2}[A-Z]{3})_")
 _DATATAKE = re.compile(r"G(S2[A-Z])_(\d{8}T\d{6})_\d+_N(\d{2})\.(\d{2})")
@@ -41,34 +42,10 @@ def read_scenes(
     private_hosts: frozenset[str],
     local_files: frozenset[str] = frozenset(),
 ) -> tuple[Scene, ...]:
-    """Turn items into scenes, sorted by time and id, without reprocessed duplicates.
+    """Turn items into scenes with these bands (common names, band names or asset keys), sorted by time and id.
 
-    Parameters
-    ----------
-    items
-        STAC items as plain mappings, of any of the catalogues that the sensor's table knows.
-    bands
-        Common names, band names or asset keys.
-    sensor : Sensor
-    cloud_mask
-        Whether a scene classification is needed.
-    private_hosts
-        Hosts on private networks that the catalogue may send us to, because it is there itself.
-    local_files
-        Files on this machine that may be read, as `ItemSet.local_files`.
-
-    Returns
-    -------
-    tuple of Scene
-
-    Raises
-    ------
-    BandError
-        when no item has a band, or the name fits several assets
-    ItemError
-        when an item lacks the band, its projection, or a usable href
-    HrefError
-        when an href points where a catalogue may not send us
+    Older processings are dropped. Raises `BandError` for a band that no item has, `ItemError` for an item that lacks
+    something, `HrefError` for an href that may not be opened.
     """
     items = list(items)
     _check_bands(items, bands, sensor)
@@ -77,18 +54,7 @@ def read_scenes(
 
 
 def seen_once(items: Iterable[Item]) -> tuple[Item, ...]:
-    """Drop items that are older processings of others, as `without_duplicates` does with scenes.
-
-    Parameters
-    ----------
-    items
-        STAC items as plain mappings.
-
-    Returns
-    -------
-    tuple
-        In the order in which they came.
-    """
+    """Drop items that are older processings of others, as `without_duplicates` does with scenes; keeps the order."""
     named = [(item, pass_key(item), _tile_of(item), _baseline(item)) for item in items]
     newest: dict[tuple[str, str], tuple[int, int]] = {}
     for _, key, tile, baseline in named:
@@ -97,17 +63,10 @@ def seen_once(items: Iterable[Item]) -> tuple[Item, ...]:
 
 
 def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor: Sensor) -> int:
-    """Return what must be subtracted from an asset's numbers so that value / 10000 is reflectance.
+    """Return what to subtract from an asset's numbers so that value / 10000 is reflectance.
 
-    The one rule for all catalogues: where the item says that its offset was applied already, nothing. Else what
-    the asset declares (`raster:bands`, `bands` or `raster:offset`). Else, without a declaration, 1000 from
-    processing baseline 04.00 on, when ESA began to store reflectance × 10000 + 1000.
-
-    Raises
-    ------
-    ItemError
-        when the asset declares another scale than 1 / 10000, or an offset that leaves nothing; or when only the
-        baseline could tell, and it can't be understood
+    One rule: 0 where the item says that its offset was applied; else what the asset declares; else 1000 from processing
+    baseline 04.00 on, when ESA began to store reflectance × 10000 + 1000. Raises `ItemError`.
     """
     properties = item.get("properties", {})
     if any(properties.get(flag) is True for flag in ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")):
@@ -132,20 +91,14 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
     if baseline is None and properties.get("s2:processing_baseline") not in (None, ""):
         raise ItemError(
             f"Item {item.get('id')!r} has the processing baseline {properties['s2:processing_baseline']!r:.60}.",
-            "Expected one such as '05.09', which says whether an offset must be subtracted.",
-            "Try another --collection or --stac.",
+            "Expected one such as '05.09', which decides whether an offset is subtracted.",
+            _try_another(),
         )
     return sensor.offset_dn if (baseline or (0, 0)) >= minimum else 0
 
 
 def pass_key(item: Mapping[str, Any]) -> str:
-    """Return platform and start of the datatake; falls back to the item's own time where no name tells.
-
-    Raises
-    ------
-    ItemError
-        when it has to tell by the time, and the item has none
-    """
+    """Return platform and start of the datatake; the item's time where no name has them, or raise `ItemError`."""
     found = _product(item)
     if found:
         return f"sentinel-{found[0][1:].lower()}/{found[1]}"
@@ -154,12 +107,9 @@ def pass_key(item: Mapping[str, Any]) -> str:
 
 
 def select_asset(item: Mapping[str, Any], wanted: str, sensor: Sensor) -> str | None:
-    """Return the key of the asset that holds a band: by key, by the sensor's table, by the item's own bands.
+    """Return the key of the asset that holds a band, or None: by key, by the sensor's table, by the item's own bands.
 
-    Raises
-    ------
-    BandError
-        when the item names several assets for it
+    Raises `BandError` when the item's bands name several.
     """
     assets = item.get("assets", {})
     band = sensor.band(wanted)
@@ -179,8 +129,8 @@ def select_asset(item: Mapping[str, Any], wanted: str, sensor: Sensor) -> str | 
     if len(named) > 1:
         raise BandError(
             f"The band {wanted!r} fits several assets: {', '.join(sorted(named))}.",
-            "",
-            "Try one of these keys instead.",
+            "Expected one.",
+            "Use the key of one of them.",
         )
     return named[0] if named else None
 
@@ -201,7 +151,7 @@ def _read_scene(
             raise ItemError(
                 f"Item {item.get('id')!r} has no scene classification.",
                 f"Expected an asset {' or '.join(sensor.mask_assets)}.",
-                "Try --cloud-mask none.",
+                f"Try {option('cloud_mask', 'none')}.",
             )
         mask = _source(item, classes, sensor, private_hosts, local_files, mask=True)
     key = pass_key(item)
@@ -242,7 +192,7 @@ def _source(
     crs, transform, shape = _projection(item, key, asset)
     nodata = sensor.mask_nodata if mask else _nodata(asset, sensor)
     offset = 0 if mask else reflectance_offset(item, asset, sensor)
-    # a few digits of it tell it from others as well, and travel with every block
+    # a few digits distinguish it as well, and they travel with every block
     digits = hashlib.sha256(version.encode()).hexdigest()[:8]
     return Source(key, href, crs, transform, shape, offset, nodata, digits)
 
@@ -257,7 +207,7 @@ def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> 
         return ItemError(
             f"The asset {key!r} of item {item.get('id')!r} {lacks}.",
             "Expected proj:code (or proj:epsg), proj:shape and proj:transform.",
-            "Try another --collection or --stac.",
+            _try_another(),
         )
 
     code, epsg, wkt = either("proj:code"), either("proj:epsg"), either("proj:wkt2")
@@ -266,7 +216,7 @@ def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> 
     if not crs:
         raise refuse("has no projection")
     if not shape or not transform:
-        raise refuse("doesn't say where its pixels are")
+        raise refuse("has no shape or no transform")
     try:
         height, width = (int(n) for n in shape)
         a, b, c, d, e, f = (float(n) for n in transform[:6])
@@ -275,7 +225,7 @@ def _projection(item: Mapping[str, Any], key: str, asset: Mapping[str, Any]) -> 
     if not all(map(math.isfinite, (a, b, c, d, e, f))):
         raise refuse("has a malformed grid")
     if not (0 < height <= _MAX_SIDE_PX and 0 < width <= _MAX_SIDE_PX and a * e - b * d != 0):
-        raise refuse(f"claims a grid of {height} × {width} pixels that can't be")
+        raise refuse(f"has an impossible grid of {height} × {width} pixels")
     try:
         transformer(crs, "EPSG:4326")
         if not _is_horizontal(crs):
@@ -292,20 +242,19 @@ def _is_horizontal(crs: str) -> bool:
 
 
 def _check_bands(items: Sequence[Mapping[str, Any]], bands: Sequence[str], sensor: Sensor) -> None:
-    """Refuse a band that no item has: then the name is wrong, not an item."""
+    """Raise `BandError` for a band that no item has: then the name is wrong, not an item."""
     if not items:
         return
     same = [select_asset(items[0], band, sensor) for band in bands]
     for band, key in zip(bands, same, strict=True):
         if key is not None and same.count(key) > 1:
-            raise BandError(f"The band {band!r} is asked for under several names.", "Expected each band once.")
+            raise BandError(f"The band {band!r} was given under several names.", "Expected each band once.")
         if not any(select_asset(item, band, sensor) for item in items):
             assets = items[0].get("assets", {})
             offered = [b.common_name for b in sensor.bands if any(k in assets for k in b.assets)]
             raise BandError(
                 f"No item has reflectance in a band {band!r}.",
                 f"Expected {', '.join(offered) or ', '.join(sorted(assets))}, or an asset key.",
-                "",
             )
 
 
@@ -315,9 +264,13 @@ def _required(item: Mapping[str, Any], band: str, sensor: Sensor) -> str:
         raise ItemError(
             f"Item {item.get('id')!r} has no asset for the band {band!r}.",
             f"It has {', '.join(sorted(item.get('assets', {})))}.",
-            "Try other --bands, or dates.",
+            f"Try other {option('bands')}, or dates.",
         )
     return key
+
+
+def _try_another() -> str:
+    return f"Try another {option('collection')} or {option('stac')}."
 
 
 def _bands_of(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -326,7 +279,7 @@ def _bands_of(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _declared(asset: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return scale and offset as an asset declares them; None where it doesn't."""
+    """Return an asset's declared scale and offset; None where it declares none."""
     places: list[Mapping[str, Any]] = [asset]
     for name in ("raster:bands", "bands"):
         places += [b for b in asset.get(name) or [] if isinstance(b, Mapping)][:1]
@@ -340,14 +293,14 @@ def _declared(asset: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _short(value: object) -> str:
-    """Return a value of a catalogue as a sentence may show it."""
+    """Return a value from a catalogue in a form for messages."""
     number = finite_number(value)
     if number is not None:
         return f"{number:g}"
     try:
         text = repr(value)
     except ValueError:  # Python writes no integers of thousands of digits
-        return "with more digits than can be shown"
+        return "with too many digits to show"
     return text if len(text) <= 40 else text[:39] + "…"
 
 
@@ -360,7 +313,7 @@ def _nodata(asset: Mapping[str, Any], sensor: Sensor) -> int:
 
 
 def _product(item: Mapping[str, Any]) -> tuple[str, str, str, str, str] | None:
-    """Return (platform, datatake start, baseline major, minor, tile) from whichever name of the item tells."""
+    """Return (platform, datatake start, baseline major, minor, tile) from the first name of the item that has them."""
     properties = item.get("properties", {})
     datatake = _DATATAKE.match(str(properties.get("s2:datatake_id", "")))
     for name in (properties.get("s2:product_uri"), properties.get("sentinel:product_id"), item.get("id")):
@@ -378,7 +331,7 @@ def _baseline(item: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _told_baseline(item: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the processing baseline as its property tells, or a name; None where neither can be understood."""
+    """Return the processing baseline from its property, or a name; None where neither can be parsed."""
     told = _BASELINE.fullmatch(str(item.get("properties", {}).get("s2:processing_baseline", "")))
     if told:
         # where a catalogue made a number of it, 05.10 has become 5.1
@@ -396,7 +349,7 @@ def _tile(item: Mapping[str, Any]) -> str:
 
 
 def _tile_of(item: Mapping[str, Any]) -> str:
-    """Return the MGRS tile, as a property or the product's name tells it, or nothing."""
+    """Return the MGRS tile from a property or the product's name, or an empty text."""
     found = _product(item)
     return _tile(item) or (found[4] if found else "")
 
@@ -425,16 +378,16 @@ def _version(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
 
 
 def _state_of(path: str) -> str:
-    """Return size and time of a file on this machine: nobody updates an item for a file that was made anew."""
+    """Return size and time of a local file: nobody updates an item when its file is made anew."""
     try:
         found = Path(path).stat()
     except OSError:
-        return ""  # whoever reads it says so
+        return ""  # the reader reports it
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 
 def _fingerprint(source: Source) -> str:
     read = (source.crs, *source.transform, *source.shape, source.offset, source.nodata)
-    # the query may say which file it is; hashed, because it may also hold what nobody should see
+    # the query may select the file; hashed, because it may also contain secrets
     href = hashlib.sha256(unsigned(source.href).encode("utf-8", "surrogatepass")).hexdigest()
     return f"{href} {source.version} {' '.join(map(str, read))}"

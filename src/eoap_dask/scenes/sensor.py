@@ -1,4 +1,4 @@
-"""Sensors as data: per collection, which asset holds a band and how its numbers become reflectance."""
+"""Sensors as data: for each collection, which asset holds a band and how its numbers become reflectance."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 
 from eoap_dask.errors import CollectionError
+from eoap_dask.text import option
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class SensorBand:
 
 @dataclass(frozen=True)
 class Sensor:
-    """What must be known of a collection in order to read reflectance and drop clouds."""
+    """What reading reflectance and masking clouds needs to know of a collection."""
 
     id: str
     title: str
@@ -34,7 +35,7 @@ class Sensor:
     nodata: int
     """Stored value of a missing pixel, before any offset."""
     offset_baseline: str
-    """Processing baseline from which `offset_dn` holds, where an item doesn't tell."""
+    """Processing baseline from which `offset_dn` applies, where an item doesn't declare an offset."""
     offset_dn: int
     bands: tuple[SensorBand, ...]
     mask_assets: tuple[str, ...]
@@ -48,11 +49,11 @@ class Sensor:
 
     @property
     def not_land(self) -> tuple[int, ...]:
-        """Classes that are not a clear view of ground that plants could grow on."""
+        """Classes other than a clear view of land: dropped ones, water, snow."""
         return tuple(sorted({*self.mask_dropped, *self.mask_water, *self.mask_snow}))
 
     def band(self, wanted: str) -> SensorBand | None:
-        """Return the band with this common name, own name or asset key, if there is one."""
+        """Return the band with this common name, own name or asset key, or None."""
         for band in self.bands:
             if wanted in (band.common_name, band.name, *band.assets):
                 return band
@@ -61,7 +62,7 @@ class Sensor:
 
 @cache
 def sensors() -> tuple[Sensor, ...]:
-    """Return all sensors that the package ships."""
+    """Return all sensors of the package."""
     found = []
     for file in sorted(resources.files("eoap_dask.scenes").joinpath("sensors").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".toml"):
@@ -70,21 +71,15 @@ def sensors() -> tuple[Sensor, ...]:
 
 
 def sensor_for(collection: str) -> Sensor:
-    """Return the sensor of a collection.
-
-    Raises
-    ------
-    CollectionError
-        when no table knows the collection
-    """
+    """Return the sensor of a collection, or raise `CollectionError`."""
     for sensor in sensors():
         if collection in sensor.collections:
             return sensor
     known = ", ".join(c for s in sensors() for c in s.collections)
     raise CollectionError(
-        f"How to read the collection {collection!r} isn't known.",
-        f"Known collections are {known}.",
-        "Try --collection sentinel-2-l2a.",
+        f"The collection {collection!r} isn't supported.",
+        f"Expected one of {known}.",
+        f"Try {option('collection', 'sentinel-2-l2a')}.",
     )
 
 

@@ -220,7 +220,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_read(place: Place
     with pytest.raises(UsageError, match="six rising"):
         burned_area(before, after, thresholds=KEY_BENSON[::-1])
     for crs, resolution in (("EPSG:4326", 0.001), ("EPSG:3857", 60.0)):
-        with pytest.raises(GridError, match="in which hectares can be counted"):
+        with pytest.raises(GridError, match="in which they are right within 1 %"):
             burned_area(before, after, place.ring, crs=crs, resolution=resolution)
     nothing = replace(item_from_url(before), features=())
     with pytest.raises(NothingFoundError, match="no item of the scene before the fire"):

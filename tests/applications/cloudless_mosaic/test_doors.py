@@ -492,7 +492,7 @@ def test_a_composite_that_nobody_knows(items: ItemSet, place: Place) -> None:
     cube = load(items, ["red"], aoi=place.box)
     with pytest.raises(UsageError, match=r"no composite 'maximum'\. Expected median"):
         composite(cube, method="maximum")
-    with pytest.raises(DateError, match="no period called 'weekly'"):
+    with pytest.raises(DateError, match="period must be one of monthly, got 'weekly'"):
         composite(cube, period="weekly")
 
 
