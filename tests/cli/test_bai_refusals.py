@@ -27,7 +27,7 @@ Written = Callable[..., tuple[str, str]]
 def refused(shell: Shell, *arguments: object, code: int) -> str:
     """Run, and return the message of a command that was refused and left no trace."""
     before = shell.files()
-    done = shell.run("bai", *arguments)
+    done = shell.call("bai", *arguments)
     assert done.returncode == code, done.stderr
     assert shell.files() == before
     shell.assert_tidy()
@@ -134,7 +134,7 @@ def test_defaults_beside_named_items_are_nobodys_wish(fire: Any, shell: Shell) -
         for part in (f"--{name.replace('_', '-')}", field.default)
     ]
     assert "--max-cloud-cover" in spoken
-    done = shell.run("bai", *pair(*fire.urls), *spoken, "--dry-run")
+    done = shell.call("bai", *pair(*fire.urls), *spoken, "--dry-run")
     assert done.returncode == 0, done.stderr
 
 
@@ -224,6 +224,7 @@ def test_an_item_of_no_collection(shell: Shell, written: Written) -> None:
 # Nothing to be seen
 
 
+@pytest.mark.long
 def test_nothing_that_both_see(fire: Any, shell: Shell) -> None:
     """An area on the lake: water in both scenes."""
     with rasterio.open(fire.archive.root / fire.archive.fire_pair()[0]["assets"]["SCL"]["href"]) as dataset:
@@ -254,6 +255,7 @@ def refused_late(shell: Shell, *arguments: object, code: int) -> str:
 # Assets that can't be read
 
 
+@pytest.mark.long
 def test_an_asset_that_is_not_there_is_named(fire: Any, shell: Shell, items: tuple[Item, Item]) -> None:
     with DemoServer(fire.archive, faults={f"{items[1]['id']}/B12": "404"}) as server:
         urls = [server.item_url(item["id"]) for item in items]

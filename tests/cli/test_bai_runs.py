@@ -100,6 +100,7 @@ def test_the_grid_is_what_both_scenes_show(found: Product) -> None:
             assert dataset.shape == (768, 768)
 
 
+@pytest.mark.long
 def test_items_on_this_machine_with_files_beside_them(found: Product, tmp_path: Path) -> None:
     shell = make_shell(tmp_path)
     for name, item in zip(("before", "after"), found.archive.fire_pair(), strict=True):
@@ -272,6 +273,7 @@ def test_both_files_of_perimeters_agree(found: Product) -> None:
 # Options
 
 
+@pytest.mark.long
 def test_a_file_of_an_item_does_as_well(fire: Any, found: Product, shell: Shell) -> None:
     """As saved from a browser; that it may lead to this machine is said by --stac."""
     before, _ = read_json(found.shell.cwd / "burned-area" / "items.json")["features"]
@@ -284,6 +286,7 @@ def test_a_file_of_an_item_does_as_well(fire: Any, found: Product, shell: Shell)
         assert (shell.cwd / "burned-area" / UNIT / name).read_bytes() == (found.folder / name).read_bytes(), name
 
 
+@pytest.mark.long
 def test_an_area_thresholds_and_a_minimum(fire: Any, found: Product, shell: Shell) -> None:
     """A part of the fire, cut to its shape: there the classes that were asked for, and nothing elsewhere."""
     fires = geopandas.read_parquet(found.folder / "perimeters.parquet")

@@ -228,6 +228,7 @@ def test_files_from_elsewhere_are_checked_as_well(site: str) -> None:
     assert said.startswith(f"The CWL file {site}/none.cwl can't be fetched: 404 Client Error: ")
 
 
+@pytest.mark.long
 def test_a_workflow_from_elsewhere_runs(site: str, shell: Shell, tmp_path: Path) -> None:
     write(tmp_path / "flow.cwl", in_workflow(shell_tool("echo x > out", None)))
     done = shell.run("run-cwl", "--no-doc-cache", f"{site}/flow.cwl")

@@ -92,6 +92,7 @@ class When:
             self.action()
 
 
+@pytest.mark.long
 def test_without_workers_a_run_ends_and_the_next_goes_on(
     calm: DemoServer, tmp_path: Path, undisturbed: Path, slow: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_without_workers_a_run_ends_and_the_next_goes_on(
     assert_same(out, undisturbed)
 
 
+@pytest.mark.long
 def test_workers_that_come_back_in_time_go_on(calm: DemoServer, tmp_path: Path, undisturbed: Path, slow: Path) -> None:
     with SchedulerAndWorkers(tmp_path / "cluster", preload=slow) as cluster:
         killer = When("block-done", cluster.kill_workers)
@@ -139,6 +141,7 @@ def test_workers_that_come_back_in_time_go_on(calm: DemoServer, tmp_path: Path, 
     assert_same(tmp_path / "out", undisturbed)
 
 
+@pytest.mark.long
 def test_a_worker_that_joins_later_is_looked_at(calm: DemoServer, tmp_path: Path, slow: Path) -> None:
     preload = tmp_path / "other_software.py"
     preload.write_text(
@@ -201,6 +204,7 @@ render.render_block = render_block
 """
 
 
+@pytest.mark.long
 def test_a_block_that_kills_its_workers_fails_its_unit_alone(
     calm: DemoServer, tmp_path: Path, undisturbed: Path
 ) -> None:
@@ -253,6 +257,7 @@ render.render_block = render_block
 """
 
 
+@pytest.mark.long
 def test_more_workers_get_more_to_do(calm: DemoServer, tmp_path: Path) -> None:
     """One worker has two blocks; that there are three under way takes that the others are noticed."""
     started = tmp_path / "started"
@@ -319,6 +324,7 @@ versions.get_package_info = without_ours
 """
 
 
+@pytest.mark.long
 def test_workers_of_a_client_of_ones_own_without_our_software(
     calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
