@@ -67,7 +67,7 @@ def _median_of_wires(wires: list[U16], spare: U16, out: U16) -> None:
             odd ^= absent
             found |= ~absent
             absent &= odd
-            # without a branch per pixel, which scattered clouds would have guessed wrongly
+            # without a branch per pixel: scattered clouds defeat branch prediction
             largest[...] = absent
             np.negative(largest, out=largest)
             wire |= largest

@@ -308,7 +308,7 @@ def _extremes(part: Image, nodata: int, seen: npt.NDArray[np.bool_]) -> tuple[in
     if nodata != np.iinfo(part.dtype).min:
         valid = part[seen]
         return int(valid.min()), int(valid.max())
-    # seen from the number after the smallest that there is, that is the largest
+    # nodata is the type's smallest number: counted from nodata + 1, with wraparound, it becomes the largest
     bits = part.view(f"u{part.itemsize}") - np.array(nodata + 1, part.dtype).view(f"u{part.itemsize}")
     return int(bits.min()) + nodata + 1, int(part.max())
 

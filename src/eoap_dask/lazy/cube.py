@@ -77,8 +77,8 @@ def search(
     start, end
         First and last day, both inclusive.
     stac
-        URL of an API; or URL or path of a static catalog, an item collection, ndjson or stac-geoparquet. A search
-        gives the same items whichever it is.
+        URL of an API; or URL or path of a static catalog, an item collection, ndjson or stac-geoparquet. The criteria
+        mean the same for each.
     collection
         One collection.
     max_cloud_cover
@@ -149,8 +149,8 @@ def load(
     raw
         Return the stored numbers instead of reflectance.
     stac
-        URL of the catalogue of items from a file: of the hosts on private networks, only those that it names are
-        read. `search` has set it already.
+        URL of the catalogue, for items from a file: on private networks, only hosts that it names are read from.
+        Not needed for items from `search`.
     chunks
         Sides of the Dask chunks, ``{"time": …, "y": …, "x": …}``; by default all time steps and 1024 pixels. Time in
         one chunk suits composites; a chunk holds time × y × x × (bands + 1) × 2 bytes.

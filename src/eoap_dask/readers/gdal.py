@@ -132,7 +132,7 @@ class GdalRaster:
             self._check_blocks(dataset)
             if level == 0:
                 self._check(dataset)
-                # overviews by themselves: GDAL rounds the sides of a COG's down, and those of others up
+                # shapes as opened: GDAL rounds the sides of a COG's overviews down, and of others up
                 levels = range(1, len(dataset.overviews(1)) + 1)
                 self._shapes = (dataset.shape, *(self._dataset(one).shape for one in levels))
         return self._open[level]

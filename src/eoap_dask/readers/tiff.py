@@ -129,7 +129,7 @@ def read_header(file: ByteSource) -> Header:
         sparse.hide_tables()
         with tifffile.TiffFile(cast(IO[bytes], sparse), _multifile=False) as tiff:
             found = _understand(tiff, sparse)
-        if sparse.fault is None:  # else tifffile went on with what it had
+        if sparse.fault is None:  # else tifffile went on without the missing part
             return found
     except _BROKEN:
         pass

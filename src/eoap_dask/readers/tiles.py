@@ -362,7 +362,7 @@ _DECODERS: dict[int, Callable[..., Any]] = {
 
 
 def _tiles(level: Level, window: Window, out: Pixels, rest: Window) -> Iterator[_Tile]:
-    """Yield the tiles that a window needs; other windows need the rest."""
+    """Yield the tiles that a window needs; `rest` is what this and other windows need."""
     height, width = level.tile
     for row in range(window.row // height, (window.row_stop - 1) // height + 1):
         top, bottom = max(window.row, row * height), min(window.row_stop, (row + 1) * height)

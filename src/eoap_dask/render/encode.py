@@ -19,8 +19,7 @@ from eoap_dask.geo.window import TILE, Window
 from eoap_dask.kernels.pixels import Image, Sums, halve_mean, halve_nearest, statistics
 
 DEFLATE_LEVEL = 2
-"""Of ISA-L, 0 to 3: as small as any encoder's of real reflectances, in half the time (`benchmarks/compression.py`).
-
+"""ISA-L's, 0 to 3: as small as any encoder's of real reflectances, in half the time (`benchmarks/compression.py`).
 Level 3 makes other bytes on processors with AVX-512 than on those without.
 """
 
