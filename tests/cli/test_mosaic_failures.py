@@ -140,7 +140,7 @@ def test_a_file_that_is_not_what_its_item_says(
     done = shell.mosaic("--stac", calm.url, "--items", path)
     assert done.returncode == 6
     assert "'B08' of item" in error_of(done)
-    assert "holds 512 × 512 pixels where its item says 100 × 100" in error_of(done)
+    assert "has 512 × 512 pixels, but its item says 100 × 100" in error_of(done)
 
 
 @pytest.mark.long

@@ -142,7 +142,7 @@ def test_output_of_ours_is_refused(tmp_path: Path, refused) -> None:
     publish_one(tmp_path / "out")
     why = refused(tmp_path / "out")
     assert "already exists, made by cloudless-mosaic" in why
-    assert "Choose another --output-dir or remove it." in why
+    assert "Choose another output_dir, or remove it." in why
 
 
 def test_foreign_directory_is_refused(tmp_path: Path, refused) -> None:
@@ -153,7 +153,7 @@ def test_foreign_directory_is_refused(tmp_path: Path, refused) -> None:
     assert "wasn't made by eoap-dask" in why
     assert "remove" not in why
     (tmp_path / "out" / "run.json").write_text("[1]")
-    assert "wasn't made by eoap-dask" in refused(tmp_path / "out")
+    assert "isn't recognised as made by eoap-dask" in refused(tmp_path / "out")
 
 
 def test_file_is_refused(tmp_path: Path, refused) -> None:

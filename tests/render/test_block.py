@@ -1001,8 +1001,8 @@ def test_a_server_that_stumbles_changes_nothing(files: Files) -> None:
 @pytest.mark.parametrize(
     ("asset", "claimed", "pixels", "sentence"),
     [
-        ("B04", [200, 100], None, "holds 200 × 200 pixels where its item says 200 × 100."),
-        ("B04", None, np.ones((200, 200), np.float32), "holds float32 where integers are expected."),
+        ("B04", [200, 100], None, "has 200 × 200 pixels, but its item says 200 × 100."),
+        ("B04", None, np.ones((200, 200), np.float32), "has float32 pixels, but must have integers."),
     ],
 )
 def test_a_file_that_is_not_what_its_item_says_is_refused(
