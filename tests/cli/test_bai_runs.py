@@ -204,20 +204,20 @@ def test_the_numbers_are_those_of_the_files(found: Product) -> None:
 
 
 def test_hectares_are_the_same_everywhere(found: Product) -> None:
-    plural = np.bincount(found.read("severity").reshape(-1), minlength=8)
+    counted = np.bincount(found.read("severity").reshape(-1), minlength=8)
     with (found.folder / "areas.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["value"]) for row in rows] == list(range(8))
-    assert [int(row["pixels"]) for row in rows] == plural.tolist()
-    assert [float(row["hectares"]) for row in rows] == pytest.approx(plural * 0.01, abs=1e-9)
+    assert [int(row["pixels"]) for row in rows] == counted.tolist()
+    assert [float(row["hectares"]) for row in rows] == pytest.approx(counted * 0.01, abs=1e-9)
     properties = found.item["properties"]
     assert properties["eoap:severity_ha"] == {row["name"]: float(row["hectares"]) for row in rows[1:]}
     burned = sum(float(row["hectares"]) for row in rows if row["burned"] == "yes")
     assert properties["eoap:burned_ha"] == pytest.approx(burned, abs=1e-9)
-    assert burned == pytest.approx(plural[4:].sum() * 0.01)
-    assert properties["eoap:valid_percent"] == pytest.approx(100 * plural[1:].sum() / plural.sum(), abs=1e-4)
+    assert burned == pytest.approx(counted[4:].sum() * 0.01)
+    assert properties["eoap:valid_percent"] == pytest.approx(100 * counted[1:].sum() / counted.sum(), abs=1e-4)
     classes = found.item["assets"]["severity"]["bands"][0]["classification:classes"]
-    assert [entry["count"] for entry in classes] == plural.tolist()
+    assert [entry["count"] for entry in classes] == counted.tolist()
 
 
 def test_perimeters_hold_what_burned(found: Product) -> None:
