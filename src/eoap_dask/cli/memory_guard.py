@@ -87,7 +87,7 @@ def is_wanted(in_pod: bool, environ: Mapping[str, str] = os.environ) -> bool:
     """Tell whether memory is to be guarded, as ``EOAP_DASK_MEMORY_GUARD`` says; by default (``auto``) in a pod."""
     value = environ.get(VARIABLE, "").strip().lower() or "auto"
     if value not in {"auto", "on", "off"}:
-        raise UsageError(f"{VARIABLE} must be auto, on or off, got {value!r}.")
+        raise UsageError(f"{VARIABLE} must be auto, on or off, got {value!r}.", "", "Unset it for auto.")
     return value == "on" or (value == "auto" and in_pod)
 
 

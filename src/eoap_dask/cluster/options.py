@@ -74,4 +74,8 @@ class ClusterOptions:
                 f"{option('workers')} must be 1 or more, got {self.workers}.", "", f"Try {option('workers', 1)}."
             )
         if not self.cluster_timeout > 0:
-            raise UsageError(f"{option('cluster_timeout')} must be more than 0 seconds, got {self.cluster_timeout:g}.")
+            raise UsageError(
+                f"{option('cluster_timeout')} must be more than 0 seconds, got {self.cluster_timeout:g}.",
+                "",
+                f"Try {option('cluster_timeout', 300)}.",
+            )

@@ -76,10 +76,20 @@ class RunOptions(ClusterOptions):
         super().check()
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
-                raise UsageError(f"{option(name)} must be 0 or more, got {getattr(self, name)}.")
+                raise UsageError(
+                    f"{option(name)} must be 0 or more, got {getattr(self, name)}.", "", f"Try {option(name, 0)}."
+                )
         if self.reads is not None and not 1 <= self.reads <= MOST_READS:
-            raise UsageError(f"{option('reads')} must be 1 to {MOST_READS}, got {self.reads}.")
+            raise UsageError(
+                f"{option('reads')} must be 1 to {MOST_READS}, got {self.reads}.", "", f"Try {option('reads', 8)}."
+            )
         if not self.retry_deadline > 0:
-            raise UsageError(f"{option('retry_deadline')} must be more than 0 seconds, got {self.retry_deadline:g}.")
+            raise UsageError(
+                f"{option('retry_deadline')} must be more than 0 seconds, got {self.retry_deadline:g}.",
+                "",
+                f"Try {option('retry_deadline', 300)}.",
+            )
         if self.block is not None and (self.block < 512 or self.block & (self.block - 1)):
-            raise UsageError(f"block must be 512 pixels, or 512 times a power of two, got {self.block}.")
+            raise UsageError(
+                f"block must be 512 pixels, or 512 times a power of two, got {self.block}.", "", "Try block=2048."
+            )

@@ -332,7 +332,7 @@ def _as_declared(name: str, value: Any, default: Any) -> Any:
         if isinstance(default, int | float) and not isinstance(default, bool):
             return type(default)(value)
     except (TypeError, ValueError):
-        raise UsageError(f"{option(name)} must be like {default!r}, got {value!r}.") from None
+        raise UsageError(f"{option(name)} can't take {value!r}.", f"Expected a value like {default!r}.") from None
     return value
 
 

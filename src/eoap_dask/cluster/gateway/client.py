@@ -74,11 +74,15 @@ class GatewayOptions:
                 f"{option('workers')} must be 1 or more, got {self.workers}.", "", f"Try {option('workers', 2)}."
             )
         if self.worker_cores is not None and not self.worker_cores > 0:
-            raise UsageError(f"{option('worker_cores')} must be more than 0, got {self.worker_cores:g}.")
+            raise UsageError(
+                f"{option('worker_cores')} must be more than 0, got {self.worker_cores:g}.",
+                "",
+                f"Try {option('worker_cores', 1)}.",
+            )
         if self.worker_memory is not None:
             parse_memory(self.worker_memory)
         if not self.timeout_s > 0:
-            raise UsageError(f"The timeout must be more than 0 seconds, got {self.timeout_s:g}.")
+            raise UsageError(f"The timeout must be more than 0 seconds, got {self.timeout_s:g}.", "", "Try 300.")
         for name in self._named().keys() & self.options.keys():
             raise UsageError(f"The cluster option {name} is given twice.", "Expected it once.")
 

@@ -82,7 +82,9 @@ class LocalGateway:
         port: int = 0,  # 0 picks a free one
     ) -> None:
         if idle_timeout_s < 0:
-            raise UsageError(f"idle_timeout_s must be 0 or more, got {idle_timeout_s:g}.")
+            raise UsageError(
+                f"idle_timeout_s must be 0 or more, got {idle_timeout_s:g}.", "", "Try 3600, or 0 for never."
+            )
         self.port = port
         self._wanted_port = port
         self._logs_dir = logs_dir
