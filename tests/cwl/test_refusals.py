@@ -136,7 +136,7 @@ def test_files_that_cannot_be_read() -> None:
     assert refused("raw.cwl") == "The CWL file raw.cwl isn't text. Expected YAML or JSON."
     said = refused(MOSAIC, "none.yml")
     assert said == "The job file none.yml can't be read: No such file or directory. Check its path."
-    assert refused() == "Which workflow? Expected a CWL file and a job file. Try eoap-dask run-cwl --help."
+    assert refused() == "No workflow was given. Expected a CWL file and a job file. Try eoap-dask run-cwl --help."
 
 
 def test_which_process() -> None:
@@ -194,7 +194,7 @@ def test_a_prefix_that_cannot_be(tmp_path: Path) -> None:
     Path("file").touch()
     write(Path("tool.cwl"), shell_tool("true", None))
     said = refused("--tmp-outdir-prefix", "file/x", "tool.cwl")
-    assert said == "There can be no files below --tmp-outdir-prefix file/x: File exists."
+    assert said == "No files can be made below --tmp-outdir-prefix file/x: File exists."
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ DOUBTFUL: dict[str, tuple[Spoil, str]] = {
     ),
     "two workflows": (
         lambda d, w, t: d["$graph"].append({**w, "id": "other"}),
-        "spoilt.cwl has 2 workflows and 1 tools in its $graph; expected one workflow and at least one tool.",
+        "spoilt.cwl has 2 workflows and 1 tool in its $graph; expected one workflow and at least one tool.",
     ),
 }
 

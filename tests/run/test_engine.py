@@ -160,7 +160,7 @@ def test_a_worker_that_joins_later_is_looked_at(calm: DemoServer, tmp_path: Path
         when = When("unit-done", replace)
         with pytest.raises(ClusterError, match=r"different software:\n(?s:.*)numpy .* 1\.0\.0") as caught:
             make(calm, out, cluster.address, when, cluster_timeout=120.0)
-        assert "--allow-version-mismatch" in caught.value.hint
+        assert "allow_version_mismatch=True" in caught.value.hint
         finished = [kind for kind, _ in kinds(partial / "events.jsonl")].count("unit-done")
         assert finished == sum((partial / month / f"{month}.json").is_file() for month in MONTHS)
         assert finished < 3  # nothing is kept that the other worker had a part in

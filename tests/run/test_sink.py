@@ -100,7 +100,7 @@ def test_workers_with_a_disk_of_their_own_are_refused(server: DemoServer, tmp_pa
         assert refused.value.exit_code == 5
         assert f"can't write into {tmp_path / 'out.partial'}" in refused.value.what
         assert refused.value.what.endswith(": No such file or directory.")
-        assert refused.value.hint.startswith("Try --sink client")
+        assert refused.value.hint.startswith("Try sink='client', or an output_dir")
         assert not out.exists()
         assert not (tmp_path / "out.partial").exists()
         # another directory in the same place is another disk all the same

@@ -130,7 +130,7 @@ def test_a_killed_client_costs_only_the_idle_timeout(server: None, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (GatewayOptions(workers=0), UsageError, "0 workers can't do the work"),
+        (GatewayOptions(workers=0), UsageError, r"workers must be 1 or more, got 0\. Try workers=2\."),
         (GatewayOptions(options={"colour": "red"}), UsageError, r"no cluster option 'colour'.*worker_cores"),
         (GatewayOptions(options={"worker_memory": "1x"}), UsageError, r"refuses the cluster: '1x'"),
         (GatewayOptions(worker_memory="64G"), ClusterError, r"allows no worker: 2 workers with 64G of memory each"),

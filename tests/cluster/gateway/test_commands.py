@@ -168,7 +168,7 @@ def test_an_interrupted_start_leaves_neither_cluster_nor_file(default: LocalGate
         (["start", "--gateway", "http://127.0.0.1:1"], 5, "can't be reached"),
         (["start", "--file", "missing/name"], 2, "missing/name can't be used: No such file"),
         (["list", "--gateway", "x"], 2, "can't be the address"),
-        (["scale", 2], 2, "Which cluster is meant?"),
+        (["scale", 2], 2, "No cluster was named."),
         (["scale", 2, "nobody"], 5, "knows no cluster nobody"),
         (["dashboard", "no;body"], 2, "can't be the name"),
         (["stop", "--all"], 2, "Expected --mine"),

@@ -157,7 +157,7 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...], int, str]] = {
     "unknown option": ({}, ("--cluster-option", "colour=red"), 2, "has no cluster option 'colour'"),
     "wrong value": ({}, ("--cluster-option", "worker_cores=many"), 2, "worker_cores can't be 'many'"),
     "wrong password": ({"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "guessed"}, (), 5, "doesn't let us in: 401"),
-    "zero workers": ({}, ("--workers", "0"), 2, "0 workers can't do the work"),
+    "zero workers": ({}, ("--workers", "0"), 2, "--workers must be 1 or more, got 0"),
     "too large": ({}, ("--worker-memory", "64G"), 5, "allows no worker: 2 workers with 64G of memory each"),
     "no scheduler": ({}, ("--cluster", "tcp://127.0.0.1:1", "--cluster-timeout", "2"), 5, "doesn't answer"),
     "no cluster": ({}, ("--cluster", "moon"), 2, "The cluster 'moon' can't be used"),
