@@ -16,6 +16,8 @@ from eoap_dask.cluster import profiler
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
+from eoap_dask.run import engine as engine_module
+from eoap_dask.run.engine import Engine
 from eoap_dask.run.events import Event, read_events
 from eoap_dask.run.produce import Run
 
@@ -118,6 +120,25 @@ def test_without_workers_a_run_ends_and_the_next_goes_on(
     skipped = [unit for kind, unit in kinds(out / "events.jsonl") if kind == "unit-skipped"]
     assert skipped == finished
     assert_same(out, undisturbed)
+
+
+def test_a_result_that_dies_with_the_last_worker_ends_the_run(
+    calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would make it again, and waits for a worker that could, for ever."""
+    monkeypatch.setattr(engine_module, "FETCH_S", 0.5)
+    fetch = Engine._fetch
+
+    def killing(self: Engine, future: Any) -> Any:
+        cluster.kill_workers()
+        return fetch(self, future)
+
+    monkeypatch.setattr(Engine, "_fetch", killing)
+    with (
+        SchedulerAndWorkers(tmp_path / "cluster") as cluster,
+        pytest.raises(ClusterError, match="had no worker for 2 s"),
+    ):
+        make(calm, tmp_path / "out", cluster.address, cluster_timeout=2.0)
 
 
 @pytest.mark.long

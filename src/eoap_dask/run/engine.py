@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 300.0
 """How long a cluster may be without workers."""
+FETCH_S = 5.0
+"""How long a block that is done is waited for at first, before looking after the cluster."""
 TICK_S = 0.1
 """How long to wait for a block before looking after the cluster."""
 
@@ -286,7 +288,7 @@ class Engine:
         from distributed.comm.core import CommClosedError
 
         try:
-            rendered: Rendered = future.result()
+            return self._fetch(future)
         except KilledWorker:
             raise _LostBlockError("Workers died on a block of it again and again, out of memory perhaps.") from None
         except EoapError:
@@ -302,7 +304,20 @@ class Engine:
                 "",
                 "Run the same command again.",
             ) from exc
-        return rendered
+
+    def _fetch(self, future: Future[Any]) -> Rendered:
+        """Return a block that is done. If it dies with the last worker, Dask waits for one that could make it again."""
+        patience_s = FETCH_S
+        while True:
+            try:
+                rendered: Rendered = future.result(timeout=patience_s)
+            except TimeoutError:
+                if future.status == "error":
+                    raise
+                self._watch.look(at_once=True)
+                patience_s *= 2  # a timeout begins a transfer anew, so that one over a slow network must get its time
+            else:
+                return rendered
 
     def _write(self, progress: _Progress) -> dict[str, Any]:
         """Write the files of a unit; runs beside the event loop of `run`."""
