@@ -32,7 +32,7 @@ _EXAMPLES = {**dict.fromkeys(CORES, "2"), **dict.fromkeys(MEMORY, "4G")}
 
 @dataclass(frozen=True)
 class Remark:
-    """Something that is wrong with a requirement, for everybody or for calrissian alone."""
+    """Something that is wrong with a requirement, for every runner or for calrissian alone."""
 
     text: str
     """A sentence that goes on from the name of the tool."""
