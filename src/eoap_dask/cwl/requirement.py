@@ -163,7 +163,7 @@ def _unknown(name: str) -> str:
 
 
 def _is_misspelt(name: str, given: Mapping[str, Any]) -> bool:
-    """Whether an unknown field has been said to be this one already."""
+    """Tell whether an unknown field has already been reported as this one, misspelt."""
     unknown = [other for other in given if other not in FIELDS]
     return any(name in difflib.get_close_matches(other, FIELDS, n=1, cutoff=0.8) for other in unknown)
 
