@@ -56,7 +56,7 @@ class Application(Generic[P, R]):
     params: type[P]
     """Dataclass of what decides the product."""
     output_dir: Path
-    """Where the product goes unless somebody says otherwise."""
+    """Where the product goes by default."""
     understand: Callable[[P], R]
     """Checks parameters without contacting anything."""
     find: Callable[[R], ItemSet]

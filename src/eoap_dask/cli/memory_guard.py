@@ -25,7 +25,7 @@ RESERVE = 16
 """One part in so many stays free: room for what is allocated between two looks, and for ending."""
 MOST_RESERVE = 256 << 20
 SLACK = 256 << 20
-"""Of memory that is asked for and never touched, above the limit: stacks of threads, mostly."""
+"""Address space above the limit for what is allocated and never touched: stacks of threads, mostly."""
 UNLIMITED = 1 << 60
 """From here on, a limit is none: version 1 of control groups writes the largest number that it knows."""
 _MIB = 1 << 20

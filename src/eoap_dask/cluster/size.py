@@ -16,7 +16,7 @@ MIN_WORKER_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """How large a cluster is."""
+    """Workers of a cluster, and what each has."""
 
     workers: int
     threads_per_worker: int

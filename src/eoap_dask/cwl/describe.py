@@ -28,7 +28,7 @@ class Input:
     id: str
     """As the option is named, without its dashes."""
     type: Any
-    """Of the workflow's input, in CWL."""
+    """Type of the workflow's input, in CWL."""
     label: str
     doc: str
     default: Any

@@ -32,7 +32,7 @@ _EXAMPLES = {**dict.fromkeys(CORES, "2"), **dict.fromkeys(MEMORY, "4G")}
 
 @dataclass(frozen=True)
 class Remark:
-    """Something that is wrong with a requirement, for everybody or for calrissian alone."""
+    """Something that is wrong with a requirement, for every runner or for calrissian alone."""
 
     text: str
     """A sentence that goes on from the name of the tool."""
@@ -163,7 +163,7 @@ def _unknown(name: str) -> str:
 
 
 def _is_misspelt(name: str, given: Mapping[str, Any]) -> bool:
-    """Whether an unknown field has been said to be this one already."""
+    """Tell whether an unknown field has already been reported as this one, misspelt."""
     unknown = [other for other in given if other not in FIELDS]
     return any(name in difflib.get_close_matches(other, FIELDS, n=1, cutoff=0.8) for other in unknown)
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "eoap-dask run-cwl"
 PATIENCE_S = 15.0
-"""How long a tool may take to end in order when it is told to."""
+"""How long a tool may take to end in order after SIGTERM."""
 _OWN_NETWORK = ("docker", "podman")
 """Engines whose containers don't share this machine's network unless told so."""
 _UNSUPPORTED = 33

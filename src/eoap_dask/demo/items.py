@@ -55,7 +55,7 @@ class DialectRules:
     collection: str
     """Id of the collection."""
     stac_version: str
-    """Of its items."""
+    """STAC version of its items."""
     baselines: tuple[str, str]
     """Baselines of two passes out of three, and of the third."""
     twice: tuple[str, str]

@@ -154,7 +154,7 @@ def _make_strip(made: _Making, row: int, row_stop: int) -> None:
 
 
 def _cell_of(pixels: NDArray[np.intp], width: int) -> NDArray[np.intp]:
-    """Which large pixel each of these pixels lies in, as flat indices."""
+    """Return which large pixel each of these pixels lies in, as flat indices."""
     row, col = np.divmod(pixels, width)
     cell: NDArray[np.intp] = (row // 2) * (width // 2) + col // 2
     return cell

@@ -39,7 +39,7 @@ class Tile:
     mgrs: str
     """Name in the military grid, like 10TET."""
     epsg: int
-    """Of the UTM zone."""
+    """EPSG code of the UTM zone."""
     west: float
     """Left edge, metres in the tile's CRS."""
     north: float

@@ -90,7 +90,7 @@ class _Progress:
     def clear(self) -> None:
         """Remove what there is beside the unit's directory."""
         for cog in self.images.values():
-            with suppress(OSError):  # of a full disk; what remains goes with the directory
+            with suppress(OSError):  # a full disk, perhaps; what remains goes with the directory
                 cog.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 

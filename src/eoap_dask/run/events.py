@@ -96,6 +96,6 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 event = json.loads(line)
             except ValueError:
-                continue  # of a run that was killed while it wrote
+                continue  # a run was killed while it wrote this line
             if isinstance(event, dict) and "kind" in event:
                 yield event

@@ -51,7 +51,7 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it will take still, if it goes on like this."""
+        """Seconds until it is done, at the present rate."""
         rate = self.blocks_per_second
         if self.state != "running" or not rate:
             return None

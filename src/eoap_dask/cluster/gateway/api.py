@@ -258,7 +258,7 @@ class GatewayApi:
             ) from None
 
     def _give_back(self, lease: Lease) -> None:
-        """Stop the cluster, if there is one and it isn't kept, whoever interrupts us."""
+        """Stop the cluster, if there is one and it isn't kept, also when interrupted."""
         if lease.is_kept:
             return
 

@@ -1,4 +1,4 @@
-"""What a cluster leaves for whoever looks into a failure: logs of scheduler and workers, a performance report."""
+"""Logs of scheduler and workers, and a performance report, kept for looking into a failure."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ class LocalGateway:
         return False
 
     def _answers(self) -> bool:
-        """Whether it is our server that answers, and not another at the same port."""
+        """Tell whether our server answers, and not another at the same port."""
         access = base64.b64encode(f"{USER}:{self._password}".encode()).decode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)  # knows nothing of proxies
         try:
