@@ -163,14 +163,14 @@ def run_one(
     load, before = os.getloadavg(), _cpu(serving)
     server.stats.reset()
     cost, _ = measure(command, env=preload.environment(graph), timeout_s=timeout_s)
-    plural = server.call("stats")
+    stats = server.call("stats")
     counts = json.loads(graph.read_text()) if graph.exists() else {"tasks": None, "graph_bytes": None}
     return Result(
         contender=name,
         repeat=repeat,
         cost=cost,
-        fetched=plural["bytes_sent"],
-        requests=plural["requests"],
+        fetched=stats["bytes_sent"],
+        requests=stats["requests"],
         server_cpu_s=round(_cpu(serving) - before, 2),
         tasks=counts["tasks"],
         graph_bytes=counts["graph_bytes"],

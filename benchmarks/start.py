@@ -42,10 +42,10 @@ def mosaic_s(server: ServerProcess, output: Path) -> tuple[float, float, float]:
     search = read = 0.0
     with subprocess.Popen(command_of(task, output), env=environment(), stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and not read:
-            plural = server.call("stats")
+            stats = server.call("stats")
             now = time.perf_counter() - started
-            search = search or (now if plural["api_requests"] else 0.0)
-            read = now if plural["bytes_sent"] else 0.0
+            search = search or (now if stats["api_requests"] else 0.0)
+            read = now if stats["bytes_sent"] else 0.0
             time.sleep(POLL_S)
         if process.wait():
             raise RuntimeError(f"the command ended with {process.returncode}")

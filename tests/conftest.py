@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,12 @@ from eoap_dask.demo.server import DemoServer
 
 SHARED = Path(os.environ.get("EOAP_DASK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Real data that isn't part of the repository; tests that need it skip without it."""
+
+for _number in (signal.SIGINT, signal.SIGHUP):
+    # A script's & and nohup let these be ignored, and children inherit that. A handler they don't inherit: what tests
+    # start has the default, and this process ignores the signal as before.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

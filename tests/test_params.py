@@ -99,21 +99,20 @@ def test_good_options_pass() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"workers": 0}, "0 workers can't do the work. Expected at least 1. Try --workers 1."),
-        ({"workers": -3}, "-3 workers can't do the work. Expected at least 1. Try --workers 1."),
-        ({"max_failures": -1}, "--max-failures -1 can't be. Expected 0 or more."),
+        ({"workers": 0}, "workers must be 1 or more, got 0. Try workers=1."),
+        ({"workers": -3}, "workers must be 1 or more, got -3. Try workers=1."),
+        ({"max_failures": -1}, "max_failures must be 0 or more, got -1. Try max_failures=0."),
         ({"sink": "disk"}, "sink must be auto or client or workers, got 'disk'."),
-        ({"reads": 0}, "--reads 0 can't be. Expected 1 to 32."),
-        ({"reads": 33}, "--reads 33 can't be. Expected 1 to 32."),
-        ({"block": 500}, "A block of 500 pixels can't be used. Expected 512 or 512 times a power of two."),
-        ({"block": 256}, "A block of 256 pixels can't be used. Expected 512 or 512 times a power of two."),
-        ({"block": 1536}, "A block of 1536 pixels can't be used. Expected 512 or 512 times a power of two."),
-        ({"block": 0}, "A block of 0 pixels can't be used. Expected 512 or 512 times a power of two."),
+        ({"reads": 0}, "reads must be 1 to 32, got 0. Try reads=8."),
+        ({"reads": 33}, "reads must be 1 to 32, got 33. Try reads=8."),
+        ({"block": 500}, "block must be 512 pixels, or 512 times a power of two, got 500. Try block=2048."),
+        ({"block": 256}, "block must be 512 pixels, or 512 times a power of two, got 256. Try block=2048."),
+        ({"block": 1536}, "block must be 512 pixels, or 512 times a power of two, got 1536. Try block=2048."),
+        ({"block": 0}, "block must be 512 pixels, or 512 times a power of two, got 0. Try block=2048."),
         ({"worker_memory": "much"}, "'much' isn't an amount of memory. Expected a number with K, M, G or T. Try 4G."),
-        ({"worker_memory": "10MB"}, "A worker memory of '10MB' can't be used. Expected at least 256M. "
-                                    "Try --worker-memory 2G."),
-        ({"cluster_timeout": 0.0}, "--cluster-timeout 0 can't be. Expected more than 0 seconds."),
-        ({"retry_deadline": -1.0}, "--retry-deadline -1 can't be. Expected more than 0 seconds."),
+        ({"worker_memory": "10MB"}, "worker_memory must be at least 256M, got '10MB'. Try worker_memory='2G'."),
+        ({"cluster_timeout": 0.0}, "cluster_timeout must be more than 0 seconds, got 0. Try cluster_timeout=300."),
+        ({"retry_deadline": -1.0}, "retry_deadline must be more than 0 seconds, got -1. Try retry_deadline=300."),
     ],
 )  # fmt: skip
 def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], sentence: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("stackstac")
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

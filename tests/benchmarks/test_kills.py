@@ -12,7 +12,7 @@ from benchmarks.kills import KINDS, MONTHS, Arena, Trial, TrialError, contents
 pytest.importorskip("dask_gateway_server")
 pytest.importorskip("sqlalchemy")
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 MOST_ATTEMPTS = 5

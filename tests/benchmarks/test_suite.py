@@ -16,6 +16,8 @@ from benchmarks.suite import Suite, all_cases, turns
 
 from benchmarks import report
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("stackstac")
 pytest.importorskip("matplotlib")
 

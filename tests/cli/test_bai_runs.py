@@ -100,6 +100,7 @@ def test_the_grid_is_what_both_scenes_show(found: Product) -> None:
             assert dataset.shape == (768, 768)
 
 
+@pytest.mark.long
 def test_items_on_this_machine_with_files_beside_them(found: Product, tmp_path: Path) -> None:
     shell = make_shell(tmp_path)
     for name, item in zip(("before", "after"), found.archive.fire_pair(), strict=True):
@@ -203,20 +204,20 @@ def test_the_numbers_are_those_of_the_files(found: Product) -> None:
 
 
 def test_hectares_are_the_same_everywhere(found: Product) -> None:
-    plural = np.bincount(found.read("severity").reshape(-1), minlength=8)
+    counted = np.bincount(found.read("severity").reshape(-1), minlength=8)
     with (found.folder / "areas.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["value"]) for row in rows] == list(range(8))
-    assert [int(row["pixels"]) for row in rows] == plural.tolist()
-    assert [float(row["hectares"]) for row in rows] == pytest.approx(plural * 0.01, abs=1e-9)
+    assert [int(row["pixels"]) for row in rows] == counted.tolist()
+    assert [float(row["hectares"]) for row in rows] == pytest.approx(counted * 0.01, abs=1e-9)
     properties = found.item["properties"]
     assert properties["eoap:severity_ha"] == {row["name"]: float(row["hectares"]) for row in rows[1:]}
     burned = sum(float(row["hectares"]) for row in rows if row["burned"] == "yes")
     assert properties["eoap:burned_ha"] == pytest.approx(burned, abs=1e-9)
-    assert burned == pytest.approx(plural[4:].sum() * 0.01)
-    assert properties["eoap:valid_percent"] == pytest.approx(100 * plural[1:].sum() / plural.sum(), abs=1e-4)
+    assert burned == pytest.approx(counted[4:].sum() * 0.01)
+    assert properties["eoap:valid_percent"] == pytest.approx(100 * counted[1:].sum() / counted.sum(), abs=1e-4)
     classes = found.item["assets"]["severity"]["bands"][0]["classification:classes"]
-    assert [entry["count"] for entry in classes] == plural.tolist()
+    assert [entry["count"] for entry in classes] == counted.tolist()
 
 
 def test_perimeters_hold_what_burned(found: Product) -> None:
@@ -272,6 +273,7 @@ def test_both_files_of_perimeters_agree(found: Product) -> None:
 # Options
 
 
+@pytest.mark.long
 def test_a_file_of_an_item_does_as_well(fire: Any, found: Product, shell: Shell) -> None:
     """As saved from a browser; that it may lead to this machine is said by --stac."""
     before, _ = read_json(found.shell.cwd / "burned-area" / "items.json")["features"]
@@ -284,6 +286,7 @@ def test_a_file_of_an_item_does_as_well(fire: Any, found: Product, shell: Shell)
         assert (shell.cwd / "burned-area" / UNIT / name).read_bytes() == (found.folder / name).read_bytes(), name
 
 
+@pytest.mark.long
 def test_an_area_thresholds_and_a_minimum(fire: Any, found: Product, shell: Shell) -> None:
     """A part of the fire, cut to its shape: there the classes that were asked for, and nothing elsewhere."""
     fires = geopandas.read_parquet(found.folder / "perimeters.parquet")

@@ -35,6 +35,7 @@ def assets(folder: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in folder.iterdir() if path.suffix != ".json"}
 
 
+@pytest.mark.long
 def test_the_clearest_passes_are_taken_and_said(found: tuple[Shell, Done], fire: Any) -> None:
     shell, done = found
     assert done.returncode == 0, done.stderr
@@ -53,6 +54,7 @@ def test_the_clearest_passes_are_taken_and_said(found: tuple[Shell, Done], fire:
     shell.assert_tidy()
 
 
+@pytest.mark.long
 def test_the_fire_is_found_across_both_zones(found: tuple[Shell, Done], fire: Any) -> None:
     shell, _ = found
     item = read_json(shell.cwd / "burned-area" / UNIT / f"{UNIT}.json")
@@ -65,6 +67,7 @@ def test_the_fire_is_found_across_both_zones(found: tuple[Shell, Done], fire: An
     assert item["properties"]["eoap:burned_ha"] == pytest.approx(burned.sum() * 0.01)
 
 
+@pytest.mark.long
 def test_a_replay_reads_the_same_without_searching(found: tuple[Shell, Done], fire: Any, shell: Shell) -> None:
     before = found[0].cwd / "burned-area"
     asked = fire.server.stats.api_requests
@@ -75,6 +78,7 @@ def test_a_replay_reads_the_same_without_searching(found: tuple[Shell, Done], fi
     assert assets(shell.cwd / "burned-area" / UNIT) == assets(before / UNIT)
 
 
+@pytest.mark.long
 def test_a_file_of_all_items_means_the_same(found: tuple[Shell, Done], fire: Any, shell: Shell) -> None:
     """Of all four passes, in another order."""
     items = search(box_of(fire), "2021-07-01", "2021-08-31", stac=fire.server.url)
@@ -83,7 +87,7 @@ def test_a_file_of_all_items_means_the_same(found: tuple[Shell, Done], fire: Any
     document["features"].reverse()
     (shell.cwd.parent / "all.json").write_text(json.dumps(document))
     options = ("--items", shell.cwd.parent / "all.json", "--stac", fire.server.url, "--aoi", box_of(fire))
-    plan = shell.run("bai", *options, "--dry-run", "--json")
+    plan = shell.call("bai", *options, "--dry-run", "--json")
     assert plan.returncode == 0, plan.stderr
     (unit,) = json.loads(plan.stdout)["units"]
     assert (unit["key"], unit["scenes"]) == (UNIT, 4)
@@ -100,7 +104,7 @@ def test_a_file_of_all_items_means_the_same(found: tuple[Shell, Done], fire: Any
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
 )
 def test_windows_end_before_and_begin_after(options: list[str], unit: str, fire: Any, shell: Shell) -> None:
-    done = shell.run("bai", "--stac", fire.server.url, "--aoi", box_of(fire), *options, "--dry-run", "--json")
+    done = shell.call("bai", "--stac", fire.server.url, "--aoi", box_of(fire), *options, "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     assert [one["key"] for one in json.loads(done.stdout)["units"]] == [unit]
 
@@ -108,7 +112,7 @@ def test_windows_end_before_and_begin_after(options: list[str], unit: str, fire:
 def test_a_search_that_was_cut_is_said(fire: Any, shell: Shell) -> None:
     """Of the newest two items after the fire, both are of the hazy pass."""
     options = ("--stac", fire.server.url, "--aoi", box_of(fire), "--max-items", "2", "--dry-run", "--json")
-    done = shell.run("bai", *options)
+    done = shell.call("bai", *options)
     assert [one["key"] for one in json.loads(done.stdout)["units"]] == ["bai-20210713-20210817"]
     before, after, *_ = [line for line in done.stderr.splitlines() if line.startswith("Warning: ")]
     assert "The search before the fire was cut at 2 items" in before
@@ -138,7 +142,7 @@ def test_a_search_that_was_cut_is_said(fire: Any, shell: Shell) -> None:
     ids=["before", "after", "elsewhere", "clouds"],
 )
 def test_nothing_found(options: list[str], says: str, hint: str, fire: Any, shell: Shell) -> None:
-    done = shell.run("bai", "--stac", fire.server.url, "--aoi", box_of(fire), *options)
+    done = shell.call("bai", "--stac", fire.server.url, "--aoi", box_of(fire), *options)
     assert done.returncode == 3, done.stderr
     message = error_of(done)
     assert says in message
@@ -157,6 +161,7 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example(example: str, fires: Any, shell: Shell) -> None:
     """Where they name items far away, those of the demo's fire in the same dialect are taken."""

@@ -117,7 +117,7 @@ def test_when_it_is_wanted(value: str | None, in_pod: bool, wanted: bool) -> Non
 
 
 def test_an_unknown_wish() -> None:
-    with pytest.raises(UsageError, match=r"EOAP_DASK_MEMORY_GUARD can't be '1g'\. Expected auto, on or off\."):
+    with pytest.raises(UsageError, match=r"EOAP_DASK_MEMORY_GUARD must be auto, on or off, got '1g'\."):
         is_wanted(True, {"EOAP_DASK_MEMORY_GUARD": "1G"})
 
 
@@ -139,7 +139,7 @@ def test_a_command_that_asks_for_too_much() -> None:
     assert done.returncode == OutOfMemoryError.exit_code
     assert done.stderr == (
         "Error: This command asked for more memory than there is. What is finished is kept. "
-        "Give it more (ramMin and ramMax in CWL), or ask for a coarser --resolution or a smaller --aoi.\n"
+        "Give it more (ramMin and ramMax in CWL), or ask for a coarser resolution or a smaller area.\n"
     )
 
 

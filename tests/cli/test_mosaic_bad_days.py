@@ -12,6 +12,8 @@ from tests.support.command_line import Done, Shell, clearest, error_of, make_she
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 
+pytestmark = pytest.mark.long
+
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
 ASKED = ("--resolution", "200", "--bands", "red")
 
@@ -122,6 +124,6 @@ def test_a_corrupt_file_is_never_a_picture(shell: Shell, archive: Archive) -> No
 @pytest.mark.parametrize("fault", ["429-then-ok:2", "503-then-ok:1", "slow:0.5"])
 def test_a_catalogue_with_a_bad_moment_is_asked_again(fault: str, shell: Shell, archive: Archive) -> None:
     with DemoServer(archive, api_fault=fault, page_size=5) as server:
-        done = shell.mosaic("--stac", server.url, *ASKED, "--dry-run")
+        done = shell.call("cloudless-mosaic", "--stac", server.url, *ASKED, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "3 units" in done.stdout

@@ -72,6 +72,7 @@ def test_finished_months_are_kept(one_bad: tuple[Shell, Done, Done]) -> None:
     assert done == {MONTHS[0]: True, MONTHS[1]: False, MONTHS[2]: True}
 
 
+@pytest.mark.long
 def test_a_failure_that_is_allowed(one_bad: tuple[Shell, Done, Done]) -> None:
     shell, _, allowed = one_bad
     assert allowed.returncode == 0, allowed.stderr
@@ -113,6 +114,7 @@ def all_bad(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_kind_of_bad_file_is_told(fault: str, all_bad: dict[str, tuple[Shell, Done]], archive: Archive) -> None:
     shell, done = all_bad[fault]
@@ -130,6 +132,7 @@ def test_each_kind_of_bad_file_is_told(fault: str, all_bad: dict[str, tuple[Shel
     shell.assert_tidy()
 
 
+@pytest.mark.long
 def test_a_file_that_is_not_what_its_item_says(
     shell: Shell, calm: DemoServer, items_file: Callable[[Callable[[dict[str, Any]], object]], Path]
 ) -> None:
@@ -137,9 +140,10 @@ def test_a_file_that_is_not_what_its_item_says(
     done = shell.mosaic("--stac", calm.url, "--items", path)
     assert done.returncode == 6
     assert "'B08' of item" in error_of(done)
-    assert "holds 512 × 512 pixels where its item says 100 × 100" in error_of(done)
+    assert "has 512 × 512 pixels, but its item says 100 × 100" in error_of(done)
 
 
+@pytest.mark.long
 def test_faults_that_pass_are_recovered_from(shell: Shell, archive: Archive) -> None:
     faults = faults_of(archive, "403-then-ok:1", "truncate-then-ok:1", "503-then-ok:2") | {"SCL": "500-then-ok:1"}
     with DemoServer(archive, faults=faults) as server:
@@ -149,6 +153,7 @@ def test_faults_that_pass_are_recovered_from(shell: Shell, archive: Archive) -> 
     assert read_json(shell.cwd / "monthly-mosaic" / "failures.json") == {"failures": [], "left_out": []}
 
 
+@pytest.mark.long
 def test_the_same_command_again_when_the_source_is_well(one_bad: tuple[Shell, Done, Done], calm: DemoServer) -> None:
     shell, _, _ = one_bad
     done = shell.mosaic("--stac", calm.url)
@@ -186,6 +191,7 @@ def assert_no_secret(server: Canary, shell: Shell, done: Done) -> None:
             assert secret.encode() not in content, (place, secret)
 
 
+@pytest.mark.long
 def test_no_secret_gets_out_of_a_run(shell: Shell, archive: Archive) -> None:
     with Canary(archive) as server:
         done = shell.mosaic("--stac", server.url, "-vv", "--json")
@@ -196,6 +202,7 @@ def test_no_secret_gets_out_of_a_run(shell: Shell, archive: Archive) -> None:
     assert read_json(shell.cwd / "monthly-mosaic" / "items.json")["eoap:signing"]["kind"] == "token"
 
 
+@pytest.mark.long
 def test_no_secret_gets_out_of_a_failure(shell: Shell, archive: Archive) -> None:
     with Canary(archive, faults=faults_of(archive, "403", "truncate", "not-tiff")) as server:
         done = shell.mosaic("--stac", server.url, "-v")
@@ -205,6 +212,7 @@ def test_no_secret_gets_out_of_a_failure(shell: Shell, archive: Archive) -> None
         assert_no_secret(server, shell, done)
 
 
+@pytest.mark.long
 def test_tokens_that_expire_in_the_middle(shell: Shell, archive: Archive) -> None:
     with Canary(archive, faults={"/B03": "slow:0.4"}) as server:
         process = shell.start("cloudless-mosaic", "--stac", server.url, "-v")
@@ -222,6 +230,7 @@ def test_tokens_that_expire_in_the_middle(shell: Shell, archive: Archive) -> Non
         assert_no_secret(server, shell, done)
 
 
+@pytest.mark.long
 def test_tokens_that_are_soon_over(shell: Shell, archive: Archive) -> None:
     with Canary(archive, token_lifetime_s=1.0, latency_s=0.02) as server:
         done = shell.mosaic("--stac", server.url)

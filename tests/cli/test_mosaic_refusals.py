@@ -45,7 +45,7 @@ def given_up(
 def refused(shell: Shell, *arguments: object, code: int, **options: Any) -> str:
     """Run, and return the message of a command that was refused and left no trace."""
     before = shell.files()
-    done = shell.mosaic(*arguments, **options)
+    done = shell.call("cloudless-mosaic", *arguments, **options)
     assert done.returncode == code, done.stderr
     assert shell.files() == before
     assert list(shell.tmp.iterdir()) == []

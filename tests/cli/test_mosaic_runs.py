@@ -63,7 +63,7 @@ def test_it_says_little_and_without_control_characters(asked: tuple[Shell, Done]
 
 
 def test_the_defaults_are_the_known_command(asked: tuple[Shell, Done], shell: Shell, calm: DemoServer) -> None:
-    done = shell.mosaic("--dry-run", "--json", env={"EOAP_DASK_STAC": calm.url})
+    done = shell.call("cloudless-mosaic", "--dry-run", "--json", env={"EOAP_DASK_STAC": calm.url})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["params"] == read_json(asked[0].cwd / "monthly-mosaic" / "run.json")["params"]
 
@@ -77,7 +77,7 @@ def planned(calm: DemoServer, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A dry run, as JSON."""
     shell = make_shell(tmp_path_factory.mktemp("planned"))
     calm.stats.reset()
-    return shell, shell.mosaic("--stac", calm.url, "--dry-run", "--json", "--max-cloud-cover", "8")
+    return shell, shell.call("cloudless-mosaic", "--stac", calm.url, "--dry-run", "--json", "--max-cloud-cover", "8")
 
 
 def test_a_dry_run_reads_and_writes_nothing(planned: tuple[Shell, Done], calm: DemoServer) -> None:
@@ -97,7 +97,7 @@ def test_a_dry_run_tells_the_plan_as_json(planned: tuple[Shell, Done]) -> None:
 
 
 def test_a_dry_run_tells_the_plan_in_words(shell: Shell, calm: DemoServer) -> None:
-    done = shell.mosaic("--stac", calm.url, "--dry-run", "-q", "--max-cloud-cover", "8")
+    done = shell.call("cloudless-mosaic", "--stac", calm.url, "--dry-run", "-q", "--max-cloud-cover", "8")
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("cloudless-mosaic: 2 units, 2 blocks")
@@ -108,6 +108,7 @@ def test_a_dry_run_tells_the_plan_in_words(shell: Shell, calm: DemoServer) -> No
 # What is said
 
 
+@pytest.mark.long
 def test_json_alone_on_stdout_and_nothing_on_stderr(shell: Shell, calm: DemoServer) -> None:
     done = shell.mosaic("--stac", calm.url, "--json", "-q", "--max-items", "4", "--output-dir", "out/of/here")
     assert done.returncode == 0
@@ -129,6 +130,7 @@ def test_json_alone_on_stdout_and_nothing_on_stderr(shell: Shell, calm: DemoServ
     assert read_json(output / "items.json")["eoap:truncated"] is True
 
 
+@pytest.mark.long
 def test_what_is_missing_is_said_and_recorded(shell: Shell, calm: DemoServer) -> None:
     done = shell.mosaic("--stac", calm.url, "--max-items", "4", "--resolution", "400")
     assert done.returncode == 0
@@ -144,7 +146,7 @@ def test_what_is_missing_is_said_and_recorded(shell: Shell, calm: DemoServer) ->
 
 def test_verbose_shows_where_an_error_came_from(shell: Shell) -> None:
     for how in ({"env": {"EOAP_DASK_VERBOSE": "1"}}, {}):
-        done = shell.mosaic("--collection", "landsat-9", *([] if how else ["-v"]), **how)
+        done = shell.call("cloudless-mosaic", "--collection", "landsat-9", *([] if how else ["-v"]), **how)
         assert done.returncode == 2
         assert "Traceback (most recent call last)" in done.stderr
         assert done.stderr.splitlines()[-1].startswith("Error: How to read the collection 'landsat-9'")
@@ -186,7 +188,9 @@ def test_environment_variables_are_taken(shell: Shell, calm: DemoServer) -> None
         "DRY_RUN": "1",
         "QUIET": "1",
     }
-    done = shell.mosaic("--resolution", "250", env={f"EOAP_DASK_{name}": value for name, value in values.items()})
+    done = shell.call(
+        "cloudless-mosaic", "--resolution", "250", env={f"EOAP_DASK_{name}": value for name, value in values.items()}
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     plan = json.loads(done.stdout)
@@ -243,6 +247,7 @@ def test_there_are_examples() -> None:
     assert len(examples(root_command)) >= 7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", examples(root_command.commands["cloudless-mosaic"]))
 def test_an_example_of_the_mosaic(example: str, village: Shell) -> None:
     arguments = shlex.split(example)
@@ -267,6 +272,7 @@ main()
 """The same with fewer pixels."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", DEMOS)
 def test_an_example_of_the_demo(example: str, shell: Shell) -> None:
     done = shell.wait(shell.start(*shlex.split(example)[1:], program=("-c", SMALLER)), 120)
@@ -303,6 +309,7 @@ def until_said(process: subprocess.Popen[str], words: str) -> list[str]:
     return said
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 @pytest.mark.parametrize(
     ("dialect", "options"), [("planetary-computer", ("--sign",)), ("earth-search-v0", ())], ids=["signed", "v0"]
@@ -328,6 +335,7 @@ def test_the_demo_as_a_server_says_commands_that_work(dialect: str, options: tup
     shell.assert_tidy()
 
 
+@pytest.mark.long
 def test_the_example_of_the_demo_as_a_server(shell: Shell, archive: Archive) -> None:
     (example,) = [e for e in examples(root_command) if e.startswith("eoap-dask demo serve")]
     arguments = shlex.split(example)[1:]

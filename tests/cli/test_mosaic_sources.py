@@ -41,16 +41,17 @@ def test_every_form_gives_the_same_plan(
     form: str, forms: Path, asked: tuple[Shell, Done], calm: DemoServer, tmp_path: Path
 ) -> None:
     """Planned over the output of the search: each of its months is finished, so the digests are those of the search."""
-    done = asked[0].mosaic("--items", forms / form, "--stac", calm.url, "--dry-run", "--json")
+    done = asked[0].call("cloudless-mosaic", "--items", forms / form, "--stac", calm.url, "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
-    searched = asked[0].mosaic("--stac", calm.url, "--dry-run", "--json")
+    searched = asked[0].call("cloudless-mosaic", "--stac", calm.url, "--dry-run", "--json")
     assert {key: value for key, value in plan.items() if key != "params"} == {
         key: value for key, value in json.loads(searched.stdout).items() if key != "params"
     }
     assert plan["params"]["items"] == str(forms / form)
 
 
+@pytest.mark.long
 def test_a_mosaic_of_a_table_by_url_with_a_filter(forms: Path, calm: DemoServer, shell: Shell) -> None:
     """From stac-geoparquet, by the server that has the pixels: the user names its host, so it is read from."""
     table = forms / "items.parquet"
@@ -106,7 +107,7 @@ def test_sources_that_are_refused(arguments: list[str], code: int, says: str, tm
     }
     (tmp_path / "one.json").write_text(json.dumps(one))
     shell = make_shell(tmp_path)
-    done = shell.mosaic(*arguments)
+    done = shell.call("cloudless-mosaic", *arguments)
     assert done.returncode == code, done.stderr
     assert says in error_of(done)
     assert "\n" not in error_of(done).strip()

@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
 from tests.support.command_line import Shell, clearest, read_json
 
 from eoap_dask.demo.archive import Archive
@@ -23,10 +24,11 @@ def assets(output: Path, month: str) -> dict[str, bytes]:
 
 
 def states(shell: Shell, *arguments: object) -> dict[str, tuple[str, str]]:
-    plan = json.loads(shell.mosaic("--dry-run", "--json", *arguments).stdout)
+    plan = json.loads(shell.call("cloudless-mosaic", "--dry-run", "--json", *arguments).stdout)
     return {unit["key"]: (unit["state"], unit["reason"]) for unit in plan["units"]}
 
 
+@pytest.mark.long
 def test_another_month_is_all_that_is_made(shell: Shell, calm: DemoServer) -> None:
     output = shell.cwd / "monthly-mosaic"
     asked = ("--stac", calm.url, "--resolution", "200")
@@ -35,15 +37,17 @@ def test_another_month_is_all_that_is_made(shell: Shell, calm: DemoServer) -> No
     assert first.returncode == 0, first.stderr
     before = {month: assets(output, month) for month in MONTHS[:2]}
     assert [state for state, _ in states(shell, *asked).values()] == ["skip", "skip", "new"]
-    plan = json.loads(shell.mosaic("--dry-run", "--json", *asked).stdout)
+    plan = json.loads(shell.call("cloudless-mosaic", "--dry-run", "--json", *asked).stdout)
     assert (plan["blocks"], plan["tasks"]) == (3, 6)
     assert {name: plan["to_do"][name] for name in ("units", "blocks", "tasks")} == {"units": 1, "blocks": 1, "tasks": 2}
     alone = json.loads(
-        shell.mosaic("--dry-run", "--json", *asked, "--start-date", "2020-12-01", "--output-dir", "x").stdout
+        shell.call(
+            "cloudless-mosaic", "--dry-run", "--json", *asked, "--start-date", "2020-12-01", "--output-dir", "x"
+        ).stdout
     )
     for name in ("read_bytes", "output_bytes"):
         assert plan["to_do"]["estimates"][name] == alone["estimates"][name] < plan["estimates"][name]
-    shown = shell.mosaic("--dry-run", *asked).stdout
+    shown = shell.call("cloudless-mosaic", "--dry-run", *asked).stdout
     assert shown.startswith("cloudless-mosaic: 3 units, 3 blocks, 6 tasks; to do: 1 unit, 1 block, 2 tasks\n")
     assert re.search(r"reads +about .* in all, .* to do\n", shown)
 
@@ -56,7 +60,7 @@ def test_another_month_is_all_that_is_made(shell: Shell, calm: DemoServer) -> No
     assert ("unit-skipped", MONTHS[0]) in kinds
     assert [unit for kind, unit in kinds if kind == "unit-started"] == [MONTHS[2]]
 
-    told = shell.run("status", "monthly-mosaic", "--json")
+    told = shell.call("status", "monthly-mosaic", "--json")
     status = json.loads(told.stdout)
     assert (status["state"], status["blocks_done"], status["blocks_total"]) == ("complete", 1, 1)
     assert status["units"] == {MONTHS[0]: "skipped", MONTHS[1]: "skipped", MONTHS[2]: "done"}
@@ -80,7 +84,7 @@ def test_a_month_that_failed_is_made_by_the_next_run(shell: Shell, archive: Arch
         asked = ("--stac", server.url, "--resolution", "200", "--retries", "0")
         failed = shell.mosaic(*asked)
         assert failed.returncode == 6
-        status = json.loads(shell.run("status", "monthly-mosaic", "--json").stdout)
+        status = json.loads(shell.call("status", "monthly-mosaic", "--json").stdout)
         assert status["state"] == "stopped"
         assert list(status["failures"]) == [MONTHS[1]]
         server.faults.clear()
@@ -90,6 +94,7 @@ def test_a_month_that_failed_is_made_by_the_next_run(shell: Shell, archive: Arch
     shell.assert_tidy()
 
 
+@pytest.mark.long
 def test_a_bad_scene_may_be_left_out_and_that_is_said(shell: Shell, archive: Archive) -> None:
     scene = clearest(archive, "2020-11")
     with DemoServer(archive, faults={scene["assets"]["B04"]["href"]: "404"}) as server:
@@ -116,12 +121,13 @@ def test_a_bad_scene_may_be_left_out_and_that_is_said(shell: Shell, archive: Arc
 
 
 def test_status_of_nothing(shell: Shell) -> None:
-    done = shell.run("status", "nowhere")
+    done = shell.call("status", "nowhere")
     assert done.returncode == 2
     assert "No run has written to nowhere." in done.stderr
     assert done.stdout == ""
 
 
+@pytest.mark.long
 def test_a_run_that_has_not_begun_is_waited_for(shell: Shell, calm: DemoServer) -> None:
     watch = shell.start("status", "monthly-mosaic", "--watch", "--every", "0.1", "--json")
     assert watch.stderr is not None
@@ -134,6 +140,7 @@ def test_a_run_that_has_not_begun_is_waited_for(shell: Shell, calm: DemoServer) 
     assert json.loads(watched.stdout.splitlines()[-1])["state"] == "complete"
 
 
+@pytest.mark.long
 def test_a_watched_run_that_leaves_nothing(shell: Shell) -> None:
     output = shell.cwd / "mosaic"
     partial = shell.cwd / "mosaic.partial"
@@ -158,6 +165,7 @@ def test_waiting_for_a_run_is_stopped_by_ctrl_c(shell: Shell) -> None:
     assert shell.wait(watch).returncode == 130
 
 
+@pytest.mark.long
 def test_status_is_watched_from_another_terminal_until_the_end(shell: Shell, archive: Archive) -> None:
     with DemoServer(archive, faults={"MSIL2A_2020": "slow:0.3"}) as server:
         run = shell.start("cloudless-mosaic", "--stac", server.url, "--resolution", "200", "-q")
@@ -177,6 +185,7 @@ def test_status_is_watched_from_another_terminal_until_the_end(shell: Shell, arc
     assert (blocks[0], blocks[-1]) == (0, 3)
 
 
+@pytest.mark.long
 def test_watching_what_is_over_looks_once(shell: Shell, calm: DemoServer) -> None:
     assert shell.mosaic("--stac", calm.url, "--resolution", "400").returncode == 0
     done = shell.run("status", "monthly-mosaic", "--watch")
@@ -187,6 +196,7 @@ def test_watching_what_is_over_looks_once(shell: Shell, calm: DemoServer) -> Non
     assert "blocks/s" in done.stdout
 
 
+@pytest.mark.long
 def test_a_performance_report_when_asked_for(shell: Shell, calm: DemoServer) -> None:
     done = shell.mosaic("--stac", calm.url, "--resolution", "400", "--performance-report", "report.html")
     assert done.returncode == 0, done.stderr

@@ -52,6 +52,7 @@ def stopped(shell: Shell, process: subprocess.Popen[str], started: float) -> Don
     return done
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "whole_group", "code", "says"),
     [
@@ -80,6 +81,7 @@ STAGES: dict[str, Callable[[Shell, DemoServer, psutil.Process], bool]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", STAGES)
 def test_stopped_while_it_starts(stage: str, shell: Shell, slow: DemoServer) -> None:
     slow.latency_s = 0.1
@@ -94,6 +96,7 @@ def test_stopped_while_it_starts(stage: str, shell: Shell, slow: DemoServer) -> 
     assert shell.files() == []
 
 
+@pytest.mark.long
 def test_stopped_twice_is_stopped_once(shell: Shell, slow: DemoServer) -> None:
     process = start(shell, slow)
     started = time.monotonic()
@@ -120,6 +123,7 @@ def test_finished_months_are_kept(shell: Shell, archive: Archive) -> None:
     assert sorted(path.name for path in partial.glob("monthly-mosaic-*")) == months
 
 
+@pytest.mark.long
 def test_killed(shell: Shell, slow: DemoServer, calm: DemoServer) -> None:
     process = start(shell, slow)
     process.kill()
@@ -135,6 +139,7 @@ def test_killed(shell: Shell, slow: DemoServer, calm: DemoServer) -> None:
     assert not [name for name in shell.files() if re.search(r"partial|lock", name)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_signals_that_are_ignored_stay_ignored(number: signal.Signals, shell: Shell, slow: DemoServer) -> None:
     slow.latency_s = 0.3

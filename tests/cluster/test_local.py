@@ -282,7 +282,10 @@ def test_without_one_a_cluster_is_started_and_stopped(scratch: Path) -> None:
 
 
 def test_an_unknown_kind_of_cluster() -> None:
-    with pytest.raises(UsageError, match="'moon' can't be used"), open_client(RunOptions(cluster="moon"), SMALL):
+    with (
+        pytest.raises(UsageError, match=r"cluster must be auto, .* got 'moon'"),
+        open_client(RunOptions(cluster="moon"), SMALL),
+    ):
         pytest.fail("there's nothing to work with")
 
 

@@ -15,7 +15,7 @@ from tests.support.cwl import assert_nothing_left, clusters, last_line, shell_to
 
 from eoap_dask.cluster.gateway.server import LocalGateway
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner")]
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner"), pytest.mark.long]
 
 ENGINE = """#!{python}
 import json, os, subprocess, sys

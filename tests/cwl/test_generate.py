@@ -106,13 +106,13 @@ def plain(node: Any) -> Any:
 
 
 def test_generate_writes_and_checks(shell: Shell) -> None:
-    done = shell.run("cwl", "generate")
+    done = shell.call("cwl", "generate")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [f"cwl-workflows/{name}" for name in files()]
-    assert shell.run("cwl", "generate", "--check").returncode == 0
+    assert shell.call("cwl", "generate", "--check").returncode == 0
     path = shell.cwd / "cwl-workflows" / "monthly-composite.cwl"
     path.write_text(path.read_text().replace("workerMemory: 4G", "workerMemory: 8G"))
-    done = shell.run("cwl", "generate", "--check")
+    done = shell.call("cwl", "generate", "--check")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "Error: cwl-workflows/monthly-composite.cwl isn't what the parameters and the version say. "
@@ -121,16 +121,16 @@ def test_generate_writes_and_checks(shell: Shell) -> None:
 
 
 def test_generate_for_another_image(shell: Shell) -> None:
-    assert shell.run("cwl", "generate", "--image", "localhost:5000/mine").returncode == 0
+    assert shell.call("cwl", "generate", "--image", "localhost:5000/mine").returncode == 0
     text = (shell.cwd / "cwl-workflows" / "monthly-composite.cwl").read_text()
     assert f"dockerPull: localhost:5000/mine:{__version__}\n" in text
-    assert shell.run("cwl", "generate", "--image", "mine:7", "--output-dir", "x").returncode == 0
+    assert shell.call("cwl", "generate", "--image", "mine:7", "--output-dir", "x").returncode == 0
     assert "dockerPull: mine:7\n" in (shell.cwd / "x" / "monthly-composite.cwl").read_text()
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_a_command_prints_its_tool(shell: Shell, name: str) -> None:
-    done = shell.run(name, "--cwl")
+    done = shell.call(name, "--cwl")
     assert done.returncode == 0
     assert done.stderr == ""
     document = yaml.safe_load(done.stdout)
@@ -157,6 +157,7 @@ def build(project: Path, target: str = "wheel") -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.long
 def test_a_build_puts_the_packages_beside_the_wheel(project: Path) -> None:
     done = build(project)
     assert done.returncode == 0, done.stderr
@@ -168,6 +169,7 @@ def test_a_build_puts_the_packages_beside_the_wheel(project: Path) -> None:
     assert asset.read_text() == files()["monthly-composite.cwl"]
 
 
+@pytest.mark.long
 def test_a_build_refuses_the_packages_of_another_version(project: Path) -> None:
     about = project / "src" / "eoap_dask" / "__about__.py"
     about.write_text(re.sub(r'__version__ = ".*"', '__version__ = "99.1"', about.read_text()))
@@ -177,6 +179,7 @@ def test_a_build_refuses_the_packages_of_another_version(project: Path) -> None:
     assert not list((project / "dist").glob("*"))
 
 
+@pytest.mark.long
 def test_the_sdist_has_all_that_is_versioned(tmp_path: Path) -> None:
     command = ["git", "ls-files"]
     asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

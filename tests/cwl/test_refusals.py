@@ -136,7 +136,7 @@ def test_files_that_cannot_be_read() -> None:
     assert refused("raw.cwl") == "The CWL file raw.cwl isn't text. Expected YAML or JSON."
     said = refused(MOSAIC, "none.yml")
     assert said == "The job file none.yml can't be read: No such file or directory. Check its path."
-    assert refused() == "Which workflow? Expected a CWL file and a job file. Try eoap-dask run-cwl --help."
+    assert refused() == "No workflow was given. Expected a CWL file and a job file. Try eoap-dask run-cwl --help."
 
 
 def test_which_process() -> None:
@@ -194,7 +194,7 @@ def test_a_prefix_that_cannot_be(tmp_path: Path) -> None:
     Path("file").touch()
     write(Path("tool.cwl"), shell_tool("true", None))
     said = refused("--tmp-outdir-prefix", "file/x", "tool.cwl")
-    assert said == "There can be no files below --tmp-outdir-prefix file/x: File exists."
+    assert said == "No files can be made below --tmp-outdir-prefix file/x: File exists."
 
 
 @pytest.fixture
@@ -228,6 +228,7 @@ def test_files_from_elsewhere_are_checked_as_well(site: str) -> None:
     assert said.startswith(f"The CWL file {site}/none.cwl can't be fetched: 404 Client Error: ")
 
 
+@pytest.mark.long
 def test_a_workflow_from_elsewhere_runs(site: str, shell: Shell, tmp_path: Path) -> None:
     write(tmp_path / "flow.cwl", in_workflow(shell_tool("echo x > out", None)))
     done = shell.run("run-cwl", "--no-doc-cache", f"{site}/flow.cwl")

@@ -10,7 +10,7 @@ import pytest
 from tests.support.command_line import Shell
 from tests.support.cwl import WORKFLOWS, assert_nothing_left, outputs, write
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 def test_two_scenes(runner: None, fire: Any, shell: Shell) -> None:

@@ -70,6 +70,7 @@ def test_nothing_is_left_but_the_result(ran: tuple[Shell, Done]) -> None:
     assert [path.name for path in (shell.cwd / "results").iterdir()] == ["monthly-mosaic"]
 
 
+@pytest.mark.long
 def test_it_is_what_the_command_makes(ran: tuple[Shell, Done], calm: DemoServer, shell: Shell) -> None:
     done = shell.mosaic("--stac", calm.url, "--resolution", 100)
     assert done.returncode == 0, done.stderr
@@ -78,6 +79,7 @@ def test_it_is_what_the_command_makes(ran: tuple[Shell, Done], calm: DemoServer,
         assert same.read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.long
 def test_nothing_found(runner: None, calm: DemoServer, shell: Shell) -> None:
     (shell.cwd / "job.yml").write_text(yaml.safe_dump({"start-date": "2021-05-01", "end-date": "2021-05-31"}))
     job = write(shell.cwd / "job.json", {"start-date": "2021-05-01", "end-date": "2021-05-31", "stac": calm.url})
@@ -94,6 +96,7 @@ def test_nothing_found(runner: None, calm: DemoServer, shell: Shell) -> None:
     assert "scheduler.log" in {path.name for path in logs.iterdir()}
 
 
+@pytest.mark.long
 def test_several_areas_at_once(runner: None, calm: DemoServer, shell: Shell) -> None:
     job = yaml.safe_load((WORKFLOWS / "monthly-composite-scatter.yml").read_text())
     small: dict[str, Any] = {**job, "resolution": 200, "end-date": "2020-10-31", "stac": calm.url}
@@ -114,6 +117,7 @@ def test_several_areas_at_once(runner: None, calm: DemoServer, shell: Shell) -> 
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_items_of_an_earlier_run(ran: tuple[Shell, Done], calm: DemoServer, archive: Archive, shell: Shell) -> None:
     items = ran[0].cwd / "results" / "monthly-mosaic" / "items.json"
     given = {"items": {"class": "File", "path": str(items)}, "resolution": 200, "stac": calm.url}

@@ -24,7 +24,7 @@ from eoap_dask.cwl.clusters import Clusters
 from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.runner import _end_tools
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner")]
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner"), pytest.mark.long]
 
 LONG = "sleep 300 & echo $$ > started; wait"
 """A tool with a process of its own."""

@@ -31,6 +31,7 @@ def run(shell: Shell, elsewhere: list[str], tool: dict[str, Any], *arguments: ob
     return shell.run("run-cwl", *elsewhere, *arguments, path.name, timeout=170)
 
 
+@pytest.mark.long
 def test_what_a_tool_is_told(shell: Shell, elsewhere: list[str], foreign: LocalGateway) -> None:
     hints = {"DockerRequirement": {"dockerPull": "example.org/toy:7"}}
     script = 'env > out; cat "$DASK_CLUSTER_NAME_PATH" > name'
@@ -65,6 +66,7 @@ def test_what_a_tool_is_told(shell: Shell, elsewhere: list[str], foreign: LocalG
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "code", "says"),
     [
@@ -99,6 +101,7 @@ def test_a_tool_that_fails(shell: Shell, elsewhere: list[str], script: str, code
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_a_tool_that_is_not_there(shell: Shell, elsewhere: list[str]) -> None:
     done = run(shell, elsewhere, shell_tool("", baseCommand="no-such-command", arguments=[]))
     assert done.returncode == 1
@@ -117,6 +120,7 @@ with gateway_client(GatewayOptions(name=os.environ["DASK_CLUSTER"])) as client:
 """
 
 
+@pytest.mark.long
 def test_workers_that_run_out_of_memory(shell: Shell, elsewhere: list[str]) -> None:
     program = shell.cwd.parent / "program.py"
     program.write_text(WORKER_DIES)
@@ -128,6 +132,7 @@ def test_workers_that_run_out_of_memory(shell: Shell, elsewhere: list[str]) -> N
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_logs_of_a_success_are_kept_when_asked_for(shell: Shell, elsewhere: list[str]) -> None:
     done = run(shell, elsewhere, shell_tool("echo x > out"), "--dask-logs", "kept")
     assert done.returncode == 0, done.stderr
@@ -149,6 +154,7 @@ with gateway_client(GatewayOptions(name=os.environ["DASK_CLUSTER"])) as client:
 """
 
 
+@pytest.mark.long
 def test_logs_of_a_private_gateway_are_kept_without_secrets(shell: Shell) -> None:
     program = shell.cwd.parent / "program.py"
     program.write_text(TALKATIVE)
@@ -174,6 +180,7 @@ def test_a_tool_without_the_requirement_gets_no_cluster(shell: Shell) -> None:
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_each_step_has_a_cluster_and_the_first_failure_counts(shell: Shell, elsewhere: list[str]) -> None:
     tool = shell_tool("", baseCommand=["sh", "-c"], inputs={"script": {"type": "string", "inputBinding": {}}})
     document = in_workflow(
@@ -192,6 +199,7 @@ def test_each_step_has_a_cluster_and_the_first_failure_counts(shell: Shell, else
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_where_calrissian_would_fail_it_is_said(shell: Shell, elsewhere: list[str]) -> None:
     fields = {**SMALL, "workerMemory": "512Mi", "workerCores": "$(inputs.cores)"}
     tool = shell_tool("env > out", None, hints={DASK: fields}, inputs={"cores": {"type": "int", "default": 1}})
@@ -208,6 +216,7 @@ def test_where_calrissian_would_fail_it_is_said(shell: Shell, elsewhere: list[st
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_an_expression_that_gives_nonsense(shell: Shell, elsewhere: list[str]) -> None:
     fields = {**SMALL, "workerCores": "$(inputs.cores)"}
     done = run(shell, elsewhere, shell_tool("env > out", fields, inputs={"cores": {"type": "int", "default": 2}}))
@@ -219,6 +228,7 @@ def test_an_expression_that_gives_nonsense(shell: Shell, elsewhere: list[str]) -
     assert clusters(done) == []
 
 
+@pytest.mark.long
 def test_a_gateway_without_room(shell: Shell, elsewhere: list[str]) -> None:
     fields = {**SMALL, "workerCores": 8, "workerCoresLimit": 8, "clusterMaxCores": 8}
     done = run(shell, elsewhere, shell_tool("env > out", fields))
@@ -233,6 +243,7 @@ def test_a_gateway_without_room(shell: Shell, elsewhere: list[str]) -> None:
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_what_is_preserved_reaches_the_tool_and_its_workers(shell: Shell) -> None:
     program = shell.cwd.parent / "program.py"
     program.write_text(
@@ -250,6 +261,7 @@ def test_what_is_preserved_reaches_the_tool_and_its_workers(shell: Shell) -> Non
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_options_of_cwltool_work_before_and_after_the_files(shell: Shell, elsewhere: list[str]) -> None:
     tool = shell_tool("echo $0 > out", inputs={"word": {"type": "string", "inputBinding": {}}})
     path = write(shell.cwd / "tool.cwl", tool)
@@ -269,6 +281,7 @@ def test_options_of_cwltool_work_before_and_after_the_files(shell: Shell, elsewh
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 def test_what_fails_after_the_tools_is_not_called_usage(shell: Shell) -> None:
     tool = shell_tool(
         "mkdir d; echo x > d/f",
@@ -293,6 +306,7 @@ def test_what_fails_after_the_tools_is_not_called_usage(shell: Shell) -> None:
     assert_nothing_left(shell)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "env"), [(["-q"], {}), (["--quiet"], {}), ([], {"EOAP_DASK_QUIET": "1"})], ids=["-q", "--quiet", "env"]
 )
@@ -305,6 +319,7 @@ def test_a_quiet_run_says_nothing_but_errors(options: list[str], env: dict[str, 
     assert (done.returncode, last_line(done)) == (4, "Error: Step toy: sh ended with exit code 4.")
 
 
+@pytest.mark.long
 def test_a_verbose_run_says_more(shell: Shell) -> None:
     path = write(shell.cwd / "tool.cwl", shell_tool("exit 4", None))
     done = shell.run("run-cwl", path.name, "-v")

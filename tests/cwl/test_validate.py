@@ -32,6 +32,7 @@ def test_ours_are_fine(cwltool: None, path: Path) -> None:
     assert validate(path) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 @pytest.mark.parametrize("checker", ["ap-validator", "eoap-validator"])
 def test_ours_are_fine_for_ogcs_checkers(cwltool: None, path: Path, checker: str) -> None:
@@ -39,6 +40,7 @@ def test_ours_are_fine_for_ogcs_checkers(cwltool: None, path: Path, checker: str
     assert validate(path, (checker,)) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_ours_are_fine_for_plain_cwltool(cwltool: None, path: Path, tmp_path: Path) -> None:
     hint = write(tmp_path / "hint.cwl", derived(load(path), as_hint=True))
@@ -49,6 +51,7 @@ def test_ours_are_fine_for_plain_cwltool(cwltool: None, path: Path, tmp_path: Pa
         assert "is valid CWL" in done.stdout
 
 
+@pytest.mark.long
 def test_ogcs_checkers_see_what_is_missing(cwltool: None, tmp_path: Path) -> None:
     pytest.importorskip("ap_validator")
     pytest.importorskip("eoap_validator")
@@ -180,7 +183,7 @@ DOUBTFUL: dict[str, tuple[Spoil, str]] = {
     ),
     "two workflows": (
         lambda d, w, t: d["$graph"].append({**w, "id": "other"}),
-        "spoilt.cwl has 2 workflows and 1 tools in its $graph; expected one workflow and at least one tool.",
+        "spoilt.cwl has 2 workflows and 1 tool in its $graph; expected one workflow and at least one tool.",
     ),
 }
 
@@ -236,32 +239,33 @@ def test_the_schema_is_asked(cwltool: None, tmp_path: Path) -> None:
     assert "\n" not in found.text
 
 
+@pytest.mark.long
 def test_the_checkers_leave_nothing(cwltool: None, shell: Shell) -> None:
     pytest.importorskip("ap_validator")
     pytest.importorskip("eoap_validator")
-    done = shell.run("cwl", "validate", WORKFLOWS / "bai.cwl")
+    done = shell.call("cwl", "validate", WORKFLOWS / "bai.cwl")
     assert done.returncode == 0, done.stdout
     assert done.stderr.endswith("bai.cwl is fine, ap-validator and eoap-validator agree.\n")
     shell.assert_tidy()
 
 
 def test_the_command(cwltool: None, shell: Shell) -> None:
-    done = shell.run("cwl", "validate", "--no-ogc", WORKFLOWS / "monthly-composite.cwl")
+    done = shell.call("cwl", "validate", "--no-ogc", WORKFLOWS / "monthly-composite.cwl")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.endswith("monthly-composite.cwl is fine.\n")
     document = ours()
     document["$graph"][1]["requirements"][DASK]["workerCores"] = 0.5
     path = write(shell.cwd / "spoilt.cwl", document)
-    done = shell.run("cwl", "validate", "--no-ogc", path.name)
+    done = shell.call("cwl", "validate", "--no-ogc", path.name)
     assert done.returncode == 1
     assert done.stdout == (
         "spoilt.cwl: error: cloudless-mosaic has workerCores 0.5, where a whole number was expected, such as "
         "workerCores: 2.\n"
     )
-    done = shell.run("cwl", "validate", "--no-ogc", "--json", path.name)
+    done = shell.call("cwl", "validate", "--no-ogc", "--json", path.name)
     assert json.loads(done.stdout)["spoilt.cwl"][0]["where"] == "cloudless-mosaic"
     job = shell.cwd / "job.yml"
     job.write_text("resolution: 100\n")
-    done = shell.run("cwl", "validate", job.name)
+    done = shell.call("cwl", "validate", job.name)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: job.yml isn't a CWL file. Expected cwlVersion, and a class such as ")

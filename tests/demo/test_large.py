@@ -75,6 +75,7 @@ def test_the_truth_of_the_fire_is_that_of_every_archive(pair: Archive, tmp_path:
     assert (burned > 0).any()
 
 
+@pytest.mark.long
 def test_strips_and_processes_change_no_byte(pair: Archive, tmp_path: Path) -> None:
     again = make_fire_pair(tmp_path / "a", dialect=pair.dialect, strip_px=640, **{**SMALL, "workers": 2})
     assert again.items == pair.items
@@ -90,6 +91,7 @@ def test_files_are_strict_cogs(pair: Archive) -> None:
         assert cog_validate(path, strict=True) == (True, [], [])
 
 
+@pytest.mark.long
 def test_memory_goes_with_the_strip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What numpy holds while a strip is made, of half as many rows in a tile twice as wide."""
     strip, seen = module._make_strip, []

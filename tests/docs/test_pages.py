@@ -49,6 +49,7 @@ def test_what_a_platform_can_set_is_no_input() -> None:
     assert set(variables) <= run - inputs
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_the_page_on_burned_area(
     fire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

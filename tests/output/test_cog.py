@@ -383,7 +383,9 @@ def test_a_file_of_tiles_stays_when_it_is_kept(tmp_path: Path) -> None:
         file.write(b"all of it")
         file.keep()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"all of it"]
-    with pytest.raises(TilesError, match=r"couldn't write into .*/gone: No such file or directory\. Make room there"):
+    with pytest.raises(
+        TilesError, match=r"couldn't write into .*/gone: No such file or directory\. Free disk space there"
+    ):
         TileFile(tmp_path / "gone", "tiles")
 
 

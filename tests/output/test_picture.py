@@ -109,13 +109,13 @@ def test_contact_sheet_is_the_same_each_time(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path: Path, rgb: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="A picture is uint8"):
+    with pytest.raises(ValueError, match="A picture must be uint8"):
         write_thumbnail(tmp_path / "t.png", rgb)
-    with pytest.raises(ValueError, match="A picture is uint8"):
+    with pytest.raises(ValueError, match="A picture must be uint8"):
         contact_sheet(tmp_path / "s.png", [("", rgb)], "")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_sheet_needs_a_picture(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs a picture"):
+    with pytest.raises(ValueError, match="needs at least one picture"):
         contact_sheet(tmp_path / "s.png", [], "nothing")

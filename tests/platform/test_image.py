@@ -19,6 +19,8 @@ from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway
 from eoap_dask.demo.server import DemoServer
 
+pytestmark = pytest.mark.long
+
 STRICT = [
     *("--pull=never", "--network", "host", "--user", f"{UID}:{UID}", "--passwd=false"),
     *("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--cap-drop=all"),  # noqa: S108

@@ -140,6 +140,7 @@ def begin_reading(pod: Pod, server: DemoServer) -> tuple[Container, Container, p
 # It goes well
 
 
+@pytest.mark.long
 @both
 def test_success(scripts: Path, make_pod: MakePod, catalogue: DemoServer) -> None:
     pod = make_pod(scripts=scripts)
@@ -162,6 +163,7 @@ def test_success(scripts: Path, make_pod: MakePod, catalogue: DemoServer) -> Non
     assert stat.S_IMODE(pod.home.stat().st_mode) == 0o700
 
 
+@pytest.mark.long
 @both
 def test_a_tool_leaves_its_cluster_and_the_sidecar_stops_it(
     scripts: Path, make_pod: MakePod, catalogue: DemoServer
@@ -177,6 +179,7 @@ def test_a_tool_leaves_its_cluster_and_the_sidecar_stops_it(
     assert_disposed(pod)
 
 
+@pytest.mark.long
 def test_an_input_is_read_where_it_is_staged(make_pod: MakePod, catalogue: DemoServer, tmp_path: Path) -> None:
     staged = tmp_path / "staged"
     staged.mkdir()
@@ -195,6 +198,7 @@ def test_an_input_is_read_where_it_is_staged(make_pod: MakePod, catalogue: DemoS
     assert STAGED not in (pod.home / OUT / "catalog.json").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("scripts", "verdict"), [(BUILTIN, "permanentFail"), (HARDENED, "success")])
 def test_a_cluster_that_was_gone_when_the_tool_had_ended(
     scripts: Path, verdict: str, make_pod: MakePod, catalogue: DemoServer
@@ -216,6 +220,7 @@ def test_a_cluster_that_was_gone_when_the_tool_had_ended(
 # The tool fails
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scripts", "code", "with_any_glob"),
     [(BUILTIN, 0, "success"), (HARDENED, 1, "permanentFail")],
@@ -233,6 +238,7 @@ def test_a_crash(scripts: Path, code: int, with_any_glob: str, make_pod: MakePod
     assert pod.verdict(code, ".") == with_any_glob  # why an output needs a name that only success gives
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("scripts", "verdict"), [(BUILTIN, "success"), (HARDENED, "permanentFail")])
 def test_a_crash_when_the_output_is_there_already(
     scripts: Path, verdict: str, make_pod: MakePod, catalogue: DemoServer
@@ -246,6 +252,7 @@ def test_a_crash_when_the_output_is_there_already(
     assert_disposed(pod)
 
 
+@pytest.mark.long
 @both
 def test_nothing_found_is_exit_code_3(scripts: Path, make_pod: MakePod, catalogue: DemoServer) -> None:
     pod = make_pod(scripts=scripts)
@@ -266,6 +273,7 @@ def test_a_usage_error_is_exit_code_2(scripts: Path, make_pod: MakePod, catalogu
     assert_disposed(pod)
 
 
+@pytest.mark.long
 @both
 def test_the_tool_is_killed(scripts: Path, make_pod: MakePod, slow: DemoServer) -> None:
     pod = make_pod(scripts=scripts)
@@ -279,6 +287,7 @@ def test_the_tool_is_killed(scripts: Path, make_pod: MakePod, slow: DemoServer) 
         assert "it was killed" in sidecar.said
 
 
+@pytest.mark.long
 def test_the_tool_is_stopped(make_pod: MakePod, slow: DemoServer) -> None:
     pod = make_pod()
     main, sidecar, tool = begin_reading(pod, slow)
@@ -301,6 +310,7 @@ def limited() -> int:
     return 384 << 20
 
 
+@pytest.mark.long
 @both
 def test_memory_runs_out_in_order(scripts: Path, limited: int, make_pod: MakePod, catalogue: DemoServer) -> None:
     pod = make_pod(scripts=scripts, memory=limited)
@@ -313,6 +323,7 @@ def test_memory_runs_out_in_order(scripts: Path, limited: int, make_pod: MakePod
     assert not (pod.home / OUT).exists()
 
 
+@pytest.mark.long
 def test_one_allocation_far_above_the_limit_fails_in_order(
     limited: int, make_pod: MakePod, catalogue: DemoServer
 ) -> None:
@@ -325,6 +336,7 @@ def test_one_allocation_far_above_the_limit_fails_in_order(
     assert_disposed(pod)
 
 
+@pytest.mark.long
 @both
 def test_without_the_guard_the_kernel_kills(
     scripts: Path, limited: int, make_pod: MakePod, catalogue: DemoServer
@@ -340,6 +352,7 @@ def test_without_the_guard_the_kernel_kills(
 # Containers and pods are killed
 
 
+@pytest.mark.long
 def test_the_whole_container_is_killed_and_its_heart_stops(make_pod: MakePod) -> None:
     pod = make_pod(env=QUICK)
     main, sidecar = begin_waiting(pod)
@@ -351,6 +364,7 @@ def test_the_whole_container_is_killed_and_its_heart_stops(make_pod: MakePod) ->
     assert_disposed(pod)
 
 
+@pytest.mark.long
 def test_with_the_built_in_scripts_a_killed_container_leaves_its_cluster(make_pod: MakePod) -> None:
     pod = make_pod(scripts=BUILTIN)
     main, sidecar = begin_waiting(pod)
@@ -368,6 +382,7 @@ def impatient_gateway(can_make_pods: None) -> Iterator[LocalGateway]:
         yield running
 
 
+@pytest.mark.long
 def test_the_idle_timeout_of_the_gateway_is_the_last_resort(impatient_gateway: LocalGateway, make_pod: MakePod) -> None:
     pod = make_pod(scripts=BUILTIN, gateway=impatient_gateway)
     main, sidecar = pod.begin("sleep", 3600)
@@ -376,6 +391,7 @@ def test_the_idle_timeout_of_the_gateway_is_the_last_resort(impatient_gateway: L
     assert sidecar.runs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_short_of_memory", [False, True], ids=["killed", "out of memory"])
 def test_the_idle_timeout_ends_what_a_dead_sidecar_leaves(
     is_short_of_memory: bool,
@@ -398,6 +414,7 @@ def test_the_idle_timeout_ends_what_a_dead_sidecar_leaves(
     assert_disposed(pod, timeout=120)
 
 
+@pytest.mark.long
 @both
 def test_the_pod_is_deleted(scripts: Path, make_pod: MakePod) -> None:
     pod = make_pod(scripts=scripts)
@@ -416,6 +433,7 @@ def test_the_pod_is_deleted(scripts: Path, make_pod: MakePod) -> None:
         assert status(pod.gateway, pod.cluster) == "running"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outlasts", [False, True], ids=["loses its cluster", "outlasts the grace period"])
 def test_the_pod_is_deleted_while_its_tool_works(
     outlasts: bool, make_pod: MakePod, catalogue: DemoServer, slow: DemoServer
@@ -447,6 +465,7 @@ def test_the_pod_is_deleted_while_its_tool_works(
 # Another user of the Gateway
 
 
+@pytest.mark.long
 def test_a_sidecar_that_is_another_user_says_so(make_pod: MakePod, catalogue: DemoServer) -> None:
     pod = make_pod()
     assert pod.init().wait() == 0
@@ -467,6 +486,7 @@ def test_a_sidecar_that_is_another_user_says_so(make_pod: MakePod, catalogue: De
     assert pod.sidecar().wait() == 5
 
 
+@pytest.mark.long
 def test_a_tool_that_is_another_user_says_so(make_pod: MakePod, catalogue: DemoServer) -> None:
     pod = make_pod()
     assert pod.init().wait() == 0
@@ -485,6 +505,7 @@ def test_a_tool_that_is_another_user_says_so(make_pod: MakePod, catalogue: DemoS
     assert not (pod.home / OUT).exists()
 
 
+@pytest.mark.long
 def test_with_the_built_in_scripts_a_sidecar_that_is_another_user_fails(make_pod: MakePod) -> None:
     pod = make_pod(scripts=BUILTIN)
     assert pod.init().wait() == 0
@@ -495,6 +516,7 @@ def test_with_the_built_in_scripts_a_sidecar_that_is_another_user_fails(make_pod
     assert status(pod.gateway, pod.cluster) == "running"
 
 
+@pytest.mark.long
 def test_another_user_sees_no_clusters_and_is_told_why(make_pod: MakePod) -> None:
     pod = make_pod(env=OTHER)
     init = pod.init()
@@ -514,6 +536,7 @@ def test_another_user_sees_no_clusters_and_is_told_why(make_pod: MakePod) -> Non
 # The cluster doesn't come, or has no room
 
 
+@pytest.mark.long
 def test_what_the_built_in_init_makes_and_leaves(make_pod: MakePod) -> None:
     pod = make_pod(scripts=BUILTIN, requirement={"clusterMaxMemory": "2Gi"})
     with pod.gateway.configured(), GatewayApi() as api:
@@ -525,6 +548,7 @@ def test_what_the_built_in_init_makes_and_leaves(make_pod: MakePod) -> None:
         assert len({one.name for one in api.clusters()} - before) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("requirement", "env", "logname", "code", "says"),
     [
@@ -562,6 +586,7 @@ def test_the_hardened_init_says_why_and_leaves_no_cluster(
         assert {one.name for one in api.clusters()} <= before
 
 
+@pytest.mark.long
 def test_an_unknown_user_ends_the_built_in_init(make_pod: MakePod) -> None:
     pod = make_pod(scripts=BUILTIN, logname=None, env=NAMELESS)
     init = pod.init()
@@ -569,6 +594,7 @@ def test_an_unknown_user_ends_the_built_in_init(make_pod: MakePod) -> None:
     assert "getpwuid(): uid not found: 12345" in init.said
 
 
+@pytest.mark.long
 def test_the_hardened_init_waits_for_workers(make_pod: MakePod) -> None:
     pod = make_pod(env={"EOAP_DASK_INIT_WORKERS": "all"})
     init = pod.init()
@@ -588,6 +614,7 @@ def test_the_hardened_init_waits_for_workers(make_pod: MakePod) -> None:
     assert_disposed(pod)
 
 
+@pytest.mark.long
 def test_an_init_that_is_stopped_leaves_no_cluster(make_pod: MakePod) -> None:
     pod = make_pod(
         requirement={"workerCores": "3", "workerCoresLimit": "3", "clusterMaxCores": "3"},
@@ -603,6 +630,7 @@ def test_an_init_that_is_stopped_leaves_no_cluster(make_pod: MakePod) -> None:
         assert {one.name for one in api.clusters()} <= before
 
 
+@pytest.mark.long
 def test_the_idle_timeout_ends_what_a_killed_init_leaves(impatient_gateway: LocalGateway, make_pod: MakePod) -> None:
     pod = make_pod(gateway=impatient_gateway, env={"EOAP_DASK_INIT_WORKERS": "all"})
     with impatient_gateway.configured(), GatewayApi() as api:
@@ -615,6 +643,7 @@ def test_the_idle_timeout_ends_what_a_killed_init_leaves(impatient_gateway: Loca
     assert_disposed(pod, left.name, timeout=120)
 
 
+@pytest.mark.long
 def test_a_cluster_without_workers_is_noticed_by_the_tool(make_pod: MakePod, catalogue: DemoServer) -> None:
     pod = make_pod(scripts=BUILTIN, requirement={"workerMemory": "4G", "clusterMaxMemory": "2G"})
     main, sidecar = pod.begin(*mosaic(catalogue, "--cluster-timeout", 4))

@@ -15,7 +15,7 @@ from tests.support.pod import UID
 
 from eoap_dask.demo.server import DemoServer
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 WORKFLOW = Path(__file__).parents[2] / "cwl-workflows" / "monthly-composite.cwl"
 ENGINE = ("--podman", "--disable-pull", "--custom-net", "host")

@@ -339,14 +339,14 @@ def test_a_catalog_that_cant_be_understood(tmp_path: Path, content: str | None, 
         with pytest.raises(OutputError) as caught:
             ask()
         assert reason in str(caught.value)
-        assert "can't be recognised as a whole product" in str(caught.value)
+        assert "isn't a whole product of eoap-dask" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("run.json cut", "wasn't made by eoap-dask, as far as can be told: its run.json isn't a JSON object"),
-        ("run.json a directory", "as far as can be told: its run.json isn't a file"),
+        ("run.json cut", "isn't recognised as made by eoap-dask: its run.json isn't a JSON object"),
+        ("run.json a directory", "isn't recognised as made by eoap-dask: its run.json isn't a file"),
         ("run.json of others", "wasn't made by eoap-dask."),
         ("no run.json", "wasn't made by eoap-dask."),
         ("ledger cut", "its failures.json isn't a JSON object"),

@@ -142,7 +142,7 @@ def test_output_of_ours_is_refused(tmp_path: Path, refused) -> None:
     publish_one(tmp_path / "out")
     why = refused(tmp_path / "out")
     assert "already exists, made by cloudless-mosaic" in why
-    assert "Choose another --output-dir or remove it." in why
+    assert "Choose another output_dir, or remove it." in why
 
 
 def test_foreign_directory_is_refused(tmp_path: Path, refused) -> None:
@@ -153,7 +153,7 @@ def test_foreign_directory_is_refused(tmp_path: Path, refused) -> None:
     assert "wasn't made by eoap-dask" in why
     assert "remove" not in why
     (tmp_path / "out" / "run.json").write_text("[1]")
-    assert "wasn't made by eoap-dask" in refused(tmp_path / "out")
+    assert "isn't recognised as made by eoap-dask" in refused(tmp_path / "out")
 
 
 def test_file_is_refused(tmp_path: Path, refused) -> None:
@@ -532,6 +532,7 @@ def test_killed_between_directory_and_marker(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
+@pytest.mark.long
 def test_many_runs_at_once_publish_one_after_another(tmp_path: Path) -> None:
     """The lock's file is removed by its holder while others open it: never do two runs hold it."""
     script = """
@@ -1297,6 +1298,7 @@ def without_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.mark.long
 def test_killed_between_every_two_steps_of_an_update(
     way: str, product: Path, tmp_path: Path, new_product, monkeypatch
 ) -> None:
@@ -1326,6 +1328,7 @@ def test_killed_between_every_two_steps_of_an_update(
     assert all(set(after) <= set(before) for before, after in pairwise(made))
 
 
+@pytest.mark.long
 def test_killed_again_in_the_rerun(way: str, product: Path, tmp_path: Path, new_product, monkeypatch) -> None:
     without_sync(monkeypatch)
     start, top = tmp_path / "start", tmp_path / "cases"
@@ -1346,6 +1349,7 @@ def test_killed_again_in_the_rerun(way: str, product: Path, tmp_path: Path, new_
         assert names(case) == {"out"}, name
 
 
+@pytest.mark.long
 def test_killed_between_every_two_steps_of_a_first_run(tmp_path: Path, new_product, monkeypatch) -> None:
     without_sync(monkeypatch)
     top = tmp_path / "cases"

@@ -87,10 +87,10 @@ def test_the_plain_header_is_plain(tmp_path: Path) -> None:
     ("change", "why"),
     [
         ({256: (LONG, 1, 0)}, "its header"),
-        ({256: (LONG, 1, 1 << 31), 257: (LONG, 1, 1 << 31)}, "its header tells of 2147483648 × 2147483648 pixels"),
+        ({256: (LONG, 1, 1 << 31), 257: (LONG, 1, 1 << 31)}, "its header declares 2147483648 × 2147483648 pixels"),
         ({322: (LONG, 1, 1 << 16), 323: (LONG, 1, 1 << 16)}, "tiles of 65536 × 65536 pixels are too large"),
-        ({322: (SHORT, 1, 16)}, "its header tells of 1 tiles"),
-        ({325: (LONG, 1, 3 << 30)}, "its header tells of a tile of 3221225472 bytes"),
+        ({322: (SHORT, 1, 16)}, "its header declares 1 tile, but "),
+        ({325: (LONG, 1, 3 << 30)}, "its header declares a tile of 3221225472 bytes"),
         ({324: (LONG, 1 << 28, 400)}, "its header"),
         ({325: (LONG, (1 << 30) + 1, 400)}, "its header"),
         ({42113: (2, 1 << 31, 8)}, ""),

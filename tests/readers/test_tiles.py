@@ -185,7 +185,7 @@ def test_other_files_are_gdals_to_read(tmp_path: Path, name: str) -> None:
     raster = READER.open(source(path, (70, 90)), "item")
     out = np.empty((30, 40), np.uint8)
     if name == "float":
-        with pytest.raises(AssetError, match="holds float32 where integers are expected"):
+        with pytest.raises(AssetError, match="has float32 pixels, but must have integers"):
             raster.read(0, Window(20, 50, 30, 70), out)
         return
     assert not is_lean(raster)

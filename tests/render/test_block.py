@@ -289,16 +289,16 @@ def test_strips_windows_and_order_change_nothing(world: World, data: st.DataObje
         cloud_mask=world.cloud_mask,
     )  # a budget that allows the least strips
     for one in (replace(recipe, budget=1), shuffled):
-        found, plural, found_levels = compose_window(one, whole(one))
+        found, counted, found_levels = compose_window(one, whole(one))
         np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(plural, number)
+        np.testing.assert_array_equal(counted, number)
         assert found_levels == levels
     rows, cols = (sorted((data.draw(st.integers(0, n - 1)), data.draw(st.integers(1, n)))) for n in recipe.shape)
     window = Window(rows[0], max(rows[1], rows[0] + 1), cols[0], max(cols[1], cols[0] + 1))
-    found, plural, _ = compose_window(recipe, window)
+    found, counted, _ = compose_window(recipe, window)
     part = (slice(None), slice(window.row, window.row_stop), slice(window.col, window.col_stop))
     np.testing.assert_array_equal(found, expected[part])
-    np.testing.assert_array_equal(plural, number[part])
+    np.testing.assert_array_equal(counted, number[part])
 
 
 @settings(max_examples=40, deadline=None)
@@ -595,7 +595,7 @@ def test_memory_stays_within_what_is_counted(crs: str, resolution: float, points
     geobox = box(size, size, resolution, crs, (round(x / resolution) * resolution, round(y / resolution) * resolution))
     recipe = recipe_of(scenes, geobox, Blanks())
     assert recipe.stack.map_points == (0 if crs == "EPSG:32632" else points)
-    plural = size * strip_bytes_per_row(2, passes, size, recipe.stack.map_points)
+    counted = size * strip_bytes_per_row(2, passes, size, recipe.stack.map_points)
     outputs = size * size * (2 * 2 + 2)
     compose_window(recipe, Window(0, 16, 0, 16))  # what is made once
     tracemalloc.start()
@@ -607,7 +607,7 @@ def test_memory_stays_within_what_is_counted(crs: str, resolution: float, points
     assert (data[:, :10, :10] == CLEAR).all()
     assert count.max() == passes
     # a chunk's own arrays (see `resample._CHUNK` and `stack._POINTS`) don't grow with the strip
-    assert peak < plural + outputs + (48 << 20)
+    assert peak < counted + outputs + (48 << 20)
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:32631"])
@@ -672,7 +672,7 @@ def test_memory_does_not_depend_on_overviews(crs: str, resolution: float) -> Non
     x, y = Transformer.from_crs("EPSG:32632", crs, always_xy=True).transform(LEFT + 5_000, TOP - 5_000)
     geobox = box(size, size, resolution, crs, (round(x / resolution) * resolution, round(y / resolution) * resolution))
     recipe = recipe_of(scenes, geobox, Bares())
-    plural = size * strip_bytes_per_row(1, 12, size, recipe.stack.map_points) + 6 * size**2
+    counted = size * strip_bytes_per_row(1, 12, size, recipe.stack.map_points) + 6 * size**2
     compose_window(recipe, Window(0, 16, 0, 16))
     stack_module._buffers.clear()
     render_module._buffers.clear()
@@ -684,7 +684,7 @@ def test_memory_does_not_depend_on_overviews(crs: str, resolution: float) -> Non
         tracemalloc.stop()
     assert count[0, size // 2, size // 2] == 12
     # one band's source pixels alone are 128 MB, and its share of what is in flight ten times that
-    assert peak < plural + stack_module.memory_bytes() + (48 << 20)
+    assert peak < counted + stack_module.memory_bytes() + (48 << 20)
 
 
 def test_a_level_covers_the_same_ground() -> None:
@@ -1001,8 +1001,8 @@ def test_a_server_that_stumbles_changes_nothing(files: Files) -> None:
 @pytest.mark.parametrize(
     ("asset", "claimed", "pixels", "sentence"),
     [
-        ("B04", [200, 100], None, "holds 200 × 200 pixels where its item says 200 × 100."),
-        ("B04", None, np.ones((200, 200), np.float32), "holds float32 where integers are expected."),
+        ("B04", [200, 100], None, "has 200 × 200 pixels, but its item says 200 × 100."),
+        ("B04", None, np.ones((200, 200), np.float32), "has float32 pixels, but must have integers."),
     ],
 )
 def test_a_file_that_is_not_what_its_item_says_is_refused(

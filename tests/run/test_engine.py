@@ -16,6 +16,8 @@ from eoap_dask.cluster import profiler
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
+from eoap_dask.run import engine as engine_module
+from eoap_dask.run.engine import Engine
 from eoap_dask.run.events import Event, read_events
 from eoap_dask.run.produce import Run
 
@@ -92,6 +94,7 @@ class When:
             self.action()
 
 
+@pytest.mark.long
 def test_without_workers_a_run_ends_and_the_next_goes_on(
     calm: DemoServer, tmp_path: Path, undisturbed: Path, slow: Path
 ) -> None:
@@ -119,6 +122,26 @@ def test_without_workers_a_run_ends_and_the_next_goes_on(
     assert_same(out, undisturbed)
 
 
+def test_a_result_that_dies_with_the_last_worker_ends_the_run(
+    calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would make it again, and waits for a worker that could, for ever."""
+    monkeypatch.setattr(engine_module, "FETCH_S", 0.5)
+    fetch = Engine._fetch
+
+    def killing(self: Engine, future: Any) -> Any:
+        cluster.kill_workers()
+        return fetch(self, future)
+
+    monkeypatch.setattr(Engine, "_fetch", killing)
+    with (
+        SchedulerAndWorkers(tmp_path / "cluster") as cluster,
+        pytest.raises(ClusterError, match="had no worker for 2 s"),
+    ):
+        make(calm, tmp_path / "out", cluster.address, cluster_timeout=2.0)
+
+
+@pytest.mark.long
 def test_workers_that_come_back_in_time_go_on(calm: DemoServer, tmp_path: Path, undisturbed: Path, slow: Path) -> None:
     with SchedulerAndWorkers(tmp_path / "cluster", preload=slow) as cluster:
         killer = When("block-done", cluster.kill_workers)
@@ -139,6 +162,7 @@ def test_workers_that_come_back_in_time_go_on(calm: DemoServer, tmp_path: Path, 
     assert_same(tmp_path / "out", undisturbed)
 
 
+@pytest.mark.long
 def test_a_worker_that_joins_later_is_looked_at(calm: DemoServer, tmp_path: Path, slow: Path) -> None:
     preload = tmp_path / "other_software.py"
     preload.write_text(
@@ -157,7 +181,7 @@ def test_a_worker_that_joins_later_is_looked_at(calm: DemoServer, tmp_path: Path
         when = When("unit-done", replace)
         with pytest.raises(ClusterError, match=r"different software:\n(?s:.*)numpy .* 1\.0\.0") as caught:
             make(calm, out, cluster.address, when, cluster_timeout=120.0)
-        assert "--allow-version-mismatch" in caught.value.hint
+        assert "allow_version_mismatch=True" in caught.value.hint
         finished = [kind for kind, _ in kinds(partial / "events.jsonl")].count("unit-done")
         assert finished == sum((partial / month / f"{month}.json").is_file() for month in MONTHS)
         assert finished < 3  # nothing is kept that the other worker had a part in
@@ -201,6 +225,7 @@ render.render_block = render_block
 """
 
 
+@pytest.mark.long
 def test_a_block_that_kills_its_workers_fails_its_unit_alone(
     calm: DemoServer, tmp_path: Path, undisturbed: Path
 ) -> None:
@@ -253,6 +278,7 @@ render.render_block = render_block
 """
 
 
+@pytest.mark.long
 def test_more_workers_get_more_to_do(calm: DemoServer, tmp_path: Path) -> None:
     """One worker has two blocks; that there are three under way takes that the others are noticed."""
     started = tmp_path / "started"
@@ -319,6 +345,7 @@ versions.get_package_info = without_ours
 """
 
 
+@pytest.mark.long
 def test_workers_of_a_client_of_ones_own_without_our_software(
     calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,7 +186,7 @@ def test_status_tells_of_trouble(tmp_path: Path, events: EventFile) -> None:
     assert (status.cluster, status.retried_blocks) == ("no worker", 1)
     assert status.failures == {"one": "Its source is <gone>."}
     assert "no worker" in str(status)
-    assert "1 blocks whose workers died" in str(status)
+    assert "1 block whose workers died" in str(status)
     assert "&lt;gone&gt;" in status._repr_html_()
     assert json.loads(json.dumps(status.to_dict()))["failures"] == {"one": "Its source is <gone>."}
 

@@ -60,6 +60,7 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sink", "as_files"), [("auto", True), ("workers", True), ("client", False)])
 def test_on_this_machine(
     server: DemoServer, tmp_path: Path, travelled: dict[str, bytes], arrived: list[bool], sink: str, as_files: bool
@@ -69,6 +70,7 @@ def test_on_this_machine(
     assert arrived == BLOCKS * 3 * [as_files]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sink", "as_files"), [("auto", False), ("workers", True)])
 def test_on_a_cluster_that_is_joined(
     server: DemoServer, tmp_path: Path, travelled: dict[str, bytes], arrived: list[bool], sink: str, as_files: bool
@@ -88,6 +90,7 @@ sink.Path = lambda path: Path("{other}" + path)
 """What a worker with a disk of its own runs first."""
 
 
+@pytest.mark.long
 def test_workers_with_a_disk_of_their_own_are_refused(server: DemoServer, tmp_path: Path) -> None:
     preload, out = tmp_path / "elsewhere.py", tmp_path / "out"
     preload.write_text(ELSEWHERE.format(other=tmp_path / "other"))
@@ -97,7 +100,7 @@ def test_workers_with_a_disk_of_their_own_are_refused(server: DemoServer, tmp_pa
         assert refused.value.exit_code == 5
         assert f"can't write into {tmp_path / 'out.partial'}" in refused.value.what
         assert refused.value.what.endswith(": No such file or directory.")
-        assert refused.value.hint.startswith("Try --sink client")
+        assert refused.value.hint.startswith("Try sink='client', or an output_dir")
         assert not out.exists()
         assert not (tmp_path / "out.partial").exists()
         # another directory in the same place is another disk all the same
@@ -168,6 +171,7 @@ render.render_block = render_block
 """A worker that loses the disk after it was looked at."""
 
 
+@pytest.mark.long
 def test_a_worker_that_loses_the_disk_ends_the_run(server: DemoServer, tmp_path: Path) -> None:
     """It is quick to fail, and would get all that is left."""
     preload = tmp_path / "lost.py"

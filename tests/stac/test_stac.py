@@ -290,17 +290,17 @@ def test_times_are_written_in_utc() -> None:
     east = timezone(timedelta(hours=2))
     item = build(record(start=datetime(2021, 7, 1, 1, tzinfo=east)))
     assert item["properties"]["datetime"] == "2021-06-30T23:00:00Z"
-    with pytest.raises(ValueError, match="no time zone"):
+    with pytest.raises(ValueError, match="must have a time zone"):
         build(record(start=datetime(2021, 7, 1)))  # noqa: DTZ001
 
 
 @pytest.mark.parametrize("identifier", ["", "A", "a/b", "../a", ".a", "a b"])
 def test_ids_are_lower_case_and_name_a_file(identifier: str) -> None:
-    with pytest.raises(ValueError, match="isn't a lower-case id"):
+    with pytest.raises(ValueError, match="An id must be lower case"):
         build(record(id=identifier))
-    with pytest.raises(ValueError, match="isn't a lower-case id"):
+    with pytest.raises(ValueError, match="An id must be lower case"):
         build_catalog(identifier, "", "", [])
-    with pytest.raises(ValueError, match="isn't a lower-case id"):
+    with pytest.raises(ValueError, match="An id must be lower case"):
         build_collection(identifier, "", "", [build()])
 
 
@@ -318,7 +318,7 @@ def test_what_a_checksum_must_be(tmp_path: Path) -> None:
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(path) == known
     assert multihash_sha256(known.upper()) == "1220" + known
-    with pytest.raises(ValueError, match="isn't a SHA-256"):
+    with pytest.raises(ValueError, match="A SHA-256 must be 64"):
         multihash_sha256("1220" + known)
 
 
@@ -386,7 +386,7 @@ def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchem
     assert list(collection["item_assets"]) == ["data", "count", "visual", "thumbnail"]
     assert [link["rel"] for link in collection["links"]] == ["root", "parent", "license"]
     assert credit([build()])[0] == "Contains modified Copernicus Sentinel data 2021."
-    with pytest.raises(ValueError, match="needs an item"):
+    with pytest.raises(ValueError, match="needs at least one item"):
         build_collection("c", "", "", [])
 
 

@@ -32,7 +32,7 @@ P = TypeVar("P")
 
 
 class Request(Protocol):
-    """Parameters, understood."""
+    """Checked parameters of an application."""
 
     @property
     def params(self) -> Any:
@@ -56,7 +56,7 @@ class Application(Generic[P, R]):
     params: type[P]
     """Dataclass of what decides the product."""
     output_dir: Path
-    """Where the product goes unless somebody says otherwise."""
+    """Where the product goes by default."""
     understand: Callable[[P], R]
     """Checks parameters without contacting anything."""
     find: Callable[[R], ItemSet]
@@ -77,32 +77,14 @@ class Application(Generic[P, R]):
         listener: Listener | None = None,
         changes: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Make the product and publish it.
+        """Make the product and publish it; `changes` are fields of parameters and options, as Python callers name them.
 
-        Parameters
-        ----------
-        params, options
-            By default those of the application.
-        client : distributed.Client, optional
-            Where to work. By default the active client, else what the options say.
-        listener : callable, optional
-            Gets an `Event` whenever something happens; by default a bar in a notebook, and nothing elsewhere.
-        changes
-            Fields of parameters and options, as Python callers name them.
-
-        Returns
-        -------
-        Run
-
-        Raises
-        ------
-        EoapError
-            with the subclass that says what a user can do about it
+        `client` defaults to the active one, else as the options say; `listener` to a bar in a notebook, else nothing.
         """
         default = RunOptions(output_dir=self.output_dir)
         wanted, options = apply_changes(params or self.params(), options or default, changes or {})
         request, items, plan = self._prepare(wanted, options, client)
-        # where signing fails, no unit could be made
+        # before any work: where signing fails, no unit could be made
         items.signer(request.private_hosts).sign(plan.units[0].unit.scenes[0].bands[0].href)
         return produce(
             plan,
@@ -115,24 +97,12 @@ class Application(Generic[P, R]):
         )
 
     def dry_run(self, params: P, options: RunOptions, client: Client | None = None) -> Plan:
-        """Search and plan; write nothing, read no pixels.
-
-        Raises
-        ------
-        EoapError
-            as `run` would before its first block
-        """
+        """Search and plan; write nothing, read no pixels. Raises what `run` would raise before its first block."""
         plan = self._prepare(params, options, client)[2]
         return replace(plan, states=plan_states(plan, options))
 
     def plan_for(self, request: R, items: ItemSet, options: RunOptions, client: Client | None = None) -> Plan:
-        """Return what would be done with some items, in blocks that suit the cluster to be.
-
-        Raises
-        ------
-        EoapError
-            as `run` would before its first block
-        """
+        """Return the plan for some items, in blocks that suit the cluster that will run it."""
         hosts = request.private_hosts
         reader = make_reader(options.reader, items.signer(hosts), options.retry(), hosts)
         plan = self.plan(request, items, reader)

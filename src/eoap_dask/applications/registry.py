@@ -15,7 +15,7 @@ class Scatter:
     over: str
     """The option, without its dashes."""
     id: str
-    """Of the workflow's input that takes the values."""
+    """Id of the workflow's input that takes the values."""
     label: str
 
 
@@ -24,9 +24,9 @@ class Package:
     """How an application is wrapped for platforms that run CWL."""
 
     id: str
-    """Of the workflow: another than the command's name, which is the tool's."""
+    """Id of the workflow: not the command's name, which is the tool's."""
     step: str
-    """Of its one step; clusters name pods after it."""
+    """Id of its one step; clusters name pods after it."""
     keywords: tuple[str, ...]
     file: str = ""
     """Stem of its file, where that isn't `id`."""
@@ -35,20 +35,20 @@ class Package:
     cluster_max_cores: int = 8
     cluster_max_memory: str = "16G"
     ram_min_mib: int = 1024
-    """Of the tool itself, which holds no pixels but those on their way to a file."""
+    """Memory of the tool itself, which holds only pixels on their way to a file."""
     ram_max_mib: int = 4096
     docs: Mapping[str, str] = field(default_factory=dict)
-    """Of the inputs of which the command's help isn't true on a platform."""
+    """Text for inputs whose help on the command line isn't true on a platform, by id."""
     scatter: Scatter | None = None
-    """There is a second file then, whose workflow takes an array."""
+    """If given, a second file has a workflow that takes an array."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What everybody needs to know of an application, and what is known without importing it."""
+    """An application's name, parameters and package: all that is known without importing it."""
 
     name: str
-    """Of its command."""
+    """Name of its command."""
     params: type
     """The dataclass that decides its product."""
     title: str
@@ -64,7 +64,7 @@ _ON_PLATFORMS = {
     "items": "File of items to use instead of a search: the items.json of an earlier run, an item collection, ndjson "
     "or stac-geoparquet.",
 }
-"""One file is staged in, and no path means anything there."""
+"""Inputs that differ there: one file is staged in, and paths mean nothing."""
 
 MOSAIC = Entry(
     name="cloudless-mosaic",

@@ -28,18 +28,7 @@ def application_command(
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Make a command of a function that has nothing but its documentation.
 
-    Parameters
-    ----------
-    name
-        Of the command.
-    module
-        Below `eoap_dask.applications`; imported when the command runs, so that ``--help`` imports nothing heavy.
-    params
-        The dataclass of what decides the product.
-    output_dir
-        Where the product goes by default.
-    examples
-        For the end of ``--help``.
+    `module`, below `eoap_dask.applications`, is imported when the command runs, so that ``--help`` starts quickly.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:

@@ -14,6 +14,7 @@ import click
 from eoap_dask.cli.options import verbosity_options
 from eoap_dask.cli.types import cluster_name, duration, gateway_address, key_value, memory
 from eoap_dask.params import ENV_PREFIX
+from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from eoap_dask.cluster.gateway.api import ClusterInfo, GatewayApi
@@ -180,7 +181,7 @@ def start(
                 "reused": running is not None and running.is_live,
             }
     if not quiet:
-        click.echo(f"{workers} worker{'s' * (workers != 1)}. To use the cluster here: source {path}", err=True)
+        click.echo(f"{plural(workers, 'worker')}. To use the cluster here: source {path}", err=True)
     click.echo(json.dumps(result, indent=2) if as_json else info.name)
 
 
@@ -386,7 +387,7 @@ def scale(
     with _running(name, path, address) as (api, info):
         allowed = api.scale(info.name, workers)
     if allowed < workers and not quiet:
-        click.echo(f"The Gateway allows {allowed} of {workers} workers.", err=True)
+        click.echo(f"The Gateway allows {allowed} of {plural(workers, 'worker')}.", err=True)
     click.echo(json.dumps({"name": info.name, "workers": allowed}, indent=2) if as_json else str(allowed))
 
 
@@ -481,7 +482,7 @@ def _which(
         if not must_exist:
             return None, address
         raise UsageError(
-            "Which cluster is meant?",
+            "No cluster was named.",
             f"Expected a name, {path} from eoap-dask cluster start, or DASK_CLUSTER.",
             "Try eoap-dask cluster list.",
         )

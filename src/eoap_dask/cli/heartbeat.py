@@ -1,12 +1,7 @@
 """What a tool tells the container beside it that disposes of its Dask cluster: that it lives, and how it ended.
 
-calrissian starts a Dask cluster for a step, runs the tool, and lets a second container stop the cluster. Both see one
-directory. With the scripts of ``deploy/calrissian`` that second container watches two files of ours there:
-
-- ``heartbeat`` exists while a command of ours runs, and its time changes every few seconds;
-- ``exit_code`` holds how the command ended. A command that is killed writes none, and its heartbeat stays behind.
-
-With calrissian's own scripts nobody reads them.
+In the directory that both see (``deploy/calrissian``), ``heartbeat`` exists while a command runs and its time changes;
+``exit_code`` says how it ended. A killed command leaves its heartbeat and no exit code.
 """
 
 from __future__ import annotations
@@ -28,20 +23,8 @@ _MOST_BYTES = 1024
 
 
 def shared_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the directory that is shared with the container that disposes of the cluster.
-
-    Parameters
-    ----------
-    environ
-        Variables of the process.
-
-    Returns
-    -------
-    Path or None
-        None unless all of it is as calrissian has it: ``DASK_CLUSTER_NAME_PATH`` is an absolute path to a file that
-        holds the bare name in ``DASK_CLUSTER``, in a directory that we may write to, and ``DASK_GATEWAY_URL`` is set.
-        So a shell with a cluster of ``eoap-dask cluster start`` never has files written beside its own.
-    """
+    """Return the directory that is shared with the container that disposes of the cluster; None elsewhere."""
+    # all as calrissian has it: a shell with a cluster of `eoap-dask cluster start` never gets files beside its own
     name, path = environ.get(_NAME, "").strip(), environ.get(_PATH, "")
     if not name or not environ.get(_GATEWAY) or not Path(path).is_absolute():
         return None
@@ -56,15 +39,7 @@ def shared_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 class Heartbeat:
-    """Beats while its context lasts; `end` says how it ended. Never a reason to fail: what can't be written is told.
-
-    Parameters
-    ----------
-    directory
-        See `shared_directory`.
-    period_s
-        Between two beats.
-    """
+    """Beats while its context lasts; `end` says how it ended. What can't be written is warned of, never raised."""
 
     def __init__(self, directory: Path, period_s: float = PERIOD_S) -> None:
         self._beat, self._exit_code = directory / HEARTBEAT, directory / EXIT_CODE
@@ -84,13 +59,7 @@ class Heartbeat:
         self._stop()
 
     def end(self, code: int) -> None:
-        """Say how the command ended; the last thing it does.
-
-        Parameters
-        ----------
-        code
-            Its exit code.
-        """
+        """Write the command's exit code and remove the heartbeat; the last thing a command does."""
         from eoap_dask.files import write_bytes
 
         self._stop()

@@ -28,11 +28,11 @@ from eoap_dask.errors import EoapError
 from eoap_dask.text import named_by_flags
 
 PATIENCE_S = 15.0
-"""A second Ctrl-C is impatience, because cleaning up takes a moment; after this long, the first one got lost."""
+"""A second Ctrl-C within this time is ignored, since cleaning up takes a moment; later, the first one got lost."""
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What stops a command in order: Ctrl-C, whoever manages processes, a terminal or connection that goes away."""
+"""What stops a command in order: Ctrl-C, a process manager, a terminal or connection that goes away."""
 
 
 class Stopped(BaseException):
@@ -137,7 +137,7 @@ class _Stop:
 
     def __init__(self) -> None:
         self.number = 0
-        """Of the signal that came."""
+        """Number of the signal that came."""
         self._when = 0.0
         self._is_over = False
 

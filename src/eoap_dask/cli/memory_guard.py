@@ -1,8 +1,7 @@
 """Running out of a container's memory, turned into an orderly end before the kernel kills the process.
 
-Two lines of defence. The memory that the container uses is watched, and shortly below its limit the command is
-stopped as by SIGTERM: it cancels its work, keeps what is finished, and says why. And one allocation that would go
-far beyond the limit at once fails as a ``MemoryError``.
+Shortly below the limit the command is stopped as by SIGTERM, keeps what is finished and says why. One allocation
+that would go far beyond the limit at once fails as a ``MemoryError``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ RESERVE = 16
 """One part in so many stays free: room for what is allocated between two looks, and for ending."""
 MOST_RESERVE = 256 << 20
 SLACK = 256 << 20
-"""Of memory that is asked for and never touched, above the limit: stacks of threads, mostly."""
+"""Address space above the limit for what is allocated and never touched: stacks of threads, mostly."""
 UNLIMITED = 1 << 60
 """From here on, a limit is none: version 1 of control groups writes the largest number that it knows."""
 _MIB = 1 << 20
@@ -55,20 +54,7 @@ class ControlGroup:
 def control_group(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> ControlGroup | None:
-    """Return the control group that limits this process's memory most.
-
-    Parameters
-    ----------
-    root
-        Where control groups are mounted.
-    membership
-        What says in which of them this process is.
-
-    Returns
-    -------
-    ControlGroup or None
-        None where there is no limit that can be read, as on most laptops.
-    """
+    """Return the control group that limits this process's memory most; None where no limit can be read."""
     try:
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
@@ -98,40 +84,15 @@ def _limits(mount: Path, path: str, name: str, *, is_v2: bool) -> list[ControlGr
 
 
 def is_wanted(in_pod: bool, environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether memory is to be guarded, as ``EOAP_DASK_MEMORY_GUARD`` says.
-
-    Parameters
-    ----------
-    in_pod
-        Whether another container disposes of our cluster; what ``auto``, the default, means.
-    environ
-        Variables of the process.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    UsageError
-        when the variable is neither ``auto`` nor ``on`` nor ``off``
-    """
+    """Tell whether memory is to be guarded, as ``EOAP_DASK_MEMORY_GUARD`` says; by default (``auto``) in a pod."""
     value = environ.get(VARIABLE, "").strip().lower() or "auto"
     if value not in {"auto", "on", "off"}:
-        raise UsageError(f"{VARIABLE} can't be {value!r}.", "Expected auto, on or off.")
+        raise UsageError(f"{VARIABLE} must be auto, on or off, got {value!r}.", "", "Unset it for auto.")
     return value == "on" or (value == "auto" and in_pod)
 
 
 class MemoryGuard:
-    """Stops this process in order, shortly before its control group has no memory left. A context manager.
-
-    Parameters
-    ----------
-    group
-        None guards nothing.
-    stop
-        What is called, once; by default SIGTERM is sent to the main thread.
-    """
+    """Stops this process in order, shortly before its control group has no memory left. A context manager."""
 
     def __init__(self, group: ControlGroup | None, stop: Callable[[], None] | None = None) -> None:
         self._group, self._stop = group, stop or _terminate
@@ -159,13 +120,13 @@ class MemoryGuard:
             resource.setrlimit(resource.RLIMIT_DATA, self._before)
 
     def fault(self) -> OutOfMemoryError:
-        """Return what is to be said when it ran out."""
+        """Return the fault for memory that ran out."""
         limit = f"the {self._group.limit / _MIB:.0f} MiB of memory that it may use" if self._group else ""
         what = f"used {self.used / _MIB:.0f} of" if self.used else "asked for more than"
         return OutOfMemoryError(
             f"This command {what} {limit}." if limit else "This command asked for more memory than there is.",
             "What is finished is kept.",
-            "Give it more (ramMin and ramMax in CWL), or ask for a coarser --resolution or a smaller --aoi.",
+            "Give it more (ramMin and ramMax in CWL), or ask for a coarser resolution or a smaller area.",
         )
 
     def _watch(self) -> None:

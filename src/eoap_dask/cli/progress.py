@@ -11,6 +11,7 @@ import click
 from loguru import logger
 
 from eoap_dask.run.events import Event
+from eoap_dask.text import plural
 
 EVERY_S = 30.0
 FEWEST = 5
@@ -18,13 +19,7 @@ FEWEST = 5
 
 
 class Progress:
-    """Listens to a run and shows how far it is. A context manager.
-
-    Parameters
-    ----------
-    quiet
-        Show nothing.
-    """
+    """Listens to a run and shows how far it is. A context manager."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -71,7 +66,7 @@ class Progress:
             self._bar.update(event.blocks_done - self._bar.pos)
         elif time.monotonic() - self._said >= EVERY_S:
             self._said = time.monotonic()
-            done = f"{event.blocks_done} of {event.blocks_total} blocks"
+            done = f"{event.blocks_done} of {plural(event.blocks_total, 'block')}"
             logger.info("Comparing what is finished with its checksums, {} so far", done)
 
     def _show_bar(self, label: str, length: int) -> None:
@@ -86,7 +81,7 @@ class Progress:
 
     def _say(self, event: Event) -> None:
         self._said = time.monotonic()
-        done = f"{event.blocks_done} of {event.blocks_total} blocks done"
+        done = f"{event.blocks_done} of {plural(event.blocks_total, 'block')} done"
         if event.blocks_done < FEWEST:
             logger.info("{}", done)
             return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import MIN_WORKER_BYTES, Size, local_size, size_of
 from eoap_dask.errors import UsageError
+from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -21,22 +22,10 @@ if TYPE_CHECKING:
 def open_client(
     options: ClusterOptions, size: Size, client: Client | None = None, scratch: Path | None = None
 ) -> Iterator[Client]:
-    """Yield a client to work with, as the options say; only what was started here is stopped afterwards.
+    """Yield a client as the options say, and stop afterwards only what was started here.
 
-    Parameters
-    ----------
-    options : ClusterOptions
-        ``auto`` means the active client, else the Gateway's cluster that ``DASK_CLUSTER`` names, else a local one.
-    size : Size
-        Of a local cluster.
-    client : distributed.Client, optional
-        Goes before everything else.
-    scratch
-        See `local_client`: a killed run leaves nothing there that the next one doesn't remove.
-
-    Raises
-    ------
-    ClusterError, UsageError
+    In this order: `client`, the active client (``auto``), the cluster that ``DASK_CLUSTER`` names on the Gateway, a
+    local cluster of `size` with its files in `scratch`.
     """
     options.check()
     running = existing_client(options.cluster, client)
@@ -48,12 +37,12 @@ def open_client(
 
 
 def existing_client(cluster: str, client: Client | None = None) -> Client | None:
-    """Return the given client, else with ``auto`` the active one; None where a cluster is to be started or joined."""
+    """Return the given client, else with ``auto`` the active one; None where a cluster must be started or joined."""
     return client or (_active_client() if cluster == "auto" else None)
 
 
 def cluster_kind(cluster: str) -> Literal["local", "gateway", "scheduler"]:
-    """Return what ``--cluster`` means, without an active client."""
+    """Return what the option `cluster` means, without an active client."""
     from eoap_dask.cluster.gateway.client import name_from_environment
 
     if cluster == "auto":
@@ -101,20 +90,9 @@ def _started(options: ClusterOptions, size: Size, scratch: Path | None) -> Itera
 
 
 def expected_size(options: ClusterOptions, client: Client | None, tasks: int) -> Size:
-    """Return the size of the cluster that the work will run on, as far as it can be said before it is there.
+    """Return the size of the cluster that the work will run on, as far as it is known before the cluster is there.
 
-    Parameters
-    ----------
-    options : ClusterOptions
-    client : distributed.Client, optional
-        The caller's own.
-    tasks
-        At most how many tasks there are.
-
-    Raises
-    ------
-    UsageError
-        when a local cluster would have too little memory for its workers
+    `tasks` is an upper limit. Raises `UsageError` when a local cluster would have too little memory for its workers.
     """
     running = existing_client(options.cluster, client)
     if running is not None:
@@ -123,9 +101,9 @@ def expected_size(options: ClusterOptions, client: Client | None, tasks: int) ->
         size = local_size(options.workers, options.worker_bytes(), tasks)
         if size.memory_per_worker < MIN_WORKER_BYTES:
             raise UsageError(
-                f"{size.workers} workers would have {size.memory_per_worker >> 20} MiB of memory each.",
+                f"With {plural(size.workers, 'worker')}, each would have {size.memory_per_worker >> 20} MiB of memory.",
                 f"Expected at least {MIN_WORKER_BYTES >> 20} MiB.",
-                "Try fewer --workers.",
+                f"Try fewer {option('workers')}.",
             )
         return size
     return Size(options.workers or 2, max(1, int(options.worker_cores or 1)), options.worker_bytes() or 4 << 30)

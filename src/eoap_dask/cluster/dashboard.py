@@ -1,6 +1,6 @@
-"""The dashboard of a cluster of ours, made when somebody looks at it: to import its parts takes half a second.
+"""The dashboard of a cluster of ours, made at the first look at it: importing its parts takes half a second.
 
-As a preload of a scheduler it does that there: ``dask scheduler --no-dashboard --preload eoap_dask.cluster.dashboard``.
+For a scheduler of its own: ``dask scheduler --no-dashboard --preload eoap_dask.cluster.dashboard``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,10 @@ _LISTS = ("/individual-plots.json", "/sitemap.json")
 
 
 def make_dashboard_on_demand(scheduler: Scheduler) -> None:
-    """Let the first request for a page that a scheduler doesn't have make its dashboard.
+    """Make the dashboard at the first request for a page that the scheduler itself lacks.
 
-    What monitoring asks for (``/health``, ``/metrics``, ``/info``) a scheduler has without one.
-
-    Parameters
-    ----------
-    scheduler : distributed.Scheduler
-        In this process, started without a dashboard; its server listens already.
+    The scheduler is in this process, was started without a dashboard, and its server listens already. What monitoring
+    asks for (``/health``, ``/metrics``, ``/info``) it has without one.
     """
     application = scheduler.http_application
     find = application.find_handler
@@ -43,7 +39,7 @@ def make_dashboard_on_demand(scheduler: Scheduler) -> None:
 
 
 def dask_setup(scheduler: Scheduler) -> None:
-    """Do so in a scheduler of its own, as Dask's preload."""
+    """Make the dashboard on demand in a scheduler of its own, as Dask's preload."""
     make_dashboard_on_demand(scheduler)
 
 

@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Iterator
 
+# in Python 3.11, garbage collected in that moment can stop the whole process for ever (see `cluster.profiler`)
 PROFILES = sys.version_info >= (3, 12)
-"""Whether workers may look at what their threads do, every 10 ms. In Python 3.11 a garbage collection in that moment
-can stop the whole process for ever (CPython gh-106883, dask/distributed 8616)."""
+"""Whether workers may be profiled: every 10 ms Dask looks at what their threads do."""
+# Dask sets the second alone, to 64 kB: then the kernel has to map and clear every array of more than 128 kB, a quarter
+# of a mosaic's processor time. From 4 MiB on, NumPy asks for huge pages, which are cheap.
 HEAP = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(16 << 20)}
-"""Environment in which glibc uses a worker's memory again. Dask sets the second to 64 kB alone, and then every array of
-more than 128 kB is memory that the kernel has to map and clear: a quarter of a mosaic's processor time. From 4 MiB on,
-NumPy asks for huge pages, which are cheap. What the user's environment or Dask's configuration says goes before."""
+"""Variables with which glibc reuses a worker's memory; the user's environment or Dask's configuration goes first."""
 _DASKS_TRIM = "65536"
 """Dask's own value, which it also leaves in the environment of a process that has started workers."""
 

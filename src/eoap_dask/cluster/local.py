@@ -20,6 +20,7 @@ from eoap_dask.cluster.environment import PROFILES, heap_environment
 from eoap_dask.cluster.size import Size
 from eoap_dask.errors import ClusterError
 from eoap_dask.logs import quiet
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -34,18 +35,9 @@ _TALKATIVE = ("distributed", "distributed.worker", "distributed.nanny", "distrib
 
 @contextmanager
 def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
-    """Start a cluster of worker processes on this machine; nothing of it is left afterwards.
+    """Start worker processes on this machine, and leave nothing of them behind.
 
-    Parameters
-    ----------
-    size : Size
-    scratch
-        Where its temporary directory goes; by default among the system's.
-
-    Raises
-    ------
-    ClusterError
-        when it doesn't come up
+    Temporary files are in `scratch`, by default among the system's. Raises `ClusterError` when they don't start.
     """
     import dask
     from distributed import Client, LocalCluster
@@ -88,7 +80,7 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
             client.wait_for_workers(size.workers, timeout=START_TIMEOUT_S)
         except (OSError, TimeoutError, RuntimeError, ValueError) as exc:
             raise ClusterError(
-                f"The local Dask cluster didn't start: {exc}", "", "Try --workers 1, or see -v."
+                f"The local Dask cluster didn't start: {exc}", "", f"Try {option('workers', 1)}, and see the log."
             ) from exc
         logger.info("Dask dashboard at {}", cluster.dashboard_link)
         yield client
@@ -111,10 +103,10 @@ def _environment_with(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put signals that stop us off: a cluster that is interrupted while it starts can't be stopped in order.
+    """Hold back the signals that stop us: a cluster that is interrupted while it starts can't be stopped in order.
 
-    Threads and processes that are started in here never get SIGINT and SIGHUP: a terminal sends them to the whole
-    group, but to stop the workers is our part.
+    Threads and processes started in here never get SIGINT and SIGHUP: a terminal sends them to the whole group, but
+    stopping the workers is the client's part.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     resource_tracker.ensure_running()  # it comes with the first process, and lets SIGINT through to that one

@@ -32,29 +32,11 @@ class ClusterName:
 
     name: str
     address: str | None = None
-    """Of its Gateway, if it isn't the default one."""
+    """Address of its Gateway, if that isn't the default one."""
 
 
 def check_cluster_name(name: str, origin: str = "") -> str:
-    """Return a name if a cluster can have it.
-
-    Parameters
-    ----------
-    name
-        As it was given.
-    origin
-        Where it was given, for the message.
-
-    Returns
-    -------
-    str
-        The name, unchanged.
-
-    Raises
-    ------
-    UsageError
-        when it isn't of letters, digits, dots, dashes and underscores
-    """
+    """Return `name` if it is letters, digits, dots, dashes and underscores; else raise `UsageError`."""
     if not _NAME.fullmatch(name) or len(name) > 253:
         raise UsageError(
             f"{_shown(name)}{f', from {origin},' if origin else ''} can't be the name of a Dask cluster.",
@@ -65,25 +47,7 @@ def check_cluster_name(name: str, origin: str = "") -> str:
 
 
 def check_address(address: str, origin: str = "") -> str:
-    """Return an address if a Gateway can have it.
-
-    Parameters
-    ----------
-    address
-        As it was given.
-    origin
-        Where it was given, for the message.
-
-    Returns
-    -------
-    str
-        The address, without a slash at its end.
-
-    Raises
-    ------
-    UsageError
-        when it isn't a plain http(s) URL
-    """
+    """Return a Gateway's plain http(s) URL without its last slash; else raise `UsageError`."""
     try:
         is_fine = bool(_ADDRESS.fullmatch(address) and urlsplit(address).hostname)
         _ = urlsplit(address).port
@@ -99,23 +63,10 @@ def check_address(address: str, origin: str = "") -> str:
 
 
 def read_name_file(path: Path) -> ClusterName | None:
-    """Return the cluster that a file names.
+    """Return the cluster that a file names; None where there is no file, or an empty one.
 
-    Parameters
-    ----------
-    path
-        Holds a bare name, or lines ``export DASK_CLUSTER=…`` and perhaps ``export DASK_GATEWAY__ADDRESS=…``; other
-        assignments and comments are ignored.
-
-    Returns
-    -------
-    ClusterName or None
-        None where there is no file, or an empty one.
-
-    Raises
-    ------
-    UsageError
-        when it holds something else, or an address although others than its owner may have written it
+    It holds a bare name, or lines ``export DASK_CLUSTER=…`` and perhaps ``export DASK_GATEWAY__ADDRESS=…``; other
+    assignments and comments are ignored.
     """
     try:
         with path.open("rb") as file:
@@ -153,20 +104,7 @@ def read_name_file(path: Path) -> ClusterName | None:
 
 
 def write_name_file(path: Path, cluster: ClusterName) -> None:
-    """Write a file for sourcing in a shell; for its owner alone, and whole or not at all.
-
-    Parameters
-    ----------
-    path
-        Where; replaced when it exists. Its directory exists.
-    cluster
-        What it says.
-
-    Raises
-    ------
-    UsageError
-        when a value isn't what it should be, or the file can't be written
-    """
+    """Write a file for sourcing in a shell: for its owner alone, and whole or not at all."""
     lines = [f"export {_NAME_KEY}={shlex.quote(check_cluster_name(cluster.name))}"]
     if cluster.address is not None:
         lines.append(f"export {_ADDRESS_KEY}={shlex.quote(check_address(cluster.address))}")
@@ -174,20 +112,7 @@ def write_name_file(path: Path, cluster: ClusterName) -> None:
 
 
 def remove_name_file(path: Path, name: str) -> bool:
-    """Remove a file, if it names this cluster and not another one meanwhile.
-
-    Parameters
-    ----------
-    path
-        The file.
-    name
-        The cluster that has been stopped.
-
-    Returns
-    -------
-    bool
-        Whether it was removed.
-    """
+    """Remove a file if it still names this cluster, and tell whether it was removed."""
     found = read_name_file(path)
     if found is None or found.name != name:
         return False
@@ -197,18 +122,7 @@ def remove_name_file(path: Path, name: str) -> bool:
 
 @contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
-    """Let nobody else on this machine start a cluster for the same file meanwhile, where the file system can.
-
-    Parameters
-    ----------
-    path
-        The file, which needn't exist; its directory does.
-
-    Raises
-    ------
-    UsageError
-        when the directory doesn't exist
-    """
+    """Keep others on this machine from starting a cluster for the same file, where the file system can lock."""
     try:
         descriptor = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)  # a lock of a file would stay behind
     except OSError as exc:
@@ -222,20 +136,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a small file, mode 0600 from its first byte; it appears whole or not at all.
-
-    Parameters
-    ----------
-    path
-        Where; replaced when it exists. Its directory exists.
-    text
-        The content.
-
-    Raises
-    ------
-    UsageError
-        when it can't be written
-    """
+    """Write a small file, mode 0600 from its first byte; it appears whole or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from eoap_dask.errors import UsageError
 from eoap_dask.params import param
-from eoap_dask.text import parse_memory
+from eoap_dask.text import option, parse_memory
 
 
 @dataclass(frozen=True)
@@ -48,38 +48,34 @@ class ClusterOptions:
     )
 
     def worker_bytes(self) -> int | None:
-        """Return `worker_memory` in bytes.
-
-        Raises
-        ------
-        UsageError
-        """
+        """Return `worker_memory` in bytes."""
         if self.worker_memory is None:
             return None
         size = parse_memory(self.worker_memory)
         if size < 256 << 20:
             raise UsageError(
-                f"A worker memory of {self.worker_memory!r} can't be used.",
-                "Expected at least 256M.",
-                "Try --worker-memory 2G.",
+                f"{option('worker_memory')} must be at least 256M, got {self.worker_memory!r}.",
+                "",
+                f"Try {option('worker_memory', '2G')}.",
             )
         return size
 
     def check(self) -> None:
-        """Refuse numbers that make no sense.
-
-        Raises
-        ------
-        UsageError
-        """
+        """Raise `UsageError` for values that make no sense."""
         self.worker_bytes()
         if self.cluster not in {"auto", "local", "gateway"} and not self.cluster.startswith(("tcp://", "tls://")):
             raise UsageError(
-                f"The cluster {self.cluster!r} can't be used.",
-                "Expected auto, local, gateway, or the address of a scheduler.",
-                "Try --cluster local, or --cluster tcp://127.0.0.1:8786.",
+                f"{option('cluster')} must be auto, local, gateway or a scheduler's address, got {self.cluster!r}.",
+                "",
+                f"Try {option('cluster', 'local')}, or {option('cluster', 'tcp://127.0.0.1:8786')}.",
             )
         if self.workers is not None and self.workers < 1:
-            raise UsageError(f"{self.workers} workers can't do the work.", "Expected at least 1.", "Try --workers 1.")
+            raise UsageError(
+                f"{option('workers')} must be 1 or more, got {self.workers}.", "", f"Try {option('workers', 1)}."
+            )
         if not self.cluster_timeout > 0:
-            raise UsageError(f"--cluster-timeout {self.cluster_timeout:g} can't be.", "Expected more than 0 seconds.")
+            raise UsageError(
+                f"{option('cluster_timeout')} must be more than 0 seconds, got {self.cluster_timeout:g}.",
+                "",
+                f"Try {option('cluster_timeout', 300)}.",
+            )

@@ -1,10 +1,6 @@
 """Keeping distributed's profiler from locking up workers of Python 3.11.
 
-It asks for the frames of all threads a hundred times a second. With Python 3.11 that may collect garbage while it
-holds a lock which a thread that starts needs as well (python/cpython#106883, dask/distributed#8616): the worker stands
-still for good, and whoever waits for it. Our tasks start threads. Seen in two of seventeen runs on a busy machine.
-Clusters that we start don't profile in the first place; workers of others do
-without theirs while we work.
+Clusters that we start don't profile in the first place; workers of others do without it while we work.
 """
 
 from __future__ import annotations
@@ -25,6 +21,9 @@ from eoap_dask.redact import redact
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
+# distributed asks for the frames of all threads a hundred times a second. In Python 3.11 that may collect garbage while
+# it holds a lock which a starting thread needs as well (python/cpython#106883, dask/distributed#8616): the worker, and
+# whoever waits for it, stands still for good. Our tasks start threads. Seen in two of seventeen runs on a busy machine.
 IS_DANGEROUS = not PROFILES
 CALLBACKS = ("profile", "profile-cycle")
 END_TIMEOUT_S = 5.0
@@ -32,30 +31,24 @@ END_TIMEOUT_S = 5.0
 
 @dataclass
 class _Ended:
-    """What was ended of a worker, and by how many runs."""
+    """Callbacks of a worker that were stopped, and by how many runs."""
 
     callbacks: dict[str, Any] = field(default_factory=dict)
     runs: int = 0
 
 
 _ended: WeakKeyDictionary[Worker, _Ended] = WeakKeyDictionary()
-"""Of the workers of this process; several runs may share one."""
+"""By worker of this process; several runs may share one."""
 
 
 class NoProfiler(WorkerPlugin):
-    """Does without the profiler of a worker for as long as a run has it registered.
-
-    Attributes
-    ----------
-    name : str
-        Another one for each run.
-    """
+    """Stops the profiler of every worker for as long as a run has this plugin registered."""
 
     def __init__(self) -> None:
-        self.name = f"eoap-dask-no-profiler-{uuid4().hex}"
+        self.name = f"eoap-dask-no-profiler-{uuid4().hex}"  # each run has its own
 
     def setup(self, worker: Worker) -> None:
-        """Run on each worker, and on those that come later before their first task."""
+        """Stop the profiler of a worker, also of one that comes later, before its first task."""
         ended = _ended.setdefault(worker, _Ended())
         ended.runs += 1
         for name in CALLBACKS:
@@ -65,7 +58,7 @@ class NoProfiler(WorkerPlugin):
                 ended.callbacks[name] = callback
 
     def teardown(self, worker: Worker) -> None:
-        """Give the profiler back, when no other run does without it."""
+        """Start the profiler again, when no other run does without it."""
         ended = _ended[worker]
         ended.runs -= 1
         if ended.runs:
@@ -78,12 +71,9 @@ class NoProfiler(WorkerPlugin):
 
 @contextmanager
 def without_dangerous_profiler(client: Client) -> Iterator[None]:
-    """Let the workers of a cluster do without distributed's profiler where it can lock them up; others find it again.
+    """Stop the profiler of a cluster's workers in the context, where it can lock them up.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        Of workers with our software: that is for `check_versions` to say, and comes first.
+    The workers need our software: `check_versions` comes first.
     """
     if not IS_DANGEROUS:
         yield

@@ -16,7 +16,7 @@ MIN_WORKER_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Size:
-    """How large a cluster is."""
+    """Workers of a cluster, and what each has."""
 
     workers: int
     threads_per_worker: int
@@ -32,14 +32,7 @@ class Size:
 def local_size(workers: int | None = None, memory_per_worker: int | None = None, tasks: int | None = None) -> Size:
     """Return a sensible use of this machine, within the limits of its control group.
 
-    Parameters
-    ----------
-    workers
-        Worker processes; by default one per four cores, because the kernels release the GIL.
-    memory_per_worker
-        Bytes; by default an equal share of 80 % of the memory.
-    tasks
-        How many tasks there are to run, if known: more slots than that are of no use.
+    By default one process per four cores (kernels release the GIL), 80 % of the memory, and no more slots than `tasks`.
     """
     from dask.system import CPU_COUNT
     from distributed.system import MEMORY_LIMIT

@@ -1,6 +1,6 @@
 """Looking after a cluster while it works: workers come and go, and sometimes none is left.
 
-Dask itself waits for ever then: a task without a worker is no fault to it.
+Dask itself would wait for ever: a task without a worker is no fault to it.
 """
 
 from __future__ import annotations
@@ -24,26 +24,14 @@ SILENCE_S = 30.0
 
 
 class WorkerWatch:
-    """Keeps count of a cluster's workers, and says when there is no point in waiting any longer.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    patience_s
-        How long a cluster may be without workers.
-    changed : callable
-        Told in words how large the cluster is, whenever that has changed.
-    joined : callable
-        Called when workers have come that weren't there before, the first ones included; raises when these can't be
-        worked with.
-    """
+    """Counts a cluster's workers, and raises when there is no point in waiting any longer."""
 
     def __init__(
         self,
         client: Client,
-        patience_s: float,
-        changed: Callable[[str], None] = lambda _: None,
-        check_workers: Callable[[], None] = lambda: None,
+        patience_s: float,  # how long a cluster may be without workers
+        changed: Callable[[str], None] = lambda _: None,  # gets the cluster's size in words when it has changed
+        check_workers: Callable[[], None] = lambda: None,  # called when workers have joined; raises for unusable ones
     ) -> None:
         self._client, self._patience_s = client, patience_s
         self._changed, self._check_workers = changed, check_workers
@@ -59,17 +47,9 @@ class WorkerWatch:
         return sum(self._threads.values())
 
     def look(self, *, at_once: bool = False) -> None:
-        """See which workers there are, if that was long enough ago.
+        """Look which workers there are, at most every `LOOK_EVERY_S` unless `at_once`.
 
-        Parameters
-        ----------
-        at_once
-            Even if it was just now.
-
-        Raises
-        ------
-        ClusterError
-            when there were no workers for too long, nobody answers, or what joined can't be worked with
+        Raises `ClusterError` when there were none for too long, nobody answers, or `check_workers` refuses new ones.
         """
         now = time.monotonic()
         if not at_once and now - self._looked < LOOK_EVERY_S:

@@ -27,14 +27,15 @@ from eoap_dask.cwl.requirement import ClusterSize
 from eoap_dask.errors import ClusterError, EoapError
 from eoap_dask.files import safe_name
 from eoap_dask.redact import redact
+from eoap_dask.text import plural
 
 IDLE_TIMEOUT_S = 24 * 3600.0
-"""Of a private Gateway's clusters: a tool may work for long without them, and they end with the run anyway."""
+"""For clusters of a private Gateway: a tool may not use them for long, and they end with the run anyway."""
 SHARED = "/shared"
 """Where calrissian has the name file, in a container."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _ACCESS = ("address", "proxy-address", "public-address", "auth", "http-client")
-"""What a client has to know of a Gateway: the parts of ``gateway`` in dask's configuration."""
+"""Parts of ``gateway`` in dask's configuration that a client needs."""
 
 
 @dataclass
@@ -53,36 +54,18 @@ class StepCluster:
 
 
 class Clusters:
-    """A Gateway and what is started there. A context manager.
-
-    Parameters
-    ----------
-    address
-        Of the Gateway; by default a private one of this run's own.
-    environment
-        Variables for the schedulers and workers of a private Gateway.
-    timeout_s
-        How long to wait for a scheduler.
-    logs
-        Where the logs of each cluster are kept; by default those of failed steps alone, in ``failure_logs``.
-    failure_logs
-        Where the logs of failed steps are kept otherwise.
-    scratch
-        Where the files are that tools share with us; by default among the system's temporary ones.
-    guard
-        Told of clusters that would outlive us.
-    """
+    """A Gateway and the clusters started there. A context manager."""
 
     def __init__(
         self,
-        address: str | None = None,
+        address: str | None = None,  # by default a private Gateway of this run's own
         *,
-        environment: Mapping[str, str] | None = None,
-        timeout_s: float = 300.0,
-        logs: Path | None = None,
+        environment: Mapping[str, str] | None = None,  # for schedulers and workers of a private Gateway
+        timeout_s: float = 300.0,  # how long to wait for a scheduler
+        logs: Path | None = None,  # of all clusters; by default those of failed steps alone, in `failure_logs`
         failure_logs: Path = Path("dask-logs"),
-        scratch: Path | None = None,
-        guard: Guard | None = None,
+        scratch: Path | None = None,  # of files that tools share with us; by default among the system's
+        guard: Guard | None = None,  # gets the clusters that would outlive us
     ) -> None:
         self._address = address
         self._timeout_s = timeout_s
@@ -113,13 +96,7 @@ class Clusters:
         return self._address is None or urlsplit(self._address).hostname in _LOOPBACK
 
     def begin(self) -> None:
-        """Start a private Gateway while other things are done, or look whether the given one answers.
-
-        Raises
-        ------
-        UsageError, ClusterError
-            when the given Gateway can't be used
-        """
+        """Start a private Gateway in the background, or wait until the given one has answered."""
         with self._lock:
             self._opening = self._opening or self._opener.submit(self._open)
         if self._own is None:
@@ -128,8 +105,8 @@ class Clusters:
     def abandon(self) -> None:
         """Start no more, and stop what starts: whoever waits for a cluster gets a `ClusterError`.
 
-        A cluster that a tool works on is left to it, so that it can end in order, and ends with its step. This
-        doesn't wait for the Gateway, which may be slow, or gone.
+        A cluster that a tool works on stays until its step ends, so that the tool can end in order. Returns at once:
+        the Gateway may be slow, or gone.
         """
         self._abandoned = True
         with self._lock:
@@ -139,26 +116,7 @@ class Clusters:
 
     @contextmanager
     def started(self, size: ClusterSize, image: str, step: str) -> Iterator[StepCluster]:
-        """Start a cluster, yield it when its scheduler runs and its workers are asked for, and stop it afterwards.
-
-        Parameters
-        ----------
-        size
-            What the step asks for.
-        image
-            Of the tool, and of scheduler and workers on a Gateway that knows images; may be empty.
-        step
-            Which step it is, for messages.
-
-        Yields
-        ------
-        StepCluster
-
-        Raises
-        ------
-        UsageError, ClusterError
-            when the Gateway can't be used, doesn't take the options, or gives no worker
-        """
+        """Yield a cluster whose scheduler runs and whose workers are asked for, and stop it afterwards."""
         api = self._gateway()
         wanted: dict[str, Any] = {
             "worker_cores": float(size.worker_cores),
@@ -178,7 +136,7 @@ class Clusters:
             if allowed < 1:
                 raise ClusterError(f"The Dask Gateway at {api.shown_address} allows no worker of {size}.", "", "")
             if allowed < size.workers:
-                logger.warning("{}: the Gateway allows {} of {} workers.", step, allowed, size.workers)
+                logger.warning("{}: the Gateway allows {} of {}.", step, allowed, plural(size.workers, "worker"))
             shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-dask-step-", dir=self._scratch)))
             (shared / NAME_FILE).write_text(lease.name)
             yield StepCluster(
@@ -197,20 +155,7 @@ class Clusters:
             )
 
     def keep_logs(self, cluster: StepCluster, *, failed: bool) -> Path | None:
-        """Keep the logs of scheduler and workers, while the cluster runs.
-
-        Parameters
-        ----------
-        cluster
-            What `started` yielded.
-        failed
-            Whether its step did.
-
-        Returns
-        -------
-        Path or None
-            The directory, if there is one.
-        """
+        """Copy the logs of scheduler and workers while the cluster runs; return their directory, if there is one."""
         root = self._logs or (self._failure_logs if failed else None)
         if root is None:
             return None
@@ -227,7 +172,7 @@ class Clusters:
                     if not collect_logs(client, folder):
                         return None
         except (OSError, EoapError) as exc:
-            logger.warning("The logs of the Dask cluster {} can't be had: {}", cluster.name, redact(exc))
+            logger.warning("The logs of the Dask cluster {} can't be read: {}", cluster.name, redact(exc))
             return None
         return folder
 
@@ -277,18 +222,7 @@ def _copy_without_secrets(source: str, target: str) -> None:
 
 
 def configured_access(address: str) -> dict[str, str]:
-    """Return the variables that let another process use a Gateway as this one may.
-
-    Parameters
-    ----------
-    address
-        Of the Gateway.
-
-    Returns
-    -------
-    dict
-        ``DASK_GATEWAY__…``; secrets are among them.
-    """
+    """Return the variables, secrets among them, that let another process use a Gateway as this one may."""
     import dask
     import dask_gateway  # noqa: F401 - has its defaults in dask's configuration
 

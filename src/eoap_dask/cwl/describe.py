@@ -28,7 +28,7 @@ class Input:
     id: str
     """As the option is named, without its dashes."""
     type: Any
-    """Of the workflow's input, in CWL."""
+    """Type of the workflow's input, in CWL."""
     label: str
     doc: str
     default: Any
@@ -46,16 +46,9 @@ class Input:
         return {"type": self.type, **self._about()}
 
     def for_tool(self, position: int) -> dict[str, Any]:
-        """Return the tool's input.
+        """Return the tool's input at a position among the options.
 
-        Parameters
-        ----------
-        position
-            Among the options. Without one, runners would put the items of an array between an option and its value.
-
-        Returns
-        -------
-        dict
+        Without a position, runners would put the items of an array between an option and its value.
         """
         if not self.binding:
             return {"type": self.type, **self._about()}
@@ -72,23 +65,9 @@ class Input:
 
 
 def inputs_of(params: type, docs: Mapping[str, str] | None = None) -> list[Input]:
-    """Return the inputs of an application's parameters, in their order.
+    """Return the inputs of an application's parameters, in their order; `docs` replaces the help of options.
 
-    Parameters
-    ----------
-    params
-        A dataclass of declared fields.
-    docs
-        What to say of an input instead of its option's help.
-
-    Returns
-    -------
-    list of Input
-
-    Raises
-    ------
-    TypeError
-        when a field has a type that CWL, or this package, has no word for
+    Raises `TypeError` for a field whose type has no equivalent in CWL.
     """
     hints = typing.get_type_hints(params)
     found = [_input(name, hints[name], field, declared) for name, (field, declared) in declarations(params).items()]
@@ -112,7 +91,7 @@ def _input(name: str, hint: Any, field: dataclasses.Field[Any], declared: Declar
 
 
 def _plain(value: Any) -> Any:
-    """Return a default as a document has it: 100 rather than 100.0, which is as well a double."""
+    """Return a default as a document has it: 100 rather than 100.0, which CWL takes as a double too."""
     if value is dataclasses.MISSING:
         return None
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""CWL files as plain data: what can be said of them before, and better than, a validation against the schema."""
+"""CWL files as plain data: checks that come before validation against the schema, and say more than it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 
 from eoap_dask.cwl.requirement import is_requirement
 from eoap_dask.errors import UsageError
+from eoap_dask.text import plural
 
 PROCESSES = ("Workflow", "CommandLineTool", "ExpressionTool", "Operation")
 _MOST_BYTES = 8 << 20
@@ -35,7 +36,7 @@ class Document:
     """A CWL file."""
 
     path: Path
-    """Where it is; of one from elsewhere, its name alone."""
+    """Path of a local file; name of a remote one."""
     data: Mapping[str, Any]
 
     @property
@@ -51,22 +52,7 @@ class Document:
         return found if isinstance(found, Mapping) else {}
 
     def process(self, name: str) -> Mapping[str, Any]:
-        """Return a process at its top.
-
-        Parameters
-        ----------
-        name
-            Its id, or nothing for the only one, or the only workflow.
-
-        Returns
-        -------
-        Mapping
-
-        Raises
-        ------
-        UsageError
-            when there is none of that id, or more than one candidate
-        """
+        """Return the process with an id; without one, the only process, the only workflow, or ``main``."""
         known = {id_of(one): one for one in self.processes}
         if name:
             if name not in known:
@@ -82,7 +68,7 @@ class Document:
             chosen = [known["main"]]
         if len(chosen) != 1:
             raise UsageError(
-                f"{self.path} holds {len(chosen)} workflows.",
+                f"{self.path} holds {plural(len(chosen), 'workflow')}.",
                 "Expected one, or the name of the one that is meant.",
                 f"Try {self.path}#{min(known)}.",
             )
@@ -140,44 +126,12 @@ class Document:
 
 
 def load(path: Path) -> Document:
-    """Read a CWL file.
-
-    Parameters
-    ----------
-    path
-        A local file of YAML or JSON.
-
-    Returns
-    -------
-    Document
-
-    Raises
-    ------
-    UsageError
-        when it can't be read, or isn't CWL
-    """
+    """Read a local CWL file; `UsageError` when it can't be read, or isn't CWL."""
     return understood(read_yaml(path, "CWL file"), path)
 
 
 def understood(data: Any, path: Path) -> Document:
-    """Take data for a CWL file.
-
-    Parameters
-    ----------
-    data
-        As it was parsed.
-    path
-        Where it is from; of a file from elsewhere, its name alone.
-
-    Returns
-    -------
-    Document
-
-    Raises
-    ------
-    UsageError
-        when it isn't CWL
-    """
+    """Return parsed data as a CWL file, else raise `UsageError`; `path` of a remote file is its name alone."""
     is_cwl = isinstance(data, Mapping) and ("$graph" in data or data.get("class") in PROCESSES)
     if not is_cwl:
         raise UsageError(
@@ -194,24 +148,7 @@ def understood(data: Any, path: Path) -> Document:
 
 
 def read_yaml(path: Path, kind: str) -> Any:
-    """Read a file of YAML or JSON, in which a date is text, as for CWL runners.
-
-    Parameters
-    ----------
-    path
-        A local file.
-    kind
-        What it is, for messages.
-
-    Returns
-    -------
-    Any
-
-    Raises
-    ------
-    UsageError
-        when it can't be read
-    """
+    """Read a file of YAML or JSON, in which a date is text, as for CWL runners; `kind` is for messages."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise UsageError(f"The {kind} {path} is larger than {_MOST_BYTES >> 20} MiB.", "Expected less.", "")
@@ -224,24 +161,7 @@ def read_yaml(path: Path, kind: str) -> Any:
 
 
 def parse_yaml(text: str, path: Path, kind: str) -> Any:
-    """Parse YAML or JSON, in which a date is text, as for CWL runners.
-
-    Parameters
-    ----------
-    text
-        Of a file.
-    path, kind
-        Where it is from, and what it is, for messages.
-
-    Returns
-    -------
-    Any
-
-    Raises
-    ------
-    UsageError
-        when it can't be parsed
-    """
+    """Parse YAML or JSON, in which a date is text, as for CWL runners; `path` and `kind` are for messages."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as exc:
@@ -252,17 +172,7 @@ def parse_yaml(text: str, path: Path, kind: str) -> Any:
 
 
 def inputs_of(process: Mapping[str, Any]) -> dict[str, bool]:
-    """Return the inputs of a process: name → whether a job must give it.
-
-    Parameters
-    ----------
-    process
-        As in a document.
-
-    Returns
-    -------
-    dict
-    """
+    """Return the inputs of a process: name → whether a job must give it."""
     found = {}
     for name, about in entries(process.get("inputs"), "id", "type"):
         kind = about.get("type")
@@ -273,19 +183,7 @@ def inputs_of(process: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def requirements_of(owner: Mapping[str, Any], place: str = "requirements") -> dict[str, Mapping[str, Any]]:
-    """Return the requirements, or hints, of a process: class → fields.
-
-    Parameters
-    ----------
-    owner
-        As in a document, where they may be a list or a mapping.
-    place
-        ``requirements`` or ``hints``.
-
-    Returns
-    -------
-    dict
-    """
+    """Return the requirements, or hints, of a process, which may be a list or a mapping: class → fields."""
     return dict(entries(owner.get(place), "class"))
 
 
@@ -306,20 +204,9 @@ def short(name: str) -> str:
 
 
 def entries(node: Any, key: str, value: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield what CWL lets one write as a list or as a mapping, as pairs of name and fields.
+    """Yield pairs of name and fields from what CWL allows as a list (named by `key`) or as a mapping.
 
-    Parameters
-    ----------
-    node
-        Either of both, or nothing.
-    key
-        The field that is the name, in a list.
-    value
-        The field that is meant by a mapping's entry that isn't a mapping itself.
-
-    Yields
-    ------
-    tuple
+    A mapping's entry that isn't a mapping itself becomes the field `value`.
     """
     if isinstance(node, Mapping):
         for name, fields in node.items():

@@ -1,7 +1,6 @@
 """From an application to its CWL documents, and from these to text.
 
-One file holds one ``$graph``: a workflow with one step, and the tool of that step, which carries the requirement of a
-Dask cluster. Platforms that know nothing of it can be given a copy, see `eoap_dask.cwl.validate`.
+One file holds one ``$graph``: a workflow with one step, and its tool, which carries the requirement of a Dask cluster.
 """
 
 from __future__ import annotations
@@ -36,20 +35,7 @@ _MOST_INLINE = 88
 
 
 def package(application: Entry, image: str | None = None) -> dict[str, Any]:
-    """Return the application package: a workflow and its tool.
-
-    Parameters
-    ----------
-    application
-        One of the registry.
-    image
-        Container image, where it isn't the published one.
-
-    Returns
-    -------
-    dict
-        A CWL document.
-    """
+    """Return the application package: a workflow and its tool."""
     about = application.package
     inputs = inputs_of(application.params, application.package.docs)
     workflow = {
@@ -68,25 +54,8 @@ def package(application: Entry, image: str | None = None) -> dict[str, Any]:
 def scattered(application: Entry, image: str | None = None) -> dict[str, Any]:
     """Return the variant of an application package that makes one product for each value of a parameter.
 
-    Each result gets the directory that the job names for it: runners can't hand over several of one name. That is
-    done by references alone, since an expression in JavaScript would need an engine beside the runner.
-
-    Parameters
-    ----------
-    application
-        One of the registry that says what it scatters over.
-    image
-        Container image, where it isn't the published one.
-
-    Returns
-    -------
-    dict
-        A CWL document, whose workflow returns an array of directories.
-
-    Raises
-    ------
-    ValueError
-        when the application scatters over nothing
+    The job names the directory of each result: runners can't hand over several of one name. JavaScript is avoided,
+    since it would need an engine beside the runner.
     """
     about, scatter = application.package, application.package.scatter
     if scatter is None:
@@ -116,37 +85,13 @@ def scattered(application: Entry, image: str | None = None) -> dict[str, Any]:
 
 
 def tool(application: Entry, image: str | None = None) -> dict[str, Any]:
-    """Return the tool of an application alone.
-
-    Parameters
-    ----------
-    application
-        One of the registry.
-    image
-        Container image, where it isn't the published one.
-
-    Returns
-    -------
-    dict
-        A CWL document.
-    """
+    """Return the tool of an application alone."""
     alone = _tool(application, inputs_of(application.params, application.package.docs), image)
     return {"cwlVersion": CWL_VERSION, "$namespaces": _namespaces(), **software(application), **alone}
 
 
 def files(image: str | None = None) -> dict[str, str]:
-    """Return what belongs into ``cwl-workflows``.
-
-    Parameters
-    ----------
-    image
-        Container image, where it isn't the published one.
-
-    Returns
-    -------
-    dict
-        Name of each file → its text.
-    """
+    """Return the files of ``cwl-workflows``: name → text."""
     found = {}
     for application in APPLICATIONS.values():
         stem = application.package.file or application.package.id
@@ -157,19 +102,7 @@ def files(image: str | None = None) -> dict[str, str]:
 
 
 def to_text(document: Mapping[str, Any], application: Entry) -> str:
-    """Return a document as YAML, always the same text for the same document.
-
-    Parameters
-    ----------
-    document
-        Of plain data.
-    application
-        What it was made from, for the first line.
-
-    Returns
-    -------
-    str
-    """
+    """Return a document as YAML, always the same text for the same document."""
     body: str = yaml.dump(
         _inline_short_lists(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH, indent=2
     )

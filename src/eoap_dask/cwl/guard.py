@@ -1,7 +1,6 @@
-"""A process that cleans up after a run that was killed and couldn't do so itself.
+"""A process that cleans up after a run that was killed.
 
-It reads from the run what there is to be cleaned up, one JSON object a line, and sees by the end of that stream that
-the run has ended; whether in order, the last line says.
+The run writes to it what has to be cleaned up, one JSON object a line, and last that it has ended in order.
 """
 
 from __future__ import annotations
@@ -26,17 +25,10 @@ _PATIENCE_S = 5.0
 
 
 class Guard:
-    """The other end of the stream. A context manager: left by an exception or not, the run has ended in order.
-
-    Parameters
-    ----------
-    scratch
-        Directory of the run, which goes when it is killed. Its name is unique: tools are known by it.
-    others
-        More directories that go then.
-    """
+    """The run's end of the stream. A context manager: left by an exception or not, the run has ended in order."""
 
     def __init__(self, scratch: Path, others: Sequence[Path] = ()) -> None:
+        # both are removed when the run is killed; scratch has a unique name, by which the run's tools are known
         self.mark = {MARK: str(scratch)}
         """Variables that every tool of the run must have, and nothing else may."""
         self._about = {"scratch": str(scratch), "others": [str(one) for one in others]}
@@ -66,27 +58,11 @@ class Guard:
             process.wait()
 
     def add_cluster(self, name: str, access: Mapping[str, str]) -> None:
-        """Note a cluster that doesn't end with the run by itself.
-
-        Parameters
-        ----------
-        name
-            Of the cluster.
-        access
-            Variables that let a process use its Gateway.
-        """
+        """Note a cluster that doesn't end with the run by itself, and the variables that give access to its Gateway."""
         self._say({"cluster": name, "access": dict(access)})
 
     def add_container(self, engine: str, id_file: Path) -> None:
-        """Note a container, which doesn't end with the run by itself.
-
-        Parameters
-        ----------
-        engine
-            Command that can kill it.
-        id_file
-            Where the engine will write which one it is.
-        """
+        """Note a container that doesn't end with the run by itself; the engine writes its id into `id_file`."""
         self._say({"container": str(id_file), "engine": engine})
 
     def _say(self, what: Mapping[str, Any]) -> None:
@@ -97,25 +73,14 @@ class Guard:
 
 
 def main() -> None:
-    """Listen, and clean up when the run ends without a word."""
+    """Listen, and clean up when the run ends without having said so."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     watch(sys.stdin)
 
 
 def watch(stream: IO[str]) -> bool:
-    """Listen to a run until its end.
-
-    Parameters
-    ----------
-    stream
-        Of lines as `Guard` writes them.
-
-    Returns
-    -------
-    bool
-        Whether it ended in order; there was something to clean up otherwise.
-    """
+    """Listen to a run until its end, clean up unless it ended in order, and return whether it did."""
     about: dict[str, Any] = {}
     containers: dict[str, str] = {}
     clusters: dict[str, dict[str, str]] = {}

@@ -16,25 +16,9 @@ _IS_INPUT = re.compile(r"\$\(inputs\.([\w-]+)\)")
 
 
 def check_job(path: Path, process: Mapping[str, Any], name: str, processes: Iterable[Mapping[str, Any]] = ()) -> None:
-    """Refuse a job file with inputs that the process hasn't, without those that it needs, or with useless names.
+    """Refuse a job file with unknown or missing inputs, or with names that results can't have.
 
-    A runner ignores the former, and a misspelt input would silently have its default.
-
-    Parameters
-    ----------
-    path
-        The job file.
-    process
-        As in a document.
-    name
-        Of the process, for messages.
-    processes
-        Of the document, among them what the process runs in its steps.
-
-    Raises
-    ------
-    UsageError
-        for these, and for a file that isn't a job
+    Runners ignore unknown inputs, so that a misspelt one would silently have its default.
     """
     check_inputs(read_yaml(path, "job file"), path, process, name, processes)
 
@@ -42,21 +26,7 @@ def check_job(path: Path, process: Mapping[str, Any], name: str, processes: Iter
 def check_inputs(
     job: Any, path: Path, process: Mapping[str, Any], name: str, processes: Iterable[Mapping[str, Any]] = ()
 ) -> None:
-    """Refuse the inputs of a job, as `check_job` those of a file.
-
-    Parameters
-    ----------
-    job
-        As it was parsed.
-    path
-        Where it is from, for messages.
-    process, name, processes
-        As for `check_job`.
-
-    Raises
-    ------
-    UsageError
-    """
+    """Refuse the inputs of a job as `check_job` those of a file; `path` and `name` are for messages."""
     if job is None:
         job = {}
     if not isinstance(job, Mapping):
@@ -90,19 +60,7 @@ def check_inputs(
 
 
 def names_of_results(process: Mapping[str, Any], processes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the inputs of a workflow whose values are what the results of a scattered step are called.
-
-    Parameters
-    ----------
-    process
-        As in a document.
-    processes
-        Of the document, among them what the process runs in its steps.
-
-    Returns
-    -------
-    list of str
-    """
+    """Return the inputs of a workflow whose values name the results of a scattered step."""
     tools = {id_of(one): one for one in processes}
     found = []
     for _, step in entries(process.get("steps"), "id"):
@@ -118,22 +76,7 @@ def names_of_results(process: Mapping[str, Any], processes: Iterable[Mapping[str
 
 
 def check_names(key: str, values: Sequence[Any], who: str) -> None:
-    """Refuse names of results that runners couldn't hand over, which they would say after all the work.
-
-    Parameters
-    ----------
-    key
-        The input.
-    values
-        That it was given.
-    who
-        Gave it, for messages.
-
-    Raises
-    ------
-    UsageError
-        when two are the same, or one is no name of a directory
-    """
+    """Refuse names of results that runners couldn't hand over, before the work instead of after it; `who` gave them."""
     seen = set()
     for value in values:
         if not isinstance(value, str):
@@ -153,7 +96,7 @@ def check_names(key: str, values: Sequence[Any], who: str) -> None:
 
 
 def _is_about(key: str) -> bool:
-    """Whether a key tells the runner something: ``cwl:requirements``, ``$namespaces``, ``id``."""
+    """Tell whether a key is meant for the runner: ``cwl:requirements``, ``$namespaces``, ``id``."""
     return ":" in key or key.startswith("$") or key == "id"
 
 

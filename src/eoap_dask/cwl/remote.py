@@ -1,4 +1,4 @@
-"""CWL files and jobs that are elsewhere, fetched as cwltool fetches them."""
+"""CWL files and jobs on other machines, fetched as cwltool fetches them."""
 
 from __future__ import annotations
 
@@ -11,41 +11,12 @@ _PROBLEM_LENGTH = 200
 
 
 def is_elsewhere(reference: str) -> bool:
-    """Tell whether a reference to a file leads to another machine.
-
-    Parameters
-    ----------
-    reference
-        A path or URL.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether a path or URL leads to another machine."""
     return urlsplit(reference).scheme in {"http", "https"}
 
 
 def fetch(url: str, kind: str, *, cached: bool = True) -> str:
-    """Return the text of a file.
-
-    Parameters
-    ----------
-    url
-        Of http or https.
-    kind
-        What it is, for messages.
-    cached
-        Whether cwltool's cache on disk may be used.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    UsageError
-        when it can't be fetched
-    """
+    """Return the text of a file at an http(s) URL, else raise `UsageError`; `cached` allows cwltool's cache on disk."""
     from cwltool.load_tool import default_loader
     from schema_salad.exceptions import ValidationException
 

@@ -1,7 +1,6 @@
 """``calrissian:DaskGatewayRequirement``: five fields, and the arithmetic that calrissian does with them.
 
-calrissian hands the fields to a script as text; what that script can't read fails there without a usable message, so
-it is said here.
+calrissian hands the fields to a script as text, which fails without a usable message where it can't read them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 from eoap_dask.cluster.gateway.client import PLATFORM_VARIABLES
 from eoap_dask.errors import UsageError
-from eoap_dask.text import parse_memory, show_memory
+from eoap_dask.text import parse_memory, plural, show_memory
 
 NAMESPACE = "https://calrissian-cwl.github.io/schema"
 CLASS = f"{NAMESPACE}#DaskGatewayRequirement"
@@ -33,17 +32,17 @@ _EXAMPLES = {**dict.fromkeys(CORES, "2"), **dict.fromkeys(MEMORY, "4G")}
 
 @dataclass(frozen=True)
 class Remark:
-    """Something that is wrong with a requirement, or that only calrissian takes amiss."""
+    """Something that is wrong with a requirement, for every runner or for calrissian alone."""
 
     text: str
     """A sentence that goes on from the name of the tool."""
     is_fatal: bool = True
-    """Whether nobody could run it."""
+    """Whether no runner could run it."""
 
 
 @dataclass(frozen=True)
 class ClusterSize:
-    """A requirement, understood."""
+    """Evaluated fields of a requirement."""
 
     worker_cores: int
     worker_cores_limit: int
@@ -71,8 +70,7 @@ class ClusterSize:
         return {PLATFORM_VARIABLES[name]: str(value) for name, value in zip(FIELDS, fields, strict=True)}
 
     def __str__(self) -> str:
-        each = f"{self.worker_cores} core{'s' * (self.worker_cores != 1)} and {self.worker_memory}"
-        return f"{self.workers} worker{'s' * (self.workers != 1)} of {each}"
+        return f"{plural(self.workers, 'worker')} of {plural(self.worker_cores, 'core')} and {self.worker_memory}"
 
 
 def schema() -> str:
@@ -81,19 +79,7 @@ def schema() -> str:
 
 
 def is_requirement(name: object, namespaces: Mapping[str, Any] | None = None) -> bool:
-    """Tell whether the class of a requirement is this one, written in full or with a prefix of the document.
-
-    Parameters
-    ----------
-    name
-        As it stands in a document.
-    namespaces
-        ``$namespaces`` of the document.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether the class of a requirement is this one, written in full or with a prefix of the document."""
     if not isinstance(name, str):
         return False
     prefix, colon, rest = name.partition(":")
@@ -102,23 +88,12 @@ def is_requirement(name: object, namespaces: Mapping[str, Any] | None = None) ->
 
 
 def is_expression(value: object) -> bool:
-    """Tell whether a field is left to be evaluated."""
+    """Tell whether a field is an expression, still to be evaluated."""
     return isinstance(value, str) and bool(_EXPRESSION.search(value))
 
 
 def remarks(fields: Mapping[str, Any]) -> list[Remark]:
-    """Return what is wrong with the fields of a requirement, the gravest first.
-
-    Parameters
-    ----------
-    fields
-        As in a document; a key ``class`` is none of them.
-
-    Returns
-    -------
-    list of Remark
-        Empty when calrissian, and this package, start the cluster that is meant.
-    """
+    """Return what is wrong with the fields of a requirement, fatal remarks first; a key ``class`` is skipped."""
     given = {name: value for name, value in fields.items() if name != "class"}
     found = [Remark(_unknown(name)) for name in given if name not in FIELDS]
     found += [Remark(_missing(name)) for name in FIELDS if name not in given and not _is_misspelt(name, given)]
@@ -131,17 +106,7 @@ def remarks(fields: Mapping[str, Any]) -> list[Remark]:
 
 
 def understood(fields: Mapping[str, Any]) -> ClusterSize:
-    """Return a requirement whose fields have been checked, and evaluated.
-
-    Parameters
-    ----------
-    fields
-        As in a document.
-
-    Returns
-    -------
-    ClusterSize
-    """
+    """Return the size that the checked and evaluated fields of a requirement mean."""
     return ClusterSize(
         worker_cores=int(fields["workerCores"]),
         worker_cores_limit=int(fields["workerCoresLimit"]),
@@ -198,7 +163,7 @@ def _unknown(name: str) -> str:
 
 
 def _is_misspelt(name: str, given: Mapping[str, Any]) -> bool:
-    """Whether an unknown field has been said to be this one already."""
+    """Tell whether an unknown field has already been reported as this one, misspelt."""
     unknown = [other for other in given if other not in FIELDS]
     return any(name in difflib.get_close_matches(other, FIELDS, n=1, cutoff=0.8) for other in unknown)
 

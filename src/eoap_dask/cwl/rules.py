@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from eoap_dask.cwl.document import Document, Use, entries, id_of, of_class, requirements_of, short
 from eoap_dask.cwl.requirement import CWL_NAME, remarks
+from eoap_dask.text import plural
 
 LEAST_RAM_MIB = 256
 """calrissian's sidecar, which disposes of the cluster, gets the tool's limits, and dies with less."""
@@ -36,32 +37,12 @@ class Finding:
 
 
 def check_requirements(document: Document) -> list[Finding]:
-    """Return what is to be mended where a Dask cluster is asked for, errors first.
-
-    Parameters
-    ----------
-    document
-        A CWL file.
-
-    Returns
-    -------
-    list of Finding
-    """
+    """Return the findings where a Dask cluster is asked for, errors first."""
     return in_order(_on_requirements(document))
 
 
 def check_package(document: Document) -> list[Finding]:
-    """Return what keeps a CWL file from being an application package, errors first.
-
-    Parameters
-    ----------
-    document
-        A CWL file.
-
-    Returns
-    -------
-    list of Finding
-    """
+    """Return the findings that keep a CWL file from being an application package, errors first."""
     found = list(_on_file(document))
     for process in document.processes:
         found += _on_process(process, document)
@@ -136,7 +117,7 @@ def _on_file(document: Document) -> Iterator[Finding]:
     if len(workflows) != 1 or not tools:
         yield _warning(
             name,
-            f"has {len(workflows)} workflows and {len(tools)} tools in its $graph; "
+            f"has {plural(len(workflows), 'workflow')} and {plural(len(tools), 'tool')} in its $graph; "
             "expected one workflow and at least one tool",
         )
     if "$schemas" in document.data:

@@ -1,7 +1,7 @@
 """cwltool, with a Dask cluster for each step that asks for one.
 
-``run_cwl`` is the whole of it: look at the files, start a Gateway meanwhile, let cwltool do its work, clean up, and
-say with which code the first failing tool ended.
+``run_cwl`` checks the files, starts a Gateway meanwhile, lets cwltool work, cleans up, and ends with the code of the
+first failing tool.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "eoap-dask run-cwl"
 PATIENCE_S = 15.0
-"""How long a tool may take to end in order when it is told to."""
+"""How long a tool may take to end in order after SIGTERM."""
 _OWN_NETWORK = ("docker", "podman")
 """Engines whose containers don't share this machine's network unless told so."""
 _UNSUPPORTED = 33
@@ -63,26 +63,9 @@ class RunCwlOptions:
 
 
 def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None, *, is_last: bool = False) -> None:
-    """Run a workflow or a tool; cwltool writes the outputs, and their description to stdout.
+    """Run a workflow or a tool with cwltool's arguments; cwltool writes outputs, and their description to stdout.
 
-    Parameters
-    ----------
-    arguments
-        As for cwltool: a CWL file, perhaps with ``#id``, a job file, and cwltool's options, before or after them.
-    options
-        Our own.
-    is_last
-        Whether this process has nothing else to do. Signals do nothing once cwltool has ended, since what became of the
-        run is said by then; unless this is the last, they do again what they did before when this returns.
-
-    Raises
-    ------
-    UsageError
-        when a file, the job or an option is wrong
-    ClusterError
-        when the Gateway can't be used
-    StepFailedError
-        when a step failed; with the exit code of its tool
+    With `is_last`, this process has nothing else to do, and signals stay without effect once cwltool has ended.
     """
     options = options or RunCwlOptions()
     check_cwltool()
@@ -149,12 +132,12 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     if args.version or args.print_supported_versions:
         return args
     if not args.workflow:
-        raise UsageError("Which workflow?", "Expected a CWL file and a job file.", f"Try {PROGRAM} --help.")
+        raise UsageError("No workflow was given.", "Expected a CWL file and a job file.", f"Try {PROGRAM} --help.")
     return args
 
 
 def _look(args: Namespace) -> bool:
-    """Refuse files that can't be meant, choose the process, and tell whether it needs a cluster."""
+    """Refuse files that can't be used, choose the process, and tell whether it needs a cluster."""
     if not args.workflow or args.version or args.print_supported_versions:
         return False
     place, name = urldefrag(args.workflow)
@@ -183,7 +166,7 @@ def _name_of(url: str) -> str:
 def _look_at_job(
     args: Namespace, process: Mapping[str, Any], name: str, processes: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Refuse inputs that aren't any: of a job file, or given as options."""
+    """Refuse unknown inputs, of a job file or given as options."""
     job: Sequence[str] = args.job_order
     if len(job) == 1 and is_elsewhere(job[0]):
         path = Path(_name_of(job[0]))
@@ -229,7 +212,7 @@ def _look_at_requirements(document: Document) -> bool:
 
 
 def _only_prints(args: Namespace) -> bool:
-    """Whether cwltool is to print something and to run nothing."""
+    """Tell whether cwltool will print something and run nothing."""
     names = (
         *("validate", "pack", "print_deps", "print_dot", "print_input_deps", "print_pre", "print_rdf"),
         *("print_subgraph", "print_targets", "make_template", "tool_help"),
@@ -238,7 +221,7 @@ def _only_prints(args: Namespace) -> bool:
 
 
 def _engine(args: Namespace, docker: bool) -> str:
-    """Return the command of the container engine that was chosen, or nothing."""
+    """Return the command of the container engine that was chosen, or an empty string."""
     if args.singularity:
         return "singularity"
     if args.user_space_docker_cmd:
@@ -250,9 +233,9 @@ def _engine(args: Namespace, docker: bool) -> str:
 
 @contextmanager
 def _scratch(args: Namespace) -> Iterator[list[Path]]:
-    """Yield directories of our own, and let cwltool's temporary ones be in them, so that a killed run leaves none.
+    """Yield directories of our own with cwltool's temporary ones in them, so that a killed run leaves none.
 
-    Below a prefix that was given there is one as well, since other runs may have the same.
+    Below a prefix that was given there is one as well, since other runs may have the same prefix.
     """
     from cwltool.utils import DEFAULT_TMP_PREFIX
 
@@ -272,7 +255,7 @@ def _scratch(args: Namespace) -> Iterator[list[Path]]:
                 Path(prefix + "x").absolute().parent.mkdir(parents=True, exist_ok=True)  # as cwltool does
                 folders.append(make(str(Path(prefix + "x").absolute()).removesuffix("x")))
             except OSError as exc:
-                raise UsageError(f"There can be no files below {option} {prefix}: {exc.strerror}.") from exc
+                raise UsageError(f"No files can be made below {option} {prefix}: {exc.strerror}.") from exc
             return folders[-1]
 
         folders = [make(str(Path(tempfile.gettempdir(), "eoap-dask-cwl-")))]
@@ -310,7 +293,7 @@ def _cwltool(args: Namespace, session: Session) -> int:
 
 
 def _conclude(code: int, session: Session) -> None:
-    """Raise what became of the run, if it failed."""
+    """Raise the fault of a run that failed."""
     if session.failures:
         raise _explained(session.failures)
     if code == _UNSUPPORTED:
@@ -346,15 +329,14 @@ def _explained(failures: Sequence[Failure]) -> EoapError:
 
 
 def _stoppable(run: Callable[[], int], session: Session, at_the_end: contextlib.ExitStack) -> int:
-    """Run cwltool; when a signal comes, end the tools in order, let it clean up, and do what the signal did before.
+    """Run cwltool; on a signal, end the tools in order, let cwltool clean up, and then act on the signal.
 
-    An exception in the middle of cwltool would leave its threads waiting for one another. A signal that comes once
-    everything succeeded does nothing, and neither does one while a run that wasn't stopped is cleaned up: `at_the_end`
+    A signal does nothing once everything has succeeded, and while a run that wasn't stopped is cleaned up: `at_the_end`
     undoes that.
     """
     if threading.current_thread() is not threading.main_thread():
         return run()
-    came: list[int] = []
+    came: list[int] = []  # an exception in the middle of cwltool would leave its threads waiting for one another
     before: dict[int, Any] = {}
     finished = threading.Event()
     ender = threading.Thread(target=_end_tools, args=(session, finished), daemon=True, name="eoap-stop")
@@ -392,7 +374,7 @@ def _stoppable(run: Callable[[], int], session: Session, at_the_end: contextlib.
 
 
 def _end_tools(session: Session, finished: threading.Event) -> None:
-    """Tell every tool to end, kill those that don't, and then what they left."""
+    """Ask every tool to end, kill those that don't, and then the processes that they left."""
     import psutil
     from cwltool.utils import processes_to_kill
 

@@ -1,4 +1,4 @@
-"""What an application package says of the software in it, in the words of schema.org."""
+"""The metadata of the software in an application package, in the terms of schema.org."""
 
 from __future__ import annotations
 
@@ -15,18 +15,7 @@ CREATED = "2026-11-25"
 
 
 def software(application: Entry) -> dict[str, Any]:
-    """Return the metadata of an application package.
-
-    Parameters
-    ----------
-    application
-        One of the registry.
-
-    Returns
-    -------
-    dict
-        Keys with the prefix ``s:``.
-    """
+    """Return the metadata of an application package, keys with the prefix ``s:``."""
     people = {"@type": "s:Organization", "s:name": "The eoap-dask developers", "s:url": CODE}
     help_page = {"@type": "s:CreativeWork", "s:name": "CWL packages", "s:url": f"{CODE}/blob/main/docs/cwl.md"}
     return {

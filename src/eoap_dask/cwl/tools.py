@@ -1,6 +1,6 @@
 """cwltool's tools and jobs, with a Dask cluster where they ask for one, and with their exit codes noted.
 
-Imported only where cwltool is there.
+It needs cwltool to be imported.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Failure:
 
     step: str
     exit_code: int
-    """Of its tool, 128 and its number for a signal, or that of the fault which kept it from running."""
+    """Exit code of its tool (128 and the number of a signal), or of the fault which kept it from running."""
     returned: int | None
     """What its tool returned, if it ran."""
     error: EoapError | None = None
     """Why it didn't run at all."""
     logs: Path | None = None
-    """Of its cluster."""
+    """Logs of its cluster."""
     command: str = ""
 
 
@@ -106,7 +106,7 @@ class DaskTool(CommandLineTool):
 
 
 class StepJob:
-    """What is mixed into whatever class cwltool chose for a job: local, Docker, Podman, Singularity."""
+    """Mixed into whatever class cwltool chose for a job: local, Docker, Podman, Singularity."""
 
     session: ClassVar[Session]
     asked: ClassVar[Mapping[str, Any] | None]
@@ -158,7 +158,7 @@ class StepJob:
             self.session.failures.append(self._failure(error, logs))
 
     def create_runtime(self, env: MutableMapping[str, str], runtime_context: RuntimeContext) -> tuple[list[str], Any]:
-        """Return the command of a container engine, which hands secrets on without naming them."""
+        """Return the command of a container engine, which passes secrets on by the names of variables alone."""
         runtime, cidfile = super().create_runtime(env, runtime_context)  # type: ignore[misc]
         env.update(self.session.guard.mark)
         if cidfile:
@@ -171,7 +171,7 @@ class StepJob:
         return runtime, cidfile
 
     def _watch(self) -> None:
-        """Note exit code and status as they pass by."""
+        """Note the job's exit code and status when cwltool collects its outputs."""
         collect, call_back = self.collect_outputs, self.output_callback
 
         def collected(outdir: str, code: int) -> Any:
@@ -208,7 +208,7 @@ class StepJob:
             self.environment["PATH"] = os.pathsep.join(dict.fromkeys([*own, self.environment.get("PATH", "")]))
 
     def _size(self, asked: Mapping[str, Any]) -> ClusterSize:
-        """Return what is asked for, expressions evaluated."""
+        """Return the size that is asked for, with expressions evaluated."""
         fields = {name: self.builder.do_eval(asked[name]) for name in FIELDS if name in asked}
         fields |= {name: value for name, value in asked.items() if name not in FIELDS and name != "class"}
         wrong = [one for one in remarks(fields) if one.is_fatal]
@@ -217,7 +217,7 @@ class StepJob:
         return understood(fields)
 
     def _tell(self, cluster: StepCluster, context: RuntimeContext) -> None:
-        """Give the tool the variables that calrissian gives it, and what calrissian mounts as a file."""
+        """Give the tool the variables that calrissian gives it, and the file that calrissian mounts."""
         self.environment.update(cluster.environment)
         if isinstance(self, DockerCommandLineJob):
             self.environment["DASK_CLUSTER_NAME_PATH"] = f"{SHARED}/{NAME_FILE}"

@@ -1,4 +1,4 @@
-"""Checks of CWL files: our rules, the schema with calrissian's extension, and OGC's checkers where there are any."""
+"""Checks of CWL files: our rules, the schema with calrissian's extension, and OGC's checkers if they are installed."""
 
 from __future__ import annotations
 
@@ -36,25 +36,7 @@ _AP_VALIDATOR = (
 
 
 def validate(path: Path, checkers: tuple[str, ...] = ()) -> list[Finding]:
-    """Return everything to mend in a CWL file.
-
-    Parameters
-    ----------
-    path
-        A local file.
-    checkers
-        Which of `CHECKERS` to ask as well; see `installed_checkers`.
-
-    Returns
-    -------
-    list of Finding
-        Errors first.
-
-    Raises
-    ------
-    UsageError
-        when it isn't CWL at all, or cwltool isn't installed
-    """
+    """Return everything to mend in a local CWL file, errors first; `checkers` of `CHECKERS` are asked as well."""
     document = load(path)
     found = check_requirements(document)
     are_fields_right = not any(one.level == "error" for one in found)
@@ -77,13 +59,7 @@ def installed_checkers() -> tuple[str, ...]:
 
 
 def register_extension() -> None:
-    """Let cwltool, in this process, know calrissian's requirement.
-
-    Raises
-    ------
-    UsageError
-        when it isn't installed
-    """
+    """Register calrissian's requirement with cwltool, in this process."""
     check_cwltool()
     from cwltool.process import supportedProcessRequirements, use_custom_schema
 
@@ -94,33 +70,13 @@ def register_extension() -> None:
 
 
 def check_cwltool() -> None:
-    """Refuse to go on without cwltool.
-
-    Raises
-    ------
-    UsageError
-    """
+    """Raise `UsageError` when cwltool isn't installed."""
     if find_spec("cwltool") is None:
         raise UsageError("cwltool isn't installed.", "", "Try pip install 'eoap-dask[cwl]'.")
 
 
 def check_schema(document: Document) -> list[Finding]:
-    """Return where a file isn't valid CWL, by the strict schema with calrissian's extension.
-
-    Parameters
-    ----------
-    document
-        A CWL file.
-
-    Returns
-    -------
-    list of Finding
-
-    Raises
-    ------
-    UsageError
-        when cwltool isn't installed
-    """
+    """Return where a file isn't valid CWL, by the strict schema with calrissian's extension."""
     register_extension()
     from cwltool.context import LoadingContext
     from cwltool.errors import WorkflowException
@@ -151,20 +107,7 @@ def check_schema(document: Document) -> list[Finding]:
 
 
 def derived(document: Document, *, as_hint: bool) -> dict[str, Any]:
-    """Return a copy for software that doesn't know the requirement of a Dask cluster.
-
-    Parameters
-    ----------
-    document
-        A CWL file.
-    as_hint
-        Whether the requirement becomes a hint, or goes altogether.
-
-    Returns
-    -------
-    dict
-        A CWL document.
-    """
+    """Return a copy for software that doesn't know the requirement of a Dask cluster, which goes or becomes a hint."""
     data = copy.deepcopy(dict(document.data))
     for process in Document(document.path, data).processes:
         if not isinstance(process, dict):
@@ -202,10 +145,10 @@ def _ask(name: str, document: Document) -> list[Finding]:
     try:
         problems = list(_problems(name, json.loads(done.stdout)))
     except (ValueError, KeyError, TypeError):
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["it doesn't say why"])[-1]
         return [Finding("error", name, f"failed: {_flat(last)}")]
     if done.returncode and not problems:
-        problems = ["found the file wanting, and doesn't say why"]
+        problems = ["found errors, and doesn't say which"]
     return [Finding("error", name, f"says: {_flat(one)}") for one in problems]
 
 
@@ -220,7 +163,7 @@ def _problems(name: str, answer: Mapping[str, Any]) -> Iterator[str]:
 
 @contextmanager
 def _cwltool_says() -> Iterator[list[str]]:
-    """Yield what cwltool warns of, instead of having it on stderr."""
+    """Yield the warnings of cwltool, instead of having them on stderr."""
     said: list[str] = []
 
     class Listener(logging.Handler):
@@ -240,7 +183,7 @@ def _cwltool_says() -> Iterator[list[str]]:
 
 
 def _leaves(text: str, path: Path) -> str:
-    """Return what a complaint of cwltool comes down to, without the branches that lead there."""
+    """Return the innermost lines of a message of cwltool, without the branches that lead there."""
     lines = re.sub(rf"\S*{re.escape(path.name)}(?=[:#])", path.name, text).splitlines()
     return _flat(" ".join([line for line in lines if not re.search(r"checking (object|field|item)", line)] or lines))
 

@@ -1,7 +1,7 @@
 """A synthetic Sentinel-2 L2A archive, made on the spot: real COGs and STAC items over ground that is known.
 
-Every pixel that the scene classification doesn't flag has exactly the value of the ground in its month, so
-that what a mosaic ought to be is known to the last digit.
+Every pixel that the scene classification doesn't flag has exactly the value of the ground in its month, so that what a
+mosaic should be is known to the last digit.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Archive:
     dialect: Dialect
     """Which catalogue's conventions the items and files follow."""
     tiles: tuple[Tile, ...]
-    """On which the scenes lie."""
+    """Tiles on which the scenes lie."""
     scenes: tuple[Scene, ...]
-    """What was made, in the order of `items`."""
+    """Scenes, in the order of `items`."""
     bands: tuple[str, ...]
     """Common names of the bands in the files."""
     landscape: Landscape
@@ -70,26 +70,9 @@ class Archive:
     def surface(
         self, bands: Sequence[str], x: NDArray[np.float64], y: NDArray[np.float64], month: str
     ) -> NDArray[np.uint16]:
-        """Cloud-free surface at positions on the ground.
+        """Return the cloud-free surface at positions in EPSG:32610, metres: uint16 (band, …), reflectance × 10000.
 
-        Parameters
-        ----------
-        bands
-            Common names.
-        x, y
-            EPSG:32610 coordinates, metres, one shape.
-        month
-            "YYYY-MM"; a month is one picture.
-
-        Returns
-        -------
-        NDArray[np.uint16], (band, ...)
-            Reflectance × 10000, at least 1.
-
-        Raises
-        ------
-        BandError
-            When the ground isn't known in a band.
+        At least 1 everywhere. `BandError` when the ground isn't known in a band.
         """
         index = self.landscape.index(x, y)
         return np.stack([self.landscape.layer(band, month).ravel()[index] for band in bands])
@@ -97,53 +80,17 @@ class Archive:
     def truth(
         self, bands: Sequence[str], month: str, crs: Any, transform: Affine, shape: tuple[int, int]
     ) -> NDArray[np.uint16]:
-        """Cloud-free surface at the pixel centres of a grid in any CRS.
+        """Return the cloud-free surface at the pixel centres of a grid in any CRS: (band, y, x), as `surface`.
 
-        A product made by nearest resampling shows the ground at the centre of the *source* pixel instead, up
-        to half a source pixel away; `tile_truth` gives the source pixels.
-
-        Parameters
-        ----------
-        bands
-            Common names.
-        month
-            "YYYY-MM".
-        crs, transform, shape
-            The grid: anything that pyproj takes for a CRS, pixels to CRS, rows and columns.
-
-        Returns
-        -------
-        NDArray[np.uint16], (band, y, x)
-            Reflectance × 10000, at least 1; outside of the landscape the value of its edge.
-
-        Raises
-        ------
-        BandError
-            When the ground isn't known in a band.
+        A product of nearest resampling shows the ground at the centre of the *source* pixel, up to half of one away;
+        for those see `tile_truth`. Outside of the landscape it is the value of its edge.
         """
         return self.surface(bands, *ground_xy(crs, transform, shape), month)
 
     def tile_truth(self, tile: Tile, bands: Sequence[str], month: str) -> NDArray[np.uint16]:
-        """Cloud-free surface at every pixel of a tile: what its clear pixels hold before any shift.
+        """Return the cloud-free surface at every pixel of a tile, before any shift: (band, y, x), as `surface`.
 
-        Parameters
-        ----------
-        tile
-            One of `tiles`.
-        bands
-            Common names.
-        month
-            "YYYY-MM".
-
-        Returns
-        -------
-        NDArray[np.uint16], (band, y, x)
-            Reflectance × 10000, at least 1. Short-wave infrared, whose pixels are twice as large, is repeated.
-
-        Raises
-        ------
-        BandError
-            When the ground isn't known in a band.
+        Short-wave infrared, whose pixels are twice as large, is repeated.
         """
         grids = {coarse: tile.classes if coarse else tile for coarse in {band in COARSE for band in bands}}
         places = {coarse: grid.ground_xy() for coarse, grid in grids.items()}
@@ -154,126 +101,43 @@ class Archive:
         return np.stack(layers)
 
     def burn_truth(self, month: str, crs: Any, transform: Affine, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        """How badly the ground has burned at the pixel centres of a grid in any CRS.
-
-        Parameters
-        ----------
-        month
-            "YYYY-MM".
-        crs, transform, shape
-            The grid, as for `truth`.
-
-        Returns
-        -------
-        NDArray[np.uint8], (y, x)
-            Values of `eoap_dask.severity_classes`, 4 (low) to 7 (high); 0 where nothing burned, as on water.
-        """
+        """Return burn severity at the pixel centres of a grid in any CRS: uint8 (y, x), 4 (low) to 7 (high), else 0."""
         part = self.landscape.around_fire()  # its outermost cells never burn, and stand for all beyond
         return part.burn_severity(month).ravel()[part.index(*ground_xy(crs, transform, shape))]
 
     def burned_ha(self, month: str) -> float:
-        """Area of the fire, whole, without the water in it.
-
-        Parameters
-        ----------
-        month
-            "YYYY-MM"; before the fire it is 0.
-
-        Returns
-        -------
-        float
-            Hectares.
-        """
+        """Return the hectares of the whole fire without the water in it; 0 in months before it."""
         burned = int((self.landscape.around_fire().burn_severity(month) > 0).sum())
         return burned * self.landscape.cell_m**2 / 10_000
 
     def fire_pair(self, tile: str = "10TET") -> tuple[dict[str, Any], dict[str, Any]]:
-        """Find the clear scenes before and after the fire; see `eoap_dask.demo.fire.fire_pair`.
-
-        Parameters
-        ----------
-        tile
-            10TET in UTM zone 10, or 11TJN in zone 11.
-
-        Returns
-        -------
-        tuple of dict
-            Items, hrefs relative to `root`.
-
-        Raises
-        ------
-        UsageError
-            When the archive has no fire.
-        """
+        """Return the clear scenes before and after the fire; see `eoap_dask.demo.fire.fire_pair`."""
         return fire_pair(self.items, tile)
 
 
 def make_archive(
     root: Path | str,
     *,
+    # the ground is constant within a month and fades with the season; may be empty where there is a fire
     months: Sequence[str] = ("2020-10", "2020-11", "2020-12"),
-    dates_per_month: int = 6,
-    bands: Sequence[str] = ("blue", "green", "red", "nir"),
+    dates_per_month: int = 6,  # 1 to 28
+    bands: Sequence[str] = ("blue", "green", "red", "nir"),  # also swir16 and swir22, with pixels of twice the side
+    # side of a tile, even, at least 128; multiples of 512 have overviews of every second pixel of the level below
     size_px: int = 1536,
     resolution_m: float = 20.0,
-    seed: int = 7,
-    cloudiness: float = 0.3,
-    empty_months: Sequence[str] = (),
-    reprocessed: bool = True,
-    dialect: Dialect = "planetary-computer",
-    events: Sequence[Event] = (),
+    seed: int = 7,  # of the sky, and of the texture of the ground
+    cloudiness: float = 0.3,  # mean cloud cover; the dates of a month go from almost clear to almost covered
+    empty_months: Sequence[str] = (),  # every pass in them is wholly cloudy
+    reprocessed: bool = True,  # the clearest pass has two products of the first tile, the older one 500 too bright
+    dialect: Dialect = "planetary-computer",  # whose keys, baselines and offsets to follow
+    events: Sequence[Event] = (),  # what changes the ground; picklable when `workers` > 1
+    # four passes of July and August 2021 in all bands around a fire, hardly a cloud on 13 July and 12 August
     fire: bool = False,
-    workers: int = 2,
+    workers: int = 2,  # processes; with more than one, a script must guard its entry by `__name__ == "__main__"`
 ) -> Archive:
     """Make an archive of two overlapping tiles in two UTM zones; the same arguments give the same bytes.
 
-    Parameters
-    ----------
-    root
-        Directory for it, made when missing; must be empty.
-    months
-        As "YYYY-MM". Within a month the ground doesn't change; between months it fades with the season. May be empty
-        where there is a fire.
-    dates_per_month
-        Passes in each month, 1 to 28.
-    bands
-        Common names, among blue, green, red, nir, swir16 and swir22. Pixels of the latter two have twice the side.
-    size_px
-        Pixels per side of a tile, even, at least 128. Where every overview halves evenly (multiples of 512),
-        the overview pixels are every second pixel of the level below.
-    resolution_m
-        Side of a pixel, metres; short-wave infrared and the scene classification have twice that.
-    seed
-        Another seed, another sky and another texture of the ground.
-    cloudiness
-        Mean cloud cover, 0 to 1. The dates of a month go from almost clear to almost covered.
-    empty_months
-        Months in which every pass is wholly cloudy.
-    reprocessed
-        Whether the clearest pass has two products of the first tile, the older of which is 500 too bright.
-    dialect
-        Which catalogue's keys, baselines and offset rules to follow.
-    events
-        What changes the ground; must be picklable when `workers` > 1.
-    fire
-        Whether to add four passes of July and August 2021, between which something burned: scenes in all bands, with
-        hardly a cloud on 13 July and 12 August. `Archive.fire_pair` finds these two, and `Archive.burn_truth` says
-        what burned.
-    workers
-        Processes. With more than one, a script must guard its entry by ``if __name__ == "__main__":``, as for
-        every use of spawned processes.
-
-    Returns
-    -------
-    Archive
-        The files are on disk, and the items in ``items.json`` beside them.
-
-    Raises
-    ------
-    OutputError
-        When `root` isn't an empty directory.
-    BandError, DateError, UsageError
-        When an argument is out of range.
+    Raises `OutputError` when `root` isn't empty, `UsageError` or a subclass when an argument is out of range.
     """
     _check(months, dates_per_month, bands, size_px, cloudiness, fire)
     root = Path(root)
@@ -330,7 +194,7 @@ class _SkyCells:
 
 @dataclass(frozen=True)
 class _Job:
-    """All products of one pass, as a process can be told to make them."""
+    """All products of one pass, as input for a process that makes them."""
 
     root: Path
     scratch: Path
@@ -344,7 +208,7 @@ class _Job:
 def _check(
     months: Sequence[str], dates: int, bands: Sequence[str], size_px: int, cloudiness: float, fire: bool
 ) -> None:
-    """Refuse arguments that can't be met."""
+    """Refuse arguments that are out of range."""
     if not months and not fire:
         raise DateError("No month was asked for.", "An archive without a fire has at least one.")
     for month in months:
@@ -363,26 +227,7 @@ def _check(
 
 
 def cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequence[Event], fire: bool) -> Landscape:
-    """Lay a landscape under all tiles, on whole cells of the scene classification.
-
-    Parameters
-    ----------
-    tiles
-        What it shall hold, all of one size.
-    seed
-        Of the ground.
-    resolution_m
-        Side of a cell.
-    events
-        What changes the ground.
-    fire
-        Whether something burns.
-
-    Returns
-    -------
-    Landscape
-        With a margin of a cell at least.
-    """
+    """Return a landscape under all tiles, with a margin, on whole cells of the scene classification."""
     edges = []
     side_m = 0.0
     for tile in tiles:
@@ -417,7 +262,7 @@ def _jobs(
     bands: Sequence[str],
     dialect: Dialect,
 ) -> Iterator[_Job]:
-    """Jobs in order of time; the truth of a month is laid down in `scratch` before its first."""
+    """Yield jobs in order of time; the truth of a month is written to `scratch` before its first."""
     rows, cols = landscape.shape
     cells = _SkyCells(landscape.west, landscape.north, 2 * landscape.cell_m, (rows // 2, cols // 2))
     pixels = {tile: landscape.index(*tile.ground_xy()) for tile in tiles}
@@ -441,7 +286,7 @@ def _jobs(
 
 
 def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
-    """Items of all jobs, in order."""
+    """Yield the items of all jobs, in order."""
     if workers <= 1:
         for job in jobs:
             yield from _make_pass(job)
@@ -496,17 +341,7 @@ def _make_scene(job: _Job, scene: Scene, sky_grid: weather.SkyGrid) -> dict[str,
 
 
 def write_cog(path: Path, pixels: NDArray[Any], tile: Tile) -> None:
-    """Write one band of a scene.
-
-    Parameters
-    ----------
-    path
-        The file.
-    pixels
-        (y, x), as stored.
-    tile
-        Their grid.
-    """
+    """Write one band of a scene, (y, x) as stored."""
     size = tile.size_px
     profile = {
         "driver": "COG",
@@ -536,7 +371,7 @@ def _ground_file(scratch: Path, tile: Tile, name: str) -> Path:
 
 @lru_cache(maxsize=4)
 def _sky_index(tile: Tile, cells: _SkyCells) -> NDArray[np.intp]:
-    """Which cell of the sky is over each pixel of the tile's scene classification."""
+    """Return which cell of the sky is over each pixel of the tile's scene classification."""
     x, y = _class_xy(tile)
     col = np.floor((x - cells.west) / cells.cell_m).astype(np.intp)
     row = np.floor((cells.north - y) / cells.cell_m).astype(np.intp)
@@ -545,5 +380,5 @@ def _sky_index(tile: Tile, cells: _SkyCells) -> NDArray[np.intp]:
 
 @lru_cache(maxsize=4)
 def _class_xy(tile: Tile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ground coordinates of the tile's scene classification: projecting is slow, so do it once."""
+    """Return ground coordinates of the tile's scene classification, cached: projecting is slow."""
     return tile.classes.ground_xy()

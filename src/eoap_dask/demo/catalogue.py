@@ -62,32 +62,13 @@ class Catalogue:
 
     @classmethod
     def from_directory(cls, root: Path | str) -> Catalogue:
-        """Open what `make_archive` wrote.
-
-        Parameters
-        ----------
-        root
-            Directory with an ``items.json``.
-
-        Returns
-        -------
-        Catalogue
-            Its collection is that of the first item.
-        """
+        """Open what `make_archive` wrote; the collection is that of the first item."""
         items = json.loads((Path(root) / "items.json").read_text())["features"]
         return cls(Path(root), items, items[0]["collection"] if items else "sentinel-2-l2a")
 
 
 class ApiError(Exception):
-    """A request that can't be answered: the status and a sentence for the client.
-
-    Parameters
-    ----------
-    status
-        Of HTTP.
-    description
-        What is wrong.
-    """
+    """A request that can't be answered: HTTP status, and a sentence for the client."""
 
     def __init__(self, status: int, description: str) -> None:
         super().__init__(status, description)
@@ -106,21 +87,7 @@ class _Record:
 
 
 class StacApi:
-    """A STAC API over one collection.
-
-    Parameters
-    ----------
-    catalogue
-        Items to serve.
-    url
-        Root of the API.
-    files_url
-        What relative hrefs are relative to.
-    page_size
-        The most items of one page, and the default.
-    extra_links
-        Links of the landing page beside the usual ones.
-    """
+    """A STAC API over one collection; `ApiError` for requests that it can't answer."""
 
     def __init__(
         self,
@@ -137,13 +104,7 @@ class StacApi:
         self._records = [self._record(item, files_url) for item in catalogue.items]
 
     def landing(self) -> dict[str, Any]:
-        """Describe the API.
-
-        Returns
-        -------
-        dict
-            STAC Catalog with ``conformsTo``.
-        """
+        """Return the landing page: a STAC Catalog with ``conformsTo``."""
         links = [
             _link("self", self.url),
             _link("root", self.url),
@@ -165,34 +126,12 @@ class StacApi:
         }
 
     def collections(self) -> dict[str, Any]:
-        """List the collections.
-
-        Returns
-        -------
-        dict
-            With the one collection.
-        """
+        """Return the list of the one collection."""
         links = [_link("self", f"{self.url}/collections"), _link("root", self.url)]
         return {"collections": [self.collection(self.collection_id)], "links": links}
 
     def collection(self, collection_id: str) -> dict[str, Any]:
-        """Describe a collection.
-
-        Parameters
-        ----------
-        collection_id
-            Its id.
-
-        Returns
-        -------
-        dict
-            STAC Collection.
-
-        Raises
-        ------
-        ApiError
-            When there is no such collection.
-        """
+        """Return the STAC Collection of an id."""
         self._known(collection_id)
         here = f"{self.url}/collections/{collection_id}"
         boxes = [record.geometry.bounds for record in self._records]
@@ -219,23 +158,7 @@ class StacApi:
         }
 
     def item(self, collection_id: str, item_id: str) -> dict[str, Any]:
-        """One item.
-
-        Parameters
-        ----------
-        collection_id, item_id
-            Which.
-
-        Returns
-        -------
-        dict
-            STAC item with absolute hrefs.
-
-        Raises
-        ------
-        ApiError
-            When there is no such item.
-        """
+        """Return a STAC item with absolute hrefs."""
         self._known(collection_id)
         for record in self._records:
             if record.item["id"] == item_id:
@@ -243,26 +166,9 @@ class StacApi:
         raise ApiError(404, f"Collection {collection_id} has no item {item_id}.")
 
     def search(self, request: Mapping[str, Any], *, method: str, path: str = "/search") -> dict[str, Any]:
-        """Items that match, one page of them.
+        """Return one page of the items that match a parsed request: a FeatureCollection with ``numberMatched``.
 
-        Parameters
-        ----------
-        request
-            Parameters of STAC API's item search, parsed (`from_query_string` for GET).
-        method
-            GET or POST: how the link to the next page asks.
-        path
-            Of the endpoint, below the API's root.
-
-        Returns
-        -------
-        dict
-            FeatureCollection with ``numberMatched`` and, where there is more, a link ``next``.
-
-        Raises
-        ------
-        ApiError
-            When a parameter is malformed.
+        A link ``next`` leads on; `method` and `path` (below the API's root) say how it asks.
         """
         if "filter" in request:
             raise ApiError(400, "This API has no filter extension; use query.")
@@ -325,23 +231,7 @@ class StacApi:
 
 
 def from_query_string(parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Read the parameters of a GET search.
-
-    Parameters
-    ----------
-    parameters
-        Values by name, as `urllib.parse.parse_qs` gives them; the last one counts.
-
-    Returns
-    -------
-    dict
-        As the body of a POST search would be.
-
-    Raises
-    ------
-    ApiError
-        When a value can't be read.
-    """
+    """Return the parameters of a GET search as the body of a POST search; of repeated ones the last counts."""
     request: dict[str, Any] = {}
     for name, values in parameters.items():
         text = values[-1]
@@ -364,18 +254,7 @@ def from_query_string(parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]
 
 
 def to_query_string(request: Mapping[str, Any]) -> str:
-    """Write search parameters as a query string: the reverse of `from_query_string`.
-
-    Parameters
-    ----------
-    request
-        As the body of a POST search would be.
-
-    Returns
-    -------
-    str
-        URL-encoded.
-    """
+    """Return search parameters as a query string: the reverse of `from_query_string`."""
     texts = {}
     for name, value in request.items():
         if name in ("collections", "ids", "bbox"):

@@ -1,9 +1,7 @@
 """The demo's fire: where it burned, how badly, and what it did to the ground.
 
-What it does to a band is a factor, so that dNBR depends on the ratio of near and short-wave infrared before the fire
-alone; and the factors are such that over all ground with 0.8 to 5 times as much near infrared, which is all the demo's
-land, dNBR lies well within the class that the fire was meant to have. So the true class is known, also where a pixel
-of 10 m and one of 20 m show different fields.
+It multiplies bands by factors such that dNBR lies well within the intended class over all the demo's land, so that the
+true class is known, also where a pixel of 10 m and one of 20 m show different fields.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ PRE_FIRE, POST_FIRE = date(2021, 7, 13), date(2021, 8, 12)
 """The clear dates before and after."""
 
 FIRE_BANDS = ("red", "green", "blue", "nir", "swir16", "swir22")
-"""What scenes around the fire have, whatever the other scenes have."""
+"""Bands of the scenes around the fire, whatever the other scenes have."""
 
 LOW, MODERATE_LOW, MODERATE_HIGH, HIGH = 4, 5, 6, 7
 """Classes as `eoap_dask.kernels.severity` numbers them."""
@@ -40,7 +38,7 @@ _FACTORS: Mapping[str, tuple[float, float, float, float]] = {
 }
 
 _REACH = 1.6
-"""No further than this many radii from its middle does a fire burn."""
+"""A fire burns up to this many radii from its middle."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,14 @@ class Fire:
     """A fire with a ragged edge, worst in its middle; the ground stays burned from its month on."""
 
     x: float
-    """Of its middle, EPSG:32610, metres."""
+    """Position of its middle, EPSG:32610, metres."""
     y: float
     radius_m: float
     """About how far it reaches."""
     month: str = f"{POST_FIRE:%Y-%m}"
     """The first month that shows it, as YYYY-MM."""
     seed: int = 1910
-    """Of its edge."""
+    """Seed of its edge."""
 
     @property
     def reach_m(self) -> float:
@@ -63,18 +61,7 @@ class Fire:
         return _REACH * self.radius_m
 
     def severity(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """How badly ground burns that can burn.
-
-        Parameters
-        ----------
-        x, y
-            EPSG:32610 coordinates of the columns and rows, metres.
-
-        Returns
-        -------
-        NDArray[np.uint8], (y, x)
-            Classes from `LOW` to `HIGH`, 0 where the fire doesn't come.
-        """
+        """Return how badly burnable ground burns: (y, x), `LOW` to `HIGH`, or 0 where the fire doesn't come."""
         out = np.zeros((len(y), len(x)), np.uint8)
         reach = self.reach_m
         cols = np.flatnonzero(np.abs(x - self.x) < reach)
@@ -96,61 +83,19 @@ class Fire:
 
 
 def factors(band: str) -> Floats:
-    """Tell what a fire leaves of a band, by class of severity; 1 for the classes below `LOW`.
-
-    Parameters
-    ----------
-    band
-        Common name, one of `FIRE_BANDS`.
-
-    Returns
-    -------
-    NDArray[np.float32], (8,)
-        A look-up table.
-    """
+    """Return what a fire leaves of one of `FIRE_BANDS`, by class of severity: (8,), 1 for the classes below `LOW`."""
     return np.array([1] * LOW + list(_FACTORS[band]), np.float32)
 
 
 def default_fire(centre: tuple[float, float], side_m: float) -> Fire:
-    """Choose a fire for tiles of a size: in the hills beside the small lake, or in small tiles astride the river.
-
-    Parameters
-    ----------
-    centre
-        Of the landscape, EPSG:32610.
-    side_m
-        Of a tile.
-
-    Returns
-    -------
-    Fire
-        Both tiles hold all of it.
-    """
+    """Return a fire that both tiles hold: in the hills beside the small lake, or in small tiles astride the river."""
     if side_m >= 24_000:
         return Fire(centre[0] + 4900, centre[1] + 5900, 2000.0)
     return Fire(centre[0], centre[1] + 250, min(1100.0, 0.18 * side_m))
 
 
 def fire_pair(items: Sequence[Mapping[str, Any]], tile: str = "10TET") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Find the clear scenes before and after the fire.
-
-    Parameters
-    ----------
-    items
-        Of an archive with a fire, of any dialect.
-    tile
-        Which of the tiles: 10TET in UTM zone 10 or 11TJN in zone 11.
-
-    Returns
-    -------
-    tuple of dict
-        The item of `PRE_FIRE`, and that of `POST_FIRE`.
-
-    Raises
-    ------
-    UsageError
-        When they aren't there.
-    """
+    """Return the items of `PRE_FIRE` and `POST_FIRE`, the clear scenes around the fire; `UsageError` if not there."""
     found = []
     for day in (PRE_FIRE, POST_FIRE):
         mine = _seen(items, day, tile)
@@ -165,17 +110,7 @@ def fire_pair(items: Sequence[Mapping[str, Any]], tile: str = "10TET") -> tuple[
 
 
 def has_fire(items: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether items are of an archive with a fire, so that `fire_pair` finds its scenes.
-
-    Parameters
-    ----------
-    items
-        Of an archive, of any dialect.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether items are of an archive with a fire, so that `fire_pair` finds its scenes."""
     return all(len(_seen(items, day, "10TET")) == 1 for day in (PRE_FIRE, POST_FIRE))
 
 

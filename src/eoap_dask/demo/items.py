@@ -1,4 +1,4 @@
-"""STAC items of demo scenes, in the dialects of public catalogues: what they say was read in real items."""
+"""STAC items of demo scenes, in the dialects of public catalogues, modelled on real items."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class DialectRules:
     collection: str
     """Id of the collection."""
     stac_version: str
-    """Of its items."""
+    """STAC version of its items."""
     baselines: tuple[str, str]
-    """Of two passes out of three, and of the third."""
+    """Baselines of two passes out of three, and of the third."""
     twice: tuple[str, str]
     """Baselines of the old and the new processing of the scene that was processed twice."""
     fire: tuple[str, str]
@@ -66,18 +66,7 @@ class DialectRules:
     """Whether the files of baselines from 04.00 carry the shift of 1000."""
 
     def shift(self, scene: Scene) -> int:
-        """Compute what is added to reflectance × 10000 in the scene's files.
-
-        Parameters
-        ----------
-        scene
-            The product.
-
-        Returns
-        -------
-        int
-            0 or 1000.
-        """
+        """Return what is added to reflectance × 10000 in the scene's files: 0 or 1000."""
         return BOA_SHIFT if self.shifted and scene.baseline >= "04.00" else 0
 
 
@@ -112,26 +101,7 @@ def make_item(
     files: Mapping[str, Path],
     class_counts: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Describe a scene as a catalogue would.
-
-    Parameters
-    ----------
-    scene
-        The product.
-    dialect
-        The catalogue's.
-    root
-        Of the archive.
-    files
-        Path relative to the root by common name, and under "scl".
-    class_counts
-        Pixels of each class in the scene classification.
-
-    Returns
-    -------
-    dict
-        STAC item whose hrefs are relative to the archive's root.
-    """
+    """Return the STAC item of a scene, with hrefs relative to the archive's root."""
     rules = DIALECTS[dialect]
     footprint = scene.tile.footprint(scene.flight.sky)
     earth_search = dialect in ("earth-search-v1", "earth-search-c1")

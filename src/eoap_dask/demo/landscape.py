@@ -1,7 +1,7 @@
 """The ground of the demo: water, fields, forest, town and hills as a function of position.
 
-One grid of square cells in EPSG:32610 is the truth. A position has the reflectance of the cell that it lies
-in, to the last digit, so that two tiles in two projections show the same ground and a test knows every pixel.
+A position has exactly the reflectance of its cell on one grid in EPSG:32610, so that two tiles in two projections show
+the same ground and a test knows every pixel.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Event(Protocol):
         x: NDArray[np.float64],
         y: NDArray[np.float64],
     ) -> Floats:
-        """Reflectance after the event.
+        """Return the reflectance after the event.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class Event(Protocol):
         month
             "YYYY-MM".
         x, y
-            Ground coordinates of the columns and rows, metres.
+            EPSG:32610 coordinates of the columns and rows, metres.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class Landscape:
     """
 
     seed: int
-    """Of the noise; the large shapes stay."""
+    """Seed of the noise; the large shapes stay."""
     west: float
     """Left edge of the grid, metres in EPSG:32610."""
     north: float
@@ -140,34 +140,15 @@ class Landscape:
         return self.north - (np.arange(self.shape[0], dtype=np.float64) + 0.5) * self.cell_m
 
     def index(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Flat index of the cell that each position lies in.
-
-        Parameters
-        ----------
-        x, y
-            EPSG:32610 coordinates, metres, one shape.
-
-        Returns
-        -------
-        NDArray[np.intp]
-            The same shape, for `layer(...).ravel()` and the like.
-        """
+        """Return the flat index of the cell that each position (EPSG:32610, metres) lies in."""
         col = np.clip(np.floor((x - self.west) / self.cell_m).astype(np.intp), 0, self.shape[1] - 1)
         row = np.clip(np.floor((self.north - y) / self.cell_m).astype(np.intp), 0, self.shape[0] - 1)
         return row * self.shape[1] + col
 
     def crop(self, row: int, row_stop: int, col: int, col_stop: int) -> Landscape:
-        """Take a part of the ground, which costs no more than the part.
+        """Return a part of the ground (cells, half open), at the cost of that part alone.
 
-        Parameters
-        ----------
-        row, row_stop, col, col_stop
-            Cells, half open; what lies outside of the grid is left out.
-
-        Returns
-        -------
-        Landscape
-            The same cells, but for its outermost ones: the relief needs a neighbour.
+        Its outermost cells may differ from the whole's: the relief needs a neighbour.
         """
         row, col = max(row, 0), max(col, 0)
         row_stop, col_stop = min(row_stop, self.shape[0]), min(col_stop, self.shape[1])
@@ -179,13 +160,7 @@ class Landscape:
         )
 
     def around_fire(self) -> Landscape:
-        """Take the part of the ground that the fire can reach.
-
-        Returns
-        -------
-        Landscape
-            Of 2 × 2 cells where there is no fire.
-        """
+        """Return the part of the ground that the fire can reach; 2 × 2 cells where there is no fire."""
         if self.fire is None:
             return self.crop(0, 2, 0, 2)
         reach = self.fire.reach_m
@@ -195,25 +170,7 @@ class Landscape:
         return self.crop(row, row + side, col, col + side)
 
     def layer(self, band: str, month: str) -> NDArray[np.uint16]:
-        """Compute one band over the whole grid.
-
-        Parameters
-        ----------
-        band
-            Common name: one of `bands`.
-        month
-            "YYYY-MM"; without events only the month of the year matters.
-
-        Returns
-        -------
-        NDArray[np.uint16], (y, x)
-            Reflectance × 10000, at least 1.
-
-        Raises
-        ------
-        BandError
-            When the ground isn't known in this band.
-        """
+        """Return one band over the whole grid: (y, x), reflectance × 10000, at least 1; `BandError` if unknown."""
         reflectance = _palette(band, month)[self._cover]
         reflectance *= self._shade
         if self._burned_by(month):
@@ -225,44 +182,11 @@ class Landscape:
         return stored
 
     def reflectance(self, band: str, x: NDArray[np.float64], y: NDArray[np.float64], month: str) -> NDArray[np.uint16]:
-        """Compute one band at positions on the ground.
-
-        Parameters
-        ----------
-        band
-            Common name: one of `bands`.
-        x, y
-            EPSG:32610 coordinates, metres, one shape.
-        month
-            "YYYY-MM".
-
-        Returns
-        -------
-        NDArray[np.uint16]
-            Reflectance × 10000, the same shape.
-
-        Raises
-        ------
-        BandError
-            When the ground isn't known in this band.
-        """
+        """Return one band at positions in EPSG:32610, metres: reflectance × 10000; `BandError` if unknown."""
         return self.layer(band, month).ravel()[self.index(x, y)]
 
     def scl(self, index: NDArray[np.intp], month: str = "") -> NDArray[np.uint8]:
-        """Scene classification of the clear ground.
-
-        Parameters
-        ----------
-        index
-            Flat cell index, as `index` gives it.
-        month
-            "YYYY-MM", which matters where something burned: that is bare, or dark where it burned worst.
-
-        Returns
-        -------
-        NDArray[np.uint8]
-            Classes 2, 4, 5, 6 and 7, the same shape.
-        """
+        """Return the scene classification (2, 4 to 7) of clear ground in cells; burned ground is bare, or dark."""
         classes: NDArray[np.uint8] = _SCL[self._cover.ravel()[index]]
         if self._burned_by(month):
             burn = self._burn.ravel()[index]
@@ -271,18 +195,7 @@ class Landscape:
         return classes
 
     def burn_severity(self, month: str) -> NDArray[np.uint8]:
-        """How badly every cell has burned.
-
-        Parameters
-        ----------
-        month
-            "YYYY-MM"; before the fire nothing has.
-
-        Returns
-        -------
-        NDArray[np.uint8], (y, x)
-            Values of `eoap_dask.severity_classes`, 4 (low) to 7 (high); 0 where nothing burned.
-        """
+        """Return how badly every cell has burned by a month: (y, x), 4 (low) to 7 (high), 0 where nothing has."""
         return self._burn.copy() if self._burned_by(month) else np.zeros(self.shape, np.uint8)
 
     def _burned_by(self, month: str) -> bool:

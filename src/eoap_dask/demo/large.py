@@ -28,47 +28,18 @@ STRIP_PX = 256
 def make_fire_pair(
     root: Path | str,
     *,
-    size_px: int = 10_980,
+    size_px: int = 10_980,  # even, at least 128; a real tile has 10980
     resolution_m: float = 10.0,
     bands: Sequence[str] = FIRE_BANDS,
     seed: int = 7,
     dialect: Dialect = "planetary-computer",
-    strip_px: int = STRIP_PX,
+    strip_px: int = STRIP_PX,  # rows at a time, even: 256 of a full tile take about 0.9 GB in each process
     workers: int = 2,
 ) -> Archive:
-    """Make an archive of two scenes of one tile, before and after the fire, in memory that hardly grows with the tile.
+    """Make an archive of two scenes of one tile, before and after the fire; memory hardly grows with the tile.
 
-    Parameters
-    ----------
-    root
-        Directory for it, made when missing; must be empty.
-    size_px
-        Pixels per side, even, at least 128. A real tile has 10980.
-    resolution_m
-        Side of a pixel, metres; short-wave infrared and the scene classification have twice that.
-    bands
-        Common names, among those of `FIRE_BANDS`.
-    seed
-        Another seed, another texture of the ground.
-    dialect
-        Which catalogue's keys, baselines and offset rules to follow.
-    strip_px
-        Rows at a time, even: 256 of a full tile take about 0.9 GB of memory in each process. Changes no pixel.
-    workers
-        Processes; as for `make_archive`.
-
-    Returns
-    -------
-    Archive
-        Of the western tile alone. Ask `fire_pair`, `burned_ha` and `burn_truth` of it; its other truths are of the
-        whole landscape at once, and for a full tile need tens of gigabytes.
-
-    Raises
-    ------
-    OutputError
-        When `root` isn't an empty directory.
-    BandError, UsageError
-        When an argument is out of range.
+    The archive is of the western tile alone. Ask `fire_pair`, `burned_ha` and `burn_truth` of it; its other truths are
+    of the whole landscape at once, and for a full tile need tens of gigabytes.
     """
     unknown = [band for band in bands if band not in FIRE_BANDS]
     if unknown or not bands:
@@ -113,7 +84,7 @@ def make_fire_pair(
 
 @dataclass(frozen=True)
 class _Making:
-    """What all processes know."""
+    """What all processes get."""
 
     root: Path
     scratch: Path
@@ -183,7 +154,7 @@ def _make_strip(made: _Making, row: int, row_stop: int) -> None:
 
 
 def _cell_of(pixels: NDArray[np.intp], width: int) -> NDArray[np.intp]:
-    """Which large pixel each of these pixels lies in, as flat indices."""
+    """Return which large pixel each of these pixels lies in, as flat indices."""
     row, col = np.divmod(pixels, width)
     cell: NDArray[np.intp] = (row // 2) * (width // 2) + col // 2
     return cell

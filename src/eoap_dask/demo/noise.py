@@ -1,7 +1,7 @@
 """Repeatable noise on the ground: the same place has the same value in every archive and on every machine.
 
-Only additions, multiplications and integer hashes are used, which IEEE 754 defines exactly, so that an
-archive is the same to the bit wherever it is made.
+It uses additions, multiplications and integer hashes alone, which IEEE 754 defines exactly: archives are the same to
+the bit everywhere.
 """
 
 from __future__ import annotations
@@ -13,20 +13,7 @@ Floats = NDArray[np.float32]
 
 
 def hashed(row: NDArray[np.int64], col: NDArray[np.int64], seed: int) -> NDArray[np.uint32]:
-    """Hash of lattice positions, uniform over uint32.
-
-    Parameters
-    ----------
-    row, col
-        Integer lattice positions, any shapes that broadcast.
-    seed
-        Another seed, another pattern.
-
-    Returns
-    -------
-    NDArray[np.uint32]
-        The broadcast shape.
-    """
+    """Return a hash of integer lattice positions, uniform over uint32, in their broadcast shape."""
     # Modulo 2**32, mixed with the constants of lowbias32 (C. Wellons, "Hash prospector", 2018).
     value = row.astype(np.uint32) * np.uint32(0x9E3779B1) + col.astype(np.uint32) * np.uint32(0x85EBCA77)
     value ^= np.uint32((seed * 0xC2B2AE3D + 0x27D4EB2F) & 0xFFFFFFFF)
@@ -38,40 +25,15 @@ def hashed(row: NDArray[np.int64], col: NDArray[np.int64], seed: int) -> NDArray
 
 
 def unit_hash(row: NDArray[np.int64], col: NDArray[np.int64], seed: int) -> Floats:
-    """Hash of lattice positions as a fraction in [0, 1); see `hashed`.
-
-    Parameters
-    ----------
-    row, col
-        Integer lattice positions, any shapes that broadcast.
-    seed
-        Another seed, another pattern.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        The broadcast shape.
-    """
+    """Return `hashed` as fractions in [0, 1)."""
     fraction: Floats = (hashed(row, col, seed) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
     return fraction
 
 
 def value_noise(x: NDArray[np.float64], y: NDArray[np.float64], wavelength_m: float, seed: int) -> Floats:
-    """Smooth noise over a rectangle of ground: hashed lattice values under cubic B-splines.
+    """Return smooth noise over columns `x` and rows `y`, metres: hashed lattice values under cubic B-splines.
 
-    Parameters
-    ----------
-    x, y
-        Coordinates of the columns and of the rows, metres.
-    wavelength_m
-        Distance between lattice nodes.
-    seed
-        Another seed, another pattern.
-
-    Returns
-    -------
-    NDArray[np.float32], (y, x)
-        About [-1, 1], mean 0.
+    (y, x), about [-1, 1], mean 0.
     """
     cols, col_weights = _spline(x / wavelength_m)
     rows, row_weights = _spline(y / wavelength_m)
@@ -98,26 +60,7 @@ def fractal_noise(
     seed: int,
     gain: float = 0.5,
 ) -> Floats:
-    """Sum of octaves of `value_noise`, each half as long and `gain` times as strong as the one before.
-
-    Parameters
-    ----------
-    x, y
-        Coordinates of the columns and of the rows, metres.
-    wavelength_m
-        Of the first octave.
-    octaves
-        How many.
-    seed
-        Another seed, another pattern.
-    gain
-        Strength of an octave relative to the one before.
-
-    Returns
-    -------
-    NDArray[np.float32], (y, x)
-        About [-1, 1], mean 0.
-    """
+    """Return a sum of octaves of `value_noise`, each half as long and `gain` times as strong as the one before."""
     total = value_noise(x, y, wavelength_m, seed)
     for octave in range(1, octaves):
         total += np.float32(gain**octave) * value_noise(x, y, wavelength_m / 2**octave, seed + 101 * octave)
@@ -125,7 +68,7 @@ def fractal_noise(
 
 
 def _spline(position: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[Floats]]:
-    """First of the four lattice nodes around each position, and the B-spline weights of the four."""
+    """Return the first of the four lattice nodes around each position, and the B-spline weights of the four."""
     node = np.floor(position)
     t = (position - node).astype(np.float32)
     t2, t3 = t * t, t * t * t

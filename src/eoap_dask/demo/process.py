@@ -1,8 +1,7 @@
 """The demo server in a process of its own.
 
-A server in a thread shares the interpreter's lock with its client. That is quick to start, but it distorts
-measurements, and a client that waits for an answer while it holds the lock, as rasterio does when it lists a
-directory, waits for ever.
+A server in a thread shares the interpreter's lock with its client: that distorts measurements, and a client that waits
+while it holds the lock, as rasterio does when it lists a directory, waits for ever.
 """
 
 from __future__ import annotations
@@ -26,18 +25,6 @@ class ServerProcess:
     """A `DemoServer` in a process of its own, with the same attributes.
 
     `faults` and `api_fault` are assigned as a whole. The process ends with the context, and with this process.
-
-    Parameters
-    ----------
-    source
-        As for `DemoServer`.
-    **options
-        The keyword arguments of `DemoServer`.
-
-    Raises
-    ------
-    UsageError
-        When a fault isn't known.
     """
 
     def __init__(self, source: CatalogueLike | Path | str, **options: Any) -> None:
@@ -67,18 +54,7 @@ class ServerProcess:
         return self.catalogue.collection
 
     def item_url(self, item_id: str) -> str:
-        """Tell where the API has an item.
-
-        Parameters
-        ----------
-        item_id
-            Its id.
-
-        Returns
-        -------
-        str
-            What its link ``self`` says.
-        """
+        """Return where the API has an item, as its link ``self`` says."""
         return f"{self.url}/collections/{self.collection}/items/{quote(item_id)}"
 
     @property
@@ -108,13 +84,7 @@ class ServerProcess:
         self.call("revoke_tokens")
 
     def start(self) -> Self:
-        """Start the process and wait until it listens; what entering the context does.
-
-        Returns
-        -------
-        ServerProcess
-            Itself.
-        """
+        """Start the process and wait until it listens; what entering the context does."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from eoap_dask.demo.process import main; main()"],
             stdin=subprocess.PIPE,
@@ -153,20 +123,7 @@ class ServerProcess:
         self.close()
 
     def call(self, command: str, argument: Any = None) -> Any:
-        """Tell the process something, and wait for its answer.
-
-        Parameters
-        ----------
-        command
-            One of those that `main` knows.
-        argument
-            Anything that JSON holds.
-
-        Returns
-        -------
-        Any
-            What it answered.
-        """
+        """Send a command of `main` with a JSON-like argument to the process, and return its answer."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise RuntimeError("the server isn't running")
@@ -180,13 +137,7 @@ class ServerProcess:
 
 
 class RemoteStats:
-    """The `Stats` of a server in another process.
-
-    Parameters
-    ----------
-    server
-        Whose.
-    """
+    """The `Stats` of a server in another process."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server

@@ -1,4 +1,4 @@
-"""What the satellites did: tiles on the ground, passes over them, and the scenes that came of it."""
+"""Tiles on the ground, satellite passes over them, and the scenes that result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Tile:
     mgrs: str
     """Name in the military grid, like 10TET."""
     epsg: int
-    """Of the UTM zone."""
+    """EPSG code of the UTM zone."""
     west: float
     """Left edge, metres in the tile's CRS."""
     north: float
@@ -66,28 +66,11 @@ class Tile:
         return self.west, self.north - side, self.west + side, self.north
 
     def ground_xy(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Where the pixel centres lie on the ground.
-
-        Returns
-        -------
-        tuple
-            x and y in EPSG:32610, metres, both (rows, columns).
-        """
+        """Return x and y of the pixel centres in EPSG:32610, metres, both (rows, columns)."""
         return ground_xy(self.epsg, self.transform, (self.size_px, self.size_px))
 
     def footprint(self, sky: Sky | None = None) -> BaseGeometry:
-        """Outline on Earth, of the tile or of the part of it that lies in the swath.
-
-        Parameters
-        ----------
-        sky
-            Whose swath cuts the tile.
-
-        Returns
-        -------
-        shapely.geometry.base.BaseGeometry
-            A polygon in degrees; empty when the swath misses the tile.
-        """
+        """Return the outline, in degrees, of the tile or of its part in a sky's swath; empty where that misses it."""
         outline = box(*self.bounds).segmentize(self.size_px * self.resolution_m / 8)
         if sky is not None and sky.swath != "whole":
             far = 500_000.0
@@ -180,22 +163,7 @@ class Scene:
 
 
 def ground_xy(crs: Any, transform: Affine, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the pixel centres of a grid lie on the ground.
-
-    Parameters
-    ----------
-    crs
-        Of the grid: an EPSG code, or anything else that pyproj takes.
-    transform
-        From its pixels to its CRS.
-    shape
-        Rows and columns.
-
-    Returns
-    -------
-    tuple
-        x and y in EPSG:32610, metres, both (rows, columns).
-    """
+    """Return x and y of a grid's pixel centres in EPSG:32610, metres, both (rows, columns)."""
     cols, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
     x = transform.c + cols * transform.a + rows * transform.b
     y = transform.f + cols * transform.d + rows * transform.e
@@ -205,20 +173,7 @@ def ground_xy(crs: Any, transform: Affine, shape: tuple[int, int]) -> tuple[NDAr
 
 
 def lay_tiles(size_px: int, resolution_m: float) -> list[Tile]:
-    """Two tiles that share most of their ground, in neighbouring UTM zones.
-
-    Parameters
-    ----------
-    size_px
-        Pixels per side.
-    resolution_m
-        Side of a pixel.
-
-    Returns
-    -------
-    list[Tile]
-        The western one in EPSG:32610, the eastern one in EPSG:32611.
-    """
+    """Return two tiles that share most of their ground: the western in EPSG:32610, the eastern in EPSG:32611."""
     side = size_px * resolution_m
     snap = 2 * resolution_m
     tiles = []
@@ -230,20 +185,7 @@ def lay_tiles(size_px: int, resolution_m: float) -> list[Tile]:
 
 
 def default_bbox(size_px: int, resolution_m: float) -> tuple[float, float, float, float]:
-    """Choose an area in the middle of both tiles: 23.5 × 22 km, or less where the tiles are small.
-
-    Parameters
-    ----------
-    size_px
-        Pixels per side of the tiles.
-    resolution_m
-        Side of a pixel.
-
-    Returns
-    -------
-    tuple
-        West, south, east and north in degrees.
-    """
+    """Return an area in the middle of both tiles, in degrees: 23.5 × 22 km, or less where the tiles are small."""
     full = (-122.27508544921875, 47.54687159892238, -121.96128845214844, 47.745787772920934)
     scale = size_px * resolution_m / 30_000
     if scale >= 1:
@@ -264,32 +206,9 @@ def plan_passes(
     cloudiness: float,
     empty_months: Sequence[str],
     side_m: float,
-    baselines: tuple[str, str],
+    baselines: tuple[str, str],  # of two passes out of three, and of the third
 ) -> list[Pass]:
-    """All passes of an archive, in order of time.
-
-    Parameters
-    ----------
-    months
-        As YYYY-MM.
-    dates_per_month
-        Passes in each.
-    seed
-        Of all that is drawn.
-    cloudiness
-        Mean cloud cover, 0 to 1.
-    empty_months
-        Months in which every pass is wholly cloudy.
-    side_m
-        Of a tile.
-    baselines
-        Of two passes out of three, and of the third.
-
-    Returns
-    -------
-    list[Pass]
-        `len(months) * dates_per_month` of them.
-    """
+    """Return all passes of an archive, in order of time."""
     rng = np.random.default_rng(seed)
     passes: list[Pass] = []
     for month in months:
@@ -315,20 +234,9 @@ def plan_passes(
 
 
 def plan_fire_passes(first: int, baselines: tuple[str, str]) -> list[Pass]:
-    """Four passes around the fire, the same in every archive: two clear ones, and a cloudy one on either side.
+    """Return four passes around the fire, the same in every archive, in order of time.
 
-    Parameters
-    ----------
-    first
-        Number of the first of them.
-    baselines
-        Before and after the fire.
-
-    Returns
-    -------
-    list[Pass]
-        In order of time. On `PRE_FIRE` and `POST_FIRE` no cloud is over the fire, five days before and after these a
-        part of it is hidden.
+    On `PRE_FIRE` and `POST_FIRE` no cloud is over the fire; five days before and after these a part of it is hidden.
     """
     passes = []
     before, after = PRE_FIRE - timedelta(5), POST_FIRE + timedelta(5)
@@ -350,19 +258,9 @@ def plan_fire_passes(first: int, baselines: tuple[str, str]) -> list[Pass]:
 
 
 def plan_scenes(tiles: Sequence[Tile], passes: Sequence[Pass], twice: tuple[str, str] | None) -> list[Scene]:
-    """All products: each pass over each tile that it covers, and perhaps an old processing of one.
+    """Return all products, in order of time, then of tiles: each pass over each tile that it covers.
 
-    Parameters
-    ----------
-    tiles, passes
-        Of the archive.
-    twice
-        Baselines of the two processings of one scene, or None when no scene shall have two.
-
-    Returns
-    -------
-    list[Scene]
-        In order of time, then of tiles.
+    `twice` are the baselines of the two processings of one scene, if one shall have two.
     """
     # The one with two processings is a clear one, so that a search by cloud cover finds both.
     clearest = min((p for p in passes if p.sky.swath == "whole"), key=lambda p: p.sky.cover, default=None)
@@ -380,7 +278,7 @@ def plan_scenes(tiles: Sequence[Tile], passes: Sequence[Pass], twice: tuple[str,
 
 
 def _covers(count: int, mean: float) -> list[float]:
-    """Cloud covers with this mean: many clear dates and a few bad ones."""
+    """Return cloud covers with this mean: many clear dates and a few bad ones."""
     if mean <= 0 or mean >= 1:
         return [float(mean >= 1)] * count
     return [((i + 0.5) / count) ** ((1 - mean) / mean) for i in range(count)]

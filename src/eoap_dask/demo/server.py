@@ -1,8 +1,7 @@
 """A STAC API and a file server with range requests, on loopback: real protocols, and faults on demand.
 
-It shares the interpreter's lock with its client. rasterio holds that lock while it lists a directory, so that in
-one process with this server it needs GDAL_DISABLE_READDIR_ON_OPEN=EMPTY_DIR, or else waits for ever; see
-`eoap_dask.demo.process`.
+It shares the interpreter's lock with its client: in one process with it, rasterio needs
+GDAL_DISABLE_READDIR_ON_OPEN=EMPTY_DIR, or waits for ever; see `eoap_dask.demo.process`.
 """
 
 from __future__ import annotations
@@ -41,29 +40,26 @@ FAULTS = (
     "429",
     "500",
     "503",
-    "403-then-ok:N",
+    "403-then-ok:N",  # for the first N requests of a path
     "429-then-ok:N",
     "500-then-ok:N",
     "503-then-ok:N",
-    "truncate",
+    "truncate",  # a body cut in the middle, its announced length is right
     "truncate-then-ok:N",
-    "short-file",
-    "corrupt",
+    "short-file",  # a file that ends in its middle
+    "corrupt",  # wrong bytes in the middle of a body
     "corrupt-then-ok:N",
-    "html",
+    "html",  # a page of HTML with status 200
     "not-tiff",
-    "no-range",
-    "slow:S",
+    "no-range",  # Range is ignored
+    "slow:S",  # an answer S seconds late; the same as hang
     "hang:S",
 )
-"""What can go wrong, per path: a status; the same for the first N requests of a path; a body cut in the middle
-(its announced length is right); a file that ends in its middle; a body with wrong bytes in its middle; a page of HTML
-with status 200; bytes that are no TIFF; a server that ignores Range; an answer S seconds late (slow and hang are the
-same)."""
+"""What can go wrong, per path."""
 
 
 class Stats:
-    """What the server was asked for, counted; safe to read while it runs."""
+    """Counts what the server was asked for; safe to read while it runs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,68 +98,20 @@ class Stats:
             return {path: list(ranges) for path, ranges in self._ranges.items()}
 
     def count(self, *, api: bool) -> None:
-        """Count a request.
-
-        Parameters
-        ----------
-        api
-            Whether it went to the STAC API.
-        """
+        """Count a request, to the STAC API or for a file."""
         with self._lock:
             self._requests += 1
             self._api_requests += api
 
     def sent(self, path: str, start: int, stop: int) -> None:
-        """Count a part of a file.
-
-        Parameters
-        ----------
-        path
-            Below the root.
-        start, stop
-            First byte, and the one after the last.
-        """
+        """Count a part of a file below the root: first byte, and the one after the last."""
         with self._lock:
             self._bytes_sent += stop - start
             self._ranges.setdefault(path, []).append((start, stop))
 
 
 class DemoServer:
-    """A STAC API at `url` over files at `files_url`, running while the context is open.
-
-    Parameters
-    ----------
-    source
-        An `Archive`, a `Catalogue` or anything alike; or the directory that `make_archive` wrote.
-    host, port
-        Where to listen; port 0 picks a free one.
-    latency_s
-        Wait before each answer, seconds.
-    faults
-        What goes wrong, by a part of the path of a file (or of ``/token``); see `FAULTS`. The first that
-        matches counts. The dictionary may be changed while the server runs.
-    api_fault
-        What goes wrong with the STAC API: "500", "html", "hang:S", "503-then-ok:N" and the like.
-    sign
-        Whether files need a token: the landing page then links to it with the relation ``eoap:token``, and it
-        is appended to an href as its query.
-    token_lifetime_s
-        How long a token is good.
-    page_size
-        The most items of one page, and the default.
-
-    Raises
-    ------
-    UsageError
-        When a fault isn't one of `FAULTS`.
-
-    Examples
-    --------
-    >>> from eoap_dask.demo import Catalogue, DemoServer
-    >>> with DemoServer(Catalogue(Path("."), [], "sentinel-2-l2a")) as server:
-    ...     server.url.startswith("http://127.0.0.1:")
-    True
-    """
+    """A STAC API at `url` over files at `files_url`, running while the context is open."""
 
     def __init__(
         self,
@@ -171,12 +119,15 @@ class DemoServer:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        latency_s: float = 0.0,
+        latency_s: float = 0.0,  # wait before each answer
+        # a part of the path of a file, or of /token → one of `FAULTS`; the first that matches counts; the dictionary
+        # may be changed while the server runs
         faults: Mapping[str, str] | None = None,
-        api_fault: str | None = None,
+        api_fault: str | None = None,  # one of `FAULTS` for the STAC API
+        # whether files need a token as their query; the landing page links to it with the relation eoap:token
         sign: bool = False,
         token_lifetime_s: float = 3600.0,
-        page_size: int = 100,
+        page_size: int = 100,  # the most items of one page, and the default
     ) -> None:
         self.faults: dict[str, str] = dict(faults or {})
         self.api_fault = api_fault
@@ -214,28 +165,11 @@ class DemoServer:
         return self.catalogue.collection
 
     def item_url(self, item_id: str) -> str:
-        """Tell where the API has an item.
-
-        Parameters
-        ----------
-        item_id
-            Its id.
-
-        Returns
-        -------
-        str
-            What its link ``self`` says.
-        """
+        """Return where the API has an item, as its link ``self`` says."""
         return f"{self.url}/collections/{self.collection}/items/{quote(item_id)}"
 
     def start(self) -> Self:
-        """Listen, and serve in a thread; what entering the context does.
-
-        Returns
-        -------
-        DemoServer
-            Itself.
-        """
+        """Listen, and serve in a thread; what entering the context does."""
         self._http = _HTTPServer((self._host, self._port), self)
         host, port = str(self._http.server_address[0]), self._http.server_port
         self.origin = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
@@ -269,13 +203,7 @@ class DemoServer:
         self.close()
 
     def make_token(self) -> tuple[str, datetime]:
-        """Issue a token that is good from now on.
-
-        Returns
-        -------
-        tuple
-            What to append to an href as its query, and when it expires.
-        """
+        """Issue a token: what to append to an href as its query, and when it expires."""
         expiry = time.time() + self.token_lifetime_s
         return f"sig={expiry:.3f}-{self._signature(f'{expiry:.3f}')}", datetime.fromtimestamp(expiry, UTC)
 
@@ -284,57 +212,23 @@ class DemoServer:
         self._secret = secrets.token_bytes(32)
 
     def accepts(self, token: str) -> bool:
-        """Whether a token is good now.
-
-        Parameters
-        ----------
-        token
-            The value of ``sig``.
-
-        Returns
-        -------
-        bool
-            False when it is expired or was never given out.
-        """
+        """Tell whether a token (the value of ``sig``) was given out and hasn't expired."""
         expiry, _, signature = token.partition("-")
         good = hmac.compare_digest(signature.encode(), self._signature(expiry).encode())
         return good and float(expiry) > time.time()
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but not longer than the server lives.
-
-        Parameters
-        ----------
-        seconds
-            How long.
-        """
+        """Sleep, but not longer than the server lives."""
         if seconds > 0:
             self._stopping.wait(seconds)
 
     def fault_of(self, path: str) -> _Fault | None:
-        """Decide what goes wrong with this request.
-
-        Parameters
-        ----------
-        path
-            Below the root of the files, or ``/token``.
-
-        Returns
-        -------
-        _Fault or None
-            A fault that passes after some requests is counted by path.
-        """
+        """Return the fault for a request of a path below the root, or of ``/token``, and count it if it passes."""
         fault = next((fault for part, fault in self.faults.items() if part in path), None)
         return self._due(fault, path) if fault else None
 
     def fault_of_api(self) -> _Fault | None:
-        """Decide what goes wrong with this request to the API.
-
-        Returns
-        -------
-        _Fault or None
-            A fault that passes after some requests is counted.
-        """
+        """Return the fault for a request to the API, and count it if it passes."""
         return self._due(self.api_fault, "") if self.api_fault else None
 
     def _due(self, text: str, path: str) -> _Fault | None:
@@ -351,20 +245,7 @@ class DemoServer:
 
 
 def check_faults(faults: Mapping[str, str], api_fault: str | None) -> None:
-    """Refuse faults that aren't known.
-
-    Parameters
-    ----------
-    faults
-        By a part of the path.
-    api_fault
-        Of the STAC API, or None.
-
-    Raises
-    ------
-    UsageError
-        When one isn't one of `FAULTS`.
-    """
+    """Raise `UsageError` for a fault that isn't one of `FAULTS`."""
     for fault in [*faults.values(), *([] if api_fault is None else [api_fault])]:
         _parse_fault(fault)
 
@@ -630,7 +511,7 @@ def _inside(root: Path, name: str) -> Path | None:
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int] | None:
-    """First byte and the one after the last; None = all, as RFC 9110 has it for what isn't understood.
+    """Return the first byte and the one after the last; None = all, as RFC 9110 has it for what isn't understood.
 
     An empty span can't be satisfied.
     """

@@ -27,6 +27,7 @@ from eoap_dask.output.picture import contact_sheet
 from eoap_dask.run.events import Listener, ignore
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.produce import Run
+from eoap_dask.text import option
 
 MARKER = "demo.json"
 BANDS = ("red", "green", "blue", "nir")
@@ -53,31 +54,7 @@ def run_demo(
 ) -> Showcase:
     """Make an archive, serve it, run ``cloudless-mosaic`` on it and draw the result.
 
-    Parameters
-    ----------
-    folder
-        Gets ``mosaic/`` and ``picture.png``. An earlier demo in it is replaced; anything else is not.
-    options : RunOptions
-        How the mosaic is made; its output directory is set here.
-    resolution
-        Of the mosaic, in metres.
-    listener : callable
-        Gets the run's events.
-    say : callable
-        Gets a line for each step.
-    **archive
-        For `make_archive`.
-
-    Returns
-    -------
-    Showcase
-
-    Raises
-    ------
-    OutputError
-        when the folder holds something else
-    EoapError
-        as `cloudless_mosaic`
+    An earlier demo in `folder` is replaced; anything else there is an `OutputError`.
     """
     _prepare(folder)
     with tempfile.TemporaryDirectory(prefix="eoap-dask-demo-") as scratch:
@@ -111,7 +88,7 @@ def _prepare(folder: Path) -> None:
         raise OutputError(
             f"{folder} exists, and isn't an earlier demo.",
             "Expected a directory to be made.",
-            "Try another --output-dir.",
+            f"Try another {option('output_dir')}.",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

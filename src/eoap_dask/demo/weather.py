@@ -1,7 +1,6 @@
 """The sky of the demo: clouds, their shadows, cirrus and the edge of the swath, by pass and position.
 
-The sky is known per cell of the classification (twice the pixel of the data), so that a cell is either wholly
-clear or flagged: the classification never misses a cloudy pixel.
+It is known per cell of the classification, twice the pixel of the data: a cell is either wholly clear or flagged.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Sky:
     """The sky of one pass."""
 
     seed: int
-    """Of the noise."""
+    """Seed of the noise."""
     cover: float
     """Share of the ground under dense or medium cloud, 0 to 1."""
     blob_m: float
@@ -55,18 +54,7 @@ class Sky:
     """Metres east per metre north: the inclination of the orbit."""
 
     def inside(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether positions lie in the swath.
-
-        Parameters
-        ----------
-        x, y
-            EPSG:32610 coordinates, metres, one shape.
-
-        Returns
-        -------
-        NDArray[np.bool_]
-            The same shape.
-        """
+        """Tell whether positions (EPSG:32610, metres) lie in the swath."""
         if self.swath == "whole":
             return np.ones(np.shape(x), bool)
         east_of_edge = x - self.edge_x - (y - self.edge_y) * self.EDGE_SLOPE
@@ -79,22 +67,16 @@ class SkyGrid:
     """A sky, evaluated on a grid of cells: integers, so that everything made of them is exact."""
 
     opacity: NDArray[np.uint16]
-    """Of dense and medium cloud, 0 to `FULL`."""
+    """Opacity of dense and medium cloud, 0 to `FULL`."""
     thin: NDArray[np.uint16]
-    """Of cirrus."""
+    """Opacity of cirrus."""
     shadow: NDArray[np.uint16]
     """Share of the light that is missing."""
     brightness: NDArray[np.uint16]
     """Reflectance × 10000 of what covers the ground."""
 
     def classify(self) -> NDArray[np.uint8]:
-        """Scene classes that the sky decides, 0 where the ground is seen clearly.
-
-        Returns
-        -------
-        NDArray[np.uint8]
-            Classes 3, 8, 9, 10 or 0, the shape of the grid.
-        """
+        """Return the scene classes that the sky decides (3, 8, 9, 10), 0 where the ground is seen clearly."""
         classes = np.where(self.shadow > 0, SHADOW, 0).astype(np.uint8)
         classes[self.thin > 0] = CIRRUS
         classes[self.opacity > 0] = CLOUD
@@ -102,36 +84,12 @@ class SkyGrid:
         return classes
 
     def take(self, index: NDArray[np.intp]) -> SkyGrid:
-        """Pick cells.
-
-        Parameters
-        ----------
-        index
-            Flat cell index.
-
-        Returns
-        -------
-        SkyGrid
-            Arrays of the shape of `index`.
-        """
+        """Return the cells of a flat index, in its shape."""
         return SkyGrid(*(a.ravel()[index] for a in (self.opacity, self.thin, self.shadow, self.brightness)))
 
 
 def cloud_level(sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Find the value of a sky's noise above which there are clouds, so that they cover their share of a rectangle.
-
-    Parameters
-    ----------
-    sky
-        Of the pass.
-    x, y
-        As for `evaluate`, all of the rectangle.
-
-    Returns
-    -------
-    float
-        What `evaluate` takes as `level` for a part of the rectangle.
-    """
+    """Return the value of a sky's noise above which there are clouds, so that they cover their share of a rectangle."""
     sample = fractal_noise(x[::_SAMPLED], y[::_SAMPLED], sky.blob_m, 5, sky.seed, gain=0.55)
     return _level(sample, sky.cover, 1)
 
@@ -139,23 +97,9 @@ def cloud_level(sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64]) -> flo
 def evaluate(
     sky: Sky, x: NDArray[np.float64], y: NDArray[np.float64], cell_m: float, level: float | None = None
 ) -> SkyGrid:
-    """Evaluate a sky over a rectangle of ground.
+    """Return a sky over columns `x` and rows `y` (EPSG:32610, metres), `cell_m` apart, as (y, x).
 
-    Parameters
-    ----------
-    sky
-        Of the pass.
-    x, y
-        EPSG:32610 coordinates of the columns and of the rows, `cell_m` apart, metres.
-    cell_m
-        Side of a cell.
-    level
-        Of `cloud_level`, where the rectangle is a part of a larger one; its cirrus isn't then that of the larger one.
-
-    Returns
-    -------
-    SkyGrid
-        Arrays (y, x).
+    For a part of a larger rectangle, `level` is that of the whole; cirrus then isn't that of the whole.
     """
     # The shadow is the cloud field, shifted; so evaluate it on a margin to the south and to the east.
     right, down = round(-SHADOW_EAST_M / cell_m), round(SHADOW_NORTH_M / cell_m)
@@ -186,22 +130,7 @@ def evaluate(
 
 
 def shade(truth: NDArray[np.uint16], sky: SkyGrid, band: str) -> NDArray[np.uint16]:
-    """Put the sky over the ground.
-
-    Parameters
-    ----------
-    truth
-        Stored values of the clear ground, reflectance × 10000.
-    sky
-        At the same positions.
-    band
-        Common name.
-
-    Returns
-    -------
-    NDArray[np.uint16]
-        Stored values, at least 1.
-    """
+    """Return the ground (reflectance × 10000) under the sky, at least 1."""
     lit = truth.astype(np.uint32) * (FULL - sky.shadow)
     cover = (FULL - sky.opacity.astype(np.uint32)) * (FULL - sky.thin)  # what is left of the ground, of 2**16
     white = (sky.brightness * np.float32(CLOUD_COLOUR.get(band, 1.0))).astype(np.uint32)

@@ -1,6 +1,6 @@
 """Composites: many observations of a pixel become one value.
 
-Stored pixels are uint16 with 0 for "no observation"; every kernel takes ``(time, y, x)`` and gives ``(y, x)``.
+Stacks are (time, y, x), uint16, 0 = no observation, and aren't changed; results are (y, x), uint16.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import numpy.typing as npt
 U16 = npt.NDArray[np.uint16]
 
 _CHUNK = 1 << 16
-"""Pixels per pass of the median network: its T + 2 rows stay near the processor, and calls, each of which may wait for
-Python's lock, are few."""
+"""Pixels per pass of the median network: T + 2 rows stay in the cache, and calls, which wait for the GIL, are few."""
 
 
 @dataclass(frozen=True)
 class Composite:
-    """A kernel and what the engine must know of it."""
+    """A kernel, and what the engine needs to know about it."""
 
     name: str
     title: str
@@ -31,23 +30,11 @@ class Composite:
 
 
 def median(stack: U16) -> U16:
-    """Median of the valid observations of every pixel.
+    """Return the median of the valid observations of every pixel; an even number gives the mean of the middle two.
 
-    Parameters
-    ----------
-    stack : np.ndarray, (time, y, x), uint16, 0 = no observation; not changed
-
-    Returns
-    -------
-    np.ndarray, (y, x), uint16; 0 where no observation is valid. An even number of observations
-    averages the two middle ones, half rounds up.
-
-    References
-    ----------
-    Batcher, K. E. (1968), Sorting networks and their applications, AFIPS Spring Joint Computer Conference,
-    doi:10.1145/1468075.1468121. A network of minima and maxima over whole rows of pixels, pruned to the
-    middle wires, needs no branch and no sort per pixel. Missing values are replaced in turn by the largest
-    and the smallest number, so that the median of the valid ones stays in the middle.
+    The mean is rounded half up. Network of Batcher (1968), doi:10.1145/1468075.1468121, on rows of pixels, pruned to
+    the middle wires. Missing values become the largest and the smallest number in turn: the median of the valid ones
+    stays in the middle.
     """
     depth = stack.shape[0]
     shape = stack.shape[1:]
@@ -80,7 +67,7 @@ def _median_of_wires(wires: list[U16], spare: U16, out: U16) -> None:
             odd ^= absent
             found |= ~absent
             absent &= odd
-            # without a branch per pixel, which scattered clouds would have guessed wrongly
+            # without a branch per pixel: scattered clouds defeat branch prediction
             largest[...] = absent
             np.negative(largest, out=largest)
             wire |= largest
@@ -131,16 +118,7 @@ def _network(wires: int) -> tuple[tuple[int, int, bool, bool], ...]:
 
 
 def count_valid(stack: U16) -> U16:
-    """Count the valid observations of every pixel.
-
-    Parameters
-    ----------
-    stack : np.ndarray, (time, y, x), uint16, 0 = no observation
-
-    Returns
-    -------
-    np.ndarray, (y, x), uint16
-    """
+    """Count the valid observations of every pixel."""
     count = np.zeros(stack.shape[1:], np.uint16)
     for layer in stack:
         count += layer != 0

@@ -1,4 +1,4 @@
-"""Which pixels see the ground: rules on scene classes, in integers."""
+"""Which pixels see the ground: rules on scene classes (uint8), in integers. Flags are True where a pixel is dropped."""
 
 from __future__ import annotations
 
@@ -6,49 +6,27 @@ import numpy as np
 import numpy.typing as npt
 
 SHARE_DIVISOR = 5
-"""A pixel is dropped when more than one fifth of its classified samples are of dropped classes."""
+"""A pixel is dropped when more than one fifth of its classified samples have a dropped class."""
 
 
 def class_table(dropped: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Return a look-up table over uint8 classes, True = dropped."""
+    """Return a look-up table over uint8 classes, (256,), True = dropped."""
     table = np.zeros(256, bool)
     table[list(dropped)] = True
     return table
 
 
 def dropped_nearest(classes: npt.NDArray[np.uint8], table: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Tell which pixels have a dropped class.
-
-    Parameters
-    ----------
-    classes : np.ndarray, (y, x), uint8, the class nearest to each pixel centre
-    table : np.ndarray, (256,), bool, from `class_table`
-
-    Returns
-    -------
-    np.ndarray, (y, x), bool, True = dropped
-    """
+    """Look up which pixels have a dropped class; `classes` are those nearest to the pixels' centres."""
     return table[classes]
 
 
 def dropped_share(
     classes: npt.NDArray[np.uint8], table: npt.NDArray[np.bool_], samples: int, nodata: int = 0
 ) -> npt.NDArray[np.bool_]:
-    """Tell in which pixels more than a fifth of the classified samples have a dropped class.
+    """Flag the pixels in which more than a fifth of the samples have a dropped class, or all are nodata.
 
-    Parameters
-    ----------
-    classes : np.ndarray, (y * samples, x * samples), uint8
-        Classes at `samples` × `samples` regular points of each pixel.
-    table : np.ndarray, (256,), bool, from `class_table`
-    samples
-        Points along a side of a pixel.
-    nodata
-        The class of points without data; they count neither as dropped nor as seen.
-
-    Returns
-    -------
-    np.ndarray, (y, x), bool, True = dropped; also where no point has data
+    `classes` has `samples` × `samples` points per pixel; points without data count neither as dropped nor as seen.
     """
     seen = (classes != nodata).view(np.uint8)
     bad = table[classes].view(np.uint8) & seen

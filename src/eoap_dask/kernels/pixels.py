@@ -16,7 +16,7 @@ Image = npt.NDArray[Any]
 F32 = npt.NDArray[np.float32]
 
 SCALE = np.float32(1e-4)
-"""Reflectance of the stored value 1. Everybody multiplies by it in float32, so that everybody gets the same numbers."""
+"""Reflectance of the stored value 1. All code multiplies by it in float32, for equal results everywhere."""
 
 VISUAL_WHITE = 3000
 """Stored value (reflectance 0.3) that becomes the brightest grey, 255, in `visual`."""
@@ -25,13 +25,8 @@ VISUAL_WHITE = 3000
 def to_stored(dn: U16, offset: int, nodata: int = 0) -> None:
     """Turn digital numbers into stored pixels, in place: reflectance × 10000, 0 = no data.
 
-    Parameters
-    ----------
-    dn : np.ndarray, any shape, uint16, changed in place
-    offset
-        What to subtract from every number that is data; the result is at least 1, so that data stay data.
-    nodata
-        The file's own number for "no data", taken before the offset; 0 always means it too.
+    `offset` is subtracted from all data, which stay at least 1. `nodata` is the file's number before the offset; 0
+    means no data as well.
     """
     if nodata:
         dn[dn == nodata] = 0
@@ -53,15 +48,15 @@ _STORED_PIECE = 1 << 16
 
 
 def row_of(value: np.generic, like: npt.NDArray[Any]) -> Any:
-    """Return a row as wide as an array that holds one value, not to be changed; of very wide ones the value itself.
+    """Return a read-only row of one value, as wide as an array; for very wide arrays the value itself.
 
-    For NumPy's minimum and maximum, which take a number four times as long as they take so many numbers.
+    np.minimum and np.maximum take four times as long with a scalar as with a row.
     """
     return _row_of(value, like.shape[-1]) if like.ndim and like.shape[-1] <= _WIDEST else value
 
 
 _WIDEST = 1 << 15
-"""Rows that are kept take no more than 8 MB together."""
+"""Widest row that is cached: all of them take 8 MB at most."""
 
 
 @lru_cache(64, typed=True)
@@ -72,18 +67,7 @@ def _row_of(value: np.generic, width: int) -> npt.NDArray[Any]:
 
 
 def to_reflectance(stored: U16, out: F32 | None = None) -> F32:
-    """Turn stored pixels into reflectance.
-
-    Parameters
-    ----------
-    stored : np.ndarray, any shape, uint16, reflectance × 10000, 0 = no data
-    out : np.ndarray, same shape, float32, optional
-        Where to put the result.
-
-    Returns
-    -------
-    np.ndarray, same shape, float32, NaN = no data
-    """
+    """Turn stored pixels (uint16, 0 = no data) into float32 reflectance, NaN = no data."""
     found: F32 = np.multiply(stored, SCALE, out=out)
     np.copyto(found, np.nan, where=stored == 0)
     return found
@@ -98,15 +82,8 @@ def fill_layer(
 ) -> None:
     """Add a scene to the layer of its pass, in place: a pixel belongs to the first scene with data in all bands.
 
-    Parameters
-    ----------
-    layer : np.ndarray, (band, y, x), uint16, 0 = not filled yet
-    dropped : np.ndarray, (y, x), bool, of the pixels filled so far
-    scene : np.ndarray, (band, y, x), or one (y, x) per band; uint16, stored pixels of the scene
-        May be the layer itself for the first scene.
-    scene_dropped : np.ndarray, (y, x), bool, or None where no mask applies
-    first
-        True for the first scene, which finds an untouched layer.
+    `layer` and `scene` are (band, y, x), uint16, 0 = not filled; the first scene may be the layer itself, and replaces
+    what the layer has. `dropped` and `scene_dropped` are (y, x) flags of the pixels.
     """
     valid = scene[0] != 0
     for band in scene[1:]:
@@ -129,20 +106,10 @@ def fill_layer(
 
 
 def halve_mean(image: Image, nodata: float = 0, out: Image | None = None) -> Image:
-    """Next overview: the rounded mean (half up) of the valid pixels of each 2 × 2.
+    """Make the next overview of (band, y, x): the mean of the valid pixels of each 2 × 2, half up, or nodata.
 
-    Parameters
-    ----------
-    image : np.ndarray, (band, y, x), uint8, uint16, int16 or float32
-    nodata
-        The value of a pixel without data; NaN in float32 always is one.
-    out : np.ndarray, shape and dtype of the result, optional
-        Where to put it.
-
-    Returns
-    -------
-    np.ndarray, (band, ceil(y / 2), ceil(x / 2)), same dtype; nodata where all four pixels are. The mean of integers is
-    exact before it is rounded, that of float32 is taken in float64.
+    The mean of integers is exact before it is rounded; that of float32, where NaN is always nodata, is taken in
+    float64.
     """
     bands, height, width = image.shape
     rows, cols = -(-height // 2), -(-width // 2)
@@ -202,7 +169,7 @@ _HALF_PIECE = 1 << 16
 
 
 def _may_lack(image: Image, nodata: float) -> bool:
-    """Tell whether an image may have pixels without data; quicker than to look for them."""
+    """Return False when no pixel can be nodata; quicker than `is_valid`."""
     lowest = image.min()
     if image.dtype.kind == "f":
         return bool(np.isnan(lowest))
@@ -210,14 +177,14 @@ def _may_lack(image: Image, nodata: float) -> bool:
 
 
 def is_valid(image: Image, nodata: float | None) -> npt.NDArray[np.bool_]:
-    """Tell which pixels hold data: all but `nodata`, and but NaN; all of them where `nodata` is None."""
+    """Flag the pixels with data: all but `nodata` and NaN; without `nodata` all."""
     if image.dtype.kind == "f":
         return np.asarray(~np.isnan(image))
     return np.ones(image.shape, bool) if nodata is None else np.asarray(image != nodata)
 
 
 def halve_nearest(image: Image, nodata: float = 0, out: Image | None = None) -> Image:  # noqa: ARG001 - as `halve_mean`
-    """Next overview of counts and classes: the top left pixel of each 2 × 2; (band, y, x) in and out."""
+    """Make the next overview of counts and classes: the top left pixel of each 2 × 2; (band, y, x) in and out."""
     if out is None:
         return np.ascontiguousarray(image[:, ::2, ::2])
     out[...] = image[:, ::2, ::2]
@@ -225,21 +192,14 @@ def halve_nearest(image: Image, nodata: float = 0, out: Image | None = None) -> 
 
 
 NO_NUMBER = -32768
-"""What int16 images hold where there is no number."""
+"""The nodata value of int16 images."""
 
 BAI_BITS = 12
 """Bits of a mantissa that `to_rounded` keeps: a relative error below 1/8192."""
 
 
 def to_steps(values: F32, per_unit: float) -> None:
-    """Make numbers whole, in place: ``values × per_unit``, half to even, held at ±32767; `NO_NUMBER` where missing.
-
-    Parameters
-    ----------
-    values : np.ndarray, any shape, float32, NaN = missing; changed
-    per_unit
-        Steps of the stored number per unit of the value.
-    """
+    """Make float32 numbers whole, in place: ``values × per_unit``, half to even, within ±32767; `NO_NUMBER` for NaN."""
     values *= np.float32(per_unit)
     np.rint(values, out=values)
     np.maximum(values, row_of(np.float32(-32767), values), out=values)
@@ -248,29 +208,13 @@ def to_steps(values: F32, per_unit: float) -> None:
 
 
 def to_scaled(values: F32, per_unit: float, out: npt.NDArray[np.int16]) -> None:
-    """Store numbers as whole ones, see `to_steps`.
-
-    Parameters
-    ----------
-    values : np.ndarray, any shape, float32, NaN = missing; changed
-    per_unit
-        Steps of the stored number per unit of the value.
-    out : np.ndarray, same shape, int16
-        Filled; `NO_NUMBER` where missing.
-    """
+    """Store numbers as int16, see `to_steps`; changes `values` too."""
     to_steps(values, per_unit)
     out[...] = values
 
 
 def to_rounded(values: F32, out: F32) -> None:
-    """Store numbers with `BAI_BITS` bits of their mantissa, half away from zero: they compress three times as well.
-
-    Parameters
-    ----------
-    values : np.ndarray, any shape, float32, C-contiguous, NaN = missing
-    out : np.ndarray, same shape, float32
-        Filled.
-    """
+    """Store float32 with `BAI_BITS` bits of the mantissa, half away from zero: it compresses three times as well."""
     drop = 23 - BAI_BITS
     bits = values.view(np.uint32) + np.uint32(1 << (drop - 1))
     bits &= np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)
@@ -279,19 +223,9 @@ def to_rounded(values: F32, out: F32) -> None:
 
 
 def visual(data: U16, picks: tuple[int, ...], out: U8 | None = None) -> U8:
-    """Picture for the eye: reflectance 0 to 0.3 becomes 1 to 255, 0 = no data in any of the picked bands.
+    """Make a uint8 picture from stored bands: reflectance 0 to 0.3 becomes 1 to 255; 0 = no data in a picked band.
 
-    Parameters
-    ----------
-    data : np.ndarray, (band, y, x), uint16, stored pixels
-    picks
-        Which bands become red, green and blue, or the one that becomes grey.
-    out : np.ndarray, (len(picks), y, x), uint8, optional
-        Where to put the picture.
-
-    Returns
-    -------
-    np.ndarray, (len(picks), y, x), uint8
+    `picks` are the bands that become red, green and blue, or the one that becomes grey.
     """
     if out is None:
         out = np.empty((len(picks), *data.shape[1:]), np.uint8)
@@ -317,32 +251,21 @@ def visual(data: U16, picks: tuple[int, ...], out: U8 | None = None) -> U8:
 _VISUAL_PIECE = 1 << 17
 
 _GREYS_PER_STEP = np.float32(254 / VISUAL_WHITE)
-"""A bit more than 254 / 3000, as it happens, so that no half is lost (a test looks at every number)."""
+"""Rounded up from 254 / 3000, so that no half is lost (a test checks every number)."""
 
 
 Sums = list[tuple[int, Any, Any, float, float]]
-"""Per band: how many pixels are valid, their sum, the sum of their squares, the smallest, the largest.
+"""Per band: number of valid pixels, sum, sum of squares, minimum, maximum.
 
-Sums of integers are integers. Sums of floating-point numbers are tuples of partial sums, of one tile of the grid each:
-added up by `math.fsum`, which rounds once, they give the same whatever the order. ``+`` joins either kind.
+Integer bands have integer sums. Float bands have tuples of partial sums, one per tile of the grid, for `math.fsum`,
+which rounds once whatever the order. ``+`` joins either kind.
 """
 
 
 def statistics(image: Image, nodata: float | None = 0, tile: int = 512) -> Sums:
-    """Exact sums of the valid pixels of each band, to be merged over blocks in any order.
+    """Return `Sums` of (band, y, x), to be merged over blocks in any order; zeros where nothing is valid.
 
-    Parameters
-    ----------
-    image : np.ndarray, (band, y, x), uint8, uint16, int16 or float32
-    nodata
-        The value of a pixel without data; NaN in float32 always is one.
-    tile
-        Side of the tiles that floating-point numbers are summed in; the image begins on their lattice.
-
-    Returns
-    -------
-    list of (number, sum, sum of squares, minimum, maximum)
-        See `Sums`; zeros where nothing is valid.
+    `tile` is the side of the tiles in which float bands are summed; the image begins on their lattice.
     """
     return [_band_statistics(band, nodata, tile) for band in image]
 
@@ -381,11 +304,11 @@ def _integer_statistics(band: Image, nodata: float | None) -> tuple[int, int, in
 
 
 def _extremes(part: Image, nodata: int, seen: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the smallest and the largest of the pixels with data, of which there are some."""
+    """Return the smallest and the largest of the pixels with data; there must be one."""
     if nodata != np.iinfo(part.dtype).min:
         valid = part[seen]
         return int(valid.min()), int(valid.max())
-    # seen from the number after the smallest that there is, that is the largest
+    # nodata is the type's smallest number: counted from nodata + 1, with wraparound, it becomes the largest
     bits = part.view(f"u{part.itemsize}") - np.array(nodata + 1, part.dtype).view(f"u{part.itemsize}")
     return int(bits.min()) + nodata + 1, int(part.max())
 
@@ -395,17 +318,7 @@ _SUMMED = 1 << 16
 
 
 def histogram(band: Image) -> npt.NDArray[np.int64]:
-    """Count every value of whole numbers, the smallest that the type can hold first.
-
-    Parameters
-    ----------
-    band : np.ndarray, any shape, uint8, uint16 or int16
-
-    Returns
-    -------
-    np.ndarray, (256 or 65536,), int64
-        Of int16, the place of 0 is 32768.
-    """
+    """Count every value of uint8, uint16 or int16, the smallest value of the type first; (256 or 65536,), int64."""
     size = 1 << 8 * band.dtype.itemsize
     bits = np.ascontiguousarray(band).view(f"u{band.dtype.itemsize}").reshape(-1)
     counts = np.zeros(size, np.int64)

@@ -1,4 +1,4 @@
-"""Burn severity: classes of dNBR, as the field manual of the USDA Forest Service and the USGS has them."""
+"""Burn severity: classes of dNBR, as in the field manual of the USDA Forest Service and the USGS."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ import numpy as np
 from eoap_dask.kernels.pixels import F32, U8
 
 KEY_BENSON = (-0.25, -0.1, 0.1, 0.27, 0.44, 0.66)
-"""dNBR at which the second to the last class begin.
+"""dNBR at which the second to the last class begin; printed × 1000 in Key & Benson (2006), doi:10.2737/RMRS-GTR-164."""
 
-Key, C. H. & Benson, N. C. (2006), Landscape Assessment, in FIREMON, USDA Forest Service RMRS-GTR-164-CD,
-doi:10.2737/RMRS-GTR-164, where they are printed × 1000.
-"""
-
-NODATA = 0
-"""The class of pixels without dNBR."""
+NODATA = 0  # the class of pixels without dNBR
 
 _PIECE = 1 << 16
 
@@ -28,23 +23,23 @@ class SeverityClass:
     """A class of burn severity: its number in a file, and what it means."""
 
     value: int
-    """What a file holds, from 1; 0 is no data."""
+    """In a file, from 1; 0 is no data."""
     name: str
     """For machines: ``moderate-low``."""
     title: str
     """For people: ``Moderate-low severity``."""
     lower: float
-    """Smallest dNBR of the class, itself included; -inf for the first."""
+    """Smallest dNBR of the class, inclusive; -inf for the first."""
     upper: float
     """dNBR at which the next class begins; inf for the last."""
     colour: tuple[int, int, int]
     """Red, green and blue, 0 to 255."""
     burned: bool
-    """Whether its pixels burned, which those from low severity on did."""
+    """Whether its pixels burned: true from low severity on."""
 
     @property
     def hex_colour(self) -> str:
-        """The colour as ``RRGGBB``, which STAC's classification extension wants."""
+        """The colour as ``RRGGBB``, for STAC's classification extension."""
         return "".join(f"{part:02X}" for part in self.colour)
 
     @property
@@ -68,22 +63,9 @@ _CLASSES: tuple[tuple[str, str, tuple[int, int, int], bool], ...] = (
 
 
 def severity_classes(thresholds: Sequence[float] = KEY_BENSON) -> tuple[SeverityClass, ...]:
-    """Return the classes that thresholds make, from the strongest regrowth to the highest severity.
+    """Return the seven classes, 1 to 7, from the strongest regrowth to the highest severity.
 
-    Parameters
-    ----------
-    thresholds
-        Six rising numbers of dNBR (not × 1000): where the second to the last class begin.
-
-    Returns
-    -------
-    tuple of SeverityClass
-        Seven, with the values 1 to 7.
-
-    Raises
-    ------
-    ValueError
-        when they aren't six finite, rising numbers
+    `thresholds` are six finite, rising numbers of dNBR (not × 1000), where the second to the last class begin.
     """
     edges = _edges(thresholds)
     return tuple(
@@ -95,33 +77,18 @@ def severity_classes(thresholds: Sequence[float] = KEY_BENSON) -> tuple[Severity
 
 
 def severity(dnbr: F32, thresholds: Sequence[float] = KEY_BENSON, out: U8 | None = None) -> U8:
-    """Classify dNBR; a threshold belongs to the class above it.
+    """Classify float32 dNBR into uint8: 1 to 7, or 0 where dNBR is NaN (Key & Benson 2006, doi:10.2737/RMRS-GTR-164).
 
-    Parameters
-    ----------
-    dnbr : np.ndarray, any shape, float32, NaN = missing
-    thresholds
-        Six rising numbers, as `severity_classes` takes them; compared as float32.
-    out : np.ndarray, same shape, uint8, C-contiguous, optional
-
-    Returns
-    -------
-    np.ndarray, same shape, uint8
-        Values of `severity_classes`, 1 to 7; 0 where dNBR is missing.
-
-    References
-    ----------
-    Key, C. H. & Benson, N. C. (2006), Landscape Assessment, in FIREMON, USDA Forest Service RMRS-GTR-164-CD,
-    doi:10.2737/RMRS-GTR-164.
+    A threshold belongs to the class above it, compared as float32.
     """
     # in float32, as dNBR is: 0.44 must be in the class that begins at 0.44, and float32(0.44) < 0.44
     edges = np.array((-np.inf, *_edges(thresholds)), np.float32)
     if dnbr.dtype != np.float32:
-        raise ValueError(f"severity takes float32, not {dnbr.dtype}")
+        raise ValueError(f"dnbr must be float32, got {dnbr.dtype}")
     if out is None:
         out = np.empty(dnbr.shape, np.uint8)
     elif out.shape != dnbr.shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-        raise ValueError(f"out must be C-contiguous uint8 {dnbr.shape}, not {out.dtype} {out.shape}")
+        raise ValueError(f"out must be C-contiguous uint8 {dnbr.shape}, got {out.dtype} {out.shape}")
     flat, flat_out = np.ascontiguousarray(dnbr).reshape(-1), out.reshape(-1)
     above = np.empty((edges.size, min(_PIECE, out.size)), bool)
     for start in range(0, out.size, _PIECE):
@@ -136,5 +103,5 @@ def _edges(thresholds: Sequence[float]) -> tuple[float, ...]:
     edges = tuple(float(edge) for edge in thresholds)
     rising = all(low < high for low, high in pairwise(edges))
     if len(edges) != len(_CLASSES) - 1 or not rising or not np.isfinite(edges).all():
-        raise ValueError(f"severity takes {len(_CLASSES) - 1} finite, rising thresholds, not {edges}")
+        raise ValueError(f"thresholds must be {len(_CLASSES) - 1} finite, rising numbers, got {edges}")
     return edges

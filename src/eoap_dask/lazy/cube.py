@@ -1,6 +1,6 @@
-"""Door one, for people: lazy xarray in, lazy xarray out, with the same kernels and the same reading as production.
+"""The lazy interface: xarray in, xarray out, with the kernels and the readers of the applications.
 
-``search → load → mask_clouds → composite``; nothing computes until somebody asks for it.
+``search → load → mask_clouds → composite``; nothing is computed until the result is.
 
 Examples
 --------
@@ -68,7 +68,7 @@ def search(
     max_items: int = 1000,
     filter: str = "",  # noqa: A002 - the word of STAC
 ) -> ItemSet:
-    """Search a STAC API, or anything else that holds STAC items.
+    """Search a STAC API, or another source of STAC items.
 
     Parameters
     ----------
@@ -77,12 +77,12 @@ def search(
     start, end
         First and last day, both inclusive.
     stac
-        URL of an API; or URL or path of a static catalog, an item collection, ndjson or stac-geoparquet. All mean the
-        same by a search.
+        URL of an API; or URL or path of a static catalog, an item collection, ndjson or stac-geoparquet. The criteria
+        mean the same for each.
     collection
         One collection.
     max_cloud_cover
-        Only scenes with less cloud, in percent; 100 also keeps those that don't tell.
+        Only scenes with less cloud, in percent; 100 also keeps those without a value.
     max_items
         At most this many; the result's `truncated` says whether it was reached.
     filter
@@ -130,10 +130,10 @@ def load(
     items : ItemSet
         From `search`, or `ItemSet.load`.
     bands
-        Common names or asset keys. A pixel counts only where all of them have data, so ask for no more than needed.
+        Common names or asset keys. A pixel counts only where all of them have data: ask for no more than needed.
     geobox : GeoBox, optional
-        The grid; its rows and columns run along the axes of its CRS. Without it the grid follows from `aoi`,
-        `resolution` and `crs`, as in production.
+        The grid, with rows and columns along the axes of its CRS. Without it the grid follows from `aoi`,
+        `resolution` and `crs`, as in the applications.
     aoi
         The area, as `eoap_dask.parse_aoi` takes it; needed without `geobox`.
     resolution
@@ -145,34 +145,34 @@ def load(
     cloud_mask
         ``scl`` adds the variable ``cloud_mask``; ``none`` doesn't read the scene classification.
     also_mask
-        ``water``, ``snow``: classes that ``cloud_mask`` counts as unseen as well.
+        ``water``, ``snow``: classes that ``cloud_mask`` drops as well.
     raw
-        Give the stored numbers instead of reflectance.
+        Return the stored numbers instead of reflectance.
     stac
-        URL of the catalogue that the items come from, for items from a file: only hosts on private networks that it
-        names are read from. Items from `search` need it not.
+        URL of the catalogue, for items from a file: on private networks, only hosts that it names are read from.
+        Not needed for items from `search`.
     chunks
         Sides of the Dask chunks, ``{"time": …, "y": …, "x": …}``; by default all time steps and 1024 pixels. Time in
         one chunk suits composites; a chunk holds time × y × x × (bands + 1) × 2 bytes.
     loader
-        What reads: our own readers, or `stackstac` or `odc-stac` for comparison, which place pixels to within an eighth
-        of one and not exactly. With these the class nearest to a pixel's centre decides on clouds at any resolution,
-        signatures are made now and last for about an hour, and files must be GeoTIFF or JPEG 2000.
+        ``eoap-dask``, our own readers; or `stackstac` or `odc-stac` for comparison, which place pixels to within an
+        eighth of one. With these the nearest class decides on clouds at any resolution, signatures are made now and
+        last for about an hour, and files must be GeoTIFF or JPEG 2000.
 
     Returns
     -------
     xr.Dataset, (time, y, x), lazy
-        Per band float32 surface reflectance, NaN where nothing was seen; with `raw` uint16, reflectance × 10000,
-        0 where nothing was seen. ``cloud_mask``: bool, True where the scene classification says that the ground isn't
-        seen (saturated, shadow, cloud, cirrus). Coordinates ``time`` (start of the pass, UTC), ``y``, ``x`` and
-        ``spatial_ref``, so that ``.odc`` and ``.rio`` know the grid. Clouds are not masked yet: see `mask_clouds`.
+        Per band float32 surface reflectance, NaN = no data; with `raw` uint16, reflectance × 10000, 0 = no data.
+        ``cloud_mask``: bool, True where the scene classification says that the ground isn't seen (saturated, shadow,
+        cloud, cirrus). Coordinates ``time`` (start of the pass, UTC), ``y``, ``x`` and ``spatial_ref``, so that
+        ``.odc`` and ``.rio`` know the grid. Clouds are not masked yet: see `mask_clouds`.
 
     Raises
     ------
     UsageError, ItemError, HrefError
         before anything is read
     NothingFoundError
-        when there is nothing over the grid
+        when no item touches the grid
     AssetError
         when computed, where an asset can't be read
     """
@@ -183,19 +183,19 @@ def load(
             "Try aoi='12.1,41.8,12.6,42.1'.",
         )
     if cloud_mask not in ("scl", "none"):
-        raise UsageError(f"cloud_mask can't be {cloud_mask!r}.", "Expected scl or none.")
+        raise UsageError(f"cloud_mask must be 'scl' or 'none', got {cloud_mask!r}.")
     if not set(also_mask) <= {"water", "snow"}:
-        raise UsageError(f"also_mask can't be {list(also_mask)}.", "Expected water, snow, or both.")
+        raise UsageError(f"also_mask must be 'water', 'snow', or both, got {list(also_mask)}.")
     bands = (bands,) if isinstance(bands, str) else tuple(bands)
     if not bands or len(set(bands)) < len(bands):
-        raise BandError(f"The bands {list(bands)} can't be loaded.", "Expected at least one, and each once.")
+        raise BandError(f"bands must name at least one band, and each once, got {list(bands)}.")
     area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
     if area is not None and not clip:
         area = area.boxed()
     if geobox is None:
         geobox = grid_for(area, crs, resolution)  # type: ignore[arg-type]
     if geobox.transform.b or geobox.transform.d:
-        raise GridError("The geobox is turned or sheared.", "Expected rows and columns along the axes of its CRS.")
+        raise GridError("The geobox is rotated or sheared.", "Expected rows and columns along the axes of its CRS.")
     name = crs_name(geobox)
     shape = project_aoi(area, name) if area is not None and not area.is_box else None
     sensor = sensor_for(items.collection)
@@ -244,7 +244,7 @@ def load(
 
 
 def mask_clouds(cube: xr.Dataset) -> xr.Dataset:
-    """Leave out what the scene classification doesn't count as a view of the ground.
+    """Mask the pixels that the scene classification doesn't count as a view of the ground.
 
     Parameters
     ----------
@@ -274,19 +274,19 @@ def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "media
     Parameters
     ----------
     cube : xr.Dataset, (time, y, x)
-        From `load`, usually after `mask_clouds`; reflectance or raw. A ``cloud_mask`` that is still there isn't
-        applied, and left out.
+        From `load`, usually after `mask_clouds`; reflectance or raw. A remaining ``cloud_mask`` is dropped, not
+        applied.
     period
         ``monthly``.
     method
-        ``median``: of the valid observations; an even number averages the two middle ones, half a unit of
+        ``median`` of the valid observations; an even number averages the two middle ones, and half a unit of
         1/10000 rounds up.
 
     Returns
     -------
     xr.Dataset, (time, y, x), lazy if the input is
         Per band the composite, of the input's dtype and nodata; ``count``, uint16, observations of the first band.
-        ``time`` is the first day of the period. Periods without an observation are not there.
+        ``time`` is the first day of the period. Periods without an observation are left out.
 
     Raises
     ------
@@ -393,9 +393,9 @@ def _to_stored(reflectance: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     stored = np.rint(reflectance * np.float32(10000))
     if (stored < 0).any() or (stored > 65535).any():
         raise UsageError(
-            f"A composite was asked for of values from {np.fmin.reduce(reflectance, None):g} "
+            f"A composite can't be made of values from {np.fmin.reduce(reflectance, None):g} "
             f"to {np.fmax.reduce(reflectance, None):g}.",
-            "Expected surface reflectance, from 0 to 6.5535, as from load().",
-            "Make the composite first, and the index of it afterwards.",
+            "Expected surface reflectance from 0 to 6.5535, as load() returns it.",
+            "Make the composite first, and the index from it.",
         )
     return np.where(np.isnan(stored), 0, np.maximum(stored, 1)).astype(np.uint16)

@@ -1,9 +1,9 @@
-"""Spectral indices for xarray: the kernels that production uses, on arrays of any dims, lazy if the input is.
+"""Spectral indices for xarray: the kernels of the applications, on arrays of any dims, lazy if the input is.
 
-All functions share these rules, so that they are said once:
+Rules of all functions:
 
-* Inputs are surface reflectance as a fraction, in floating point, NaN where masked, as `eoap_dask.load` gives it; they
-  are taken as float32. Whole numbers are refused: what they were multiplied by, or added to, isn't theirs to tell.
+* Inputs are surface reflectance as a fraction, in floating point, NaN where masked, as `eoap_dask.load` returns it;
+  they are taken as float32. Integers are refused: their scale and offset are unknown.
 * Inputs lie on one grid: dims that they share have the same size and coordinates (to a thousandth of a pixel), and
   their CRS is the same where both have one. A dim that only one has is carried along, so that a scene before a fire
   can be compared with a series after it.
@@ -38,6 +38,7 @@ from eoap_dask.kernels import indices as kernels
 from eoap_dask.kernels.severity import KEY_BENSON, SeverityClass
 from eoap_dask.kernels.severity import severity as classify
 from eoap_dask.kernels.severity import severity_classes as make_classes
+from eoap_dask.text import option
 
 GRID_TOLERANCE_PX = 1e-3
 """Coordinates this close are the same: two libraries may round them differently."""
@@ -416,9 +417,9 @@ def severity_classes(thresholds: Sequence[float] = KEY_BENSON) -> tuple[Severity
         return make_classes(thresholds)
     except (TypeError, ValueError):
         raise UsageError(
-            f"Burn severity can't be told with the thresholds {thresholds!r}.",
-            "Expected six rising numbers of dNBR, where the classes after the first begin.",
-            f"Try {', '.join(map(str, KEY_BENSON))}, which are the default.",
+            f"{option('thresholds')} must be six finite, rising numbers of dNBR, got {thresholds!r}.",
+            "The classes after the first begin there.",
+            f"Try {', '.join(map(str, KEY_BENSON))}, the default.",
         ) from None
 
 
@@ -444,8 +445,8 @@ def _apply(
     for name, array in others:
         _check_grid(first_name, first, name, array)
 
-    # The grids are known to agree: to join them exactly would fall over the last digit of a coordinate. Attributes are
-    # kept for the sake of the coordinates, whose own say what the CRS is.
+    # The grids agree: an exact join would fail on the last digit of a coordinate. Attributes are kept because those of
+    # the coordinates name the CRS.
     out: xr.DataArray = xr.apply_ufunc(
         partial(_on_arrays, partial(_on_block, partial(kernel, **options)), dtype),
         *inputs.values(),
@@ -457,7 +458,7 @@ def _apply(
 
 
 def _on_arrays(on_block: Callable[..., Any], dtype: Any, *arrays: Any) -> Any:
-    """Run a function of blocks; as blockwise tasks, which Dask fuses (those of xarray's "parallelized" it doesn't)."""
+    """Apply a function of blocks as blockwise tasks, which Dask fuses (not those of xarray's "parallelized")."""
     if not any(is_dask_collection(array) for array in arrays):
         return on_block(*arrays)
     depth = max(array.ndim for array in arrays)
@@ -478,9 +479,9 @@ def _check_reflectance(name: str, array: xr.DataArray) -> None:
         )
     if array.dtype.kind != "f":
         raise UsageError(
-            f"{name} holds {array.dtype} numbers.",
-            "Expected reflectance in [0, 1] (or an index made of it) in floating point, NaN where there are no data.",
-            "Try eoap_dask.load(...) without raw=True, which also knows what each catalogue adds to its numbers.",
+            f"{name} has the dtype {array.dtype}.",
+            "Expected reflectance in [0, 1] (or an index of it) in floating point, NaN = no data.",
+            "Try eoap_dask.load(...) without raw=True, which applies each catalogue's scale and offset.",
         )
 
 
@@ -497,8 +498,8 @@ def _check_grid(first_name: str, first: xr.DataArray, name: str, array: xr.DataA
                 raise _mismatch(first_name, name, f"{first[dim].values[off]} and {array[dim].values[off]} on {dim}")
     crs = _crs(first), _crs(array)
     if None not in crs and crs[0] != crs[1]:
-        told = [f"EPSG:{c.to_epsg()}" if c.to_epsg() else str(c) for c in crs]
-        raise _mismatch(first_name, name, " and ".join(told))
+        names = [f"EPSG:{c.to_epsg()}" if c.to_epsg() else str(c) for c in crs]
+        raise _mismatch(first_name, name, " and ".join(names))
 
 
 def _first_difference(mine: Any, other: Any) -> int | None:
@@ -512,7 +513,7 @@ def _first_difference(mine: Any, other: Any) -> int | None:
 
 def _mismatch(first_name: str, name: str, what: str) -> GridMismatchError:
     return GridMismatchError(
-        f"{first_name} and {name} don't lie on one grid: they have {what}.",
+        f"{first_name} and {name} aren't on one grid: they have {what}.",
         "Expected arrays of the same pixels.",
         "Try loading both with the same geobox, or .isel(time=0) where only their times differ.",
     )

@@ -1,13 +1,8 @@
-"""Cloud-Optimized GeoTIFFs from tiles that were encoded elsewhere.
+"""Cloud-Optimized GeoTIFFs from tiles that workers encoded (TIFF 6.0; OGC 19-008r4, GeoTIFF 1.1; OGC 21-026, COG).
 
-A worker turns its block into encoded tiles of every level that the block holds whole, and leaves them in a file, or
-sends them to the client, who appends them to a spool as they come. The client makes the few coarse levels that no block
-can, and writes the file once, front to back: headers, then the coarsest level first, each in row-major order. So the
-bytes don't depend on the order of arrival, memory stays small, and the checksum is made on the way.
-
-References
-----------
-TIFF 6.0; OGC 19-008r4 (GeoTIFF 1.1); OGC 21-026 (Cloud Optimized GeoTIFF).
+The client makes the few levels that are coarser than a block, and writes the file once, front to back: headers, then
+the coarsest level first, each in row-major order. So the bytes don't depend on the order of arrival, memory stays
+small, and the checksum is made on the way.
 """
 
 from __future__ import annotations
@@ -37,27 +32,19 @@ MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 _CLASSIC_LIMIT = (1 << 32) - (1 << 20)
 _OPEN_FILES = 128
-"""A row of tiles goes through as many files as there are blocks beside each other; so many of 2048 px are 262144 px."""
+"""Files that are open at once. A row of tiles takes one per block beside each other: 128 of 2048 px are 262144 px."""
 
 
 @dataclass
 class Cog:
-    """An image on its way into a file: collects blocks, then writes.
-
-    Parameters
-    ----------
-    spec : ImageSpec
-    geobox : GeoBox
-    scratch
-        A directory for tiles and coarse levels; the caller removes it.
-    """
+    """Collects the blocks of an image, then writes its file. The caller removes `scratch`, for tiles and levels."""
 
     spec: ImageSpec
     geobox: GeoBox
     scratch: Path
     _tiles: dict[tuple[int, int, int], _Place] = field(default_factory=dict)
     _files: list[Path] = field(default_factory=list)
-    """Our spool, and what workers have left."""
+    """Our spool, and the files that workers left."""
     _spool: IO[bytes] | None = None
     _rest: Any = None
     _rest_level: int = 0
@@ -71,13 +58,7 @@ class Cog:
         self._files.append(self.scratch / f"{self.spec.name}.tiles")
 
     def add(self, block: EncodedImage, window: Window) -> None:
-        """Take in the tiles of a block; a file that holds them is in the scratch directory, and ours from now on.
-
-        Raises
-        ------
-        OSError
-            when the disk refuses, or the file isn't what it should be
-        """
+        """Add a block; a file of its tiles must be in the scratch directory, and is removed in the end."""
         rows = [(int(level), int(row), int(col), int(size)) for level, row, col, size in block.index]
         if isinstance(block.tiles, Path):
             path = self.scratch / block.tiles.name
@@ -99,13 +80,7 @@ class Cog:
             self._rest[:, row : row + block.rest.shape[1], col : col + block.rest.shape[2]] = block.rest
 
     def write(self, path: Path) -> tuple[int, str]:
-        """Write the file.
-
-        Returns
-        -------
-        tuple of (int, str)
-            Size in bytes, and SHA-256 in hexadecimal.
-        """
+        """Write the file, and return its size in bytes and its SHA-256 in hexadecimal."""
         digest, size = hashlib.sha256(), 0
         with _Files(self._files) as files:
             self._finish_levels(files)
@@ -118,7 +93,7 @@ class Cog:
         return size, digest.hexdigest()
 
     def close(self) -> None:
-        """Remove what is on disk beside the file."""
+        """Remove all scratch files."""
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -129,7 +104,7 @@ class Cog:
             (self.scratch / f"{self.spec.name}.rest{level}").unlink(missing_ok=True)
 
     def _append(self, rows: Sequence[tuple[int, int, int, int]], tiles: Iterable[memoryview | bytes]) -> None:
-        """Put tiles into the spool."""
+        """Append tiles to the spool."""
         if self._spool is None:
             self._spool = self._files[0].open("wb")
         self._place(rows, 0, self._spool.tell())
@@ -143,7 +118,7 @@ class Cog:
             at += size
 
     def _finish_levels(self, files: _Files) -> None:
-        """Make the levels that are coarser than a block, from what the blocks left over."""
+        """Make the levels that are coarser than a block, from the blocks' rests."""
         if self._rest is not None:
             self._make_levels()
         if self._spool is not None:
@@ -171,7 +146,7 @@ class Cog:
         """Return an array on disk for a level."""
         shape = (len(self.spec.bands), *self.shapes[level])
         path = self.scratch / f"{self.spec.name}.rest{level}"
-        with path.open("wb") as file:  # whole: to touch a page that a full disk has no room for would be SIGBUS
+        with path.open("wb") as file:  # allocated now: on a full disk, touching a missing page would be SIGBUS
             os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * np.dtype(self.spec.dtype).itemsize)
         return np.memmap(path, self.spec.dtype, "r+", shape=shape)
 
@@ -222,7 +197,7 @@ class Cog:
 
 
 class _Place(NamedTuple):
-    """Where a tile lies."""
+    """Where a tile lies: number of the file, first byte, bytes."""
 
     file: int
     at: int
@@ -230,7 +205,7 @@ class _Place(NamedTuple):
 
 
 class _Files:
-    """Reads in files, of which some are open at a time. A context manager."""
+    """Reads parts of files; some are open at a time. A context manager."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -244,13 +219,7 @@ class _Files:
             file.close()
 
     def read(self, place: _Place) -> bytes:
-        """Return what is there.
-
-        Raises
-        ------
-        OSError
-            when it isn't all there
-        """
+        """Return the bytes of a tile; OSError when the file is too short."""
         file = self._open.pop(place.file, None)
         if file is None:
             if len(self._open) >= _OPEN_FILES:
@@ -270,7 +239,7 @@ _FORMATS = {3: "H", 4: "I", 16: "Q"}
 
 
 class _Directory:
-    """One TIFF directory (IFD) with its values behind it."""
+    """One TIFF directory (IFD), followed by its values."""
 
     def __init__(self, shape: tuple[int, int], sizes: list[int], tags: list[Tag], reduced: bool, big: bool) -> None:
         self.at = 0
@@ -313,13 +282,12 @@ def _tag(tag: int, kind: int, values: Sequence[int]) -> Tag:
 
 
 def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
-    """Return the tags of every directory and those of the first alone.
-
-    GDAL knows how to say a CRS, band names, scales and colours in TIFF: a tiny file of its making is the source.
-    """
+    """Return the tags of every directory, and those of the first alone."""
     import rasterio
     import tifffile
     from rasterio.enums import ColorInterp
+
+    # GDAL writes CRS, band names, scales and colours into a tiny file, from which their tags are copied
 
     count = len(spec.bands)
     profile: dict[str, Any] = {

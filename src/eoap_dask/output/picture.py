@@ -47,31 +47,14 @@ _STAND_INS = {
 
 
 def write_thumbnail(path: Path, rgb: Picture, max_px: int = 512) -> Path:
-    """Write a picture as a small PNG, transparent where there is no data.
+    """Write a picture, (1 or 3, y, x), uint8, 0 in all bands = nodata, as a small PNG, transparent where nodata.
 
-    Parameters
-    ----------
-    path
-        Where; replaced when it exists.
-    rgb : ndarray, (1 or 3, y, x), uint8
-        Grey, or red, green and blue; 0 in all bands = nodata.
-    max_px
-        The longer side is at most this many pixels.
-
-    Returns
-    -------
-    Path
-        `path`. The picture is the mean of the valid pixels in squares of n by n, n whole; equal pixels give
-        equal bytes.
-
-    Raises
-    ------
-    ValueError
-        When the array isn't such a picture, or `max_px` isn't positive.
+    The longer side has at most `max_px` pixels: means of the valid pixels in squares, see `shrink`. Equal input gives
+    equal bytes.
     """
     _check(rgb)
     if max_px < 1:
-        raise ValueError(f"A picture of {max_px} pixels can't be made.")
+        raise ValueError(f"max_px must be 1 or more, got {max_px}.")
     factor = -(-max(rgb.shape[1:]) // max_px)
     return _write_png(path, _image(shrink(rgb, factor)))
 
@@ -85,42 +68,15 @@ def contact_sheet(
     legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
     pixel_m: float = 0.0,
 ) -> Path:
-    """Write one PNG with pictures side by side, each with its caption.
+    """Write one PNG, at most 1600 pixels wide, of pictures (as for `write_thumbnail`), each with its caption.
 
-    Parameters
-    ----------
-    path
-        Where; replaced when it exists.
-    panels : sequence of (str, ndarray (1 or 3, y, x), uint8)
-        Caption and picture as for `write_thumbnail`, at least one. A caption's second line is set smaller, in
-        grey. Up to four stand in a row; pictures of a row share a scale only if they share a size.
-    title
-        Above the panels.
-    subtitle
-        Below the title, in grey; may be empty.
-    footer
-        Below the panels, small (an attribution, say); may be empty.
-    legend : sequence of (str, (red, green, blue))
-        What colours mean, below the panels.
-    pixel_m
-        Metres along a side of the first picture's pixels: draws a scale bar that holds for pictures of its size; 0
-        draws none.
-
-    Returns
-    -------
-    Path
-        `path`, at most 1600 pixels wide; text is cut with an ellipsis rather than set over its neighbour.
-        Nodata shows as a light checker. Equal input gives equal bytes.
-
-    Raises
-    ------
-    ValueError
-        When there is no panel, or an array isn't a picture.
+    A caption's second line is smaller and grey. Long text ends in an ellipsis. `pixel_m`, metres along a pixel of the
+    first picture, draws a scale bar for pictures of that size. Equal input gives equal bytes.
     """
     from PIL import Image, ImageDraw
 
     if not panels:
-        raise ValueError("A sheet needs a picture.")
+        raise ValueError("A contact sheet needs at least one picture.")
     for _, rgb in panels:
         _check(rgb)
     columns = _columns(len(panels))
@@ -179,7 +135,7 @@ def _scale_bar(metres_per_px: float) -> tuple[int, str]:
 
 
 def _keys(legend: Sequence[tuple[str, Any]], width: int, taken: int) -> list[tuple[int, int]]:
-    """Return where the entries of a legend begin, and on which line; the first line begins after what is taken."""
+    """Return column and line of each legend entry; the first line begins after `taken` pixels."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(19)
@@ -194,19 +150,9 @@ def _keys(legend: Sequence[tuple[str, Any]], width: int, taken: int) -> list[tup
 
 
 def shrink(rgb: Picture, factor: int) -> Picture:
-    """Return a picture reduced by a whole factor: the rounded mean of the valid pixels of each square.
+    """Reduce a picture by a whole factor: the rounded mean of the valid pixels of each square, incomplete at the edges.
 
-    Parameters
-    ----------
-    rgb : ndarray, (1 or 3, y, x), uint8
-        0 in all bands = nodata.
-    factor
-        Pixels along the side of a square; at the right and lower edge squares may be incomplete.
-
-    Returns
-    -------
-    ndarray, (1 or 3, ceil(y / factor), ceil(x / factor)), uint8
-        0 in all bands where a square has no valid pixel; a valid square is never 0 in all bands.
+    A square is 0 in all bands if, and only if, none of its pixels is valid.
     """
     import numpy as np
 
@@ -215,7 +161,7 @@ def shrink(rgb: Picture, factor: int) -> Picture:
     bands, height, width = rgb.shape
     out = np.zeros((bands, -(-height // factor), -(-width // factor)), np.uint8)
     starts = np.arange(0, width, factor)
-    # One row of squares at a time: a picture may be as large as its unit, its sums needn't.
+    # one row of squares at a time: a picture may be as large as its unit
     for index in range(out.shape[1]):
         strip = rgb[:, index * factor : (index + 1) * factor]
         count = np.add.reduceat((strip != 0).any(axis=0).sum(axis=0, dtype=np.int64), starts)
@@ -229,7 +175,7 @@ def shrink(rgb: Picture, factor: int) -> Picture:
 
 def _check(rgb: Picture) -> None:
     if rgb.ndim != 3 or rgb.shape[0] not in (1, 3) or str(rgb.dtype) != "uint8" or 0 in rgb.shape:
-        raise ValueError(f"A picture is uint8 of shape (1 or 3, y, x); this is {rgb.dtype} {rgb.shape}.")
+        raise ValueError(f"A picture must be uint8 of shape (1 or 3, y, x), got {rgb.dtype} {rgb.shape}.")
 
 
 def _image(rgb: Picture) -> Any:
@@ -243,7 +189,7 @@ def _image(rgb: Picture) -> Any:
 
 
 def _panel(rgb: Picture, size: tuple[int, int]) -> Any:
-    """Return the picture at a size (rows, columns), over a checker that shows where there is no data."""
+    """Return the picture at a size (rows, columns), over a checker that shows nodata."""
     import numpy as np
     from PIL import Image
 
@@ -260,7 +206,7 @@ def _panel(rgb: Picture, size: tuple[int, int]) -> Any:
 
 
 def _columns(count: int) -> int:
-    """Return how many panels stand in a row: at most four, with rows as even as can be."""
+    """Return how many panels stand in a row: at most four, in rows as even as possible."""
     rows = -(-count // _MAX_COLUMNS)
     return -(-count // rows)
 
@@ -273,7 +219,7 @@ def _fit(shape: tuple[int, ...], side: int) -> tuple[int, int]:
 
 
 def _text(draw: Any, place: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int) -> None:
-    """Set a line of text, cut to a width."""
+    """Draw a line of text, cut to a width."""
     from PIL import ImageFont
 
     # The font that comes with Pillow: the same on every machine.
@@ -287,7 +233,7 @@ def _text(draw: Any, place: tuple[int, int], text: str, size: int, colour: tuple
 
 
 def _settable(text: str) -> str:
-    """Return the text in the characters of Pillow's font: accents are lost, what has no likeness is ?."""
+    """Return the text in the characters of Pillow's font: accents are dropped, and unknown characters become ?."""
     settable = ""
     for character in text:
         if character not in _GLYPHS:

@@ -1,4 +1,4 @@
-"""Where an output may go: what stands there already, and whose it is."""
+"""Checks of the place for an output: is something there already, and whose."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from eoap_dask.publish.exchange import standing_at
 from eoap_dask.publish.holdings import (
     MARKER,
     SOFTWARE,
+    another_place,
     beside,
     check_product,
     names_in,
@@ -21,43 +22,19 @@ from eoap_dask.publish.holdings import (
 )
 
 _MARKER_DRAFT = re.compile(rf"\.{re.escape(MARKER)}\.\d+\.tmp")
-"""What `write_bytes` leaves of a marker when it is killed."""
+"""Left by a `write_bytes` of a marker that was killed."""
 
 
 def identity(application: str) -> dict[str, str]:
-    """Return the keys by which a directory is recognised as ours; `run.json` begins with them.
-
-    Parameters
-    ----------
-    application
-        The application's name, such as ``cloudless-mosaic``.
-
-    Returns
-    -------
-    dict
-        ``software``, ``application`` and ``version``.
-    """
+    """Return the keys that mark a directory as ours; `run.json` begins with them."""
     return {"software": SOFTWARE, "application": application, "version": __version__}
 
 
 def check_output(out: Path, application: str, *, update: bool = False) -> None:
     """Pass when `out` can become the output of an application; writes nothing and takes no lock.
 
-    Parameters
-    ----------
-    out
-        The output directory, as the user gave it.
-    application
-        The application's name.
-    update
-        A product of the same application may be there, to be replaced by its next generation.
-
-    Raises
-    ------
-    OutputError
-        When `out` exists and may not be updated, its parent can't hold it, or ``<out>.partial`` isn't ours to
-        replace. Not updated is what another application or nobody of ours made, what isn't whole (a ``run.json``,
-        catalog or ledger that is no JSON), and what holds files of somebody else, which an update would lose.
+    With `update` it may be a whole product of the same application without files of others, which an update would
+    delete.
     """
     place = resolve(out)
     check_place(place, out, application if update else None)
@@ -65,8 +42,8 @@ def check_output(out: Path, application: str, *, update: bool = False) -> None:
 
 
 def check_place(place: Path, given: Path, updater: str | None) -> None:
-    """Raise unless `place` is free, or a product of `updater`, and its parent, or the nearest that exists, writable."""
-    choose = "Choose another --output-dir."
+    """Raise unless `place` is free, or a product of `updater`, and its nearest existing parent is writable."""
+    choose = another_place()
     if place == place.parent:
         raise OutputError(f"{given} can't be an output.", "The root directory exists.", choose)
     product = standing_at(place)
@@ -82,7 +59,7 @@ def check_place(place: Path, given: Path, updater: str | None) -> None:
                 return
             if os.path.lexists(parent):
                 break
-            # a run that ended just now took it along, having made it: the next one up is the nearest now
+            # a run that just ended removed the parent, which it had made: look for the nearest one again
     except OSError as error:
         raise unwritable(given, error) from error
     fault = "isn't writable" if is_directory else "isn't a directory"
@@ -94,29 +71,29 @@ def check_partial(partial: Path, application: str) -> None:
     if not os.path.lexists(partial):
         return
     expected = "A run writes into a directory of this name until its output is complete."
-    remedy = "Choose another --output-dir, or move it away."
+    remedy = another_place("or move it away")
     if partial.is_symlink() or not partial.is_dir():
         kind = "is a symbolic link" if partial.is_symlink() else "exists and isn't a directory"
         raise OutputError(f"{partial} {kind}.", expected, remedy)
     found = partial_owner(partial)
     if found is None:
-        # Killed between creating it and writing the marker: an empty directory is no loss to anybody, a draft neither.
+        # killed between creating it and writing the marker: it is empty, or has a draft of the marker
         if any(not _MARKER_DRAFT.fullmatch(name) for name in names_in(partial)):
             raise OutputError(f"{partial} exists and wasn't made by {SOFTWARE}.", expected, remedy)
     elif found.get("application") != application:
         raise OutputError(
             f"{partial} holds an unfinished run of {found.get('application')}.",
             f"This is {application}, which won't remove it.",
-            "Choose another --output-dir, or remove it.",
+            another_place("or remove it"),
         )
 
 
 def unwritable(given: Path, error: OSError) -> OutputError:
-    """Return what to say when a disk refuses to hold an output."""
+    """Return the error for an output that can't be written to disk."""
     reason = error.strerror or str(error)
     where = f" ({error.filename})" if error.filename else ""
     return OutputError(
         f"{given} can't be written: {reason}{where}.",
-        "The output, and what is beside it while a run works, must be on a disk that can be written.",
-        "Choose another --output-dir.",
+        "The output, and the files beside it during a run, need a writable disk.",
+        another_place(),
     )

@@ -1,8 +1,8 @@
-"""Two directories trade places, so that a name is never without its content.
+"""Swap two directories, so that a name always has its content.
 
-Linux does it in one step, ``renameat2(…, RENAME_EXCHANGE)``; not every file system can. Where it can't, the old
-directory steps aside to ``<name>.old`` for a moment, with a mark in it by which `recover` knows, after a crash,
-that it wasn't put there by somebody else: people call their own backups so.
+Linux does it in one step, ``renameat2(…, RENAME_EXCHANGE)``, but not on every file system. Elsewhere the old directory
+moves to ``<name>.old`` for a moment, with a mark by which `recover` knows it after a crash: users name backups like
+that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from eoap_dask.files import fsync_path, remove_tree
 
 ASIDE_MARK = ".eoap-dask-aside"
-"""An empty file in a directory that steps aside; the last thing to go from it."""
+"""An empty file in a directory that is moved aside; removed last."""
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -33,38 +33,21 @@ _SYSCALL = {
     "ppc64le": 357,
     "s390x": 347,
 }
-"""Number of renameat2, per machine, for C libraries that have no name for it; arch/*/kernel/syscalls in Linux."""
-_NOT_HAD = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
-"""What a kernel, and what a file system, answers that can't exchange."""
+"""Number of renameat2, per machine, for C libraries without the function; arch/*/kernel/syscalls in Linux."""
+_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
+"""Errors of a kernel, or of a file system, that can't exchange."""
 
 
 def exchange(new: Path, old: Path) -> Path:
-    """Put a directory in the place of another, in one step where the file system can.
+    """Put a directory in the place of another; both absolute, on one file system. Return where the old one is now.
 
-    Where it can't, there is an instant without anything at `old`; a run that is killed in it is followed by
-    `recover`. Parents are synced.
-
-    Parameters
-    ----------
-    new
-        The directory that takes the place; absolute, on the file system of `old`.
-    old
-        The directory whose place it takes.
-
-    Returns
-    -------
-    Path
-        Where the directory that was at `old` is from now on: `new`, or ``<old>.old``. To be removed.
-
-    Raises
-    ------
-    OSError
-        Both are where they were. FileExistsError when ``<old>.old`` would be needed and isn't free.
+    In two steps, where the file system needs them, nothing is at `old` for an instant: a run killed then needs
+    `recover`. After an OSError both are where they were; FileExistsError means that ``<old>.old`` isn't free.
     """
     try:
         _swap(new, old)
     except OSError as error:
-        if error.errno not in _NOT_HAD:
+        if error.errno not in _UNSUPPORTED:
             raise
         left = _step_aside(new, old)
     else:
@@ -74,13 +57,7 @@ def exchange(new: Path, old: Path) -> Path:
 
 
 def can_exchange(folder: Path) -> bool:
-    """Tell whether directories on this file system can trade places in one step.
-
-    Parameters
-    ----------
-    folder
-        A directory that can be written; left as it was.
-    """
+    """Tell whether directories on this file system can be swapped in one step; `folder` must be writable."""
     one, other = folder / ".exchange-1", folder / ".exchange-2"
     try:
         one.mkdir()
@@ -96,22 +73,12 @@ def can_exchange(folder: Path) -> bool:
 
 
 def recover(out: Path) -> None:
-    """Bring to an end what `exchange` was killed in: afterwards `out` is there, the old or the new one.
+    """Complete an `exchange` that was killed: afterwards `out` is there, the old or the new one.
 
-    Without ``<out>.old``, or with one that isn't marked as put aside, nothing changes.
-
-    Parameters
-    ----------
-    out
-        What was given to `exchange` as `old`.
-
-    Raises
-    ------
-    OSError
-        When the disk refuses.
+    Without ``<out>.old``, or with one that isn't marked, nothing changes.
     """
     aside = aside_of(out)
-    if is_aside(out):  # killed before it stepped aside: what has the mark as well is somebody's copy of it
+    if is_aside(out):  # killed before the move: an `aside` with the mark is a user's copy of it
         (aside / ASIDE_MARK).unlink(missing_ok=True)
     elif is_aside(aside):
         if os.path.lexists(out):
@@ -127,13 +94,7 @@ def recover(out: Path) -> None:
 
 
 def standing_at(out: Path) -> Path | None:
-    """Return where a directory is: in its place, or aside when an exchange was killed; None when in neither.
-
-    Parameters
-    ----------
-    out
-        What was given to `exchange` as `old`.
-    """
+    """Return where an output is: in its place, or aside after a killed exchange; None when in neither."""
     if os.path.lexists(out):
         return out
     aside = aside_of(out)
@@ -141,12 +102,12 @@ def standing_at(out: Path) -> Path | None:
 
 
 def aside_of(path: Path) -> Path:
-    """Return where a directory steps aside."""
+    """Return the path to which a directory is moved aside."""
     return path.parent / (path.name + ".old")
 
 
 def is_aside(path: Path) -> bool:
-    """Tell whether there is a directory with the mark of one that steps aside."""
+    """Tell whether there is a directory with the mark of one that was moved aside."""
     if not _is_directory(path):
         return False
     try:
@@ -156,14 +117,9 @@ def is_aside(path: Path) -> bool:
 
 
 def remove_last(folder: Path, last: Sequence[str]) -> None:
-    """Remove a directory and what is in it, some names at the end: they tell whose it is, in case we are killed here.
+    """Remove a directory, the files in `last` at the end in this order: they show whose it is, if we are killed here.
 
-    Parameters
-    ----------
-    folder
-        A directory; links in it lose themselves, never what they point to.
-    last
-        Names of files in it, in the order in which they go. They needn't be there.
+    Links in it are removed, not followed.
     """
     for name in sorted(set(os.listdir(folder)) - set(last)):  # noqa: PTH208  # names are all that is needed
         path = folder / name
@@ -177,7 +133,7 @@ def remove_last(folder: Path, last: Sequence[str]) -> None:
 
 
 def _swap(one: Path, other: Path) -> None:
-    """Let two names trade places in one step; OSError with one of `_NOT_HAD` where that isn't had."""
+    """Swap two names in one step; OSError with one of `_UNSUPPORTED` where the kernel or the file system can't."""
     call = _renameat2()
     if call is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(one), None, str(other))
@@ -219,9 +175,9 @@ def _by_number(libc: Any) -> Callable[..., int] | None:
 
 
 def _step_aside(new: Path, old: Path) -> Path:
-    """Do it in two steps, for file systems that can't in one."""
+    """Swap in two steps, for file systems that can't in one."""
     aside, mark = aside_of(old), old / ASIDE_MARK
-    if os.path.lexists(aside):  # an empty directory would be replaced without a word
+    if os.path.lexists(aside):  # rename would silently replace an empty directory
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(aside))
     try:
         mark.touch()
@@ -230,7 +186,7 @@ def _step_aside(new: Path, old: Path) -> Path:
         old.rename(aside)
         new.rename(old)
     except BaseException:
-        # also a Ctrl-C: nobody should find the name without its content
+        # also on Ctrl-C: the name must have its content
         if is_aside(aside) and not os.path.lexists(old):
             aside.rename(old)
         if is_aside(old):
@@ -245,13 +201,13 @@ def _fsync_parents(*paths: Path) -> None:
 
 
 def _fsync_quietly(folder: Path) -> None:
-    """Push a directory's names to the disk; some file systems can't, and what was done is done."""
+    """Sync a directory's names to disk, where the file system can."""
     with suppress(OSError):
         fsync_path(folder)
 
 
 def _is_directory(path: Path) -> bool:
-    """Tell a directory, and not a link to one."""
+    """Tell a directory from a link to one."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:

@@ -1,7 +1,7 @@
-"""What an output directory holds already: whose it is, which units, and which of them are finished. Reads only.
+"""What an output directory has already: whose it is, which units, and which of them are finished. Reads only.
 
-A unit is finished when its item is there, made from what it would be made from now (``eoap:digest``), and each of
-its assets matches the size and the checksum that the item gives.
+A unit is finished when its item is there with the expected ``eoap:digest``, and each of its assets matches the size and
+the checksum in the item.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from typing import Any, Literal
 from eoap_dask.errors import OutputError
 from eoap_dask.files import sha256_of
 from eoap_dask.publish.exchange import ASIDE_MARK, standing_at
+from eoap_dask.text import option
 
 SOFTWARE = "eoap-dask"
 MARKER = ".eoap-dask.json"
-"""Tells that a `.partial` directory is ours; gone from a published output, where `RUN_FILE` tells it."""
+"""Marks a `.partial` directory as ours; removed from a published output, where `RUN_FILE` does that."""
 RUN_FILE = "run.json"
 CATALOG = "catalog.json"
 LEDGER = "failures.json"
 CONTENTS = "contents"
-"""In `RUN_FILE`, what the run published beside one another: anything else in the output is somebody else's."""
+"""In `RUN_FILE`, the names that the run published; others in the output are the user's."""
 
 DigestParts = Mapping[str, str | Sequence[str]]
-"""What a digest is made of, by name (params, scenes, grid, algorithm): a short hash, or one for each scene."""
+"""Parts of a digest by name (params, scenes, grid, algorithm): a short hash, or one for each scene."""
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _ITEM_HREF = re.compile(r"(?:\./)?([a-z0-9][a-z0-9._-]*)/\1\.json")
 _SHA256 = re.compile(r"1220([0-9a-f]{64})")
 _VIEWERS_FILES = re.compile(r".*\.aux\.xml|\.DS_Store|Thumbs\.db")
-"""What GDAL and file browsers leave where somebody looks at a file; they make it again."""
+"""Left by GDAL and file browsers that opened a file, and made again."""
 _SHOWN = 3
 
 _NOT_THERE = "not there"
@@ -53,7 +54,7 @@ class UnitState:
 
 @dataclass(frozen=True)
 class UnitFile:
-    """An asset's file, as the item vouches for it."""
+    """An asset's file, as its item describes it."""
 
     name: str
     """Relative to the unit's directory, with ``/``."""
@@ -71,29 +72,21 @@ class FinishedUnit:
     files: tuple[UnitFile, ...]
 
 
+def another_place(otherwise: str = "") -> str:
+    """Return the hint to choose another output directory, or do something else."""
+    return f"Choose another {option('output_dir')}{f', {otherwise}' if otherwise else ''}."
+
+
 def is_key(key: str) -> bool:
     """Tell whether a unit's key can name its directory: lower-case letters, digits, ``.``, ``_``, ``-``."""
     return _KEY.fullmatch(key) is not None
 
 
 def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = None) -> FinishedUnit | str:
-    """Return a unit that is finished, or why it isn't.
+    """Return a unit that is finished, or a phrase that says why it isn't, such as ``the parameters changed``.
 
-    Parameters
-    ----------
-    folder
-        The unit's directory, which need not exist.
-    key
-        The unit's key, and its item's id.
-    digest
-        What identifies its pixels, see `units.digest`.
-    parts
-        What the digest is made of, to tell what changed: compared with the item's ``eoap:digest_parts``.
-
-    Returns
-    -------
-    FinishedUnit or str
-        A phrase when it isn't finished: ``the parameters changed``, ``visual.tif doesn't match its checksum``.
+    `digest` identifies its pixels, see `units.digest`; `parts` tell what changed since the item's
+    ``eoap:digest_parts``.
     """
     if not os.path.lexists(folder):
         return _NOT_THERE
@@ -123,26 +116,9 @@ def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = 
 def unit_states(
     out: Path, application: str, units: Mapping[str, tuple[str, DigestParts | None]]
 ) -> dict[str, UnitState]:
-    """Return what a run would do with its units; writes nothing and takes no lock.
+    """Return what a run would do with its units (key → digest and parts); writes nothing and takes no lock.
 
-    Parameters
-    ----------
-    out
-        The output directory, as the user gave it.
-    application
-        The application's name.
-    units
-        Key → digest and what it is made of, as for `check_unit`.
-
-    Returns
-    -------
-    dict
-        By key, in the order of `units`. A unit is looked for in ``<out>.partial`` first, then in `out`.
-
-    Raises
-    ------
-    OutputError
-        When `out` is there and isn't a product of this application.
+    A unit is looked for in ``<out>.partial`` first. Raises OutputError when `out` isn't a product of this application.
     """
     place = resolve(out)
     product = standing_at(place)
@@ -155,46 +131,21 @@ def unit_states(
 
 
 def product_units(out: Path) -> tuple[str, ...]:
-    """Return the keys of the units that an existing product lists, in its order; none when there is no product.
-
-    Parameters
-    ----------
-    out
-        The output directory, as the user gave it.
-
-    Raises
-    ------
-    OutputError
-        When its catalog can't be read, or lists something that isn't a unit.
-    """
+    """Return the keys of the units in the catalog of `out`; none without a product, OutputError for a broken one."""
     product = standing_at(resolve(out))
     return () if product is None else _listed(product, out)
 
 
 def check_product(place: Path, application: str, given: Path) -> None:
-    """Pass when a directory is a whole product of an application, and holds nothing of somebody else.
-
-    Parameters
-    ----------
-    place
-        The directory, absolute.
-    application
-        The application's name.
-    given
-        The output directory, as the user gave it; for the message.
-
-    Raises
-    ------
-    OutputError
-    """
+    """Raise unless a directory is a whole product of an application, without files of others."""
     found = None if place.is_symlink() else owner(place, RUN_FILE)
     if found is None:
         raise occupied(place, given)
     if not _is_application(found, application):
         raise OutputError(
             f"{given} already exists, made by {found.get('application') or SOFTWARE}.",
-            f"This is {application}, which updates only what it made itself.",
-            "Choose another --output-dir.",
+            f"This is {application}, which updates only its own products.",
+            another_place(),
         )
     _listed(place, given)
     _, why = read_object(place / LEDGER)
@@ -204,28 +155,18 @@ def check_product(place: Path, application: str, given: Path) -> None:
     if others:
         shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
         raise OutputError(
-            f"{given} holds what {application} didn't put there: {shown}.",
-            "An update replaces the whole directory, and would lose it.",
-            "Move it away, or choose another --output-dir.",
+            f"{given} has files that {application} didn't write: {shown}.",
+            "An update replaces the whole directory, and would delete them.",
+            another_place("or move them away"),
         )
 
 
 def occupied(place: Path, given: Path) -> OutputError:
-    """Return the error that says what is in the way.
-
-    Parameters
-    ----------
-    place
-        What exists, absolute.
-    given
-        The output directory, as the user gave it; for the message.
-    """
+    """Return the error for a `place` that exists; `given` is what the user wrote."""
     expected = "An output directory is created by the run, and appears when it is complete."
-    choose, remedy = "Choose another --output-dir.", "Choose another --output-dir or remove it."
+    choose, remedy = another_place(), another_place("or remove it")
     if place.is_symlink():
-        return OutputError(
-            f"{given} is a symbolic link.", expected, "Choose another --output-dir, or name what it points to."
-        )
+        return OutputError(f"{given} is a symbolic link.", expected, another_place("or give the link's target"))
     if not place.is_dir():
         return OutputError(f"{given} exists and is a file.", expected, choose)
     found = owner(place, RUN_FILE)
@@ -237,7 +178,7 @@ def occupied(place: Path, given: Path) -> OutputError:
     _, why = read_object(place / RUN_FILE)
     if why and os.path.lexists(place / RUN_FILE):
         return OutputError(
-            f"{given} already exists and wasn't made by {SOFTWARE}, as far as can be told: its {RUN_FILE} {why}.",
+            f"{given} already exists and isn't recognised as made by {SOFTWARE}: its {RUN_FILE} {why}.",
             expected,
             choose,
         )
@@ -245,13 +186,7 @@ def occupied(place: Path, given: Path) -> OutputError:
 
 
 def strangers(product: Path) -> list[str]:
-    """Return what is in a product though no run put it there, relative to it, sorted.
-
-    Parameters
-    ----------
-    product
-        A product that says what was published (`CONTENTS` in its `RUN_FILE`); of another one nothing is known.
-    """
+    """Return the names in a product that no run published, sorted; none where `CONTENTS` is missing."""
     run, _ = read_object(product / RUN_FILE)
     contents = run.get(CONTENTS)
     if not isinstance(contents, list):
@@ -266,17 +201,7 @@ def strangers(product: Path) -> list[str]:
 
 
 def unlisted(folder: Path, key: str, files: Iterable[UnitFile]) -> list[Path]:
-    """Return the files in a unit's directory that are neither its item nor one of its assets.
-
-    Parameters
-    ----------
-    folder
-        The unit's directory.
-    key
-        The unit's key.
-    files
-        Its assets.
-    """
+    """Return the files in a unit's directory that are neither its item nor one of its assets."""
     known = {f"{key}.json", *(file.name for file in files)}
     found = []
     for inside, folders, names in os.walk(folder):
@@ -286,13 +211,13 @@ def unlisted(folder: Path, key: str, files: Iterable[UnitFile]) -> list[Path]:
 
 
 def owner(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return what a marker or a run file of ours says, None when there is none."""
+    """Return the content of our marker or run file, None when there is none."""
     document, why = read_object(folder / name)
     return document if not why and document.get("software") == SOFTWARE else None
 
 
 def partial_owner(partial: Path) -> dict[str, Any] | None:
-    """Return whose an unfinished output is; None when it isn't there, or isn't ours."""
+    """Return the owner of an unfinished output; None when it isn't there, or isn't ours."""
     if partial.is_symlink():
         return None
     return owner(partial, MARKER) or owner(partial, RUN_FILE)
@@ -319,7 +244,7 @@ def parse_object(content: bytes) -> dict[str, Any] | None:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Return the names in a directory; one that nobody has when it can't be read, for unreadable isn't empty."""
+    """Return the names in a directory; a name that doesn't exist when it can't be read, for unreadable isn't empty."""
     try:
         return set(os.listdir(folder))  # noqa: PTH208  # names are all that is needed
     except OSError:
@@ -335,7 +260,7 @@ def resolve(out: Path) -> Path:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """Return the name next to a path's that a run uses for something."""
+    """Return the path beside another, with a suffix to its name."""
     return path.parent / (path.name + suffix)
 
 
@@ -409,7 +334,7 @@ def _files_of(item: Mapping[str, Any]) -> tuple[UnitFile, ...] | str:
 
 
 def _inside(href: object) -> str | None:
-    """Return a relative href that stays where it is, without ``./``; None for any other."""
+    """Return a relative href below the directory, without ``./``; None for any other."""
     if not isinstance(href, str):
         return None
     name = href.removeprefix("./")
@@ -446,7 +371,7 @@ def _regular(folder: Path, name: str) -> os.stat_result | None:
 
 
 def _strangers_in_unit(folder: Path, key: str) -> list[str]:
-    """Return what was added to a unit; nothing for what isn't one, or has an item that doesn't tell."""
+    """Return the files added to a unit; nothing for other names, or an item that can't be read."""
     if folder.is_symlink() or not folder.is_dir():
         return []
     item, why = read_object(folder / f"{key}.json")
@@ -462,7 +387,7 @@ def _strangers_in_unit(folder: Path, key: str) -> list[str]:
 
 def _unrecognised(given: Path, why: str) -> OutputError:
     return OutputError(
-        f"{given} can't be recognised as a whole product of {SOFTWARE}: {why}.",
-        "An update changes only a product that it understands.",
-        "Choose another --output-dir, or move it away.",
+        f"{given} isn't a whole product of {SOFTWARE}: {why}.",
+        "An update needs a whole one.",
+        another_place("or move it away"),
     )

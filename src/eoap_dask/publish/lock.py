@@ -1,4 +1,4 @@
-"""One run at a time writes an output: a lock that lives no longer than its holder."""
+"""A lock, so that one run at a time writes an output; it ends with its process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Self
 
 from eoap_dask.errors import OutputError
-from eoap_dask.publish.holdings import SOFTWARE, parse_object
+from eoap_dask.publish.holdings import SOFTWARE, another_place, parse_object
 
 _LOCK_ATTEMPTS = 20
 _LOOK_PATIENCE_S = 2.0
-"""How long a lock may be shared by those who only look whether a run holds it, such as `status`."""
+"""How long a lock may be shared by processes that only check it, such as `status`."""
 
 
 class OutputLock:
-    """An exclusive lock on a file, held by a living process only, and the file gone afterwards.
+    """An exclusive lock on a file, which is removed afterwards.
 
-    The kernel drops a `flock` with its process, so that nobody has to guess whether a holder lives. filelock
-    holds the same lock but leaves its file behind, and falls back to one that a dead process does hold.
+    The kernel drops a `flock` with its process, so that no lock is stale. filelock has the same lock, but leaves its
+    file behind, and falls back to one that outlives its process.
     """
 
     def __init__(self, path: Path, given: Path) -> None:
@@ -40,21 +40,21 @@ class OutputLock:
                 os.close(descriptor)
                 raise OutputError(
                     f"Another run is writing {self._given}{holder}.",
-                    f"One run at a time writes an output; the lock is {self.path}.",
-                    "Wait for it to end, or choose another --output-dir.",
+                    f"One run at a time may write an output; the lock is {self.path}.",
+                    another_place("or wait until it ends"),
                 ) from error
             except OSError:
                 os.close(descriptor)
                 raise
             if self._is_current(descriptor):
                 break
-            # The holder before us removed the file between our open and our lock: ours is a lock on nothing.
+            # the holder before us removed the file between our open and our lock, which locks nothing then
             os.close(descriptor)
         else:
             raise OutputError(
-                f"The lock {self.path} couldn't be taken.",
-                "It vanished each time that it was opened.",
-                "Other runs begin and end there all the time: choose another --output-dir.",
+                f"{self.path} couldn't be locked.",
+                f"It was removed each of {_LOCK_ATTEMPTS} times: other runs keep beginning and ending there.",
+                another_place(),
             )
         self._descriptor = descriptor
         try:
@@ -69,7 +69,7 @@ class OutputLock:
 
     def __exit__(self, *exception: object) -> None:
         try:
-            # Removed while the lock is held: whoever waits finds that its file isn't the current one.
+            # removed while it is locked: a process that waits finds that its file isn't the current one
             if self._is_current(self._descriptor):
                 self.path.unlink(missing_ok=True)
         finally:
@@ -81,7 +81,7 @@ class OutputLock:
             try:
                 return os.open(self.path, flags, 0o644)
             except FileNotFoundError:
-                # A run that ended just now took the parent with it, having created it.
+                # a run that just ended removed the parent, which it had made
                 if attempt == _LOCK_ATTEMPTS - 1:
                     raise
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,9 +90,9 @@ class OutputLock:
                     raise
                 break
         raise OutputError(
-            f"{self.path} isn't a file that a lock can be taken on.",
-            "A run locks its output with a regular file of this name.",
-            "Move it away, or choose another --output-dir.",
+            f"{self.path} isn't a regular file.",
+            "A run locks its output with a file of this name.",
+            another_place("or move it away"),
         )
 
     def _is_current(self, descriptor: int) -> bool:
@@ -102,18 +102,18 @@ class OutputLock:
             return False
 
     def _refuse_foreign_file(self) -> None:
-        """Raise when the file holds something that no lock of ours holds: it would be removed at the end."""
+        """Raise when the file isn't one of our locks: it would be removed at the end."""
         content = os.pread(self._descriptor, 4096, 0)
         if content and (parse_object(content) or {}).get("software") != SOFTWARE:
             raise OutputError(
                 f"{self.path} exists and isn't a lock of {SOFTWARE}.",
                 "A run locks its output with a file of this name, and removes it.",
-                "Choose another --output-dir, or move the file away.",
+                another_place("or move the file away"),
             )
 
 
 def is_held(lock: Path) -> bool:
-    """Tell whether a living process holds a lock, without taking it for longer than a moment."""
+    """Tell whether a living process has a lock; takes it for a moment only."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -128,13 +128,13 @@ def is_held(lock: Path) -> bool:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock a file, which nobody else may have locked; who only looks at the lock is waited for, briefly."""
+    """Lock a file, or raise BlockingIOError; waits briefly for processes that only check the lock."""
     deadline = time.monotonic() + _LOOK_PATIENCE_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # can't be had either where a run holds it
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # blocked as well where a run has it
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             if time.monotonic() > deadline:
                 raise
@@ -144,7 +144,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _read_holder(descriptor: int) -> str:
-    """Return who holds a lock, as a phrase; empty when the file doesn't say (it is written after locking)."""
+    """Return the process that has a lock, as a phrase; empty until it has written its id, just after locking."""
     holder = parse_object(os.pread(descriptor, 4096, 0)) or {}
     if "pid" not in holder:
         return ""

@@ -1,8 +1,7 @@
 """An output directory that exists only when it is complete.
 
-Everything is written below ``<out>.partial`` and becomes ``<out>`` by one rename. CWL runners judge a step by
-whether ``<out>`` is there, so a crash at any moment must leave it absent. An update makes the next generation in the
-same way, with hard links to what stays as it is, and the two trade places: ``<out>`` is the old one or the new one.
+It is written as ``<out>.partial`` and renamed in the end: CWL runners judge a step by whether ``<out>`` exists. An
+update makes the next generation in the same way, with hard links to unchanged files, and the two are swapped.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ from eoap_dask.publish.holdings import (
     MARKER,
     RUN_FILE,
     FinishedUnit,
+    another_place,
     beside,
     check_product,
     check_unit,
@@ -55,41 +55,12 @@ SCRATCH = ".scratch"
 
 
 class Publication:
-    """The making of one output: locked while it is made, published in one step, cleaned up otherwise.
+    """Makes one output: a context manager that locks it, and cleans up unless `commit` was called.
 
-    On entering, the output is checked and locked against other runs, an interrupted exchange is brought to its
-    end, and ``<out>.partial`` is there, with what `resume` keeps in it. On leaving without `commit`, nothing
-    half-written stays: units that aren't done go, and ``<out>.partial`` itself goes unless it holds a finished
-    unit or `keep_partial` was set. `out` is as it was.
-
-    Parameters
-    ----------
-    out
-        The output directory; doesn't exist yet, unless it is updated. Missing parents are created, and removed if
-        nothing is published.
-    application
-        The application's name, such as ``cloudless-mosaic``.
-    resume
-        Keep the units that an unfinished run of the same application left, for `adopt`. Otherwise they go.
-    update
-        `out` may be a product of the same application: then its next generation is made, and the two trade places
-        in `commit`. See `check_output` for what isn't updated.
-
-    Attributes
-    ----------
-    out : Path
-        Where the output will be, absolute.
-    root : Path
-        ``<out>.partial``, where everything is written.
-    keep_partial : bool
-        Set it to leave ``<out>.partial`` for a rerun though no unit is done (it holds a ledger, say).
-    committed : bool
-        True once the output is published.
-
-    Raises
-    ------
-    OutputError
-        On entering, as `check_output`, or when another run holds the lock.
+    On entering, the output is checked and locked, an interrupted exchange is completed, and ``<out>.partial`` (`root`)
+    is there, with the finished units that `resume` keeps for `adopt`. With `update`, `out` may be a product of the same
+    application. On leaving without `commit`, unfinished units go, and ``<out>.partial`` unless it has finished ones or
+    `keep_partial` is set; `out` is as it was, and parents that were created are removed.
 
     Examples
     --------
@@ -121,7 +92,7 @@ class Publication:
 
     @property
     def scratch(self) -> Path:
-        """A directory for files that aren't part of the product; it goes at the end, however the run ends."""
+        """A directory for files that aren't part of the product; removed in the end, however the run ends."""
         return self.root / SCRATCH
 
     def __enter__(self) -> Self:
@@ -131,7 +102,7 @@ class Publication:
                 undo.callback(remove_empty, make_parents(self.out.parent))
                 lock = OutputLock(beside(self.out, ".lock"), self._given)
                 undo.enter_context(lock)
-                # Again, now that nobody else may change it: the holder before us may have published.
+                # again, now that we have the lock: another run may have published
                 check_place(self.out, self._given, self._updater)
                 check_partial(self.root, self.application)
                 recover(self.out)
@@ -160,27 +131,13 @@ class Publication:
         except OSError as trouble:
             if error is None:
                 raise unwritable(self._given, trouble) from trouble
-            # What went wrong first is what matters; this is a footnote to it.
             error.add_note(f"Cleaning up {self.root} failed as well: {trouble}")
 
     def unit_dir(self, key: str) -> Path:
-        """Create the directory of a unit of work, empty.
+        """Create the directory of a unit of work, empty, and return it.
 
-        Parameters
-        ----------
-        key
-            The unit's key: lower-case letters, digits, ``.``, ``_``, ``-``; begins with a letter or digit.
-
-        Returns
-        -------
-        Path
-            The directory; what an earlier attempt at this unit left in it is gone. All that is in it in the end is
-            the unit's item, ``<key>.json``, and the assets that the item lists: nothing else is ever taken over.
-
-        Raises
-        ------
-        ValueError
-            When the key doesn't make a safe file name, or its unit is done.
+        Only the unit's item, ``<key>.json``, and the assets in it are taken over by later runs. ValueError for a bad
+        key, or a unit that is done.
         """
         if not is_key(key):
             raise ValueError(f"{key!r} can't name the directory of a unit.")
@@ -195,48 +152,17 @@ class Publication:
         return folder
 
     def unit_done(self, key: str) -> None:
-        """Count a unit as done: its directory is complete and stays.
-
-        Parameters
-        ----------
-        key
-            A key that `unit_dir` was asked for.
-
-        Raises
-        ------
-        ValueError
-            When no such unit was begun.
-        """
+        """Count a unit as done: its directory is complete and stays. ValueError when it wasn't begun."""
         if key not in self._units or not (self.root / key).is_dir():
             raise ValueError(f"Unit {key!r} wasn't begun.")
         self._done.add(key)
 
     def adopt(self, key: str, digest: str) -> dict[str, Any] | None:
-        """Take over a unit that is finished already, and count it as done.
+        """Take over a unit that is finished already, and return its STAC item; None when it isn't, see `check_unit`.
 
-        It is looked for where an unfinished run left it, then in the product that is updated. From there its
-        files come by hard links (copies where links aren't had), and its item as a copy: writing the item anew
-        in the directory leaves the product alone. Files that the item doesn't list are left out.
-
-        Parameters
-        ----------
-        key
-            The unit's key.
-        digest
-            What identifies the unit's pixels, see `units.digest`; compared with the item's ``eoap:digest``.
-
-        Returns
-        -------
-        dict or None
-            The unit's STAC item. None when the unit isn't finished, see `resume.check_unit`: then nothing of it is
-            left in ``<out>.partial``, and it is to be made.
-
-        Raises
-        ------
-        ValueError
-            When the key doesn't make a safe file name, or its unit was begun in this run.
-        OutputError
-            When the disk refuses.
+        It is looked for in ``<out>.partial``, then in the product that is updated: files are hard-linked (or copied),
+        the item is copied, so that writing it anew leaves the product alone. Files that the item doesn't list are left
+        out.
         """
         if not is_key(key):
             raise ValueError(f"{key!r} can't name the directory of a unit.")
@@ -253,48 +179,18 @@ class Publication:
         return found.item
 
     def holds(self, key: str) -> bool:
-        """Tell whether there is something that `adopt` would look at, which takes a while where that is large.
-
-        Parameters
-        ----------
-        key
-            The unit's key.
-        """
+        """Tell whether `adopt` has something to check, which takes a while for large files."""
         return (self.root / key).is_dir() or (self._replaces and (self.out / key).is_dir())
 
     def forget(self, key: str) -> None:
-        """Give an adopted unit up again: it is to be made after all.
-
-        Parameters
-        ----------
-        key
-            The unit's key.
-
-        Raises
-        ------
-        OutputError
-            When the disk refuses.
-        """
+        """Drop an adopted unit: it has to be made after all."""
         try:
             self._forget(key)
         except OSError as error:
             raise unwritable(self._given, error) from error
 
     def keep_only(self, keys: Iterable[str]) -> None:
-        """Remove all units but these from ``<out>.partial``.
-
-        What else an earlier run left there went on entering; files that this run wrote beside the units stay.
-
-        Parameters
-        ----------
-        keys
-            The units of this run. They needn't be there.
-
-        Raises
-        ------
-        OutputError
-            When the disk refuses.
-        """
+        """Remove all units but these, which may be missing, from ``<out>.partial``; files beside the units stay."""
         try:
             for name in sorted(real_directories(self.root) - {SCRATCH, *keys}):
                 self._forget(name)
@@ -302,30 +198,14 @@ class Publication:
             raise unwritable(self._given, error) from error
 
     def discard(self) -> None:
-        """Leave nothing in ``<out>.partial`` on leaving, finished units included: nothing of it is wanted.
-
-        For a run that finds its product published already, and has nothing to commit.
-        """
+        """Leave nothing in ``<out>.partial`` on leaving, for a run that finds its product published already."""
         self._discarded = True
 
     def commit(self) -> Path:
-        """Publish: the output is this one from now on, complete.
+        """Publish the output, and return its directory; an update removes the generation before.
 
-        Directories of units that aren't done are removed first, with the scratch directory, and ``run.json`` gets
-        the list of what is published (``contents``). In an update, the generation before is removed in the end.
-
-        Returns
-        -------
-        Path
-            The output directory.
-
-        Raises
-        ------
-        OutputError
-            When something appeared at `out` meanwhile, or in the product that is updated, or the disk refuses.
-            ``<out>.partial`` stays.
-        ValueError
-            When ``catalog.json`` or a ``run.json`` with our `identity` is missing.
+        Units that aren't done are removed, and ``run.json`` gets the list ``contents``. OutputError when `out` appeared
+        or changed meanwhile, or the disk refuses: ``<out>.partial`` stays. ValueError without catalog.json or run.json.
         """
         if not (self.root / CATALOG).is_file():
             raise ValueError("An output without catalog.json isn't complete.")
@@ -335,11 +215,11 @@ class Publication:
         self._remove_unfinished()
         for name in sorted(self._found):
             self._forget(name)
-        self.keep_partial = True  # from here on it is whole: whatever stops us, it is worth keeping
+        self.keep_partial = True  # it is whole from here on
         left = None
         try:
             write_json(self.root / RUN_FILE, {**account, CONTENTS: sorted(names_in(self.root) - {MARKER})})
-            # Killed between here and the rename, run.json tells the next run that the directory is ours.
+            # if we are killed before the rename, run.json shows the next run that the directory is ours
             (self.root / MARKER).unlink(missing_ok=True)
             fsync_tree(self.root)
             if self._replaces and os.path.lexists(self.out):
@@ -350,26 +230,26 @@ class Publication:
         except OSError as error:
             raise unwritable(self._given, error) from error
         self.committed = True
-        with suppress(OSError):  # the output is there and visible; some filesystems can't sync a directory
+        with suppress(OSError):  # some file systems can't sync a directory
             fsync_path(self.out.parent)
         if left is not None:
             self._remove_generation(left)
         return self.out
 
     def _keep_units(self) -> None:
-        """Leave only units in what an unfinished run left, for `adopt` to look at, and nothing that was killed."""
+        """Leave only units of an unfinished run, for `adopt` to check."""
         for name in sorted(names_in(self.root) - {MARKER}):
             if not (name in self._found and is_key(name) and (self.root / name / f"{name}.json").is_file()):
                 self._forget(name)
 
     def _check_aside(self) -> None:
-        """Raise before the work when the exchange at its end will need a name that isn't free."""
+        """Raise before the work when the exchange at its end needs a name that isn't free."""
         aside = aside_of(self.out)
         if self._replaces and os.path.lexists(aside) and not can_exchange(self.scratch):
             raise OutputError(
                 f"{aside} exists, and wasn't left by a run.",
-                "This file system can't replace a directory in one step, and needs that name for the old one.",
-                "Move it away, or choose another --output-dir.",
+                "This file system can't replace a directory in one step: the old one needs that name.",
+                another_place("or move it away"),
             )
 
     def _adopt_in_place(self, key: str, digest: str) -> FinishedUnit | None:
@@ -381,7 +261,7 @@ class Publication:
         for path in unlisted(self.root / key, key, found.files):
             path.unlink()
         for folder, _, _ in os.walk(self.root / key, topdown=False):
-            with suppress(OSError):  # it holds something
+            with suppress(OSError):  # it isn't empty
                 Path(folder).rmdir()
         return found
 
@@ -390,7 +270,7 @@ class Publication:
             return None
         found = check_unit(self.out / key, key, digest)
         if isinstance(found, str):
-            logger.debug("{} can't be taken over: {}.", key, found)
+            logger.debug("{} can't be reused: {}.", key, found)
             return None
         folder = self.unit_dir(key)
         for file in found.files:
@@ -399,7 +279,7 @@ class Publication:
         return found
 
     def _forget(self, name: str) -> None:
-        """Remove something directly below the root, if it is there."""
+        """Remove an entry of the root, if it is there."""
         self._found.discard(name)
         self._units.discard(name)
         self._done.discard(name)
@@ -410,7 +290,7 @@ class Publication:
             remove_tree(path)
 
     def _check_replaced(self) -> None:
-        """Raise when what will be replaced isn't any more what it was on entering."""
+        """Raise when the product to be replaced has changed since entering."""
         try:
             check_product(self.out, self.application, self._given)
         except OutputError as error:
@@ -418,9 +298,9 @@ class Publication:
             raise OutputError(error.what, error.expected, hint) from error
 
     def _appear(self) -> None:
-        """Rename to a place that is free."""
+        """Rename to a free place."""
         try:
-            # rename(2) replaces an empty directory without a word, and refuses everything else.
+            # rename(2) silently replaces an empty directory, and refuses all else
             if os.path.lexists(self.out):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.out))
             self.root.rename(self.out)
@@ -429,19 +309,19 @@ class Publication:
                 raise
             raise OutputError(
                 f"{self._given} appeared while this run was working.",
-                "Only this run should have made it.",
+                "Nothing else may write there meanwhile.",
                 f"The finished product is in {self.root}: move one of the two away.",
             ) from error
 
     def _remove_generation(self, left: Path) -> None:
-        """Remove the generation before; what can't be removed is left to the next run."""
+        """Remove the generation before; on errors it is left to the next run."""
         if left.is_symlink() or (owner(left, RUN_FILE) is None and not is_aside(left)):
-            logger.warning("{} was at {} in the last moment, and is left alone.", left, self.out)
+            logger.warning("{} isn't a product of a run, but was at {}: it is kept.", left, self.out)
             return
         try:
             _remove_partial(left)
         except OSError as error:
-            logger.warning("{} holds the product before this one, and can't be removed: {}", left, error)
+            logger.warning("{}, the product before this one, can't be removed: {}", left, error)
 
     def _remove_unfinished(self) -> None:
         """Remove the scratch directory and the directories of units that aren't done."""
@@ -450,7 +330,7 @@ class Publication:
             remove_tree(self.root / key)
 
     def _clean_up(self) -> None:
-        """Leave nothing half-written: finished units stay in `.partial`, and a ledger if it was asked for."""
+        """Keep finished units in `.partial`, and a ledger if requested; remove the rest."""
         if self.committed:
             return
         self._remove_unfinished()
@@ -459,5 +339,5 @@ class Publication:
 
 
 def _remove_partial(root: Path) -> None:
-    """Remove an unfinished output, or a product; what tells that it is ours goes last, in case we are killed here."""
+    """Remove an unfinished output, or a product; its marks go last, in case we are killed here."""
     remove_last(root, (RUN_FILE, MARKER, ASIDE_MARK))

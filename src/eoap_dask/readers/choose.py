@@ -1,4 +1,4 @@
-"""Which reader reads."""
+"""Choice of the reader."""
 
 from __future__ import annotations
 
@@ -17,26 +17,9 @@ if TYPE_CHECKING:
 def make_reader(
     kind: str, signer: Signer, retry: Retry | None = None, private_hosts: frozenset[str] = frozenset()
 ) -> Reader:
-    """Return a reader.
+    """Return a reader: ``auto`` reads plain TIFF files itself and others with GDAL, ``gdal`` all; pixels are equal.
 
-    Parameters
-    ----------
-    kind
-        ``auto`` reads plain TIFF files itself and others with GDAL; ``gdal`` reads all with GDAL. Pixels are the same.
-    signer : Signer
-    retry : Retry, optional
-        How it insists on an asset.
-    private_hosts
-        Hosts on private networks that may be asked, those of the catalogue.
-
-    Returns
-    -------
-    Reader
-
-    Raises
-    ------
-    UsageError
-        where there is no such kind
+    `private_hosts` are the hosts on private networks that may be asked: those of the catalogue.
     """
     retry = retry or Retry()
     if kind == "auto":

@@ -1,4 +1,4 @@
-"""What readers say about an asset that can't be had, or isn't what its item says: in the same words, whoever reads."""
+"""Faults of an asset that can't be read, or doesn't match its item: the same words for every reader."""
 
 from __future__ import annotations
 
@@ -16,21 +16,7 @@ BROKEN_PART = "a part of it can't be fetched or decoded (a file cut short, perha
 
 
 def unreadable(source: Source, item_id: str, reason: str, attempts: int) -> AssetError:
-    """Return the fault of an asset that stayed bad.
-
-    Parameters
-    ----------
-    source : Source
-    item_id
-    reason
-        What was wrong in the last attempt, as the rest of a sentence, with its full stop.
-    attempts
-        How often it was tried.
-
-    Returns
-    -------
-    AssetError
-    """
+    """Return the fault of an asset whose last attempt failed; `reason` is the rest of a sentence, with full stop."""
     tried = f"after {plural(attempts, 'attempt')}"
     return AssetError(
         f"The asset {source.asset!r} of item {item_id!r} can't be read {tried}: {reason}",
@@ -43,21 +29,7 @@ def unreadable(source: Source, item_id: str, reason: str, attempts: int) -> Asse
 
 
 def refused(source: Source, item_id: str, what: str, attempts: int = 1) -> AssetError:
-    """Return the fault of an asset that was had, and isn't what it should be: another attempt wouldn't help.
-
-    Parameters
-    ----------
-    source : Source
-    item_id
-    what
-        The rest of the sentence after "The asset … of item …", without its full stop.
-    attempts
-        How often it was tried.
-
-    Returns
-    -------
-    AssetError
-    """
+    """Return the fault of an asset that can be read but is unfit; `what` follows "The asset … of item …", no stop."""
     return AssetError(
         f"The asset {source.asset!r} of item {item_id!r} {what}.",
         item_id=item_id,

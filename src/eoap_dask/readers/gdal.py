@@ -53,7 +53,7 @@ class GdalReader:
     signer: Signer
     retry: Retry = Retry()
     private_hosts: frozenset[str] = frozenset()
-    """Hosts that may be asked although they are private: those of the catalogue, where it is private."""
+    """Hosts that may be asked although they are private: those of a private catalogue."""
 
     def open(self, source: Source, item_id: str) -> GdalRaster:
         """Return a raster that opens the file on its first use."""
@@ -62,7 +62,7 @@ class GdalReader:
 
 @dataclass
 class GdalRaster:
-    """A source read through GDAL. Opened, and after a fault opened again, by whichever call needs it."""
+    """A source read through GDAL; any call may open the file, and opens it again after a fault."""
 
     reader: GdalReader
     source: Source
@@ -72,7 +72,7 @@ class GdalRaster:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _attempt: Attempt = Attempt(1, math.inf)
     _found: str = ""
-    """Where it was found, for as long as it is open."""
+    """Signed address after redirects, for as long as the file is open."""
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -86,7 +86,7 @@ class GdalRaster:
         level: int,
         window: Window,
         out: npt.NDArray[np.generic],
-        rest: Window | None = None,  # noqa: ARG002 - GDAL keeps blocks by its own rule
+        rest: Window | None = None,  # noqa: ARG002 - GDAL has its own block cache
     ) -> None:
         """Fill `out` with the pixels of a window of a level, as `Raster.read`."""
         area = RasterioWindow(window.col, window.row, window.shape[1], window.shape[0])  # type: ignore[call-arg,unused-ignore]
@@ -120,7 +120,7 @@ class GdalRaster:
         if attempt.left_s < float(_OPTIONS["GDAL_HTTP_LOW_SPEED_TIME"]):
             options["GDAL_HTTP_LOW_SPEED_TIME"] = left
         if attempt.number > 1:
-            # GDAL remembers that a file "doesn't exist": a later attempt must ask again
+            # GDAL caches that a file "doesn't exist": a later attempt must ask again
             options["CPL_VSIL_CURL_NON_CACHED"] = f"/vsicurl/{self.source.href}"
         return options
 
@@ -132,13 +132,13 @@ class GdalRaster:
             self._check_blocks(dataset)
             if level == 0:
                 self._check(dataset)
-                # overviews by themselves: GDAL rounds the sides of a COG's down, and those of others up
+                # shapes as opened: GDAL rounds the sides of a COG's overviews down, and of others up
                 levels = range(1, len(dataset.overviews(1)) + 1)
                 self._shapes = (dataset.shape, *(self._dataset(one).shape for one in levels))
         return self._open[level]
 
     def _where(self) -> str:
-        """Return where the file is: GDAL follows redirects anywhere, so ours are followed first, and looked at."""
+        """Return the signed address: GDAL follows redirects anywhere, so they are followed and checked here first."""
         href, reader = self.source.href, self.reader
         if urlsplit(href).scheme not in ("http", "https"):
             return reader.signer.sign(href, fresh=self._attempt.number > 1)
@@ -146,17 +146,17 @@ class GdalRaster:
             file = HttpFile(href, reader.signer, reader.retry, reader.private_hosts, self._unreadable)
             try:
                 self._found = file.leads_to(self._attempt, fresh=self._attempt.number > 1)
-            except FinalReadError as refusal:
-                fault: Exception = self._unreadable(refusal.why, self._attempt.number)
-            except RetryableReadError as stumble:
-                fault = OSError(stumble.why)
+            except FinalReadError as error:
+                fault: Exception = self._unreadable(error.why, self._attempt.number)
+            except RetryableReadError as error:
+                fault = OSError(error.why)
             else:
                 return self._found
             raise fault
         return self._found
 
     def _check_blocks(self, dataset: Any) -> None:
-        """Refuse what GDAL would have to decode as a whole, however little of it is needed."""
+        """Refuse files whose tiles are too large: GDAL decodes whole tiles."""
         height, width = dataset.block_shapes[0]
         bands = dataset.count if str(dataset.profile.get("interleave", "")).lower() == "pixel" else 1
         if height * width * bands * np.dtype(dataset.dtypes[0]).itemsize > TILE_BYTES:
@@ -167,10 +167,10 @@ class GdalRaster:
         if dataset.shape != self.source.shape:
             height, width = dataset.shape
             expected = f"{self.source.shape[0]} × {self.source.shape[1]}"
-            what = f"holds {height} × {width} pixels where its item says {expected}"
+            what = f"has {height} × {width} pixels, but its item says {expected}"
             raise refused(self.source, self.item_id, what)
         if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
-            what = f"holds {dataset.dtypes[0]} where integers are expected"
+            what = f"has {dataset.dtypes[0]} pixels, but must have integers"
             raise refused(self.source, self.item_id, what)
 
     def _fault(self, exc: Exception, attempts: int) -> AssetError:
@@ -188,12 +188,12 @@ class GdalRaster:
 
 
 def driver_of(href: str) -> str:
-    """Name the one format a file may have: a VRT, or any other that refers to further files, could read local ones."""
+    """Name the only format that a file may have: VRTs, and others that refer to files, could read local ones."""
     return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith((".jp2", ".j2k")) else "GTiff"
 
 
 def plain_reason(reason: str) -> str:
-    """Say in a user's words what GDAL says in its own."""
+    """Translate GDAL's error into words for users."""
     status = re.search(r"(?:HTTP response code|response_code=|HTTP error code\s*:?)\D{0,3}(\d{3})", reason)
     if status:
         return f"the server answered {status[1]}."

@@ -1,7 +1,7 @@
-"""How many files a worker process reads at once."""
+"""Limits on the files that a worker process reads at once."""
 
 from __future__ import annotations
 
 READS = 8
-"""Files that a worker process reads at once: enough to hide some 30 ms of latency behind decoding on two cores."""
+"""Hides some 30 ms of latency behind decoding on two cores."""
 MOST_READS = 32

@@ -1,9 +1,7 @@
-"""Parts of files, over HTTP or from a disk: exactly the bytes that are asked for.
+"""Byte ranges of files, over HTTP or from a disk.
 
-Over HTTP this is the one place where requests for them are made, tried again and signed anew, but for files that GDAL
-has to read: of those it only finds where they are. Connections are kept. Redirects are followed only to where a
-catalogue may send us, and a connection that leads to a private address is closed before anything is asked over it,
-whatever name it was opened by.
+All requests for them, their retries and new signatures are made here, except those of GDAL, which only gets a checked
+address. Redirects are checked, and a connection that leads to a private address is closed before a request is sent.
 """
 
 from __future__ import annotations
@@ -41,21 +39,21 @@ if TYPE_CHECKING:
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _WAITS = 2
 _BUSY_S = 0.5
-"""How often, and at least how long, a server is waited for that answers that it is busy; as GDAL does."""
+"""Pauses for a busy server: how many, and how long at least; as GDAL does."""
 
 T = TypeVar("T")
 
 CONNECTIONS = 48
-"""Kept per process and server: as many as there may be threads that fetch, `params.MOST_READS` and some helpers."""
+"""Kept per process and server: one for each thread that may fetch, `limits.MOST_READS` and the helpers."""
 
 _CONNECT_S = 20.0
 _SILENCE_S = 60.0
 _REDIRECTS = 3
 _SIGNED_S = 30.0
-"""How long a signed URL is used again. A signer's signatures are good for a minute at least."""
+"""How long a signed URL is used again. Signatures are valid for a minute at least."""
 
 _WORTH_READING = 16 << 10
-"""What is left of an answer that isn't wanted: more than this costs more than a new connection."""
+"""Unread bytes of an answer up to which draining it is cheaper than a new connection."""
 
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
 
@@ -63,16 +61,9 @@ _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 
 
 class RetryableReadError(Exception):
-    """A request that may go better next time.
+    """A request failed, and another attempt may succeed.
 
-    Parameters
-    ----------
-    why
-        What was wrong, as the end of a sentence, with its full stop.
-    status
-        What the server answered, where that was it.
-    after_s
-        How long the server asks us to wait, in seconds.
+    `why` ends a sentence, with its full stop; `status` is the server's, 0 without one; `after_s` is its Retry-After.
     """
 
     def __init__(self, why: str, status: int = 0, after_s: float = 0.0) -> None:
@@ -83,7 +74,7 @@ class RetryableReadError(Exception):
 
 
 class FinalReadError(Exception):
-    """What no further attempt can mend; `why` as in `RetryableReadError`."""
+    """A request failed for good; `why` as in `RetryableReadError`."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -91,23 +82,23 @@ class FinalReadError(Exception):
 
 
 class FileReplacedError(Exception):
-    """The file is another one now than it was when its header was read."""
+    """The file has changed since its header was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What tells one state of a file from another."""
+    """Marks by which one state of a file differs from another."""
 
     size: int
-    """Of the file, in bytes."""
+    """Bytes."""
     etag: str = ""
     modified: str = ""
-    """When it was last changed, in the words of who keeps it."""
+    """Time of the last change, in the server's or the file system's notation."""
 
     def is_other(self, than: FileState) -> bool:
-        """Tell whether the file was replaced in between, as far as its server lets us know.
+        """Tell whether the file was replaced in between, as far as its server shows.
 
-        Mirrors behind one name may each have an ETag of their own for what is the same: one mark that agrees will do.
+        Mirrors behind one name may have ETags of their own for the same file: one equal mark is enough.
         """
         if self.size != than.size:
             return True
@@ -116,12 +107,12 @@ class FileState:
 
 
 class ByteSource(Protocol):
-    """A file of which parts can be had. Threads may share it."""
+    """A file that can be read in parts. Threads may share it."""
 
     def read(
         self, start: int, stop: int, use: Callable[[memoryview, FileState], T], state: FileState | None = None
     ) -> T:
-        """Fetch some bytes and do something with them; both are tried again where they fail.
+        """Fetch bytes and process them; both are tried again where they fail.
 
         Parameters
         ----------
@@ -129,9 +120,9 @@ class ByteSource(Protocol):
             First byte, and the one after the last.
         use
             Gets the bytes, fewer where the file ends before, and the state of the file. Raises `RetryableReadError`
-            where it can't make sense of them.
+            for bytes that make no sense.
         state : FileState, optional
-            The state in which the file must still be.
+            The state that the file must still have.
 
         Returns
         -------
@@ -142,8 +133,8 @@ class ByteSource(Protocol):
         ------
         AssetError
             after the last attempt, or where another can't help
-        Replaced
-            where it is in another state
+        FileReplacedError
+            when the file has another state
         """
         ...
 
@@ -151,16 +142,8 @@ class ByteSource(Protocol):
 class HttpFile:
     """A file on a server.
 
-    Parameters
-    ----------
-    href
-        Unsigned.
-    signer : Signer
-    retry : Retry
-    private_hosts
-        Hosts that may be asked although they are private.
-    fault
-        Makes the `AssetError` from a reason and the number of attempts.
+    `href` is unsigned; `private_hosts` may be asked although they are private; `fault` makes the `AssetError` from a
+    reason and the number of attempts.
     """
 
     def __init__(
@@ -177,13 +160,13 @@ class HttpFile:
         self.private_hosts = private_hosts
         self.fault = fault
         self._at: tuple[str, float] | None = None
-        """Where it was found, and until when to look there."""
+        """Signed address after redirects, and until when it is used."""
         self._stale = False
 
     def read(
         self, start: int, stop: int, use: Callable[[memoryview, FileState], T], state: FileState | None = None
     ) -> T:
-        """Fetch some bytes and do something with them, as `ByteSource.read`."""
+        """Fetch bytes and process them, as `ByteSource.read`."""
         part = _Part(start, stop, state)
 
         def take(answer: urllib3.BaseHTTPResponse) -> T:
@@ -194,24 +177,9 @@ class HttpFile:
         )
 
     def leads_to(self, attempt: Attempt, *, fresh: bool = False) -> str:
-        """Return the signed address at which the file is, after redirects, each of which was looked at.
+        """Return the signed address of the file after redirects, each of them checked; `fresh` signs anew.
 
-        Parameters
-        ----------
-        attempt : Attempt
-        fresh
-            Whether to sign anew.
-
-        Returns
-        -------
-        str
-
-        Raises
-        ------
-        SigningError, Stumble
-            where another attempt may help
-        Refusal
-            where none can
+        Raises SigningError and RetryableReadError where another attempt may help, else FinalReadError.
         """
         self._stale = fresh
         try:
@@ -229,26 +197,26 @@ class HttpFile:
         fault: Exception
         try:
             return self._ask(part, take, attempt)
-        except RetryableReadError as stumble:
+        except RetryableReadError as error:
             self._at = None
-            self._stale = self._stale or stumble.status in (400, 401, 403, 404)  # an old signature, perhaps
-            fault = stumble
-        except FinalReadError as refusal:
-            fault = self.fault(refusal.why, attempt.number)
+            self._stale = self._stale or error.status in (400, 401, 403, 404)  # an old signature, perhaps
+            fault = error
+        except FinalReadError as error:
+            fault = self.fault(error.why, attempt.number)
         except urllib3.exceptions.HTTPError as error:
             self._at = None
             fault = RetryableReadError(_plain(error))
-        raise fault  # without a context, for what it would name can't always be pickled
+        raise fault  # without a context, which can't always be pickled
 
     def _ask(self, part: _Part, take: Callable[[urllib3.BaseHTTPResponse], T], attempt: Attempt) -> T:
-        """Follow, and wait a little for a server that is only busy: that is no attempt of its own."""
+        """Send a request, and pause for a busy server: that doesn't count as an attempt."""
         ends = time.monotonic() + attempt.left_s
         for _ in range(_WAITS):
             try:
                 return self._follow(part, take, attempt)
-            except RetryableReadError as stumble:
-                pause = min(max(stumble.after_s, _BUSY_S), MAX_PAUSE_S)
-                if stumble.status not in _BUSY or time.monotonic() + pause >= ends:
+            except RetryableReadError as error:
+                pause = min(max(error.after_s, _BUSY_S), MAX_PAUSE_S)
+                if error.status not in _BUSY or time.monotonic() + pause >= ends:
                     raise
             time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311 - no secret
             attempt = Attempt(attempt.number, max(ends - time.monotonic(), 0.001))
@@ -269,10 +237,10 @@ class HttpFile:
         try:
             check_href(url, private_hosts=self.private_hosts)
         except HrefError as error:
-            refusal = FinalReadError(error.what)
+            fault = FinalReadError(error.what)
         else:
             return
-        raise refusal
+        raise fault
 
     def _follow(self, part: _Part, take: Callable[[urllib3.BaseHTTPResponse], T], attempt: Attempt) -> T:
         url = self._url()
@@ -282,22 +250,15 @@ class HttpFile:
                     return take(answer)
                 target = _target(url, answer.headers.get("Location", ""))
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-                raise FinalReadError("its server sends us on to an address that isn't encrypted.")
+                raise FinalReadError("its server redirects from https to http.")
             self._check(target)
             self._at = (target, time.monotonic() + _SIGNED_S)
             url = target
-        raise FinalReadError(f"its server sends us on and on, more than {_REDIRECTS} times.")
+        raise FinalReadError(f"its server redirects more than {_REDIRECTS} times.")
 
 
 class LocalFile:
-    """A file on a disk of this machine.
-
-    Parameters
-    ----------
-    path
-    fault
-        Makes the `AssetError` from a reason and the number of attempts.
-    """
+    """A file on a disk of this machine; `fault` as in `HttpFile`."""
 
     def __init__(self, path: Path, fault: Callable[[str, int], AssetError]) -> None:
         self.path = path
@@ -306,7 +267,7 @@ class LocalFile:
     def read(
         self, start: int, stop: int, use: Callable[[memoryview, FileState], T], state: FileState | None = None
     ) -> T:
-        """Read some bytes and do something with them, as `ByteSource.read`, but once."""
+        """Read bytes and process them, as `ByteSource.read`, but once."""
         try:
             file = os.open(self.path, os.O_RDONLY)
             try:
@@ -334,21 +295,21 @@ def _target(url: str, location: str) -> str:
         target = urljoin(url, location)
         urlsplit(target)
         return target
-    raise FinalReadError("its server sends us on to an address that is none.")
+    raise FinalReadError("its server redirects to an invalid address.")
 
 
 class _Part(NamedTuple):
-    """What is asked for."""
+    """The bytes of a request."""
 
     start: int
     stop: int
     state: FileState | None
-    """Of the file that it must be a part of."""
+    """The state that the file must have."""
 
 
 @contextmanager
 def _answer(url: str, part: _Part, private_hosts: frozenset[str], left_s: float) -> Iterator[urllib3.BaseHTTPResponse]:
-    """Ask for a range; the answer's body isn't read yet. Its connection is kept if it was read to the end."""
+    """Request a range, and yield the answer with its body unread; the connection is kept if it was read to the end."""
     headers = {
         "Range": f"bytes={part.start}-{part.stop - 1}",
         "Accept-Encoding": "identity",
@@ -373,8 +334,8 @@ def _answer(url: str, part: _Part, private_hosts: frozenset[str], left_s: float)
             left = getattr(response, "length_remaining", None)
             if left is not None and left <= _WORTH_READING:
                 response.drain_conn()
-            response.close()  # does nothing to a connection that was given back already
-            response.release_conn()  # also a closed one has its place among those that may be open
+            response.close()  # does nothing to a connection that was released already
+            response.release_conn()  # a closed one too takes a place in the pool
 
 
 def _check_status(answer: urllib3.BaseHTTPResponse) -> None:
@@ -385,29 +346,29 @@ def _check_status(answer: urllib3.BaseHTTPResponse) -> None:
 
 
 def _body(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, FileState]:
-    """Return the bytes of an answer, and the state of the file. Never reads more than was asked for."""
+    """Return the bytes of an answer, and the state of the file. Never reads more than was requested."""
     start, stop, _ = part
     if answer.status == 416:
         if part.state is not None:
-            raise FileReplacedError  # what was there has gone
+            raise FileReplacedError  # it became shorter
         raise RetryableReadError(BROKEN_PART if start else NOT_A_RASTER, 416)
     _check_status(answer)
     if answer.headers.get("Content-Encoding", "identity") not in ("identity", ""):
-        raise RetryableReadError("its server sends it compressed once more.")
+        raise RetryableReadError("its server adds a compression of its own (Content-Encoding).")
     if answer.status == 200:
         return _whole(answer, part)
     found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if not found or found[3] == "*" or int(found[1]) != start:
-        raise RetryableReadError("its server sent another part of it than was asked for.")
+        raise RetryableReadError("its server sent another byte range than was requested.")
     size, end = int(found[3]), int(found[2]) + 1
     state = _state(answer, size, part)
     if end != min(stop, size):
-        raise RetryableReadError("its server sent another part of it than was asked for.")
+        raise RetryableReadError("its server sent another byte range than was requested.")
     return _exactly(answer, end - start), state
 
 
 def _state(answer: urllib3.BaseHTTPResponse, size: int, part: _Part) -> FileState:
-    """Return the state of the file that an answer is from, if it is the one that was asked for."""
+    """Return the state of the file in an answer; FileReplacedError when it isn't the requested one."""
     found = FileState(size, answer.headers.get("ETag", "")[:256], answer.headers.get("Last-Modified", "")[:64])
     if part.state is not None and found.is_other(part.state):
         raise FileReplacedError
@@ -415,7 +376,7 @@ def _state(answer: urllib3.BaseHTTPResponse, size: int, part: _Part) -> FileStat
 
 
 def _whole(answer: urllib3.BaseHTTPResponse, part: _Part) -> tuple[memoryview, FileState]:
-    """Take a whole file in place of its part, where it is no longer than that; refuse a server that knows no parts."""
+    """Take a whole file that is no longer than the requested part; refuse servers that ignore ranges."""
     if part.start == 0:
         body = answer.read(part.stop)
         if body[:2] not in (b"II", b"MM"):
@@ -434,11 +395,11 @@ def _exactly(answer: urllib3.BaseHTTPResponse, size: int) -> memoryview:
 
 
 def _plain(error: Exception) -> str:
-    """Say in a user's words what urllib3 says in its own."""
+    """Translate urllib3's error into words for users."""
     if isinstance(error, urllib3.exceptions.NameResolutionError):
-        return "its server's name isn't known."
+        return "its server's name can't be resolved."
     if isinstance(error, urllib3.exceptions.SSLError):
-        return f"its server can't be trusted ({redact(' '.join(str(error).split()))})."
+        return f"TLS with its server failed ({redact(' '.join(str(error).split()))})."
     if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProxyError):
         return "its server can't be reached."
     if isinstance(error, urllib3.exceptions.TimeoutError):
@@ -451,13 +412,13 @@ def _plain(error: Exception) -> str:
 
 
 class _Watch:
-    """Ends transfers that outlast their time, also those of a server that sends a byte a minute."""
+    """Ends transfers at their deadline, also from servers that send a byte a minute."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, as in a process that was forked: it has no thread of its parent's."""
+        """Start afresh, as after a fork: the parent's thread doesn't exist in the child."""
         self._changed = threading.Condition()
         self._ends: dict[int, float] = {}
         self._sockets: dict[int, socket.socket] = {}
@@ -465,7 +426,7 @@ class _Watch:
 
     @contextmanager
     def holding(self, end: float) -> Iterator[None]:
-        """Hold what this thread does with a connection to a time (of `time.monotonic`)."""
+        """End this thread's transfers at a time of `time.monotonic`."""
         me = threading.get_ident()
         with self._changed:
             self._ends[me] = end
@@ -482,7 +443,7 @@ class _Watch:
                 self._sockets.pop(me, None)
 
     def uses(self, connection: socket.socket | None) -> None:
-        """Take note of the connection that this thread is about to wait for."""
+        """Note the connection that this thread is about to wait for."""
         if connection is not None:
             with self._changed:
                 self._sockets[threading.get_ident()] = connection
@@ -493,11 +454,11 @@ class _Watch:
                 while not self._ends:
                     self._changed.wait()
                 now = time.monotonic()
-                # under the lock: what is still noted is still that thread's, and nobody else's connection
+                # under the lock: a noted connection still belongs to that thread, and to no other
                 for thread, end in self._ends.items():
                     if end <= now and (one := self._sockets.pop(thread, None)) is not None:
-                        with suppress(OSError):  # it ended by itself just now
-                            # not an SSL socket's own, after which its reader gets what comes as it is, encrypted
+                        with suppress(OSError):  # it just ended by itself
+                            # not the SSL socket's own method, after which its reader gets encrypted bytes
                             socket.socket.shutdown(one, socket.SHUT_RDWR)
             time.sleep(0.5)
 
@@ -507,8 +468,8 @@ _WATCH = _Watch()
 
 @lru_cache(16)
 def _manager(private_hosts: frozenset[str], proxy: str) -> Any:
-    """Return the connections of this process to hosts that are reached in one way."""
-    if proxy:  # which has addresses of its own, and resolves names itself
+    """Return this process's connections to hosts that are reached in one way."""
+    if proxy:  # its own address may be private, and it resolves names itself
         parts = urlsplit(proxy)
         headers = None
         if parts.username is not None:
@@ -534,7 +495,7 @@ def _pool_options() -> dict[str, Any]:
 
 @lru_cache(1)
 def _certificates() -> dict[str, str]:
-    """Return where the authorities are that are trusted: the same choice as that of `requests`, and of curl."""
+    """Return the trusted authorities: the same choice as that of `requests`, and of curl."""
     import certifi
 
     named = (os.environ.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"))
@@ -543,7 +504,7 @@ def _certificates() -> dict[str, str]:
 
 
 def _login(url: str, private_hosts: frozenset[str]) -> str:
-    """Return what lets us in by the user's netrc file; never in clear, but to a host that was named with http."""
+    """Return the login of the user's netrc file; over http only for hosts that were named so."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme != "https" and host not in private_hosts:
@@ -558,7 +519,7 @@ def _login(url: str, private_hosts: frozenset[str]) -> str:
 
 @lru_cache(1)
 def _netrc(path: str, _: int) -> dict[str, tuple[str, str, str]]:
-    """Return the logins of a netrc file by host. One that is for all hosts is for none that a catalogue names."""
+    """Return the logins of a netrc file by host, without its default: a catalogue may name any host."""
     try:
         hosts = netrc.netrc(path).hosts
     except (netrc.NetrcParseError, UnicodeError):
@@ -572,7 +533,7 @@ def _basic(name: str, word: str) -> str:
 
 @lru_cache(256)
 def _proxy(scheme: str, server: str) -> str:
-    """Return the proxy that the environment names for a server, or nothing."""
+    """Return the proxy that the environment names for a server, or ""."""
     proxies = urllib.request.getproxies()
     if not proxies or urllib.request.proxy_bypass(server):
         return ""
@@ -581,7 +542,7 @@ def _proxy(scheme: str, server: str) -> str:
 
 
 def _after_fork() -> None:
-    """Keep away from the connections of the process that this one was forked from."""
+    """Drop the connections of the parent process."""
     _WATCH.reset()
     _manager.cache_clear()
 
@@ -590,7 +551,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Checked:
-    """A connection that looks where it leads, and is watched."""
+    """A connection that checks its peer's address, and is watched."""
 
     allowed: frozenset[str] = frozenset()
     sock: Any

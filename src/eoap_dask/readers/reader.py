@@ -1,4 +1,4 @@
-"""Readers: from a file behind an href to the pixels of a source window. `choose.make_reader` gives one."""
+"""Readers: from a file behind an href to the pixels of a source window. See `choose.make_reader`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Raster(Protocol):
         level
             Number of the level, 0 = native.
         window : Window
-            Which part of it.
+            Part of the level, in its pixels.
         out : np.ndarray, (y, x), not necessarily contiguous
-            Numbers that it can't hold become the nearest that it can.
+            Values outside its dtype are clipped.
         rest : Window, optional
-            All of the level that this and other reads will be for: what lies beyond `window` in it may be kept.
+            Part of the level that this and other reads need together: tiles that reach beyond `window` may be cached.
 
         Raises
         ------
         AssetError
-            when it can't be had after all retries
+            when the file can't be read after all retries
         """
         ...
 
@@ -52,9 +52,15 @@ class Reader(Protocol):
     def open(self, source: Source, item_id: str) -> Raster:
         """Open a source.
 
+        Parameters
+        ----------
+        source : Source
+        item_id
+            For messages.
+
         Raises
         ------
         AssetError
-            when it can't be had after all retries, or isn't what the item says
+            when the file can't be read after all retries, or doesn't match its item
         """
         ...

@@ -1,4 +1,4 @@
-"""What the threads of one worker make once and share: kept within a budget, and never made twice at a time."""
+"""Values that the threads of a worker share, and the memory for them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ V = TypeVar("V")
 
 
 class MemoryBudget:
-    """Memory that threads share: who needs more than is left waits.
+    """Memory (`size`, bytes) that threads share: a request beyond what is left waits.
 
-    Parameters
-    ----------
-    size
-        Bytes. Who needs more than that gets it when nobody else has any.
+    A request beyond `size` is met when no other thread has any.
     """
 
     def __init__(self, size: int) -> None:
@@ -29,13 +26,13 @@ class MemoryBudget:
         os.register_at_fork(after_in_child=self.reset)
 
     def reset(self) -> None:
-        """Begin anew, as in a process that was forked."""
+        """Start afresh, as after a fork."""
         self.taken = 0
         self._changed = threading.Condition()
 
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
-        """Have so many bytes. Who has some mustn't ask for more."""
+        """Take `size` bytes for the time of the context. A thread that has some mustn't take more."""
         with self._changed:
             self._changed.wait_for(lambda: not self.taken or self.taken + size <= self.size)
             self.taken += size
@@ -49,7 +46,7 @@ class MemoryBudget:
 
 @dataclass
 class Kept(Generic[V]):
-    """A value that is there."""
+    """A cached value, its bytes, and the share of it that is still to be used."""
 
     value: V
     size: int
@@ -57,15 +54,9 @@ class Kept(Generic[V]):
 
 
 class Shared(Generic[V]):
-    """Values by key. Whoever asks first for one that isn't there makes it; others wait for it.
+    """A cache of `capacity` bytes: the first thread that claims a key makes its value, others wait for it.
 
-    When it is full, something else goes, at random: readers come by in rounds, and what was used longest ago is then
-    just what will be needed next.
-
-    Parameters
-    ----------
-    capacity
-        Bytes that are kept.
+    When it is full, random values go: readers come in rounds, and the least recently used value is the next one needed.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -74,7 +65,7 @@ class Shared(Generic[V]):
         os.register_at_fork(after_in_child=self.reset)
 
     def reset(self) -> None:
-        """Begin anew, as in a process that was forked: whoever was making something isn't here."""
+        """Start afresh, as after a fork: the threads that were making values don't exist in the child."""
         self.size = 0
         self._lock = threading.Lock()
         self._kept: dict[Hashable, Kept[V]] = {}
@@ -84,19 +75,10 @@ class Shared(Generic[V]):
         self._random = random.Random(0)  # noqa: S311 - no secret
 
     def claim(self, key: Hashable, share: float = 0.0) -> Kept[V] | Future[V] | None:
-        """Ask for a value.
+        """Return a cached value, or the future of one that another thread is making, or None.
 
-        Parameters
-        ----------
-        key
-        share
-            How much of the value is used up by this: once that comes to 1 it is no longer kept.
-
-        Returns
-        -------
-        Kept, or Future, or None
-            Where it is there, it; where another thread is making it, what to wait for; None where the caller must
-            make it now, and then call `settle` or `fail`, whatever happens.
+        With None the caller must make it, and then call `settle` or `fail`. `share` is the part of the value that this
+        use takes; after 1 in total it isn't cached any longer.
         """
         with self._lock:
             kept = self._kept.get(key)
@@ -111,17 +93,7 @@ class Shared(Generic[V]):
             return making
 
     def settle(self, key: Hashable, value: V, size: int, share: float = 0.0) -> None:
-        """Hand in a value that was claimed.
-
-        Parameters
-        ----------
-        key
-        value
-        size
-            Its bytes.
-        share
-            How much of it the caller has used up.
-        """
+        """Set a claimed value of `size` bytes, of which the caller has used `share`."""
         with self._lock:
             making = self._making.pop(key)
             if size <= self.capacity and share < 1 and key not in self._kept:
@@ -134,20 +106,20 @@ class Shared(Generic[V]):
         making.set_result(value)
 
     def fail(self, key: Hashable) -> None:
-        """Say that a value that was claimed can't be made; whoever waits for it sees a `LookupError`."""
+        """Give a claim up: waiting threads get a `LookupError`."""
         with self._lock:
             making = self._making.pop(key, None)
         if making is not None:
             making.set_exception(LookupError(key))
 
     def drop(self, key: Hashable) -> None:
-        """Keep a value no longer, if it is there."""
+        """Remove a value, if it is there."""
         with self._lock:
             if key in self._kept:
                 self._remove(key)
 
     def clear(self) -> None:
-        """Keep nothing of what is there."""
+        """Remove all values."""
         with self._lock:
             for key in tuple(self._keys):
                 self._remove(key)

@@ -1,6 +1,6 @@
-"""Headers of TIFF files: which levels there are, and where their tiles lie. Parsed by tifffile, from parts of the file.
+"""Headers of TIFF files: their levels, and where the tiles are. tifffile parses them, from parts of the file.
 
-A header comes from strangers. What it makes us fetch and keep is bounded, and what can't be meant is refused.
+A header is untrusted: what it makes us fetch and keep is limited, and absurd values are refused.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ import tifffile
 from eoap_dask.errors import AssetError
 from eoap_dask.readers.faults import NOT_A_RASTER
 from eoap_dask.readers.ranges import FileReplacedError, FileState, FinalReadError, RetryableReadError
+from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from eoap_dask.readers.ranges import ByteSource
 
 FIRST_BYTES = 16 << 10
-"""Fetched at once: the whole header of most COGs, up to some 1500 tiles."""
+"""First request: the whole header of most COGs, up to some 1500 tiles."""
 TILE_BYTES = 64 << 20
-"""A decoded tile, or a strip, may have this many bytes; usual are 0.5 to 2 MiB."""
+"""Limit of a decoded tile or strip; 0.5 to 2 MiB is usual."""
 PLAIN_TILE_BYTES = 16 << 20
 """Files of larger tiles are left to GDAL."""
 
 _HEADER_BYTES = 24 << 20
-"""More is no header: 2^18 pixels a side in tiles of 512, with overviews, need 6 MB."""
+"""Limit of a header: 2^18 pixels a side in tiles of 512, with overviews, need 6 MB."""
 _OTHER_BYTES = 2 << 20
-"""What of a header isn't offsets and sizes of tiles, for all images."""
+"""Limit of a header without offsets and sizes of tiles, for all images."""
 _TILES = 1 << 21
-"""Offsets and sizes, for all images: half as many tiles."""
+"""Limit of offsets and sizes, for all images: two for each tile."""
 _TAGS = 4096
 _OFFSETS, _SIZES, _STRIPS = 324, 325, (273, 279)
 _LEVELS = 32
@@ -51,13 +52,13 @@ _DTYPES: dict[tuple[int, int], np.dtype[Any]] = {
     (16, 2): np.dtype(np.int16),
 }
 
-# What tifffile may raise on files that are no proper TIFFs.
+# What tifffile may raise on malformed files.
 _BROKEN = (
     *(tifffile.TiffFileError, struct.error, ValueError, TypeError, LookupError, ArithmeticError),
     *(AttributeError, AssertionError, RuntimeError, MemoryError, EOFError),
 )
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # a strange header is no news for a terminal
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # a strange header isn't worth a line on the terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,10 @@ class Level:
     predictor: int
     """2 where each pixel is the difference to the one before it in its row of the tile."""
     fill: int
-    """What the pixels of tiles that aren't there are."""
+    """Value of the pixels of missing tiles."""
     offsets: npt.NDArray[np.uint64]
     sizes: npt.NDArray[np.uint64]
-    """Of the tiles as stored, by rows; 0 for those that aren't there."""
+    """Bytes of the stored tiles, row by row; 0 where missing."""
 
     @property
     def across(self) -> int:
@@ -96,41 +97,24 @@ class Header:
     shape: tuple[int, int]
     """Height and width of the native level."""
     levels: tuple[Level, ...]
-    """Native first; empty where the file isn't of the plain kind that `read_header` knows."""
+    """Native first; empty for files that `read_header` doesn't call plain."""
     state: FileState
-    """Of the file that it is the header of."""
+    """State of the file when the header was read."""
     number: int = field(default_factory=count().__next__)
-    """Another one each time that a header is read."""
+    """Differs for every header that is read."""
     read_at: float = field(default_factory=time.monotonic)
 
     @property
     def nbytes(self) -> int:
-        """About how much memory this takes."""
+        """Its memory, about."""
         return 2000 + sum(500 + level.offsets.nbytes + level.sizes.nbytes for level in self.levels)
 
 
 def read_header(file: ByteSource) -> Header:
-    """Read the header of a TIFF file.
+    """Read the header of a TIFF file; AssetError, FileReplacedError or FinalReadError where it can't be used.
 
-    Plain files are little-endian, classic or BigTIFF, in tiles, of one sample of uint8, uint16 or int16, unpacked or
-    packed as DEFLATE, ZSTD or LZW, with predictor 1 or 2. Overviews must be of that kind too; masks are passed over.
-
-    Parameters
-    ----------
-    file : Parts
-
-    Returns
-    -------
-    Header
-
-    Raises
-    ------
-    AssetError
-        where the file can't be had, or is no TIFF
-    Replaced
-        where it becomes another one meanwhile
-    Refusal
-        where its header can't be meant
+    Plain files are little-endian, classic or BigTIFF, tiled, with one sample of uint8, uint16 or int16, unpacked or
+    DEFLATE, ZSTD or LZW, with predictor 1 or 2; so must their overviews be. Masks are passed over.
     """
 
     def first(body: memoryview, state: FileState) -> tuple[bytes, FileState]:
@@ -140,18 +124,18 @@ def read_header(file: ByteSource) -> Header:
 
     start, state = file.read(0, FIRST_BYTES, first)
     sparse = _Sparse(file, start, state)
-    refusal = FinalReadError("its header is broken.")
+    fault = FinalReadError("its header is broken.")
     try:
         sparse.hide_tables()
         with tifffile.TiffFile(cast(IO[bytes], sparse), _multifile=False) as tiff:
             found = _understand(tiff, sparse)
-        if sparse.fault is None:  # else tifffile made do with what it had
+        if sparse.fault is None:  # else tifffile went on without the missing part
             return found
     except _BROKEN:
         pass
-    except FinalReadError as said:
-        refusal = said
-    raise sparse.fault or refusal
+    except FinalReadError as error:
+        fault = error
+    raise sparse.fault or fault
 
 
 def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
@@ -159,14 +143,14 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
     levels: list[Level] = []
     plain = tiff.byteorder == "<" == {"little": "<"}.get(sys.byteorder) and not tiff.is_ndpi
     page: Any
-    for number, page in enumerate(tiff.pages):  # each is let go of before the next
+    for number, page in enumerate(tiff.pages):  # one in memory at a time
         if number == _LEVELS:
             raise FinalReadError(f"its header lists more than {_LEVELS} images.")
         if number == 0:
             shape = int(page.imagelength), int(page.imagewidth)
             plain = plain and page.subfiletype == 0
         elif page.subfiletype != 1:
-            continue  # further images that are no overviews are none of our business, as they are none of GDAL's
+            continue  # GDAL too ignores further images that are no overviews
         level = _level(page, sparse) if plain else None
         plain = level is not None
         if level is not None:
@@ -177,7 +161,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
 
 
 def _level(page: Any, sparse: _Sparse) -> Level | None:
-    """Return a page as a level, or None where it isn't plain."""
+    """Return a page as a level, None where it isn't plain."""
     dtype: np.dtype[Any] | None = _DTYPES.get((page.bitspersample, int(page.sampleformat)))
     plain = (
         dtype is not None
@@ -194,7 +178,7 @@ def _level(page: Any, sparse: _Sparse) -> Level | None:
     height, width = int(page.imagelength), int(page.imagewidth)
     down, along = int(page.tilelength), int(page.tilewidth)
     if not (0 < height <= _MAX_SIDE_PX and 0 < width <= _MAX_SIDE_PX and down > 0 and along > 0):
-        raise FinalReadError(f"its header tells of {height} × {width} pixels in tiles of {down} × {along}.")
+        raise FinalReadError(f"its header declares {height} × {width} pixels in tiles of {down} × {along}.")
     if down * along * dtype.itemsize > TILE_BYTES:
         raise FinalReadError(f"its tiles of {down} × {along} pixels are too large.")
     if down * along * dtype.itemsize > PLAIN_TILE_BYTES:
@@ -205,13 +189,12 @@ def _level(page: Any, sparse: _Sparse) -> Level | None:
         if table is None or table.dtype is None:
             return None
         if table.number != tiles:
-            raise FinalReadError(
-                f"its header tells of {table.number} tiles, which don't make {height} × {width} pixels."
-            )
+            declared = plural(table.number, "tile")
+            raise FinalReadError(f"its header declares {declared}, but {height} × {width} pixels need {tiles}.")
     offsets, sizes = (sparse.values(table) for table in tables if table is not None)
     # a tile never takes much more than its pixels, however it is packed
     if sizes.size and int(sizes.max()) > 2 * down * along * dtype.itemsize + 4096:
-        raise FinalReadError(f"its header tells of a tile of {int(sizes.max())} bytes, for {down} × {along} pixels.")
+        raise FinalReadError(f"its header declares a tile of {int(sizes.max())} bytes, for {down} × {along} pixels.")
     return Level(
         shape=(height, width),
         tile=(down, along),
@@ -225,7 +208,7 @@ def _level(page: Any, sparse: _Sparse) -> Level | None:
 
 
 def _fill(nodata: object, dtype: np.dtype[Any]) -> int | None:
-    """Return what GDAL takes for the pixels of tiles that aren't there; None where we can't tell."""
+    """Return GDAL's value for the pixels of missing tiles; None where it is unknown."""
     if nodata is None:
         return 0
     try:
@@ -239,25 +222,16 @@ def _fill(nodata: object, dtype: np.dtype[Any]) -> int | None:
 
 
 class _Table(NamedTuple):
-    """Where numbers are listed."""
+    """Where a tag's numbers are in the file."""
 
     start: int
     number: int
     dtype: np.dtype[Any] | None
-    """None where they are of a kind that plain files don't have."""
+    """None for a type that plain files don't have."""
 
 
 class _Sparse(io.RawIOBase):
-    """A file for tifffile, of which only those parts are fetched that it reads.
-
-    Parameters
-    ----------
-    file : Parts
-    start
-        Its first bytes.
-    state : FileState
-        That in which the first bytes were.
-    """
+    """A file for tifffile that fetches only the parts that are read."""
 
     _STEP = 4096
 
@@ -266,7 +240,7 @@ class _Sparse(io.RawIOBase):
 
     def __init__(self, file: ByteSource, start: bytes, state: FileState) -> None:
         self.fault: AssetError | FileReplacedError | None = None
-        """What went wrong when a part was fetched: whatever tifffile makes of that."""
+        """The fault of a fetch: tifffile may swallow it."""
         self._file = file
         self.state = state
         self.tables = {}
@@ -279,11 +253,11 @@ class _Sparse(io.RawIOBase):
         self._fetched = 0
 
     def seekable(self) -> bool:
-        """Tell that it can."""
+        """Return True."""
         return True
 
     def readable(self) -> bool:
-        """Tell that it can."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
@@ -291,14 +265,14 @@ class _Sparse(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Choose where the next read begins."""
+        """Set where the next read begins."""
         self._at = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence], 0)
         return self._at
 
     def hide_tables(self) -> None:
-        """Find where offsets and sizes are listed, and let tifffile see but one of each, for it would make them all.
+        """Find the tables of offsets and sizes, and show tifffile one number of each, for it would read them all.
 
-        From here on little may be read by `read`: what it returns becomes numbers of Python, each ten times as large.
+        Afterwards `read` is limited: tifffile makes Python numbers of what it returns, each ten times as large.
         """
         head = self.read(16)
         order = "<" if head[:2] == b"II" else ">"
@@ -333,10 +307,10 @@ class _Sparse(io.RawIOBase):
 
     def values(self, table: _Table) -> npt.NDArray[np.uint64]:
         """Return the numbers of a table."""
-        assert table.dtype is not None  # noqa: S101 - it was looked at
+        assert table.dtype is not None  # noqa: S101 - `_level` checked it
         self._tiles += table.number
         if self._tiles > _TILES:
-            raise FinalReadError(f"its header tells of more than {_TILES // 2} tiles.")
+            raise FinalReadError(f"its header declares more than {_TILES // 2} tiles.")
         stop = table.start + table.number * table.dtype.itemsize
         if stop > self._size:
             raise FinalReadError("its header is broken.")
@@ -347,7 +321,7 @@ class _Sparse(io.RawIOBase):
         stop = self._size if size is None or size < 0 else min(self._at + size, self._size)
         self._read_limit -= max(stop - self._at, 0)
         if self._read_limit < 0:
-            raise FinalReadError("its header is longer than any header needs.")
+            raise FinalReadError("its header is too large.")
         start = self._at
         out = self._bytes(start, stop)
         self._at = max(stop, start)
@@ -372,7 +346,7 @@ class _Sparse(io.RawIOBase):
         stop = min(max(stop, start + FIRST_BYTES), self._size)
         self._fetched += stop - start
         if self._fetched > _HEADER_BYTES:
-            raise FinalReadError("its header is longer than any header needs.")
+            raise FinalReadError("its header is too large.")
         try:
             part = self._file.read(start, stop, lambda body, _: bytes(body), self.state)
         except (AssetError, FileReplacedError) as fault:

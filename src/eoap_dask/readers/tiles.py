@@ -1,7 +1,7 @@
-"""Reading plain TIFF files without GDAL: just the tiles that are needed, decoded straight into the caller's array.
+"""Reading plain TIFF files without GDAL: only the tiles that are needed, decoded straight into the caller's array.
 
-What is not plain (`tiff.read_header` says what is) is read by GDAL, through the same protocol; the file's header
-decides. Threads of one process share headers, and tiles that more than one window needs.
+GDAL reads files that aren't plain (see `tiff.read_header`), through the same protocol. Threads of one process share
+headers, and tiles that more than one window needs.
 """
 
 from __future__ import annotations
@@ -46,33 +46,34 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.integer[Any]]
 
 GAP_BYTES = 16
-"""Tiles this close to each other are fetched together: GDAL puts 4 bytes before and 4 after each tile of a COG."""
+"""Tiles this close are fetched together: GDAL puts 4 bytes before and 4 after each tile of a COG."""
 RUN_BYTES = 2 << 20
-"""A request is for so many bytes at most, or for one tile: what is in flight stays small, and several decode it."""
+"""Limit of a request of several tiles: little is in flight, and several threads decode."""
 TILES_BYTES = 128 << 20
-"""Decoded tiles that are kept for the next window, per process."""
+"""Decoded tiles cached for the next window, per process."""
 HEADERS_BYTES = 8 << 20
-"""Headers that are kept, per process: some hundreds to thousands of files."""
+"""Headers cached per process: some hundreds to thousands of files."""
 FLIGHT_BYTES = 16 * (RUN_BYTES + (2 << 20))
-"""What is fetched and decoded at a time. The largest plain tile, packed as badly as can be, fits by itself."""
+"""Limit of what is fetched and decoded at a time. The largest plain tile, however badly packed, fits."""
 SCRATCH_BYTES = 2 << 20
-"""A thread keeps a buffer of so many bytes for its next tile."""
+"""Largest buffer that a thread keeps for its next tile."""
 
 HELPERS = 16
-"""Threads that fetch for readers, which do so too: requests in flight are at most so many more than reads. Of a
-file of which a whole block is needed, five requests come after its header."""
+"""Threads that fetch beside the readers: requests in flight are at most so many more than reads.
+A whole block of a file needs five requests after its header.
+"""
 
 _HEADER_S = 600.0
-"""A header is looked at again after this time, lest a worker that lives for days misses that a file was replaced."""
+"""Age at which a header is read again: a worker may live for days, and the file be replaced."""
 
 _LOOKS = 3
-"""How often a file's header is read again because the file was replaced meanwhile."""
+"""Attempts to read a file that is replaced meanwhile."""
 
 _CHANGES = "was replaced while it was read"
 
 
 def memory_bytes(reads: int) -> int:
-    """Return what this takes in a process that reads so many files at once, beside the arrays that are read into."""
+    """Return the memory of a process that reads so many files at once, without the arrays that are filled."""
     return TILES_BYTES + HEADERS_BYTES + FLIGHT_BYTES + (reads + HELPERS) * SCRATCH_BYTES
 
 
@@ -83,31 +84,21 @@ class TileReader:
     signer: Signer
     retry: Retry = Retry()
     private_hosts: frozenset[str] = frozenset()
-    """Hosts that may be asked although they are private: those of the catalogue, where it is private."""
+    """Hosts that may be asked although they are private: those of a private catalogue."""
 
     @property
     def gdal(self) -> GdalReader:
-        """What reads the files that aren't plain."""
+        """Reads the files that aren't plain."""
         return GdalReader(self.signer, self.retry, self.private_hosts)
 
     def open(self, source: Source, item_id: str) -> TileRaster:
-        """Return a raster whose header is read on its first use.
-
-        Parameters
-        ----------
-        source : Source
-        item_id
-
-        Returns
-        -------
-        LeanRaster
-        """
+        """Return a raster whose header is read on its first use."""
         return TileRaster(self, source, item_id)
 
 
 @dataclass
 class TileRaster:
-    """A source: a plain TIFF file, or what GDAL has to read. Threads may share it."""
+    """A source: a plain TIFF file, or one for GDAL. Threads may share it."""
 
     reader: TileReader
     source: Source
@@ -115,7 +106,7 @@ class TileRaster:
     _file: ByteSource | None = None
     _other: GdalRaster | None = None
     _state: FileState | None = None
-    """That of the file in which its first pixels were read."""
+    """State of the file when its first pixels were read."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -140,7 +131,7 @@ class TileRaster:
             except FileReplacedError:
                 _HEADERS.drop(self._key)
             except AssetError:
-                _HEADERS.drop(self._key)  # in case that the file was replaced, and its server doesn't let us know
+                _HEADERS.drop(self._key)  # the file may have been replaced, and its server not show it
                 raise
             else:
                 self._state = header.state
@@ -148,7 +139,7 @@ class TileRaster:
         raise refused(self.source, self.item_id, _CHANGES)
 
     def _hold_to(self, state: FileState) -> None:
-        """Refuse to mix the pixels of two files."""
+        """Refuse to mix the pixels of two states of a file."""
         if self._state is not None and state.is_other(self._state):
             raise refused(self.source, self.item_id, _CHANGES)
 
@@ -198,7 +189,7 @@ class TileRaster:
         if isinstance(found, Future):
             try:
                 header = found.result()
-            except LookupError:  # whoever was at it couldn't, and says so for its own part
+            except LookupError:  # the other thread failed, and reports that itself
                 header = self._read_header()
         elif found is not None:
             header = found.value
@@ -212,7 +203,7 @@ class TileRaster:
         if header.shape != self.source.shape:
             height, width = header.shape
             expected = f"{self.source.shape[0]} × {self.source.shape[1]}"
-            what = f"holds {height} × {width} pixels where its item says {expected}"
+            what = f"has {height} × {width} pixels, but its item says {expected}"
             raise refused(self.source, self.item_id, what)
         return header if header.levels else None
 
@@ -223,8 +214,8 @@ class TileRaster:
                 return read_header(self._parts())
             except FileReplacedError:
                 continue
-            except FinalReadError as refusal:
-                fault = unreadable(self.source, self.item_id, refusal.why, 1)
+            except FinalReadError as error:
+                fault = unreadable(self.source, self.item_id, error.why, 1)
                 break
         raise fault
 
@@ -249,18 +240,18 @@ class _Tile:
     number: int
     start: int
     stop: int
-    """Its bytes in the file."""
+    """End of its bytes in the file."""
     rows: slice
     cols: slice
-    """What is needed of it."""
+    """With `rows`: the part that is needed."""
     out: Pixels
-    """Where that goes."""
+    """Where that part goes."""
     share: float
-    """How much that is of what all reads need of it; less than 1 where others will come for it."""
+    """That part's share of what all reads need of the tile; below 1 where other reads will need it."""
 
 
 class _Reading:
-    """One window of one level on its way into an array."""
+    """A read of one window of one level."""
 
     def __init__(self, file: ByteSource, header: Header, level: int, tiles: Sequence[_Tile]) -> None:
         self.file, self.state, self.tiles = file, header.state, tiles
@@ -268,14 +259,7 @@ class _Reading:
         self.claimed: set[int] = set()
 
     def do(self) -> None:
-        """Fill the array.
-
-        Raises
-        ------
-        AssetError
-        Replaced
-            where the file is no longer that of the header
-        """
+        """Fill the array; raises AssetError, or FileReplacedError where the header isn't the file's any longer."""
         here, elsewhere = [], []
         try:
             for tile in self.tiles:
@@ -303,7 +287,7 @@ class _Reading:
         self._fetch(failed)
 
     def _fetch(self, tiles: Sequence[_Tile]) -> None:
-        """Fetch and decode tiles: one request after the other here, and others at the same time elsewhere."""
+        """Fetch and decode tiles: the first request in this thread, others at the same time in the helpers."""
         runs = list(_runs(tiles))
         helping = [_helpers().submit(self._fetch_run, run) for run in runs[1:]]
         try:
@@ -316,7 +300,7 @@ class _Reading:
                 one.cancel()
             for one in helping:
                 if not one.cancelled():
-                    one.exception()  # nobody may write to the array once this has returned
+                    one.exception()  # no thread may write to the array once this has returned
 
     def _fetch_run(self, run: Sequence[_Tile]) -> None:
         first = run[0].start
@@ -336,7 +320,7 @@ class _Reading:
         keep = tile.number in self.claimed
         pixels = np.empty(level.tile, level.dtype) if keep else _scratch(level.tile_bytes).view(level.dtype)
         pixels = pixels.reshape(level.tile)
-        # a tile that nobody else will look at needs only some of its rows
+        # a tile that no other read needs is decoded in part
         rows = slice(None) if keep else tile.rows
         pixels = unpack(packed, level, pixels, rows)
         _put(pixels[tile.rows, tile.cols], tile.out)
@@ -346,27 +330,9 @@ class _Reading:
 
 
 def unpack(packed: memoryview, level: Level, out: Pixels, rows: slice) -> Pixels:
-    """Decode a tile.
+    """Decode a tile into `out`, (y, x), contiguous, of the level's dtype, and return its pixels; only `rows` are set.
 
-    Parameters
-    ----------
-    packed
-        Its bytes.
-    level : Level
-    out : np.ndarray, (y, x), contiguous, of the level's dtype
-        The tile; may be used for it.
-    rows
-        Which rows are needed; the others may hold anything.
-
-    Returns
-    -------
-    np.ndarray
-        The tile's pixels.
-
-    Raises
-    ------
-    Stumble
-        where the bytes are none of such a tile
+    Raises RetryableReadError where the bytes aren't those of such a tile.
     """
     if level.compression == UNPACKED:
         if len(packed) < out.nbytes:
@@ -375,7 +341,7 @@ def unpack(packed: memoryview, level: Level, out: Pixels, rows: slice) -> Pixels
         return out
     flat = out.reshape(-1).view(np.uint8)
     try:
-        # into a buffer of the tile's size: what unpacks to more is stopped there
+        # the buffer has the tile's size: bytes that unpack to more are stopped there
         decoded = _DECODERS[level.compression](packed, out=flat)
     except (RuntimeError, ValueError):
         decoded = None
@@ -396,7 +362,7 @@ _DECODERS: dict[int, Callable[..., Any]] = {
 
 
 def _tiles(level: Level, window: Window, out: Pixels, rest: Window) -> Iterator[_Tile]:
-    """Yield the tiles that a window needs, of which other windows need what lies in the rest."""
+    """Yield the tiles that a window needs; `rest` is what this and other windows need."""
     height, width = level.tile
     for row in range(window.row // height, (window.row_stop - 1) // height + 1):
         top, bottom = max(window.row, row * height), min(window.row_stop, (row + 1) * height)
@@ -404,7 +370,7 @@ def _tiles(level: Level, window: Window, out: Pixels, rest: Window) -> Iterator[
             left, right = max(window.col, col * width), min(window.col_stop, (col + 1) * width)
             number = row * level.across + col
             start, size = int(level.offsets[number]), int(level.sizes[number])
-            # a window may reach beyond what was thought to be all, by a pixel of rounding
+            # a window may reach beyond the rest, by a pixel of rounding
             all_rows = min((row + 1) * height, max(rest.row_stop, bottom)) - max(row * height, min(rest.row, top))
             all_cols = min((col + 1) * width, max(rest.col_stop, right)) - max(col * width, min(rest.col, left))
             yield _Tile(
@@ -419,7 +385,7 @@ def _tiles(level: Level, window: Window, out: Pixels, rest: Window) -> Iterator[
 
 
 def _runs(tiles: Iterable[_Tile]) -> Iterator[list[_Tile]]:
-    """Yield tiles that lie side by side in the file together, so many as one request may be for."""
+    """Yield groups of tiles that lie side by side in the file, each for one request."""
     run: list[_Tile] = []
     for tile in sorted(tiles, key=lambda t: t.start):
         near = run and run[-1].stop <= tile.start <= run[-1].stop + GAP_BYTES
@@ -432,7 +398,7 @@ def _runs(tiles: Iterable[_Tile]) -> Iterator[list[_Tile]]:
 
 
 def _put(pixels: Pixels, out: Pixels) -> None:
-    """Copy pixels; numbers that the array can't hold become the nearest that it can, as GDAL does it."""
+    """Copy pixels; values outside the array's dtype are clipped, as GDAL does."""
     if not np.can_cast(pixels.dtype, out.dtype, "safe"):
         have, may = np.iinfo(pixels.dtype), np.iinfo(out.dtype)
         pixels = np.clip(pixels, max(have.min, may.min), min(have.max, may.max))
@@ -443,7 +409,7 @@ _own = threading.local()
 
 
 def _scratch(size: int) -> npt.NDArray[np.uint8]:
-    """Return bytes of this thread, to be used until it asks again: they stay in the processor's cache."""
+    """Return bytes of this thread, valid until its next call: they stay in the processor's cache."""
     if size > SCRATCH_BYTES:
         return np.empty(size, np.uint8)
     buffer: npt.NDArray[np.uint8] | None = getattr(_own, "buffer", None)

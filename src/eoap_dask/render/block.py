@@ -1,7 +1,7 @@
-"""Door two: one task turns one block of one unit into encoded tiles.
+"""Rendering on workers: one task turns one block of one unit into encoded tiles. A product's pixels are made only here.
 
-This is the only place where production pixels are computed. A task carries the key of its unit's recipe, the block's
-number, and where its tiles go; the recipe, a small compressed blob, travels once per worker.
+A task carries the key of its unit's recipe, the block's number, and where its tiles go; the recipe, a small compressed
+blob, travels once per worker.
 """
 
 from __future__ import annotations
@@ -25,44 +25,27 @@ from eoap_dask.render.recipe import Recipe, strip_height
 from eoap_dask.render.science import Flags, Image, Layers
 
 KEPT_BYTES = 128 << 20
-"""Memory of layers that is kept from block to block, per process: of what slots have for their blocks anyway."""
+"""Memory of layers that is kept from block to block, per process; part of what blocks are budgeted for."""
 
 _buffers = Buffers(KEPT_BYTES, slack=1.5, replace=True)
 
 
 @dataclass
 class Rendered:
-    """One block, ready to be put into files."""
+    """One encoded block."""
 
     images: dict[str, EncodedImage]
     levels: dict[str, set[float]]
     """Side of the pixels that were read, for ``data`` and ``mask``."""
     notes: tuple[Any, ...] = ()
-    """What the science says of each row of its tiles, see `Science.note`."""
+    """One for each row of tiles, see `Science.note`."""
 
 
 def render_block(packed: bytes, number: int, folder: str | None = None) -> Rendered:
-    """Read, mask, compose and encode one block.
+    """Read, mask, compose and encode block `number` of the recipe in `packed` (from `Recipe.pack`).
 
-    Parameters
-    ----------
-    packed
-        The recipe, from `Recipe.pack`.
-    number
-        Which of its blocks.
-    folder
-        A directory that the client sees under the same path; encoded tiles are left there instead of returned.
-
-    Returns
-    -------
-    Rendered
-
-    Raises
-    ------
-    AssetError
-        when an asset can't be read after all retries
-    TilesError
-        when tiles can't be left in the directory
+    Encoded tiles are left in `folder`, which client and worker see under one path, or else returned. Raises AssetError
+    and TilesError.
     """
     recipe = _unpack(packed)
     window = recipe.windows()[number]
@@ -83,9 +66,9 @@ def render_block(packed: bytes, number: int, folder: str | None = None) -> Rende
 
 
 def compose_rows(recipe: Recipe, window: Window, reader: StackReader) -> Iterator[tuple[Window, tuple[Image, ...]]]:
-    """Yield the images of a window in the order of the recipe, each (band, y, x), a row of tiles at a time.
+    """Yield the images of a window in the recipe's order, each (band, y, x), a row of tiles at a time.
 
-    They lie in memory that is used again for the next row: what is made of them at once is still near the processor.
+    Their memory is used again for the next row, so that they are encoded while still in the cache.
     """
     memory = tuple(spec.empty((min(window.shape[0], TILE), window.shape[1])) for spec in recipe.images)
     numbers = tuple(number for number, _ in reader.passes)
@@ -105,7 +88,7 @@ def compose_rows(recipe: Recipe, window: Window, reader: StackReader) -> Iterato
 
 
 def _layers(recipe: Recipe, window: Window, reader: StackReader) -> Generator[tuple[Window, Layers, Flags | None]]:
-    """Yield the layers of a window, strip by strip, and of each as much at once as is in one row of tiles."""
+    """Yield the layers of a window: read strip by strip, handed out in parts that lie in one row of tiles."""
     bands, depth = recipe.stack.bands, len(reader.passes)
     for strip in window.strips(strip_height(recipe, window, depth)):
         with ExitStack() as memory:

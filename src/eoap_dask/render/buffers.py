@@ -1,4 +1,4 @@
-"""Memory that is used again. Fresh memory is dear: the kernel clears its pages when they are touched first."""
+"""Memory that is used again: the kernel clears each page of fresh memory on its first touch, which is slow."""
 
 from __future__ import annotations
 
@@ -16,17 +16,10 @@ Buffer = npt.NDArray[np.uint8]
 
 
 class Buffers:
-    """Buffers of a process that nobody uses at the moment; for any thread.
+    """Free buffers of a process; any thread may use them.
 
-    Parameters
-    ----------
-    kept_bytes
-        How much is kept at most. The oldest ones go.
-    slack
-        How many times as large as what is wanted a buffer may be that is lent.
-    replace
-        Let old ones go for each that must be made. Then free and lent ones together are never more than `slack` times
-        what was in use at one time.
+    At most `kept_bytes` are kept, the oldest go. A buffer of up to `slack` times the wanted size is lent. With
+    `replace`, old ones go for each new one: free and lent together are at most `slack` times the largest use.
     """
 
     def __init__(self, kept_bytes: int, *, slack: float = 4.0, replace: bool = False) -> None:
@@ -36,14 +29,14 @@ class Buffers:
         _all.add(self)
 
     def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> tuple[npt.NDArray[Any], Buffer]:
-        """Return an array that holds anything, and the buffer that it lies in, to be given back."""
+        """Return an array with any content, and its buffer, to be given back."""
         wanted = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * wanted.itemsize
         buffer = self._find(size)
         return buffer[:size].view(wanted).reshape(shape), buffer
 
     def give(self, buffer: Buffer | None) -> None:
-        """Keep a buffer for the next who needs one of about its size."""
+        """Keep a buffer for the next request of about its size."""
         if buffer is None or buffer.size > self.kept_bytes:
             return
         with self._lock:
@@ -53,7 +46,7 @@ class Buffers:
 
     @contextmanager
     def lent(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
-        """Lend an array that holds anything; afterwards, somebody else may get its memory."""
+        """Lend an array with any content; its memory may be reused afterwards."""
         array, buffer = self.take(shape, dtype)
         try:
             yield array
@@ -76,7 +69,7 @@ class Buffers:
         return np.empty(max(size, 1), np.uint8)
 
     def after_fork(self) -> None:
-        """Forget who held the lock: it isn't here."""
+        """Replace the lock: a thread of the parent may have held it."""
         self._lock = threading.Lock()
 
 

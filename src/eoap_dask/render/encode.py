@@ -1,4 +1,4 @@
-"""Images of a block as encoded tiles: what a worker makes of its pixels, for a file that the client writes."""
+"""Images of a block as encoded tiles: a worker makes them, the client puts them into a file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from eoap_dask.geo.window import TILE, Window
 from eoap_dask.kernels.pixels import Image, Sums, halve_mean, halve_nearest, statistics
 
 DEFLATE_LEVEL = 2
-"""Of ISA-L, 0 to 3: as small as any encoder's of real reflectances, in half the time (`benchmarks/compression.py`).
-
+"""ISA-L's, 0 to 3: as small as any encoder's of real reflectances, in half the time (`benchmarks/compression.py`).
 Level 3 makes other bytes on processors with AVX-512 than on those without.
 """
 
@@ -30,21 +29,21 @@ HALVE = {"mean": halve_mean, "nearest": halve_nearest}
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What an output image holds."""
+    """Layout of an output image."""
 
     name: str
     bands: tuple[str, ...]
     dtype: Literal["uint8", "uint16", "int16", "float32"]
     overviews: Literal["mean", "nearest"]
     nodata: float | None
-    """The value of a pixel without data: 0, or NaN in float32, or −32768 in int16; None where every value is one."""
+    """0, NaN in float32, −32768 in int16; None where every value is data."""
     scale: float | None = None
     """Value × scale = physical quantity."""
     unit: str | None = None
     color: bool = False
     """Three bands are red, green and blue."""
     palette: tuple[tuple[int, tuple[int, int, int]], ...] = ()
-    """Of a uint8 band of classes: value, and its red, green and blue."""
+    """For a uint8 band of classes: value, and its red, green and blue."""
 
     @property
     def pixel_bytes(self) -> int:
@@ -52,30 +51,30 @@ class ImageSpec:
         return len(self.bands) * np.dtype(self.dtype).itemsize
 
     def empty(self, shape: tuple[int, int]) -> Image:
-        """Return memory for an image, (band, y, x), that holds anything."""
+        """Return memory for an image, (band, y, x), with any content."""
         return np.empty((len(self.bands), *shape), self.dtype)
 
     def clear(self, image: Image) -> None:
-        """Leave no data in an image."""
+        """Fill an image with nodata."""
         image[...] = 0 if self.nodata is None else self.nodata
 
 
 @dataclass
 class EncodedImage:
-    """One image of one block: its tiles of all levels that the block holds whole."""
+    """One image of one block: its tiles of all levels of which the block has whole tiles."""
 
     index: npt.NDArray[np.int64]
-    """(tile, 4): level, tile row, tile column, bytes; 0 is the full level."""
+    """(tile, 4): level, tile row, tile column, bytes; level 0 is the full one."""
     tiles: list[npt.NDArray[np.uint8]] | Path
-    """What they hold, in this order: arrays, which travel without being copied, or put together; or a file of it."""
+    """The tiles in this order: arrays, which Dask sends without a copy, or a file of all of them."""
     rest: Image | None
     """Pixels of the next coarser level, (band, y, x), of which the block has less than a tile."""
     sums: Sums
-    """Exact sums per band, see `kernels.pixels.statistics`; none of pictures and classes, where they mean nothing."""
+    """Per band, see `kernels.pixels.statistics`; empty for pictures and classes."""
 
 
 def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Return height and width of all levels, full first, until one tile holds all."""
+    """Return height and width of all levels, full first, down to one that fits a tile."""
     shapes = [shape]
     while max(shapes[-1]) > TILE:
         height, width = shapes[-1]
@@ -84,22 +83,10 @@ def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
 
 
 class TileFile:
-    """A file that the tiles of one image of a block go into. A context manager that removes it, unless it is kept.
+    """A file in `folder` for the tiles of one image of a block; a context manager that removes it, unless it is kept.
 
-    It has a name of its own: where Dask took a worker for lost and gave the block to another one, neither touches what
-    the other made.
-
-    Parameters
-    ----------
-    folder
-        Where it is made; must be there.
-    name
-        What its name begins with.
-
-    Raises
-    ------
-    TilesError
-        when the disk refuses, now or later
+    Its name is unique: Dask may give a block of a lost worker to another one while both run. Raises TilesError when the
+    disk refuses.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -123,26 +110,26 @@ class TileFile:
             self._file.write(tile)
 
     def keep(self) -> None:
-        """Finish the file, and let it stay."""
+        """Close the file, and keep it."""
         with self._told():
             self._file.close()
         self._is_kept = True
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:  # an OSError becomes a TilesError
         try:
             yield
         except OSError as exc:
             raise TilesError(
                 f"A worker couldn't write into {self.path.parent}: {exc.strerror or exc}.",
                 "",
-                "Make room there, or try --sink client.",
+                "Free disk space there, or let the client write the tiles.",
             ) from exc
 
 
 @dataclass
 class _Waiting:
-    """Rows of a level, until they are a row of tiles."""
+    """Rows of a level that don't make a row of tiles yet."""
 
     pixels: Image
     rows: int = 0
@@ -151,24 +138,15 @@ class _Waiting:
 class BlockEncoder:
     """Encodes one image of a block, a row of tiles at a time, so that the block is never in memory as a whole.
 
-    Parameters
-    ----------
-    spec : ImageSpec
-    window : Window
-        Where the block lies in the grid.
-    block
-        Side of a whole block, 512·2^k.
-    levels
-        Levels of the whole image, see `level_shapes`.
-    file : TileFile, optional
-        Where the tiles go; they stay in memory without.
+    `block` is the side of a whole block, 512·2^k; `levels` those of the whole image; without `file` tiles stay in
+    memory.
     """
 
     def __init__(self, spec: ImageSpec, window: Window, block: int, levels: int, file: TileFile | None = None) -> None:
         self._file = file
         self._spec, self._window, self._levels = spec, window, levels
-        self._nodata = 0 if spec.nodata is None else spec.nodata  # nothing was counted where a count is 0
-        self._whole = min(block.bit_length() - TILE.bit_length() + 1, levels)  # levels of which it has whole tiles
+        self._nodata = 0 if spec.nodata is None else spec.nodata  # a count of 0 means that nothing was counted
+        self._whole = min(block.bit_length() - TILE.bit_length() + 1, levels)  # levels with whole tiles
         self._rows_of_tiles = [0] * self._whole
         self._waiting: dict[int, _Waiting] = {}
         self._index: list[tuple[int, int, int, int]] = []
@@ -176,19 +154,13 @@ class BlockEncoder:
         self._sums: Sums = []
 
     def add(self, rows: Image) -> None:
-        """Take in the next rows.
-
-        Parameters
-        ----------
-        rows : np.ndarray, (band, y, x)
-            512 of them, or the last ones; they aren't kept.
-        """
+        """Encode the next rows, (band, y, x): 512 of them, or the last ones. They aren't kept."""
         if not (self._spec.color or self._spec.palette):
             self._sums = merge_sums(self._sums, statistics(rows, self._nodata))
         self._encode(0, rows)
 
     def finish(self) -> EncodedImage:
-        """Return everything, once all rows were added."""
+        """Return the encoded image, once all rows were added."""
         for level in range(1, self._whole):
             self._flush(level)
         rest = self._waiting[self._whole].pixels if self._whole < self._levels else None
@@ -256,19 +228,17 @@ def encode_tiles(image: Image) -> Iterator[tuple[int, int, bytes]]:
 
 
 def predicted(tile: Image, out: Image | None = None) -> Any:
-    """Apply TIFF's predictor to a tile (y, x, band): 3 to floating-point numbers, 2 to others; per sample."""
+    """Apply TIFF's predictor to a tile (y, x, band), per sample: 3 to floats, 2 to integers."""
     if tile.dtype.kind == "f":
         return imagecodecs.floatpred_encode(tile, axis=1, dist=1, out=out)
     return imagecodecs.delta_encode(tile, axis=1, out=out)
 
 
 def deflate(data: Any) -> bytes:
-    """Compress a buffer as TIFF's compression 8 has it: a zlib stream. The same bytes on every x86-64 with SSE 4.2.
-
-    Its first bytes are a block of their own. Where ISA-L's loop begins a stream, it takes the hash of the third byte
-    from a register that holds an address (``write_first_byte`` in ``igzip_icf_body_h1_gr_bt.asm``), so that one stream
-    in some thousands would differ from process to process; after a block that is too short for the loop, it doesn't.
-    """
+    """Compress a buffer as TIFF's compression 8, a zlib stream; the same bytes on every x86-64 with SSE 4.2."""
+    # Where ISA-L's loop begins a stream, it takes the hash of the third byte from a register that holds an address
+    # (`write_first_byte` in igzip_icf_body_h1_gr_bt.asm): one stream in some thousands would differ from process to
+    # process. After a first block that is too short for the loop, it doesn't.
     view = memoryview(data).cast("B")
     stream = isal_zlib.compressobj(DEFLATE_LEVEL)
     first = stream.compress(view[:_FIRST]), stream.flush(isal_zlib.Z_SYNC_FLUSH)
@@ -276,7 +246,7 @@ def deflate(data: Any) -> bytes:
 
 
 _FIRST = 4
-"""Bytes: enough for the end of a stream to leave something in the history, too few for the loop; they cost eight."""
+"""Bytes of the first block: enough history for the next one, too few for the loop; they cost eight bytes."""
 
 
 def merge_sums(one: Sums, other: Sums) -> Sums:

@@ -1,7 +1,7 @@
 """Reading a window of the grid: scenes become layers of stored pixels, one per pass.
 
-Both doors read here. Files are read by a few threads, ahead of the one that places pixels, so that waiting for
-the network and working overlap; what is in flight is bounded.
+A few threads read files ahead of the one that places pixels, so that waiting for the network and working overlap; how
+much is in flight is limited.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ if TYPE_CHECKING:
 
 
 PIECE_BYTES = 4 << 20
-"""Source pixels that a read may hold at least. One that needs more than that, and more than `_READ_BYTES` per output
-pixel, goes in pieces: a file without overviews may need a hundred pixels for one of ours."""
+"""Source pixels that a read may have at least. A read that needs more than that, and more than `_READ_BYTES` per output
+pixel, is done in pieces: a file without overviews may need a hundred pixels for one of the output.
+"""
 
 KEPT_BYTES = 64 << 20
 """Buffers that are kept for the next read, per process."""
 
 
 MAP_BYTES = 9
-"""Of an index map, for each of its points: where it is, and whether it is anywhere."""
+"""Bytes of an index map per point: a position (intp), and whether it is outside."""
 
 _READ_BYTES = 3
-"""Source bytes per output pixel that a read is counted with: uint16, and the corners of a tilted window."""
+"""Source bytes per output pixel that a read is budgeted with: uint16, and the corners of a tilted window."""
 _buffers = Buffers(KEPT_BYTES)
 
 _WAITING = 2
-"""Scenes' bands that are read ahead of those that are being read."""
+"""Bands of scenes that are queued behind those that are being read."""
 
 _POINTS = 1 << 19
-"""Points whose classes are looked at together; they and their flags fit the processor's cache."""
+"""Points whose classes are looked up together: they and their flags fit the processor's cache."""
 
 
 class _Job(NamedTuple):
@@ -62,27 +63,20 @@ class _Job(NamedTuple):
     source: Source
     is_mask: bool
     layer: npt.NDArray[np.uint16] | None
-    """Where its pixels end up for certain, so that they may be read into it at once."""
+    """Where its pixels end up for certain, so that they are read straight into it; else None."""
 
 
 class _Read(NamedTuple):
-    """What a raster shows, each pixel in its place in the strip."""
+    """Pixels of a raster, each in its place in the strip."""
 
     pixels: npt.NDArray[Any]
-    """(y, x), uint16: stored pixels. Of a mask, bool: whether each is no clear view."""
+    """(y, x): stored pixels, uint16; for a mask flags, True where dropped."""
     buffer: Buffer | None
-    """To be given back; None where they are in their layer already, or of a mask."""
+    """To be given back; None for a mask, and for pixels that are in their layer already."""
 
 
 class StackReader:
-    """Reads strips of a window; keeps its files open from strip to strip. A context manager.
-
-    Parameters
-    ----------
-    stack : Stack
-    window : Window
-        The block. Strips must lie inside it.
-    """
+    """Reads strips of a window (the block); files stay open from strip to strip. A context manager."""
 
     def __init__(self, stack: Stack, window: Window) -> None:
         self.stack = stack
@@ -101,21 +95,10 @@ class StackReader:
         self._exit.close()
 
     def read(self, strip: Window, layers: npt.NDArray[np.uint16], dropped: npt.NDArray[np.bool_] | None = None) -> None:
-        """Fill the layers of a strip.
+        """Fill `layers`, (band, pass, y, x), uint16, 0 = no data: a layer per entry of `passes`; may raise AssetError.
 
-        Parameters
-        ----------
-        strip : Window
-        layers : np.ndarray, (band, pass, y, x), uint16
-            Filled with stored pixels, 0 = no data; one layer per entry of `passes`.
-        dropped : np.ndarray, (pass, y, x), bool, optional
-            Filled with True where the scene class says that the ground isn't seen. Without it, such pixels
-            become 0 in `layers`.
-
-        Raises
-        ------
-        AssetError
-            when an asset can't be read after all retries
+        `dropped`, (pass, y, x), becomes True where the scene class says that the ground isn't seen; without it such
+        pixels become 0.
         """
         self._maps.clear()
         outside = rasterize_window(self.stack.clip, self.stack.geobox, strip)
@@ -132,7 +115,7 @@ class StackReader:
                     scene_bad = None
                     if self._mask(scene):
                         unseen = next(reads)
-                        # without classes nothing is known to be clear
+                        # without classes no pixel counts as clear
                         scene_bad = np.ones(strip.shape, bool) if unseen is None else unseen.pixels
                     found = [band for band in bands if band is not None]
                     if len(found) == len(bands):
@@ -151,20 +134,20 @@ class StackReader:
             reads.close()
 
     def _mask(self, scene: Scene) -> Source | None:
-        """Return a scene's classes, if they are looked at."""
+        """Return a scene's classes, if a mask applies."""
         return None if self.stack.dropped_classes is None else scene.mask
 
     def _dropped(
         self, mask: Source, found: IndexMap, pixels: npt.NDArray[np.generic], shape: tuple[int, int]
     ) -> npt.NDArray[np.bool_]:
-        """Tell which pixels of a window are no clear view."""
+        """Flag the dropped pixels of a window."""
         table = self.stack.class_table
         if not self.stack.coarse(mask):
             classes = np.empty(shape, np.uint8)
             found.gather(pixels, classes)
             return dropped_nearest(classes, table)
         n = found.shape[0] // shape[0]
-        bad = np.ones(shape, bool)  # where there are no classes, nothing is known to be clear
+        bad = np.ones(shape, bool)  # without classes no pixel counts as clear
         left, right = found.inside.col // n, -(-found.inside.col_stop // n)
         stop = -(-found.inside.row_stop // n)
         step = max(_POINTS // (n * n * (right - left)), 1)  # some rows at a time: points are many
@@ -177,7 +160,7 @@ class StackReader:
         return bad
 
     def _reads(self, strip: Window, layers: npt.NDArray[np.uint16]) -> Generator[_Read | None]:
-        """Yield what was read, in the order of scenes and their bands, reading ahead."""
+        """Yield the read rasters in the order of scenes and their bands, reading ahead."""
         jobs: list[_Job] = []
         for number, (_, scenes) in enumerate(self.passes):
             for scene in scenes:
@@ -229,7 +212,7 @@ class StackReader:
             self.levels["mask" if is_mask else "data"].add(round(sizes[level], 3))
         rest = self._rest(source, shapes[level])
         if is_mask:
-            bad = np.ones(strip.shape, bool)  # where there are no classes, nothing is known to be clear
+            bad = np.ones(strip.shape, bool)  # without classes no pixel counts as clear
             for piece, found in chain((first,), pieces):
                 pixels, buffer = _buffers.take(found.source.shape, np.uint8)
                 raster.read(level, found.source, pixels, rest)
@@ -254,7 +237,7 @@ class StackReader:
     def _pieces(
         self, source: Source, shape: tuple[int, int], window: Window, samples: int, density: float, most: int
     ) -> Iterator[tuple[Window, IndexMap]]:
-        """Yield a window, or else its parts that a source covers, none of which needs more than so many bytes of it."""
+        """Yield a window, or else its parts that a source covers, each of which needs at most `most` of its bytes."""
         size = window.shape[0] * window.shape[1]
         # maps that aren't kept aren't counted either
         needed = size * max(density, MAP_BYTES * samples**2 if samples > _MAP_SIDE else 0)
@@ -270,7 +253,7 @@ class StackReader:
             yield from self._pieces(source, shape, half, samples, density, min(most, PIECE_BYTES))
 
     def _rest(self, source: Source, shape: tuple[int, int]) -> Window | None:
-        """Return which part of a level the whole grid may need; None where that can't be said."""
+        """Return which part of a level the whole grid may need; None where that is unknown."""
         transform = level_transform(source, shape)
         key = (source.crs, transform, shape)
         with self._lock:
@@ -304,18 +287,18 @@ def level_transform(source: Source, shape: tuple[int, int]) -> Transform:
 
 
 def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0, reads: int = READS) -> int:
-    """Return the bytes that one row of a strip needs: layers, a scene besides, masks, index maps, reads ahead."""
+    """Return the bytes of one row of a strip: layers, one more scene, masks, index maps, reads ahead."""
     ahead = _READ_BYTES * reads + 2 * (reads + _WAITING)  # source pixels, and what they become
     return width * (2 * bands * passes + 2 * bands + 3 + 24 + MAP_BYTES * map_points + ahead)
 
 
 def memory_bytes(reads: int = READS) -> int:
-    """Return what reads take in a process beside what `strip_bytes_per_row` counts."""
+    """Return the memory of reads in a process beside `strip_bytes_per_row`."""
     return reads * PIECE_BYTES + KEPT_BYTES
 
 
 def _halves(window: Window) -> tuple[Window, Window]:
-    """Return the two halves of a window, cut across its longer side."""
+    """Return the halves of a window, cut across its longer side."""
     row, row_stop, col, col_stop = window.row, window.row_stop, window.col, window.col_stop
     if window.shape[0] > window.shape[1]:
         middle = (row + row_stop) // 2

@@ -1,4 +1,4 @@
-"""What a worker must know in order to render any block of a unit."""
+"""The recipe of a unit: what a worker needs to render any of its blocks."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1}
 """Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
 
 FEWEST_ROWS = 16
-"""Of a strip, however little the budget is."""
+"""Rows of a strip, at least."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a worker needs in order to render any block of one unit."""
+    """What a worker needs to render any block of one unit."""
 
     stack: Stack
     science: Science
     images: tuple[ImageSpec, ...]
-    """What the science fills, in its order."""
+    """Filled by the science, in its order."""
     block: int = TILE
     """Side of a block in pixels, 512·2^k; see `Plan.sized`."""
     budget: int = 64 << 20
-    """Bytes that the layers of a strip may take."""
+    """Bytes for the layers of a strip."""
 
     def windows(self) -> tuple[Window, ...]:
         """Return the blocks of the unit."""
@@ -43,7 +43,7 @@ class Recipe:
         return int(self.stack.geobox.shape[0]), int(self.stack.geobox.shape[1])
 
     def strip_bytes_per_row(self, window: Window, passes: int) -> int:
-        """Return the bytes that a row of a strip of a window needs, besides the images."""
+        """Return the bytes of a row of a strip of a window, without the images."""
         stack = self.stack
         own = self.science.work_bytes + (passes if self.science.keeps_dropped else 0)
         width = window.shape[1]
@@ -51,7 +51,7 @@ class Recipe:
         return row + width * own
 
     def image_bytes(self, pixels: int) -> int:
-        """Return the bytes of the images of so many pixels while they are made: a row of tiles, and what is encoded."""
+        """Return the bytes of the images of so many pixels while they are made: a row of tiles, and encoded ones."""
         return pixels * (2 * sum(spec.pixel_bytes for spec in self.images) + 2)
 
     def block_bytes(self, side: int) -> int:
@@ -59,7 +59,7 @@ class Recipe:
         return side**2 * sum(spec.pixel_bytes for spec in self.images)
 
     def pack(self) -> bytes:
-        """Return the recipe as bytes: hrefs repeat themselves, so this is some ten to twenty bytes per asset."""
+        """Return the recipe as bytes: hrefs repeat, so that this is some ten to twenty bytes per asset."""
         passes = tuple(
             replace(p, scenes=tuple(replace(s, href="", fingerprint=()) for s in p.scenes)) for p in self.stack.passes
         )
@@ -68,7 +68,7 @@ class Recipe:
 
 
 def strip_height(recipe: Recipe, window: Window, passes: int) -> int:
-    """Return how many rows are worked on at once, so that they fit the budget: the whole block where it does."""
+    """Return how many rows are worked on at once within the budget, at most the block's."""
     rows = recipe.budget // recipe.strip_bytes_per_row(window, passes)
     if rows >= window.shape[0]:
         return window.shape[0]

@@ -1,8 +1,8 @@
 """Nearest neighbour, exactly: which source pixel each output pixel takes.
 
-The map is computed in float64 from the integer pixel numbers of the whole grid, so that it is the same for any
-block, strip or worker. Between two CRSs the projection is exact on a lattice of every 64th pixel of the grid and
-cubic in between: that is off by less than 1e-5 of a source pixel up to 1 km, also into degrees or Web Mercator.
+Positions follow in float64 from the pixel numbers of the whole grid: the same for any block, strip or worker. Between
+two CRSs the projection is exact on every 64th pixel and cubic in between: off by less than 1e-5 of a source pixel up to
+1 km, also into degrees or Web Mercator.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ LATTICE = 64
 """Every how many pixels the projection is computed exactly."""
 
 _CHUNK = 256
-"""Rows of points that are projected at once: what that takes besides stays small, however many points there are."""
+"""Rows of points that are projected at once: limits the memory for temporaries."""
 
 _TAKEN = 512
-"""Rows that are gathered at once: NumPy copies what isn't contiguous, and each call waits for Python's lock."""
+"""Rows that are gathered at once: NumPy copies what isn't contiguous, and each call waits for the GIL."""
 
 _EDGE_TOLERANCE_PX = 1e-6
 """A centre this close before the edge of a source pixel counts as on it, and takes the pixel to the right or below:
-which of two equally near is taken mustn't depend on rounding."""
+between two pixels that are equally near, rounding mustn't decide.
+"""
 
 _SNAP = 0.02
-"""A projected output pixel whose size in the source's units is this close to its nominal size counts as that:
-UTM stretches by up to 0.1 %, and 20 m must mean 20 m in the neighbouring zone too."""
+"""A projected pixel size this close to the nominal one counts as that: UTM stretches by up to 0.1 %, and 20 m must mean
+20 m in the neighbouring zone too.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,14 @@ class IndexMap:
     shape: tuple[int, int]
     """Height and width of the output."""
     inside: Window
-    """The output rows and columns that the source covers, or may cover; the others get 0."""
+    """Output rows and columns that the source covers, or may cover; the others get 0."""
     rows: npt.NDArray[np.intp] | None
-    """Source rows within `source` for the output rows of `inside`, on one grid orientation."""
+    """Source rows within `source` for the output rows of `inside`; with `cols`, for one CRS and north up."""
     cols: npt.NDArray[np.intp] | None
     flat: npt.NDArray[np.intp] | None
-    """Position in the flattened source window for every output pixel of `inside`, between different CRSs."""
+    """Position in the flattened source window for every output pixel of `inside`; for other grids."""
     outside: npt.NDArray[np.bool_] | None
-    """Output pixels of `inside` that no source pixel covers, with `flat`; None when there are none."""
+    """With `flat`: output pixels of `inside` that no source pixel covers; None when there are none."""
 
     @cached_property
     def copies(self) -> bool:
@@ -65,7 +67,7 @@ class IndexMap:
         return bool((np.diff(self.rows) == 1).all() and (np.diff(self.cols) == 1).all())
 
     def clear_outside(self, out: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Fill with 0 what the source doesn't cover, and return the rest of `out`, which is that of `inside`."""
+        """Fill with 0 what the source doesn't cover, and return the part of `out` for `inside`."""
         inside = self.inside
         out[: inside.row] = 0
         out[inside.row_stop :] = 0
@@ -76,15 +78,9 @@ class IndexMap:
     def gather(
         self, pixels: npt.NDArray[np.generic], out: npt.NDArray[np.generic], window: Window | None = None
     ) -> None:
-        """Fill `out`, (y, x), from the source window's pixels; 0 where the source has none.
+        """Fill `out`, (y, x), from the pixels of `source`, (y, x), contiguous; 0 where the source has none.
 
-        Parameters
-        ----------
-        pixels : np.ndarray, (y, x), contiguous
-            Those of `source`.
-        out : np.ndarray, (y, x), same dtype
-        window : Window, optional
-            The part of the output that `out` is; all of it by default.
+        `window` is the part of the output that `out` shows; by default all of it.
         """
         window = window or Window(0, self.shape[0], 0, self.shape[1])
         inside = self.inside
@@ -123,23 +119,9 @@ def index_map(
     source_shape: tuple[int, int],
     oversample: int = 1,
 ) -> IndexMap | None:
-    """Map the pixels of a window of the grid to the nearest pixels of a source.
+    """Map a window of the grid to the nearest pixels of a source (CRS, affine, shape); None when it has none there.
 
-    Parameters
-    ----------
-    geobox : GeoBox
-        The whole output grid.
-    window : Window
-        Which part of it.
-    source_crs, source_transform, source_shape
-        The source's grid (at the level that is read): CRS, affine a to f, height and width.
-    oversample
-        Ask for `oversample` × `oversample` regular points in each output pixel.
-
-    Returns
-    -------
-    IndexMap or None
-        None when the source covers no pixel of the window.
+    `oversample` asks for so many regular points each way in each output pixel.
     """
     a, _, c, _, e, f = (float(v) for v in tuple(geobox.transform)[:6])
     a, e = a / oversample, e / oversample
@@ -197,7 +179,7 @@ def _projected(
     node_row = node_row[first_row : last_row + 4, first_col : last_col + 4]
     node_col = node_col[first_row : last_row + 4, first_col : last_col + 4]
 
-    flat = np.empty(inside.shape, np.intp)  # as numpy wants it: others would be copied for each use
+    flat = np.empty(inside.shape, np.intp)  # np.take would copy other types on each use
     outside = np.zeros(inside.shape, bool)
     window = None
     for part in (slice(start, start + _CHUNK) for start in range(0, rows.size, _CHUNK)):
@@ -227,7 +209,7 @@ def _projected(
 
 
 def _may_touch(nodes: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.bool_]:
-    """Tell which cells of the lattice may reach source rows (or columns) from 0 to `size`; errs on the side of yes."""
+    """Flag the cells of the lattice that may reach source rows (or columns) from 0 to `size`; rather one too many."""
     corners = nodes[1:-2, 1:-2], nodes[1:-2, 2:-1], nodes[2:-1, 1:-2], nodes[2:-1, 2:-1]
     low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
     bow = (high - low) / 4 + 1  # a projected cell isn't quite the hull of its corners
@@ -238,7 +220,7 @@ def _may_touch(nodes: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.bool
 def _inside(
     cells: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]
 ) -> tuple[Window, tuple[int, int], tuple[int, int]]:
-    """Return the output window of the cells that are touched, and the first and last of them each way."""
+    """Return the output window of the touched cells, and the first and last of them each way."""
     spans, edges = [], []
     for axis, pixels in ((1, rows), (0, cols)):
         touched = np.flatnonzero(cells.any(axis=axis))
@@ -263,7 +245,7 @@ def _hull(one: Window | None, other: Window) -> Window:
 def _cubic(
     nodes: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
-    """Interpolate between nodes, of which the first is one lattice step before the cell of the first pixel."""
+    """Interpolate between nodes; the first is one lattice step before the cell of the first pixel."""
     at = rows // LATTICE
     weights = _weights((rows - at * LATTICE) / LATTICE)
     at = at - rows[0] // LATTICE
@@ -295,19 +277,7 @@ def _weights(t: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
 def needed_of(
     geobox: GeoBox, source_crs: str, source_transform: Transform, source_shape: tuple[int, int]
 ) -> Window | None:
-    """Return the rows and columns of a source that a whole grid may need; errs on the side of more.
-
-    Parameters
-    ----------
-    geobox : GeoBox
-    source_crs, source_transform, source_shape
-        The source's grid, as for `index_map`.
-
-    Returns
-    -------
-    Window or None
-        None where it can't be said, or where there are none.
-    """
+    """Return the rows and columns of a source that a whole grid may need, or a few more; None if unknown or none."""
     a, b, c, d, e, f = source_transform
     bounds = project_bounds(grid_bounds(geobox), crs_name(geobox), source_crs)
     if bounds is None or b or d:
@@ -338,15 +308,7 @@ def pixel_size_in(geobox: GeoBox, source_crs: str) -> float:
 
 
 def data_level(pixel_size: float, level_sizes: tuple[float, ...]) -> int:
-    """Return the coarsest level that isn't coarser than the output; 0 when even the native one is.
-
-    Parameters
-    ----------
-    pixel_size
-        Side of an output pixel in the source's units.
-    level_sizes
-        Side of a pixel at each level, native first.
-    """
+    """Return the coarsest level (sides of pixels, native first) that isn't coarser than the output; 0 where all are."""
     fitting = [i for i, size in enumerate(level_sizes) if size <= pixel_size * (1 + 1e-3)]
     return max(fitting, key=lambda i: level_sizes[i], default=0)
 

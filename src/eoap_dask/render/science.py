@@ -1,7 +1,4 @@
-"""What an application computes on a worker: the seam between the engine and the kernels.
-
-The engine reads layers, cuts, encodes and writes; a `Science` says what a strip of layers becomes.
-"""
+"""The interface between the engine and the kernels: a `Science` says what a strip of layers becomes."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ class Science(Protocol):
     """Turns the layers of a strip into the images of a unit. Small, and cheap to pickle."""
 
     keeps_dropped: ClassVar[bool]
-    """Whether pixels that the mask drops stay in the layers, and the flags come apart; else they are 0 there."""
+    """Whether dropped pixels stay in the layers, with flags apart; else they are 0 there."""
     fewest_passes: ClassVar[int]
-    """With fewer passes there is nothing to make: a scene that the last of them needs can't be left out."""
+    """Passes that it needs at least: a scene that the last of them needs can't be left out."""
     work_bytes: ClassVar[int]
-    """Bytes per pixel of a strip that it needs besides layers and images."""
+    """Bytes per pixel of a strip that it needs beside layers and images."""
 
     def compose(self, layers: Layers, dropped: Flags | None, numbers: tuple[int, ...], out: tuple[Image, ...]) -> None:
         """Fill the images of a strip.
@@ -31,18 +28,18 @@ class Science(Protocol):
         Parameters
         ----------
         layers : np.ndarray, (band, pass, y, x), uint16
-            Stored pixels, 0 = no data. Only passes that touch the block are here, at least one; may be changed.
+            Stored pixels, 0 = no data; only passes that touch the block, at least one. May be changed.
         dropped : np.ndarray, (pass, y, x), bool
             True where the scene classification says that the ground isn't seen; None without `keeps_dropped`.
         numbers
-            Which passes of the stack they are.
+            The passes' numbers in the stack.
         out : tuple of np.ndarray, (band, y, x)
-            Images in the order of the recipe. They hold anything, and are to be filled altogether.
+            Images in the order of the recipe, with any content; every pixel is to be set.
         """
         ...
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> Any:
-        """Return what the client must know of a finished row of tiles besides these; small, or None.
+        """Return what the client needs to know of a finished row of tiles beside these; small, or None.
 
         Parameters
         ----------

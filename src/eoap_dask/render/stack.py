@@ -27,7 +27,7 @@ MASK_NEAREST_UP_TO_M = 20.0
 """Up to this output pixel size the class nearest to the pixel's centre decides, beyond it the share of classes."""
 
 _MAP_SIDE = 8
-"""Maps of up to so many points each way per output pixel are kept for the other scenes of a strip."""
+"""Index maps of up to so many points each way per output pixel are kept for the other scenes of a strip."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Stack:
     passes: tuple[Pass, ...]
     bands: int
     dropped_classes: tuple[int, ...] | None
-    """Scene classes that are not a clear view; None applies no mask."""
+    """Scene classes that don't show the ground; None applies no mask."""
     clip_wkb: bytes | None
     """The area's shape in the grid's CRS; None keeps the whole grid."""
     reader: Reader
     reads: int = READS
-    """Files that are read at once, in a process."""
+    """Files that a process reads at once."""
 
     @cached_property
     def crs(self) -> str:
@@ -72,14 +72,14 @@ class Stack:
         return {}
 
     def coarse(self, mask: Source) -> bool:
-        """Tell whether the share of classes decides, and not the nearest."""
+        """Tell whether the share of classes decides, and not the nearest class."""
         return self.pixel_size(mask.crs) > MASK_NEAREST_UP_TO_M * (1 + 1e-3)
 
     @cached_property
     def map_points(self) -> int:
-        """Points per pixel in the index maps of scene classes that are kept: between two CRSs, each has its place.
+        """Points per pixel in the largest index map of scene classes that is kept; 0 when mask and grid share a CRS.
 
-        The next overview has enough from 8 points a side on. Where there is none, maps come in pieces, and aren't kept.
+        From 8 points a side on, the next overview has enough; without one, maps come in pieces, and aren't kept.
         """
         masks = {
             (s.mask.crs, s.mask.transform[:2]): s.mask for p in self.passes for s in p.scenes if s.mask is not None

@@ -1,4 +1,4 @@
-"""Whether disk and memory suffice for a plan, said before any work: a full disk would say it hours later."""
+"""Whether disk and memory suffice for a plan, checked before any work: a full disk would stop the run hours later."""
 
 from __future__ import annotations
 
@@ -10,30 +10,17 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from eoap_dask.errors import ClusterError, OutputError
-from eoap_dask.text import plural, show_bytes
+from eoap_dask.text import option, plural, show_bytes
 
 if TYPE_CHECKING:
     from eoap_dask.run.plan import Plan
 
 DOUBT = 2.0
-"""How far an estimate of compressed bytes may be off: so much less room is refused, less than that only warned of."""
+"""Factor by which an estimate of compressed bytes may be off: with less room than that allows the run is refused."""
 
 
 def check_disk(plan: Plan, out: Path) -> None:
-    """Pass when the disk of an output has room for what a plan will write.
-
-    Parameters
-    ----------
-    plan : Plan
-        Of the units that are to be made.
-    out
-        The output directory, which needn't exist.
-
-    Raises
-    ------
-    OutputError
-        when there is far too little; where it is only likely to be, that is warned of
-    """
+    """Raise `OutputError` when an output's disk has far too little room for a plan; warn when it may have."""
     if not plan.units:
         return
     output, spool = plan.output_bytes, plan.spool_bytes
@@ -44,7 +31,7 @@ def check_disk(plan: Plan, out: Path) -> None:
         f"The disk of {out} has {show_bytes(free)} free; the output will take about {show_bytes(output)}, "
         f"and {show_bytes(spool)} beside it while the run works."
     )
-    hint = "Make room, choose another --output-dir, or a coarser --resolution."
+    hint = f"Make room, choose another {option('output_dir')}, or a coarser {option('resolution')}."
     if free * DOUBT >= output + spool:
         logger.warning("{} {}", what, hint)
         return
@@ -52,18 +39,7 @@ def check_disk(plan: Plan, out: Path) -> None:
 
 
 def check_memory(plan: Plan) -> None:
-    """Pass when the workers that a plan is made for have enough memory for a block.
-
-    Parameters
-    ----------
-    plan : Plan
-        With the size of its cluster, see `Plan.sized`.
-
-    Raises
-    ------
-    ClusterError
-        when they would die of it
-    """
+    """Raise `ClusterError` when workers of the plan's size would run out of memory on a block."""
     memory = plan.size.memory_per_worker
     if not plan.units or plan.worker_bytes_at_most <= memory:
         return
@@ -74,8 +50,8 @@ def check_memory(plan: Plan) -> None:
             f"A worker has {show_bytes(memory)} of memory; with {plural(threads, 'thread')} "
             f"it would need about {show_bytes(needed)}.",
             "",
-            "Try more --worker-memory, more --workers on this machine, fewer --worker-cores on a Gateway, "
-            "or fewer --reads.",
+            f"Try more {option('worker_memory')}, more {option('workers')} on this machine, "
+            f"fewer {option('worker_cores')} on a Gateway, or fewer {option('reads')}.",
         )
 
 

@@ -29,6 +29,7 @@ from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.sizing import blocks_in_flight
 from eoap_dask.run.unit import Failure
 from eoap_dask.run.written import WrittenImage, WrittenUnit
+from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from distributed import Client, Future, as_completed
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 300.0
 """How long a cluster may be without workers."""
+FETCH_S = 5.0
+"""How long a block that is done is waited for at first, before looking after the cluster."""
 TICK_S = 0.1
 """How long to wait for a block before looking after the cluster."""
 
@@ -53,7 +56,7 @@ class Outcome:
     left_out: list[Failure] = field(default_factory=list)
     """Scenes that units did without."""
     unseen: dict[str, NothingFoundError] = field(default_factory=dict)
-    """Failed units of which there was nothing to be seen, by key."""
+    """Failed units without a clear pixel, by key."""
     blocks: int = 0
     """Blocks that were rendered."""
 
@@ -74,7 +77,7 @@ class _Progress:
     plan: UnitPlan
     folder: Path
     scratch: Path
-    """Directory of what is on disk before its files are written."""
+    """Directory of its tiles, before its files are written."""
     images: dict[str, Cog]
     recipe: Future[Any]
     """The task that holds its recipe."""
@@ -87,45 +90,27 @@ class _Progress:
     def clear(self) -> None:
         """Remove what there is beside the unit's directory."""
         for cog in self.images.values():
-            with suppress(OSError):  # of a full disk; what remains goes with the directory
+            with suppress(OSError):  # a full disk, perhaps; what remains goes with the directory
                 cog.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 class Engine:
-    """Runs the blocks of a plan on a cluster and writes its units.
-
-    Parameters
-    ----------
-    plan : Plan
-    client : distributed.Client
-    publication : Publication
-        Entered; where units are written.
-    finish : callable
-        Makes the item of a unit whose images are written, see `FinishUnit`.
-    listener : callable
-        Gets every event.
-    max_bad_scenes
-        How many scenes that stay bad a unit may do without.
-    patience_s
-        How long the cluster may be without workers.
-    joined : callable
-        Called when workers have come that weren't there before, or can't write; raises when one can't be worked with.
-    workers_write
-        Whether workers leave encoded tiles in the publication's scratch directory; else these travel to us.
-    """
+    """Runs the blocks of a plan on a cluster and writes its units."""
 
     def __init__(
         self,
         plan: Plan,
         client: Client,
-        publication: Publication,
+        publication: Publication,  # entered
         finish: FinishUnit,
         listener: Listener,
-        max_bad_scenes: int = 0,
+        max_bad_scenes: int = 0,  # how many scenes that stay bad a unit may do without
         *,
         patience_s: float = PATIENCE_S,
+        # called when workers have joined, or can't write; raises for unusable ones
         check_workers: Callable[[], None] = lambda: None,
+        # whether workers leave encoded tiles in the publication's scratch directory; else these travel to the client
         workers_write: bool = False,
     ) -> None:
         self._check_workers, self._workers_write = check_workers, workers_write
@@ -145,18 +130,7 @@ class Engine:
         self._all_blocks = plan.blocks
 
     def run(self) -> Outcome:
-        """Render all units.
-
-        Returns
-        -------
-        Outcome
-            Failed units are told, not raised.
-
-        Raises
-        ------
-        ClusterError
-            when the cluster goes away, or has no workers for too long
-        """
+        """Render all units; failed ones are in the outcome, only a lost cluster raises (`ClusterError`)."""
         from distributed import as_completed
 
         writer = ThreadPoolExecutor(1, thread_name_prefix="write")
@@ -184,7 +158,7 @@ class Engine:
         return self._outcome
 
     def _finished(self, results: as_completed) -> list[Future[Any]]:
-        """Return the blocks that are done, after a moment where there are none."""
+        """Return the blocks that are done, after waiting a moment where there are none."""
         with results.thread_condition:
             if not results.has_ready():
                 results.thread_condition.wait(TICK_S)
@@ -253,7 +227,9 @@ class Engine:
         images = {s.name: Cog(s, planned.recipe.stack.geobox, scratch) for s in planned.recipe.images}
         windows = planned.recipe.windows()
         self._open[key] = _Progress(planned, folder, scratch, images, recipe, windows, len(windows))
-        self._tell("unit-retried" if planned.left_out else "unit-started", key, f"{len(planned.unit.scenes)} scenes")
+        self._tell(
+            "unit-retried" if planned.left_out else "unit-started", key, plural(len(planned.unit.scenes), "scene")
+        )
         return self._open[key]
 
     def _take(self, future: Future[Any], writer: ThreadPoolExecutor) -> None:
@@ -298,7 +274,7 @@ class Engine:
             self._writing[key] = writer.submit(self._write, progress)
 
     def _suspect(self, progress: _Progress, number: int, future: Future[Any], error: _LostBlockError) -> None:
-        """Put a block aside whose workers died, until it has a cluster of its own; there, it is to blame."""
+        """Put a block aside whose workers died, until it runs alone; if they die again, it is to blame."""
         if future is self._alone:
             self._fail(progress, Failure(progress.plan.unit.key, str(error)))
             return
@@ -312,7 +288,7 @@ class Engine:
         from distributed.comm.core import CommClosedError
 
         try:
-            rendered: Rendered = future.result()
+            return self._fetch(future)
         except KilledWorker:
             raise _LostBlockError("Workers died on a block of it again and again, out of memory perhaps.") from None
         except EoapError:
@@ -328,7 +304,20 @@ class Engine:
                 "",
                 "Run the same command again.",
             ) from exc
-        return rendered
+
+    def _fetch(self, future: Future[Any]) -> Rendered:
+        """Return a block that is done. If it dies with the last worker, Dask waits for one that could make it again."""
+        patience_s = FETCH_S
+        while True:
+            try:
+                rendered: Rendered = future.result(timeout=patience_s)
+            except TimeoutError:
+                if future.status == "error":
+                    raise
+                self._watch.look(at_once=True)
+                patience_s *= 2  # a timeout begins a transfer anew, so that one over a slow network must get its time
+            else:
+                return rendered
 
     def _write(self, progress: _Progress) -> dict[str, Any]:
         """Write the files of a unit; runs beside the event loop of `run`."""

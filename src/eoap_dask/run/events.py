@@ -1,7 +1,6 @@
-"""What happens during a run, as a stream of events: for bars, log lines, notebooks, `status`, and later tools.
+"""What happens during a run, as a stream of events and as the file ``events.jsonl`` in the output.
 
-The stream is also a file, ``events.jsonl``, in the output (in ``<out>.partial`` while the run works): one JSON object
-a line, appended as things happen. ``docs/events.md`` is its description for those who read it with other tools.
+While the run works, the file is in ``<out>.partial``: one JSON object a line, see ``docs/events.md``.
 """
 
 from __future__ import annotations
@@ -63,25 +62,12 @@ def ignore(event: Event) -> None:
 
 
 class EventFile:
-    """A listener that writes every event to a file, and passes it on. A context manager.
-
-    Parameters
-    ----------
-    path
-        Appended to.
-    also
-        Gets every event after it was written.
-
-    Attributes
-    ----------
-    latest : Event or None
-        The last one that it took.
-    """
+    """Writes every event to a file, then passes it on to `also`. A context manager."""
 
     def __init__(self, path: Path, also: Listener = ignore) -> None:
         self._path, self._also = path, also
         self._file: IO[str] | None = None
-        self.latest: Event | None = None
+        self.latest: Event | None = None  # the last one that it took
 
     def __enter__(self) -> Self:
         self._file = self._path.open("a", encoding="utf-8")
@@ -110,6 +96,6 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 event = json.loads(line)
             except ValueError:
-                continue  # of a run that was killed while it wrote
+                continue  # a run was killed while it wrote this line
             if isinstance(event, dict) and "kind" in event:
                 yield event

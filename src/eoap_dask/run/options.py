@@ -11,6 +11,7 @@ from eoap_dask.cluster.options import ClusterOptions
 from eoap_dask.errors import UsageError
 from eoap_dask.params import check_choices, param
 from eoap_dask.readers.limits import MOST_READS
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from eoap_dask.net.retry import Retry
@@ -64,30 +65,31 @@ class RunOptions(ClusterOptions):
         return dataclasses.replace(self, **changes)
 
     def retry(self) -> Retry:
-        """Return how readers insist on an asset."""
+        """Return how often and how long readers try an asset."""
         from eoap_dask.net.retry import Retry
 
         return Retry(attempts=self.retries + 1, deadline_s=self.retry_deadline)
 
     def check(self) -> None:
-        """Refuse numbers that make no sense.
-
-        Raises
-        ------
-        UsageError
-        """
+        """Raise `UsageError` for values that make no sense."""
         check_choices(self)
         super().check()
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
-                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} can't be.", "Expected 0 or more.")
+                raise UsageError(
+                    f"{option(name)} must be 0 or more, got {getattr(self, name)}.", "", f"Try {option(name, 0)}."
+                )
         if self.reads is not None and not 1 <= self.reads <= MOST_READS:
-            raise UsageError(f"--reads {self.reads} can't be.", f"Expected 1 to {MOST_READS}.")
+            raise UsageError(
+                f"{option('reads')} must be 1 to {MOST_READS}, got {self.reads}.", "", f"Try {option('reads', 8)}."
+            )
         if not self.retry_deadline > 0:
-            raise UsageError(f"--retry-deadline {self.retry_deadline:g} can't be.", "Expected more than 0 seconds.")
+            raise UsageError(
+                f"{option('retry_deadline')} must be more than 0 seconds, got {self.retry_deadline:g}.",
+                "",
+                f"Try {option('retry_deadline', 300)}.",
+            )
         if self.block is not None and (self.block < 512 or self.block & (self.block - 1)):
             raise UsageError(
-                f"A block of {self.block} pixels can't be used.",
-                "Expected 512 or 512 times a power of two.",
-                "",
+                f"block must be 512 pixels, or 512 times a power of two, got {self.block}.", "", "Try block=2048."
             )

@@ -45,13 +45,13 @@ class UnitPlan:
     reprojected: int
     """Scenes in another CRS than the grid's."""
     parts: Mapping[str, Any] = field(default_factory=dict)
-    """What the digest is made of, see `units.digest_parts`."""
+    """Parts of the digest, see `unit.digest_parts`."""
     left_out: tuple[str, ...] = ()
     """Ids of scenes that stayed bad, and are allowed to be missing."""
 
     @classmethod
     def of(cls, unit: Unit, recipe: Recipe, pixel_params: Mapping[str, Any], algorithm: Mapping[str, int]) -> Self:
-        """Return the plan of a whole unit; `pixel_params` and `algorithm` decide its pixels, see `units.digest`."""
+        """Return the plan of a whole unit; `pixel_params` and `algorithm` decide its pixels, see `unit.digest`."""
         geobox = recipe.stack.geobox
         return cls(
             unit=unit,
@@ -74,7 +74,7 @@ class UnitPlan:
         rows = {
             "grid": f"{crs_name(self.recipe.stack.geobox)}, {width} × {height} px",
             "blocks": f"{blocks} of {self.recipe.block} px",
-            "resampled": f"{self.resampled} scenes, {self.reprojected} from another CRS",
+            "resampled": f"{plural(self.resampled, 'scene')}, {self.reprojected} from another CRS",
             "digest": self.digest,
             **({"left out": ", ".join(self.left_out)} if self.left_out else {}),
         }
@@ -94,7 +94,7 @@ class Plan:
     empty: tuple[str, ...]
     """Periods for which nothing was found."""
     size: Size = Size(1, 1, 4 << 30)
-    """Of the cluster that it was planned for, see `sized`."""
+    """Size of the cluster that it was planned for, see `sized`."""
     states: Mapping[str, UnitState] = field(default_factory=dict)
     """What becomes of each unit, where somebody has looked: new, skip or recompute, and why."""
 
@@ -161,14 +161,7 @@ class Plan:
         }
 
     def estimates(self) -> dict[str, int]:
-        """Return what is estimated.
-
-        Returns
-        -------
-        dict
-            ``read_bytes``; ``worker_bytes``, peak memory of a worker process; ``output_bytes``; ``spool_bytes``, on
-            the output's disk while the run works.
-        """
+        """Return estimated bytes: read, a worker's peak, the output, and on the output's disk while the run works."""
         read = peak = 0
         for planned in self.units:
             recipe = planned.recipe
@@ -208,7 +201,7 @@ class Plan:
 
     @property
     def worker_bytes_at_most(self) -> int:
-        """No less than the estimated ``worker_bytes``, without looking at every block."""
+        """An upper limit of the estimated ``worker_bytes``, without looking at every block."""
         peak = 0
         for recipe in (u.recipe for u in self.units):
             side = Window(0, min(recipe.block, recipe.shape[0]), 0, min(recipe.block, recipe.shape[1]))
@@ -266,12 +259,13 @@ class Plan:
         is_partly = len(rest.units) < len(self.units)
         left = f"{rest.headline}, {plural(rest.tasks, 'task')}" if rest.units else "nothing"
         lines = [
-            f"{self.application}: {self.headline}, {self.tasks} tasks" + (f"; to do: {left}" if is_partly else ""),
+            f"{self.application}: {self.headline}, {plural(self.tasks, 'task')}"
+            + (f"; to do: {left}" if is_partly else ""),
             f"  grid      {plan['grid']['crs']}, {width} × {height} px of {self.geobox.transform.a:g}",
         ]
         for unit in plan["units"]:
             lines.append(
-                f"  {unit['key']}  {unit['scenes']} scenes of {unit['passes']} passes, "
+                f"  {unit['key']}  {plural(unit['scenes'], 'scene')} of {plural(unit['passes'], 'pass', 'passes')}, "
                 f"{unit['resampled_scenes']} resampled ({unit['reprojected_scenes']} from another CRS)"
                 + (f"; {unit['state']}: {unit['reason']}" if unit.get("reason") else "")
             )
@@ -285,11 +279,11 @@ class Plan:
 
         lines += [
             f"  blocks    {plan['block_px']} px, worked on in strips of {plan['strip_rows']} rows; a worker reads "
-            f"{self.reads} files at once",
+            f"{plural(self.reads, 'file')} at once",
             f"  reads     {both('read_bytes')}",
             f"  writes    {both('output_bytes')}"
             + (f"; and {show_bytes(to_do['spool_bytes'])} beside it while it works" if rest.units else ""),
-            f"  cluster   {plural(self.size.workers, 'worker')} × {self.size.threads_per_worker} threads, "
+            f"  cluster   {plural(self.size.workers, 'worker')} × {plural(self.size.threads_per_worker, 'thread')}, "
             f"each up to about {show_bytes(estimates['worker_bytes'])} of {show_bytes(self.size.memory_per_worker)}",
         ]
         return "\n".join(lines)

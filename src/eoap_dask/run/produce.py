@@ -34,6 +34,7 @@ from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.unit import Failure
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period, write_item
+from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -60,7 +61,7 @@ class Run:
     empty: tuple[str, ...]
     """Units for which nothing was found."""
     failures: tuple[Failure, ...]
-    """Of the units that were allowed to fail."""
+    """Units that were allowed to fail, and why they did."""
     seconds: float
 
     @property
@@ -83,7 +84,7 @@ class Run:
         return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
 
     def __repr__(self) -> str:
-        return f"<{self.application}: {len(self.items)} items in {self.catalog}, {self.seconds:.1f} s>"
+        return f"<{self.application}: {plural(len(self.items), 'item')} in {self.catalog}, {self.seconds:.1f} s>"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<li>{html.escape(i['properties']['title'])}</li>" for i in self.items)
@@ -102,33 +103,7 @@ def produce(
 ) -> Run:
     """Carry out a plan and publish what it makes.
 
-    Parameters
-    ----------
-    plan : Plan
-    items : ItemSet
-        What was found; saved before work begins.
-    options : RunOptions
-    finish : callable
-        Makes the item of a unit whose images are written, see `engine.FinishUnit`.
-    describe : callable
-        Makes collection and catalog of the finished items.
-    listener : callable
-        Gets every event.
-    client : distributed.Client, optional
-        See `cluster.open_client`.
-
-    Returns
-    -------
-    Run
-
-    Raises
-    ------
-    OutputError
-        when the output can't be made
-    ClusterError
-        when the cluster doesn't start, or goes away
-    UnitsFailedError
-        when more units failed than allowed; finished ones stay in ``<output>.partial``, with the ledger
+    Finished units stay in ``<output>.partial``, with the ledger, when more failed than allowed (`UnitsFailedError`).
     """
     started = time.monotonic()
     for key in plan.empty:
@@ -182,7 +157,7 @@ def _publish(
 
 @contextmanager
 def _fault_told(tell: EventFile) -> Iterator[None]:
-    """End the event stream with what stopped the run, whatever it is."""
+    """End the event stream with what stopped the run."""
     try:
         yield
     except BaseException as exc:
@@ -212,20 +187,15 @@ def _refuse_failed(
 
 
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
-    """Return what a run would do with each unit: new, skip, or recompute, and why. Writes nothing.
+    """Return what a run would do with each unit (new, skip or recompute) and why; write nothing.
 
-    Raises
-    ------
-    OutputError
-        when the output is there and isn't a product of this application, or its disk has no room
-    UsageError
-        when an update would drop units that it holds
+    Raises `OutputError` for an output of something else or a full disk, `UsageError` if units would be dropped.
     """
     _refuse_loss(plan, options)
     units = {u.unit.key: (u.digest, u.parts) for u in plan.units}
     states = unit_states(options.output_dir, plan.application, units)
     if not options.resume:
-        anew = UnitState("recompute", "--no-resume begins anew")
+        anew = UnitState("recompute", f"{option('resume', False)} begins anew")
         states = {key: state if state.kind == "new" else anew for key, state in states.items()}
     check_disk(plan.only([key for key, state in states.items() if state.kind != "skip"]), options.output_dir)
     return states
@@ -268,9 +238,9 @@ def _carry_out(
 
 @contextmanager
 def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[Evidence]:
-    """Collect what a cluster elsewhere knows when not all goes well, and a performance report when asked for.
+    """Collect logs of a cluster elsewhere if the run fails, and a performance report when asked for.
 
-    An embedded cluster has nothing to say that isn't in our own log.
+    An embedded cluster knows nothing that isn't in our own log.
     """
     with ExitStack() as stack:
         if options.performance_report is not None:
@@ -282,7 +252,7 @@ def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[
 
 
 def _worker_check(client: Client, options: RunOptions, meanwhile: ExitStack, shared: Path | None) -> Callable[[], None]:
-    """Return what is to be done when workers have joined, the first ones included; `shared` is where they write."""
+    """Return what to do when workers have joined, the first ones included; `shared` is where they write."""
     from eoap_dask.cluster.profiler import without_dangerous_profiler
 
     first = True
@@ -334,18 +304,13 @@ def _refuse_loss(plan: Plan, options: RunOptions) -> None:
             f"{options.output_dir} holds {', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}, "
             "which this run wouldn't make.",
             "An update keeps what is there.",
-            "Try dates that include it, another --output-dir, or --no-resume to replace the whole output.",
+            f"Try dates that include it, another {option('output_dir')}, or {option('resume', False)} "
+            "to replace the whole output.",
         )
 
 
 def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) -> tuple[P, RunOptions]:
-    """Return parameters and options with some fields changed, as Python callers name them.
-
-    Raises
-    ------
-    UsageError
-        when there is no such field
-    """
+    """Return parameters and options with some fields changed, as Python callers name them; `UsageError` for others."""
     own = {f.name: f for f in dataclasses.fields(params)}  # type: ignore[arg-type]
     running = {f.name for f in dataclasses.fields(RunOptions)}
     unknown = sorted(set(changes) - set(own) - running)
@@ -367,9 +332,7 @@ def _as_declared(name: str, value: Any, default: Any) -> Any:
         if isinstance(default, int | float) and not isinstance(default, bool):
             return type(default)(value)
     except (TypeError, ValueError):
-        raise UsageError(
-            f"{name.replace('_', '-')} can't be {value!r}.", f"Expected something like {default!r}."
-        ) from None
+        raise UsageError(f"{option(name)} can't take {value!r}.", f"Expected a value like {default!r}.") from None
     return value
 
 
@@ -423,7 +386,7 @@ def _too_many(outcome: Outcome, units: int, partial: Path) -> UnitsFailedError:
     first, failed = outcome.failures[0], len(outcome.failed)
     more = f" The same or other faults stopped {failed - 1} more." if failed > 1 else ""
     return UnitsFailedError(
-        f"{failed} of {units} units failed. {first.unit}: {first.reason}{more}",
+        f"{failed} of {plural(units, 'unit')} failed. {first.unit}: {first.reason}{more}",
         "",
         f"See failures.json in {partial}; run the same command again when the cause is mended.",
     )

@@ -1,4 +1,4 @@
-"""What all applications say of a product in STAC: files and items of its units, collection and catalog."""
+"""What all applications write about a product in STAC: files and items of its units, collection and catalog."""
 
 from __future__ import annotations
 
@@ -94,28 +94,7 @@ def write_unit_item(
     valid_pixels: int,
     properties: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the item of a unit, the last of its files.
-
-    Parameters
-    ----------
-    application
-        Its name, which is also the collection's.
-    written : WrittenUnit
-        The unit, whose images are written.
-    assets
-        Its files.
-    lineage
-        What was done, in a sentence or two.
-    valid_pixels
-        How many of the grid's pixels have data.
-    properties
-        What only items of this application have.
-
-    Returns
-    -------
-    dict
-        The STAC item.
-    """
+    """Write the item of a unit, the last of its files, and return it."""
     planned = written.plan
     unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
     transform = _transform(geobox)
@@ -168,19 +147,7 @@ def collection_and_catalog(
     keywords: Sequence[str],
     catalog_title: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the STAC collection and catalog of finished items.
-
-    Parameters
-    ----------
-    application
-        Its name.
-    items
-        What `write_unit_item` returned, at least one.
-    title, description, keywords
-        Of the collection.
-    catalog_title
-        Of the catalog.
-    """
+    """Return the STAC collection and catalog of finished items, of which there is at least one."""
     note, producers, links = credit(items)
     collection = build_collection(
         application,

@@ -9,6 +9,7 @@ from uuid import uuid4
 from eoap_dask.cluster.connect import is_embedded
 from eoap_dask.errors import ClusterError
 from eoap_dask.redact import redact
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -22,19 +23,9 @@ def workers_write(options: RunOptions, client: Client) -> bool:
 
 
 def check_shared(client: Client, folder: Path) -> None:
-    """Pass when all workers can write into a directory of this machine, under the same path.
+    """Raise `ClusterError` unless all workers can write into a directory of this machine, under the same path.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        Of workers with our software: that is for `check_versions` to say, and comes first.
-    folder
-        Absolute, and there.
-
-    Raises
-    ------
-    ClusterError
-        when one of them can't
+    The workers need our software: `check_versions` comes first.
     """
     token = uuid4().hex
     proof = folder / f"proof.{token}"
@@ -47,7 +38,7 @@ def check_shared(client: Client, folder: Path) -> None:
                 raise ClusterError(
                     f"The worker {worker} can't write into {folder}: {fault}.",
                     "Expected that workers see the output's disk under the same path.",
-                    "Try --sink client, or an --output-dir that they share with this machine.",
+                    f"Try {option('sink', 'client')}, or an {option('output_dir')} that they share with this machine.",
                 )
     finally:
         for path in folder.glob(f"{proof.name}*"):
@@ -55,7 +46,7 @@ def check_shared(client: Client, folder: Path) -> None:
 
 
 def _leave_proof(proof: str, token: str) -> tuple[str, str]:
-    """On a worker: look at the client's file, and leave one beside it; return its name, and what went wrong."""
+    """Read the client's file on a worker, leave one beside it, and return its name and what went wrong."""
     path = Path(proof)
     own = path.with_name(f"{path.name}.{uuid4().hex}")
     try:

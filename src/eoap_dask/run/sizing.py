@@ -29,19 +29,18 @@ EAGER_READS = 24
 EAGER_PX = 1024**2
 """Pixels of a block up to which waiting for a file may take longer than decoding what is needed of it."""
 EAGER_READS_OF_ALL = 192
-"""Of all workers together, as far as that is more than `READS` of each: servers have limits, and many workers hide the
-waiting by themselves."""
+"""Files that all workers read at once, if that is more than `READS` of each: servers have limits."""
+# finished blocks wait in the workers' memory, and on a Gateway all pass through the scheduler
 IN_FLIGHT_BYTES = 1 << 30
-"""Pixels of the blocks that are under way at once: finished ones wait in the workers' memory, and on a Gateway all pass
-through the scheduler."""
+"""Bytes of pixels of the blocks that are under way at once."""
 PROCESS_BYTES = 220 << 20
-"""A worker process with its libraries, before any pixels."""
+"""Memory of a worker process with its libraries, before any pixels."""
 
 FEWEST_BYTES = 32 << 20
-"""Of a slot, however small the worker is."""
+"""Memory of a slot, at least, for planning."""
 
 _USABLE = 0.7
-"""Of a worker's memory limit: Dask pauses a worker at 80 % of it."""
+"""Share of a worker's memory limit that is planned with: Dask pauses a worker at 80 %."""
 
 COMPRESSED = 0.6
 """Bytes of a Sentinel-2 tile in DEFLATE with predictor against its pixels; only for the estimate."""
@@ -53,18 +52,8 @@ _OVERVIEWS = 4 / 3
 def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
     """Return the side of a block in pixels, and the bytes that the strips of a task may take.
 
-    Blocks are 2048 pixels, or less when slots would stay without work, a block's outputs would fill more than a third
-    of a slot, or one block for each slot would be more than `IN_FLIGHT_BYTES`. Strips get what is left of the slot
-    after them, at most `MAX_BUDGET`.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Of any of the units; they share grid and images.
-    units
-        How many units there are.
-    size : Size
-        Of the cluster.
+    Blocks shrink when slots would stay without work, outputs would fill a third of a slot, or all slots' blocks would
+    pass `IN_FLIGHT_BYTES`. Strips get the rest of the slot, at most `MAX_BUDGET`.
     """
     height, width = recipe.shape
     slot = max(_slot_bytes(size, recipe.stack.reads), FEWEST_BYTES)
@@ -79,22 +68,9 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
 
 
 def choose_reads(recipe: Recipe, units: int, size: Size, passes: int, options: RunOptions) -> int:
-    """Return how many files a worker reads at once: `READS`, and up to `EAGER_READS` where blocks are small.
+    """Return how many files a worker reads at once: `READS`, up to `EAGER_READS` where blocks are small.
 
-    Small are those of at most `EAGER_PX`, if they fit their slot whole also beside more reads.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Of any of the units.
-    units
-        How many units there are.
-    size : Size
-        Of the cluster, as it is or is expected to be: workers that come later read as many files as the others.
-    passes
-        At most of a unit.
-    options : RunOptions
-        May give the side of a block, and the bytes of strips.
+    Small is at most `EAGER_PX`, if a block with so many reads still fits its slot whole.
     """
     reads = min(EAGER_READS, EAGER_READS_OF_ALL // max(size.workers, options.workers or 1))
     if reads <= READS or _slot_bytes(size, reads) < FEWEST_BYTES:
@@ -114,29 +90,21 @@ def with_reads(recipe: Recipe, reads: int) -> Recipe:
 
 
 def _slot_bytes(size: Size, reads: int) -> int:
-    """Return what a slot has for its block; of a very small worker less than nothing."""
+    """Return the memory that a slot has for its block; negative for a very small worker."""
     return (int(size.memory_per_worker * _USABLE) - shared_bytes(reads)) // size.threads_per_worker
 
 
 def shared_bytes(reads: int) -> int:
-    """Return what a worker takes however many threads it has: itself, and what readers share and have in flight."""
+    """Return the memory that a worker takes however many threads it has: its process, and what readers share."""
     return PROCESS_BYTES + tile_reader.memory_bytes(reads) + stack.memory_bytes(reads)
 
 
 def blocks_in_flight(recipe: Recipe, slots: int) -> int:
-    """Return how many blocks may be under way at once: two for each slot, as far as `IN_FLIGHT_BYTES` allow.
+    """Return how many blocks may be under way at once: two per slot as far as `IN_FLIGHT_BYTES` allow, at least one.
 
-    One for each slot in any case, because a slot without work saves nothing: that they aren't too large is up to
-    `choose_sizes`. More than `IN_FLIGHT_BYTES` it is only where the smallest blocks are too large, the caller chose
-    them, or the cluster has grown.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Of any of the units.
-    slots
-        Tasks that run at once.
+    More than `IN_FLIGHT_BYTES` only if the smallest blocks are too large, the caller chose them, or the cluster grew.
     """
+    # one for each slot in any case: a slot without work saves nothing, and `choose_sizes` sees to their size
     return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // recipe.block_bytes(recipe.block))))
 
 
@@ -158,9 +126,9 @@ def needed_bytes(source: Source, geobox: GeoBox, bounds: tuple[float, float, flo
 
 
 def image_bytes_of(recipe: Recipe) -> int:
-    """Return the bytes of a unit's files, estimated.
+    """Return the estimated bytes of a unit's files.
 
-    Outside of the area's shape there is nothing that takes any; pixels finer than the source's repeat themselves.
+    Nothing outside the area's shape takes any; pixels finer than the source's repeat themselves and compress away.
     """
     stack = recipe.stack
     height, width = recipe.shape

@@ -1,4 +1,4 @@
-"""How far a run is, or how it ended: from its files alone, so that any terminal can ask."""
+"""How far a run is, or how it ended, from its files alone: any terminal can ask."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from eoap_dask.errors import NoRunError
 from eoap_dask.publish.lock import is_held
 from eoap_dask.run.events import EVENTS_FILE, read_events
+from eoap_dask.text import option, plural
 
 RunState = Literal["running", "complete", "stopped"]
 
@@ -50,7 +51,7 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it will take still, if it goes on like this."""
+        """Seconds until it is done, at the present rate."""
         rate = self.blocks_per_second
         if self.state != "running" or not rate:
             return None
@@ -92,7 +93,7 @@ class Status:
         if self.cluster:
             lines.append(f"  cluster   {self.cluster}")
         if self.retried_blocks:
-            lines.append(f"  retried   {self.retried_blocks} blocks whose workers died")
+            lines.append(f"  retried   {plural(self.retried_blocks, 'block')} whose workers died")
         lines += [f"  {unit}  {reason}" for unit, reason in self.failures.items()]
         return "\n".join(lines)
 
@@ -101,22 +102,7 @@ class Status:
 
 
 def read_status(output: Path) -> Status:
-    """Read how far the run that makes an output is, or how the last one ended.
-
-    Parameters
-    ----------
-    output
-        The output directory, as the run was given it.
-
-    Returns
-    -------
-    Status
-
-    Raises
-    ------
-    NoRunError
-        when no run of ours has begun there
-    """
+    """Return how far the run that makes an output is, or how the last one ended; `NoRunError` where none has begun."""
     partial = output.parent / f"{output.name}.partial"
     lock = output.parent / f"{output.name}.lock"
     running = is_held(lock)  # before the file: a run that ends writes that first, and lets go then
@@ -131,7 +117,9 @@ def read_status(output: Path) -> Status:
         break
     else:
         raise NoRunError(
-            f"No run has written to {output}.", "Expected the --output-dir of a run that has begun.", "Check the path."
+            f"No run has written to {output}.",
+            f"Expected the {option('output_dir')} of a run that has begun.",
+            "Check the path.",
         )
     # looked at again: the file may be that of a run which began after the first look
     if status.state == "running" and not running and not is_held(lock):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 SHOWN_PASSES = 20
-"""Of a unit in a notebook."""
+"""Passes of a unit that a notebook shows, at most."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Unit:
 
     def __str__(self) -> str:
         scenes = plural(len(self.scenes), "scene")
-        passes = f"{len(self.passes)} pass{'' if len(self.passes) == 1 else 'es'}"
+        passes = plural(len(self.passes), "pass", "passes")
         return f"{self.key}: {self.title}, {self.start:%Y-%m-%d} to {self.end:%Y-%m-%d}, {scenes} of {passes}"
 
     def _repr_html_(self) -> str:
@@ -60,21 +60,7 @@ def digest_parts(
 ) -> dict[str, str | list[str]]:
     """Return a short hash of each thing that decides a unit's pixels, so that a change can be named.
 
-    Parameters
-    ----------
-    geobox : GeoBox
-        The resolved grid.
-    params
-        The parameters that affect pixels, JSON-like. Not dates, source or search filters.
-    scenes
-        Their fingerprints enter, sorted.
-    algorithm
-        Version of each part that makes pixels.
-
-    Returns
-    -------
-    dict
-        ``grid``, ``params``, ``algorithm``, and a list for ``scenes``; 16 hexadecimal digits each.
+    `params` are JSON-like, and only those that affect pixels: no dates, source or search filters.
     """
     transform = [float(v) for v in tuple(geobox.transform)[:6]]
     parts: dict[str, Any] = {

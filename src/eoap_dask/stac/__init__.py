@@ -1,5 +1,5 @@
-"""STAC 1.1 out: item, collection, catalog, and footprints on the globe.
+"""STAC 1.1 out: item, collection and catalog.
 
-The JSON is built as plain dictionaries with a fixed order of keys, so that two runs write the same text but
-for `processing:datetime`. `pystac` reads and validates it in the tests.
+The JSON is built as plain dictionaries with a fixed order of keys: two runs write the same text but for
+`processing:datetime`.
 """

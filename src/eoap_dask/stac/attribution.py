@@ -1,4 +1,4 @@
-"""Who made the data: providers, and the terms of the sources."""
+"""Attribution: providers, and the terms of the sources."""
 
 from __future__ import annotations
 
@@ -19,18 +19,7 @@ _OF_COPERNICUS = re.compile(r"\bESA\b|\bEuropean Space Agency\b|\bCopernicus\b",
 
 
 def processor(software_version: str) -> dict[str, Any]:
-    """Return the provider entry of this software, as processor.
-
-    Parameters
-    ----------
-    software_version
-        Version of this package.
-
-    Returns
-    -------
-    dict
-        A STAC provider.
-    """
+    """Return this software's provider entry, as processor."""
     return {
         "name": "eoap-dask",
         "description": f"Processed with eoap-dask {software_version}.",
@@ -39,18 +28,7 @@ def processor(software_version: str) -> dict[str, Any]:
 
 
 def producers_of(sources: Iterable[Iterable[str]]) -> list[dict[str, Any]]:
-    """Return who made the data of some sources, each once.
-
-    Parameters
-    ----------
-    sources
-        Of each source the names of those who made it, see `Scene.producers`; ESA where it names nobody.
-
-    Returns
-    -------
-    list of dict
-        STAC providers.
-    """
+    """Return the STAC providers of some sources, each once; without names (see `Scene.producers`) it is ESA."""
     found: dict[str, dict[str, Any]] = {}
     for names in sources:
         for name in tuple(names) or (ESA["name"],):
@@ -60,23 +38,9 @@ def producers_of(sources: Iterable[Iterable[str]]) -> list[dict[str, Any]]:
 
 
 def source_note(producers: Sequence[Mapping[str, Any]], when: str = "") -> str:
-    """Return what is said of the sources: the attribution that Copernicus asks for, where it is theirs.
+    """Return the attribution of the sources, with the words of `SENTINEL_LEGAL_NOTICE` for Copernicus data.
 
-    Parameters
-    ----------
-    producers
-        What `producers_of` returned.
-    when
-        Years, such as ``2021-2022``.
-
-    Returns
-    -------
-    str
-        ``Contains modified Copernicus Sentinel data 2021-2022.``, ``Contains data of …``, or both.
-
-    References
-    ----------
-    Legal notice on the use of Copernicus Sentinel Data and Service Information, `SENTINEL_LEGAL_NOTICE`.
+    `when` are years, such as ``2021-2022``.
     """
     others = [one["name"] for one in producers if one != ESA]
     sentences = [f"Contains modified Copernicus Sentinel data{f' {when}' if when else ''}."] if ESA in producers else []
@@ -86,22 +50,9 @@ def source_note(producers: Sequence[Mapping[str, Any]], when: str = "") -> str:
 def credit(
     items: Iterable[Mapping[str, Any]],
 ) -> tuple[str, list[Mapping[str, Any]], list[dict[str, Any]]]:
-    """Return who is to be credited for some items.
+    """Return the note (see `source_note`), the STAC providers, and the license links for what `build_item` returned.
 
-    Parameters
-    ----------
-    items
-        What `build_item` returned; their ``providers`` made the sources, ESA where they have none. Their periods give
-        the years.
-
-    Returns
-    -------
-    note : str
-        See `source_note`; for the collection's description.
-    producers : list of dict
-        STAC providers, for `build_collection(providers=…)`.
-    links : list of dict
-        Terms, for `build_collection(license_links=…)`, beside ``license="other"``.
+    Items without ``providers`` count as ESA's; their periods give the years. The links go with ``license="other"``.
     """
     items = list(items)
     years = sorted({int(item["properties"][key][:4]) for item in items for key in ("start_datetime", "end_datetime")})

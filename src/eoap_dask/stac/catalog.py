@@ -25,41 +25,14 @@ def build_collection(
     license: str = "other",  # noqa: A002  # STAC's word
     license_links: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return the collection that describes a run's items.
+    """Return the collection that describes a run's items (at least one), as JSON-ready dictionary.
 
-    It doesn't link the items: the catalog beside it does (stage-out reads only the catalog), and a reader
-    that walks down from there would meet each item twice.
-
-    Parameters
-    ----------
-    collection_id
-        Lower case.
-    title, description
-        For people; the description may be CommonMark.
-    items
-        What `build_item` returned, at least one.
-    providers
-        See `credit` and `processor`.
-    keywords
-        Words to find it by.
-    license
-        An SPDX identifier, or ``other`` with a link.
-    license_links
-        Links with the relation ``license``.
-
-    Returns
-    -------
-    dict
-        JSON-ready.
-
-    Raises
-    ------
-    ValueError
-        When there are no items, or the id isn't lower case.
+    It doesn't link the items: the catalog beside it does (stage-out reads only the catalog), and a reader that walks
+    down from there would meet each item twice. `license` is an SPDX identifier, or ``other`` with a link.
     """
     check_id(collection_id)
     if not items:
-        raise ValueError("A collection needs an item.")
+        raise ValueError("A collection needs at least one item.")
     times = [item["properties"] for item in items]
     summaries = _summaries(items)
     item_assets = _item_assets(items)
@@ -94,27 +67,7 @@ def build_collection(
 
 
 def build_catalog(catalog_id: str, title: str, description: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the root catalog: the collection beside it, and every item linked directly.
-
-    Parameters
-    ----------
-    catalog_id
-        Lower case.
-    title, description
-        For people.
-    items
-        What `build_item` returned, each written in a directory of its id.
-
-    Returns
-    -------
-    dict
-        JSON-ready, with relative links and no ``self``.
-
-    Raises
-    ------
-    ValueError
-        When the id isn't lower case.
-    """
+    """Return the root catalog: relative links to the collection beside it and to every item in its directory."""
     check_id(catalog_id)
     return {
         "type": "Catalog",
@@ -134,22 +87,7 @@ def build_catalog(catalog_id: str, title: str, description: str, items: Sequence
 
 
 def write_catalog(root: Path, *, collection: Mapping[str, Any], catalog: Mapping[str, Any]) -> Path:
-    """Write ``collection.json``, then ``catalog.json``; the product is what the catalog lists.
-
-    Parameters
-    ----------
-    root
-        The directory that holds the units' directories.
-    collection
-        What `build_collection` returned.
-    catalog
-        What `build_catalog` returned.
-
-    Returns
-    -------
-    Path
-        The catalog's file.
-    """
+    """Write ``collection.json``, then ``catalog.json``, and return its path: the catalog defines the product."""
     write_json(root / "collection.json", collection)
     return write_json(root / "catalog.json", catalog)
 
@@ -174,7 +112,7 @@ def _uncounted(band: dict[str, Any]) -> dict[str, Any]:
 
 
 def _item_assets(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the assets of a key have in common: everything but place, size and statistics."""
+    """Return what the assets of a key have in common: all but place, size and statistics."""
     kept = ("title", "type", "roles", "bands")
     found: dict[str, Any] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""What all STAC documents are made of: ids, times, links, extensions."""
+"""Common parts of STAC documents: ids, times, links, extensions."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 def check_id(identifier: str) -> None:
     """Raise ValueError unless an id is lower case and safe as a file name."""
     if not _ID.fullmatch(identifier):
-        raise ValueError(f"{identifier!r} isn't a lower-case id that can name a file.")
+        raise ValueError(f"An id must be lower case and safe as a file name, got {identifier!r}.")
 
 
 def rfc3339(moment: datetime) -> str:
     """Return a time as RFC 3339 in UTC."""
     if moment.tzinfo is None:
-        raise ValueError(f"{moment} has no time zone.")
+        raise ValueError(f"A time must have a time zone, got {moment}.")
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def link(rel: str, href: str, media_type: str, title: str | None = None) -> dict[str, Any]:
-    """Return a link; without a title where there is none."""
+    """Return a link, with a title if there is one."""
     made = {"rel": rel, "href": href, "type": media_type}
     return {**made, "title": title} if title else made
 
 
 def extensions(properties: Mapping[str, Any], assets: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the extensions whose fields occur, sorted; eo and raster must not be listed without."""
+    """Return the extensions whose fields occur, sorted; eo and raster must not be listed otherwise."""
     names = set(properties)
     for asset in assets.values():
         names.update(asset)

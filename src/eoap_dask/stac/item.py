@@ -25,28 +25,10 @@ from eoap_dask.stac.records import (
 
 
 def build_item(record: ItemRecord, *, collection_id: str, software_version: str, now: datetime) -> dict[str, Any]:
-    """Return the STAC item of one unit, for a directory below the catalog's.
+    """Return the STAC item of one unit, JSON-ready, for a directory below the catalog's.
 
-    Parameters
-    ----------
-    record
-        What is known of the product.
-    collection_id
-        Id of the collection in ``../collection.json``.
-    software_version
-        Version of this package, for `processing:version` and `processing:software`.
-    now
-        Time of processing, with a time zone: the only thing in the item that differs between equal runs.
-
-    Returns
-    -------
-    dict
-        JSON-ready. Extensions are listed only where a field of theirs occurs: their schemas ask for that.
-
-    Raises
-    ------
-    ValueError
-        When the id isn't lower case and safe as a file name, or a time has no zone.
+    `now` is the time of processing: the only difference between the items of equal runs. Extensions are listed only
+    where a field of theirs occurs, as their schemas demand.
     """
     check_id(record.id)
     properties: dict[str, Any] = {
@@ -94,49 +76,20 @@ def build_item(record: ItemRecord, *, collection_id: str, software_version: str,
 
 
 def with_period(item: Mapping[str, Any], title: str, start: datetime, end: datetime) -> dict[str, Any]:
-    """Return an item with another title and period; for pixels that didn't change while the asked dates did."""
+    """Return an item with another title and period, for other dates that select the same pixels."""
     when = {"datetime": rfc3339(start), "start_datetime": rfc3339(start), "end_datetime": rfc3339(end)}
     return {**item, "properties": {**item["properties"], "title": title, **when}}
 
 
 def write_item(folder: Path, item: Mapping[str, Any]) -> Path:
-    """Write an item into its unit's directory; the last act of a unit.
-
-    Parameters
-    ----------
-    folder
-        The unit's directory, named as the item.
-    item
-        What `build_item` returned.
-
-    Returns
-    -------
-    Path
-        The item's file, ``<id>.json``.
-    """
+    """Write ``<id>.json`` into the unit's directory, and return its path; the last act of a unit."""
     return write_json(folder / f"{item['id']}.json", item)
 
 
 def multihash_sha256(digest: str) -> str:
-    """Return a SHA-256 as the multihash that `file:checksum` holds.
-
-    Parameters
-    ----------
-    digest
-        64 hexadecimal digits.
-
-    Returns
-    -------
-    str
-        ``1220`` (the code of SHA-256 and its length, 32) and the digest, lower case.
-
-    Raises
-    ------
-    ValueError
-        When it isn't a SHA-256.
-    """
+    """Return a SHA-256 as multihash for `file:checksum`: ``1220`` (code and length) and the digest, lower case."""
     if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-        raise ValueError(f"{digest!r} isn't a SHA-256 in hexadecimal digits.")
+        raise ValueError(f"A SHA-256 must be 64 hexadecimal digits, got {digest!r}.")
     return "1220" + digest.lower()
 
 
@@ -222,7 +175,7 @@ def _asset(asset: AssetRecord, crs: str) -> dict[str, Any]:
 
 
 def _default_renders(assets: Sequence[AssetRecord]) -> tuple[RenderRecord, ...]:
-    """Return one that shows the first picture as it is."""
+    """Return a render of the first picture as it is."""
     for asset in assets:
         if "visual" in asset.roles and asset.media_type == COG:
             count = len(asset.bands)

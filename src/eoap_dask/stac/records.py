@@ -1,4 +1,4 @@
-"""What is known of a product when its STAC is written: items, assets, bands, classes, renders."""
+"""What STAC documents are made of: items, assets, bands, classes, renders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EO_COMMON_NAMES = frozenset(
         "swir16", "swir22", "lwir", "lwir11", "lwir12",
     }
 )  # fmt: skip
-"""What version 2 of the eo extension allows in `eo:common_name`; anything else makes an item invalid."""
+"""Values that version 2 of the eo extension allows in `eo:common_name`."""
 
 
 @dataclass(frozen=True)
@@ -30,45 +30,42 @@ class ClassRecord:
     """One class of a band of classes (classification extension)."""
 
     value: int
-    """As it is stored."""
+    """As stored."""
     name: str
     """For machines: letters, digits, ``-`` and ``_``."""
     title: str
-    """A phrase for people."""
+    """For people."""
     description: str = ""
-    """What belongs to the class."""
     color_hint: str = ""
     """``RRGGBB``."""
     nodata: bool = False
-    """Whether it means that nothing is known."""
+    """Whether it means no data."""
     pixels: int | None = None
-    """How many there are; None where nobody counted."""
+    """Number of pixels; None where they weren't counted."""
 
 
 @dataclass(frozen=True)
 class BandRecord:
-    """One band of an asset, as it is stored."""
+    """One band of an asset, as stored."""
 
     name: str
     """Unique within the asset."""
     common_name: str | None = None
     """`eo:common_name`; left out of the JSON when it isn't one of `EO_COMMON_NAMES`."""
     description: str = ""
-    """A phrase for people."""
     data_type: str = "uint16"
     """numpy's name of the stored type."""
     nodata: float | None = None
-    """The stored value that means nothing; may be NaN."""
+    """As stored; may be NaN."""
     unit: str | None = None
-    """Unit of the value after scale and offset; None when it has none."""
+    """Of the value after scale and offset."""
     scale: float | None = None
-    """Stored values times this, plus `offset`, are the physical values."""
+    """Physical value = stored value × scale + offset."""
     offset: float | None = None
-    """See `scale`."""
     statistics: Mapping[str, float] | None = None
-    """`minimum`, `maximum`, `mean`, `stddev`, `valid_percent`, of stored values; only finite ones."""
+    """`minimum`, `maximum`, `mean`, `stddev`, `valid_percent` of stored values; infinite ones and NaN are left out."""
     classes: tuple[ClassRecord, ...] = ()
-    """What the stored values mean, where they are classes."""
+    """Meaning of the stored values of a band of classes."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +73,21 @@ class AssetRecord:
     """One file of an item."""
 
     key: str
-    """The asset's key in the item."""
     filename: str
-    """Beside the item's JSON."""
+    """Relative to the item's JSON."""
     title: str
-    """A phrase for people."""
     media_type: str
     """`COG`, `PNG`, `JSON`…"""
     roles: tuple[str, ...]
     """data, visual, thumbnail, data-mask, date, metadata."""
     bands: tuple[BandRecord, ...] = ()
-    """In the file's order; none for what isn't a raster, or isn't meant for analysis."""
+    """In the file's order; empty for what isn't a raster, or isn't meant for analysis."""
     size: int = 0
     """Bytes."""
     sha256: str = ""
     """64 hexadecimal digits."""
     shape: tuple[int, int] | None = None
-    """Rows and columns; None when the file has no place on Earth of its own (a thumbnail)."""
+    """Rows and columns; None for a file without a grid (a thumbnail)."""
     transform: tuple[float, ...] | None = None
     """Affine a, b, c, d, e, f from (column, row) to CRS units; None as for `shape`."""
     expression: tuple[str, str] | None = None
@@ -104,9 +99,7 @@ class RenderRecord:
     """One way to show an item, for viewers that know the render extension."""
 
     key: str
-    """Its name in `renders`."""
     title: str
-    """A phrase for people."""
     assets: tuple[str, ...]
     """Keys of the assets that it shows."""
     bidx: tuple[int, ...] = ()
@@ -116,17 +109,16 @@ class RenderRecord:
     nodata: float | None = None
     """The stored value that is transparent."""
     colormap_name: str | None = None
-    """A colour map, for one band."""
+    """For one band."""
 
 
 @dataclass(frozen=True)
 class ItemRecord:
-    """What is known of one unit's product when its files are written."""
+    """One unit's product, whose files are written."""
 
     id: str
     """Lower case; also the name of its file and of its directory."""
     title: str
-    """A phrase for people."""
     start: datetime
     """First moment of the sources' period, with a time zone; also the nominal `datetime`."""
     end: datetime
@@ -142,14 +134,13 @@ class ItemRecord:
     bbox: Sequence[float]
     """West, south, east, north in degrees; west > east across the antimeridian."""
     assets: tuple[AssetRecord, ...]
-    """In the order in which they are listed."""
     lineage: str
-    """What was done, in a sentence or two."""
+    """How it was made, in a sentence or two."""
     derived_from: tuple[str, ...] = ()
-    """Unsigned hrefs of the source items; a bare id can't be linked, it is listed in `eoap:derived_from`."""
+    """Unsigned hrefs of the source items; a bare id can't be linked, and is listed in `eoap:derived_from`."""
     properties: Mapping[str, Any] = field(default_factory=dict)
-    """More properties (``eoap:digest``, counts); they win over those made here."""
+    """More properties (``eoap:digest``, counts); they override those made here."""
     renders: tuple[RenderRecord, ...] = ()
-    """Ways to show it; when there are none, the first asset with the role ``visual`` makes one."""
+    """If empty, the first asset with the role ``visual`` makes one."""
     level: str = "L3"
     """`processing:level`."""

@@ -24,7 +24,7 @@ from eoap_dask.cluster.size import Size
 from eoap_dask.run.events import Event
 from eoap_dask.run.options import RunOptions
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 MIB = 1 << 20
 UNIT = "bai-20210713-20210812"

@@ -29,6 +29,6 @@ def test_scenes_apart_share_no_ground() -> None:
 
 def test_ground_across_the_antimeridian_needs_a_crs_that_goes_on_there() -> None:
     passes = one_pass("a", 162_000.0), one_pass("b", 163_000.0)  # 180° is at 166 000 m
-    with pytest.raises(UsageError, match=r"lie in EPSG:4326 can't be said.* Try another --crs"):
+    with pytest.raises(UsageError, match=r"can't be placed in EPSG:4326\..* Try another crs, or give an aoi\."):
         common_ground(passes, "EPSG:4326")
     assert common_ground(passes, "EPSG:32601") == (163_000.0, 30_000.0, 172_000.0, 40_000.0)

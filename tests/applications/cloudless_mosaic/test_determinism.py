@@ -119,15 +119,18 @@ def assert_same(run: Run, reference: Run, *, same_request: bool = True) -> None:
         )
 
 
+@pytest.mark.long
 def test_again(place: Place, one: Client, reference: Run) -> None:
     assert_same(again(place, one, "again"), reference)
 
 
+@pytest.mark.long
 def test_four_workers(place: Place, reference: Run) -> None:
     with local_client(Size(4, 1, 1 << 30)) as four:
         assert_same(again(place, four, "four"), reference)
 
 
+@pytest.mark.long
 def test_a_cluster_of_its_own(place: Place, reference: Run) -> None:
     """What the command line does, with blocks and budgets of its own choice."""
     options = RunOptions(output_dir=place.root / "own", cluster="local", workers=1, worker_memory="1GiB")
@@ -153,11 +156,13 @@ def test_blocks_and_budgets(place: Place, one: Client, reference: Run, options: 
     assert_same(again(place, one, name, **options), reference)
 
 
+@pytest.mark.long
 def test_either_reader(place: Place, one: Client, reference: Run) -> None:
     """The tile reader, which the reference is made with, and GDAL."""
     assert_same(again(place, one, "gdal", reader="gdal"), reference)
 
 
+@pytest.mark.long
 def test_a_replay_without_searching(place: Place, one: Client, reference: Run) -> None:
     """The API isn't asked; its URL says which hosts the items may send us to."""
     params = replace(place.params, items=str(reference.output / "items.json"))
@@ -168,6 +173,7 @@ def test_a_replay_without_searching(place: Place, one: Client, reference: Run) -
     assert (run.output / "items.json").read_bytes() == (reference.output / "items.json").read_bytes()
 
 
+@pytest.mark.long
 def test_a_replay_of_shuffled_items(place: Place, one: Client, reference: Run) -> None:
     document = read(reference, "items.json")
     random.Random(11).shuffle(document["features"])  # noqa: S311 - an order, not a secret
@@ -178,6 +184,7 @@ def test_a_replay_of_shuffled_items(place: Place, one: Client, reference: Run) -
     assert_same(again(place, one, "shuffled", params), reference, same_request=False)
 
 
+@pytest.mark.long
 def test_a_part_of_the_time_is_the_same_part(place: Place, one: Client, reference: Run) -> None:
     """A unit's digest and bytes know nothing of the other units, nor of the dates and filters of the search."""
     params = replace(place.params, start_date="2020-11-01", max_items=17)
@@ -208,6 +215,7 @@ def digests(place: Place, one: Client, **changes: Any) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_what_changes_pixels_changes_the_digest_and_nothing_else_does(
     place: Place, one: Client, reference: Run
 ) -> None:

@@ -458,7 +458,7 @@ def test_a_turned_grid_is_refused(items: ItemSet) -> None:
     turned = GeoBox(
         (10, 10), Affine.translation(560000, 5280000) @ Affine.rotation(20) @ Affine.scale(100, -100), 32610
     )
-    with pytest.raises(GridError, match="turned or sheared"):
+    with pytest.raises(GridError, match="rotated or sheared"):
         load(items, BANDS, geobox=turned)
 
 
@@ -479,7 +479,7 @@ def test_no_band_and_one_band_twice(items: ItemSet, place: Place, bands: list[st
 
 
 def test_an_unknown_mask_is_not_silently_none(items: ItemSet, place: Place) -> None:
-    with pytest.raises(UsageError, match="cloud_mask can't be 'SCL'"):
+    with pytest.raises(UsageError, match="cloud_mask must be 'scl' or 'none', got 'SCL'"):
         load(items, ["red"], aoi=place.box, cloud_mask="SCL")
 
 

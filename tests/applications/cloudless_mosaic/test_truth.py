@@ -259,6 +259,7 @@ def test_the_mosaic_is_the_truth(place: Place, rule: Rule) -> None:
     assert (out.data[:, out.count > 0] > 0).all()
 
 
+@pytest.mark.long
 def test_the_mosaic_is_the_truth_in_other_projections(place: Place) -> None:
     """The other zone's; and for one catalogue Mercator's, whose 20 m are 13.5 m on the ground, finer than native."""
     for crs in ("EPSG:32611", "EPSG:3857") if place.archive.dialect == DIALECTS[0] else ("EPSG:32611",):
@@ -267,6 +268,7 @@ def test_the_mosaic_is_the_truth_in_other_projections(place: Place) -> None:
         assert_truth(out, expect(place.archive, MONTH, out, NATIVE))
 
 
+@pytest.mark.long
 def test_where_one_tile_alone_gave_all_views_it_is_its_ground(place: Place) -> None:
     """Without medians of two tiles' pixels in between, there's nothing to average: the stored number itself."""
     out = output(place.mosaic(resolution=20.0), MONTH)
@@ -282,6 +284,7 @@ def test_where_one_tile_alone_gave_all_views_it_is_its_ground(place: Place) -> N
         assert (here == truth).mean() > 0.5
 
 
+@pytest.mark.long
 def test_clouds_are_there_without_a_mask(place: Place) -> None:
     out = output(place.mosaic(resolution=20.0, cloud_mask="none"), MONTH)
     expected = expect(place.archive, MONTH, out, NATIVE)
@@ -319,6 +322,7 @@ def served_items(place: Place) -> list[dict[str, Any]]:
     return items
 
 
+@pytest.mark.long
 def test_the_newest_processing_wins(place: Place) -> None:
     archive = place.archive
     (old,) = [s for s in archive.scenes if s.superseded]
@@ -345,6 +349,7 @@ def test_the_newest_processing_wins(place: Place) -> None:
     np.testing.assert_array_equal(alone.data[:, seen], truth[:, seen] + 500)
 
 
+@pytest.mark.long
 def test_the_doubled_pass_counts_once_in_its_month(place: Place) -> None:
     run = place.mosaic(resolution=20.0)
     properties = output(run, MONTH).item["properties"]
@@ -354,6 +359,7 @@ def test_the_doubled_pass_counts_once_in_its_month(place: Place) -> None:
     assert properties["eoap:reprojected_scenes"] == sum(s.tile.epsg == 32611 and not s.superseded for s in in_month)
 
 
+@pytest.mark.long
 def test_baselines_are_mixed(place: Place) -> None:
     """So that a wrong offset anywhere would have been seen above."""
     used = {s.baseline >= "04.00" for s in place.archive.scenes if s.flight.month == MONTH and not s.superseded}
@@ -378,6 +384,7 @@ def test_baselines_are_mixed(place: Place) -> None:
 # A month of clouds.
 
 
+@pytest.mark.long
 def test_a_month_of_clouds_is_empty(place: Place) -> None:
     """Its scenes were asked for and read: nothing was seen, and the product says so."""
     out = output(place.mosaic(resolution=20.0), CLOUDY)
@@ -389,6 +396,7 @@ def test_a_month_of_clouds_is_empty(place: Place) -> None:
         assert not dataset.read().any()
 
 
+@pytest.mark.long
 def test_a_month_whose_scenes_are_too_cloudy_is_left_out(place: Place) -> None:
     run = place.mosaic(resolution=100.0, max_cloud_cover=90.0)
     assert [i["id"] for i in run.items] == ["monthly-mosaic-2020-10"]
@@ -399,6 +407,7 @@ def test_a_month_whose_scenes_are_too_cloudy_is_left_out(place: Place) -> None:
     assert recorded["empty_periods"] == ["monthly-mosaic-2020-11"]
 
 
+@pytest.mark.long
 def test_nothing_but_clouds_is_nothing_found(place: Place) -> None:
     with pytest.raises(NothingFoundError, match="2020-11-01"):
         place.mosaic(resolution=100.0, max_cloud_cover=90.0, start_date="2020-11-01")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.support.gateway import clean_environment, names
 
 from eoap_dask import Run, RunOptions, burned_area_map
@@ -15,6 +16,8 @@ from eoap_dask.cluster.gateway.server import LocalGateway
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
 from eoap_dask.files import sha256_of
+
+pytestmark = pytest.mark.long
 
 UNIT = "bai-20210713-20210812"
 

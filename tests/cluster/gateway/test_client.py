@@ -53,6 +53,7 @@ def test_a_cluster_is_started_used_and_stopped(default: LocalGateway, tmp_path: 
     wait_until(lambda: not Path(where).exists())
 
 
+@pytest.mark.long
 def test_a_cluster_is_joined_and_left_running(default: LocalGateway, shared_cluster: RunningCluster) -> None:
     with gateway_cluster(GatewayOptions(name=shared_cluster.name, workers=2)) as cluster:
         assert not cluster.is_ours
@@ -62,6 +63,7 @@ def test_a_cluster_is_joined_and_left_running(default: LocalGateway, shared_clus
     assert shared_cluster.client.submit(pow, 2, 6).result(timeout=30) == 64
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [RuntimeError("ours"), KeyboardInterrupt(), SystemExit(3)])
 def test_a_cluster_is_stopped_whatever_happens(default: LocalGateway, error: BaseException) -> None:
     found: list[str] = []
@@ -86,6 +88,7 @@ with gateway_cluster(GatewayOptions(workers=1, worker_memory="512M")) as cluster
 """
 
 
+@pytest.mark.long
 def test_a_signal_stops_the_cluster_and_nothing_is_printed_for_it(default: LocalGateway, tmp_path: Path) -> None:
     process = start_program(PROGRAM, clean_environment(default), tmp_path)
     assert process.stdout is not None
@@ -109,6 +112,7 @@ with GatewayApi() as api, api.submitted({}) as lease:
 """
 
 
+@pytest.mark.long
 def test_a_killed_client_costs_only_the_idle_timeout(server: None, tmp_path: Path) -> None:
     with LocalGateway(idle_timeout_s=3) as gateway:
         process = start_program(PROGRAM_WITHOUT_WORKERS, clean_environment(gateway), tmp_path)
@@ -126,7 +130,7 @@ def test_a_killed_client_costs_only_the_idle_timeout(server: None, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (GatewayOptions(workers=0), UsageError, "0 workers can't do the work"),
+        (GatewayOptions(workers=0), UsageError, r"workers must be 1 or more, got 0\. Try workers=2\."),
         (GatewayOptions(options={"colour": "red"}), UsageError, r"no cluster option 'colour'.*worker_cores"),
         (GatewayOptions(options={"worker_memory": "1x"}), UsageError, r"refuses the cluster: '1x'"),
         (GatewayOptions(worker_memory="64G"), ClusterError, r"allows no worker: 2 workers with 64G of memory each"),
@@ -184,6 +188,7 @@ def test_calrissians_variable_is_an_address_too(default: LocalGateway, monkeypat
         assert api.address == default.address
 
 
+@pytest.mark.long
 def test_a_stopped_cluster_is_not_joined_and_its_logs_stay(default: LocalGateway) -> None:
     with GatewayApi() as api:
         with api.submitted({}) as lease:
@@ -196,6 +201,7 @@ def test_a_stopped_cluster_is_not_joined_and_its_logs_stay(default: LocalGateway
     assert "Scheduler" in (default.logs_dir / lease.name / "scheduler.log").read_text()
 
 
+@pytest.mark.long
 def test_no_worker_within_the_timeout_says_what_was_asked(default: LocalGateway) -> None:
     with GatewayApi() as api, api.submitted({}) as lease:
         api.wait_until_running(lease.name, 30)  # and never scaled, as when calrissian's numbers leave no room
@@ -213,6 +219,7 @@ class FewWorkers:
         return {f"tcp://10.0.0.{n}": 1 for n in range(self.came)}
 
 
+@pytest.mark.long
 def test_fewer_workers_than_asked_are_enough_after_the_timeout() -> None:
     assert wait_for_workers(FewWorkers(2), 4, "4 workers", 0.2) == 2  # type: ignore[arg-type]
     with pytest.raises(ClusterError, match=r"No worker came within 0\.2 s; 4 workers with 2 cores each were asked for"):
@@ -230,6 +237,7 @@ ANSWERS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("name", [None, "some"])
 def test_what_is_no_gateway_is_told(answer: tuple[int, str, bytes], name: str | None) -> None:
@@ -276,6 +284,7 @@ def stop_cluster(gateway: LocalGateway, name: str) -> None:
         api.stop(name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end_it", [kill_scheduler, stop_cluster])
 def test_a_cluster_that_ends_in_the_middle_is_told(
     default: LocalGateway, end_it: Callable[[LocalGateway, str], None]
@@ -296,6 +305,7 @@ def test_a_cluster_that_ends_in_the_middle_is_told(
     assert found[0] not in names(default)
 
 
+@pytest.mark.long
 def test_a_fault_of_ours_is_not_the_clusters(default: LocalGateway, shared_cluster: RunningCluster) -> None:
     with pytest.raises(PermissionError), gateway_cluster(GatewayOptions(name=shared_cluster.name)):
         raise PermissionError(13, "ours")
@@ -313,12 +323,14 @@ def scheduler() -> Iterator[LocalCluster]:
         yield cluster
 
 
+@pytest.mark.long
 def test_a_scheduler_is_used_and_left_running(scheduler: LocalCluster) -> None:
     for _ in range(2):
         with scheduler_client(scheduler.scheduler_address) as client:
             assert client.submit(sum, [1, 2]).result(timeout=30) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("address", "error"),
     [("tcp://127.0.0.1:1", ClusterError), ("nonsense", UsageError), ("foo://x:1", UsageError)],
@@ -332,6 +344,7 @@ def test_no_scheduler_there(address: str, error: type[EoapError]) -> None:
 # Evidence
 
 
+@pytest.mark.long
 def test_logs_and_a_report_are_collected_without_secrets(shared_cluster: RunningCluster, tmp_path: Path) -> None:
     def shout() -> None:
         import logging
@@ -348,6 +361,7 @@ def test_logs_and_a_report_are_collected_without_secrets(shared_cluster: Running
     assert "c2VjcmV0" not in text
 
 
+@pytest.mark.long
 def test_a_report_of_failures_alone(shared_cluster: RunningCluster, tmp_path: Path) -> None:
     with performance_report(shared_cluster.client, tmp_path / "fine.html", when="failure"):
         pass

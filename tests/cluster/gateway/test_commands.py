@@ -87,6 +87,7 @@ def invoke(default: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     logger.disable("eoap_dask")
 
 
+@pytest.mark.long
 def test_a_session_of_the_scripts(run: Run, default: LocalGateway, tmp_path: Path) -> None:
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
@@ -129,6 +130,7 @@ def test_a_session_of_the_scripts(run: Run, default: LocalGateway, tmp_path: Pat
     assert run(program=start, PATH="/usr/bin:/bin").returncode == 127
 
 
+@pytest.mark.long
 def test_a_cluster_that_is_gone_is_replaced_and_a_lost_worker_brought_back(
     invoke: Callable[..., Done], tmp_path: Path
 ) -> None:
@@ -144,6 +146,7 @@ def test_a_cluster_that_is_gone_is_replaced_and_a_lost_worker_brought_back(
     assert invoke("stop", "--quiet").stdout.strip() == name
 
 
+@pytest.mark.long
 def test_an_interrupted_start_leaves_neither_cluster_nor_file(default: LocalGateway, tmp_path: Path) -> None:
     program = "import sys; sys.argv[1:] = ['cluster', 'start']; from eoap_dask.cli.main import main; main()"
     process = start_program(program, clean_environment(default), tmp_path)
@@ -165,7 +168,7 @@ def test_an_interrupted_start_leaves_neither_cluster_nor_file(default: LocalGate
         (["start", "--gateway", "http://127.0.0.1:1"], 5, "can't be reached"),
         (["start", "--file", "missing/name"], 2, "missing/name can't be used: No such file"),
         (["list", "--gateway", "x"], 2, "can't be the address"),
-        (["scale", 2], 2, "Which cluster is meant?"),
+        (["scale", 2], 2, "No cluster was named."),
         (["scale", 2, "nobody"], 5, "knows no cluster nobody"),
         (["dashboard", "no;body"], 2, "can't be the name"),
         (["stop", "--all"], 2, "Expected --mine"),
@@ -180,6 +183,7 @@ def test_wrong_use(invoke: Callable[..., Done], arguments: list[Any], code: int,
     assert done.stdout == ""
 
 
+@pytest.mark.long
 def test_a_wrong_password_is_told(run: Run) -> None:
     done = run("cluster", "list", DASK_GATEWAY__AUTH__KWARGS__PASSWORD="guessed")
     assert done.returncode == 5
@@ -195,6 +199,7 @@ def test_hostile_files_are_refused(invoke: Callable[..., Done], tmp_path: Path) 
         assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.long
 def test_a_file_of_another_gateway_is_not_overwritten(
     invoke: Callable[..., Done], default: LocalGateway, tmp_path: Path
 ) -> None:
@@ -206,6 +211,7 @@ def test_a_file_of_another_gateway_is_not_overwritten(
     assert read_name_file(tmp_path / FILE) == ClusterName("abc", "http://gateway.example:8000")
 
 
+@pytest.mark.long
 def test_looking_at_a_cluster(
     invoke: Callable[..., Done], default: LocalGateway, shared_cluster: RunningCluster, tmp_path: Path
 ) -> None:
@@ -233,6 +239,7 @@ def test_looking_at_a_cluster(
     assert invoke("scale", 2, name).stdout.strip() == "2"
 
 
+@pytest.mark.long
 def test_stopping_all_of_mine(
     invoke: Callable[..., Done], default: LocalGateway, shared_cluster: RunningCluster
 ) -> None:
@@ -254,6 +261,7 @@ def test_stopping_all_of_mine(
 # eoap-dask gateway
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_file", [True, False])
 def test_a_gateway_is_served_until_it_is_stopped(server: None, with_file: bool, tmp_path: Path) -> None:
     arguments = ["gateway", "serve", *(["--env-file", "gateway.env"] if with_file else [])]
@@ -276,6 +284,7 @@ def test_a_gateway_is_served_until_it_is_stopped(server: None, with_file: bool, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_gateway_that_cannot_be_served_is_told(run: Run, gateway: LocalGateway) -> None:
     done = run("gateway", "serve", "--env", "NO_SUCH_VARIABLE")
     assert done.returncode == 2
@@ -327,6 +336,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         duration(text)
 
 
+@pytest.mark.long
 def test_the_dashboard_is_made_when_somebody_looks_at_it(shared_cluster: RunningCluster) -> None:
     answer = urllib3.request("GET", shared_cluster.dashboard, retries=False)
     assert (answer.status, b"bokeh" in answer.data.lower()) == (200, True)

@@ -18,6 +18,8 @@ from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway
 from eoap_dask.errors import ClusterError
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 
 Submit = Callable[[Any], Coroutine[Any, Any, str]]

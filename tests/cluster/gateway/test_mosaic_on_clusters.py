@@ -78,6 +78,7 @@ def test_the_same_bytes_as_on_this_machine(
     at_gateway.assert_tidy()
 
 
+@pytest.mark.long
 def test_units_that_fail_leave_logs_and_no_cluster(
     at_gateway: Shell, gateway: LocalGateway, archive: Archive, on_this_machine: dict[str, bytes]
 ) -> None:
@@ -95,6 +96,7 @@ def test_units_that_fail_leave_logs_and_no_cluster(
     assert assets(partial) == kept
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_stopped_in_the_middle(
     at_gateway: Shell, gateway: LocalGateway, archive: Archive, number: signal.Signals, code: int
@@ -117,6 +119,7 @@ def test_stopped_in_the_middle(
     at_gateway.assert_tidy()
 
 
+@pytest.mark.long
 def test_a_gateway_that_dies_in_the_middle(
     server: None, shell: Shell, archive: Archive, on_this_machine: dict[str, bytes]
 ) -> None:
@@ -154,7 +157,7 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...], int, str]] = {
     "unknown option": ({}, ("--cluster-option", "colour=red"), 2, "has no cluster option 'colour'"),
     "wrong value": ({}, ("--cluster-option", "worker_cores=many"), 2, "worker_cores can't be 'many'"),
     "wrong password": ({"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "guessed"}, (), 5, "doesn't let us in: 401"),
-    "zero workers": ({}, ("--workers", "0"), 2, "0 workers can't do the work"),
+    "zero workers": ({}, ("--workers", "0"), 2, "--workers must be 1 or more, got 0"),
     "too large": ({}, ("--worker-memory", "64G"), 5, "allows no worker: 2 workers with 64G of memory each"),
     "no scheduler": ({}, ("--cluster", "tcp://127.0.0.1:1", "--cluster-timeout", "2"), 5, "doesn't answer"),
     "no cluster": ({}, ("--cluster", "moon"), 2, "The cluster 'moon' can't be used"),
@@ -162,6 +165,7 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...], int, str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use(case: str, at_gateway: Shell, calm: DemoServer) -> None:
     env, arguments, code, says = WRONG[case]
@@ -173,6 +177,7 @@ def test_wrong_use(case: str, at_gateway: Shell, calm: DemoServer) -> None:
     at_gateway.assert_tidy()
 
 
+@pytest.mark.long
 def test_a_cluster_that_gets_no_worker(at_gateway: Shell, gateway: LocalGateway, calm: DemoServer) -> None:
     with gateway.configured(), GatewayApi() as api, api.submitted({}) as lease:
         api.wait_until_running(lease.name, 60)
@@ -199,6 +204,7 @@ versions.get_package_info = other
 """
 
 
+@pytest.mark.long
 def test_other_software_is_told_with_a_table(shell: Shell, calm: DemoServer, tmp_path: Path) -> None:
     preload = tmp_path / "other_software.py"
     preload.write_text(OTHER_SOFTWARE)
@@ -221,6 +227,7 @@ def test_other_software_is_told_with_a_table(shell: Shell, calm: DemoServer, tmp
 # Outputs that aren't ours to write
 
 
+@pytest.mark.long
 def test_an_output_that_a_living_run_writes(shell: Shell, archive: Archive) -> None:
     with DemoServer(archive, faults={"MSIL2A_2020": "slow:20"}) as slow:
         first = shell.start("cloudless-mosaic", "--stac", slow.url, *SMALL, "-q")
@@ -239,6 +246,7 @@ def spoil(output: Path, name: str, change: Any) -> None:
     (output / name).write_text(text)
 
 
+@pytest.mark.long
 def test_outputs_that_are_not_ours_to_update(shell: Shell, calm: DemoServer) -> None:
     output = shell.cwd / OUT
     asked = ("--stac", calm.url, "--resolution", "400", "--bands", "red", "--start-date", "2020-12-01")

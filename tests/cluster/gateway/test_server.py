@@ -45,6 +45,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
+@pytest.mark.long
 def test_it_ends_with_its_parent_and_leaves_nothing(server: None, tmp_path: Path) -> None:
     process = start_program(PROGRAM, clean_environment() | {"TMPDIR": str(tmp_path)}, tmp_path)
     assert process.stdout is not None
@@ -75,6 +76,7 @@ def test_it_is_quick_and_takes_its_clusters_along(server: None) -> None:
     assert gateway.pid is None
 
 
+@pytest.mark.long
 def test_a_killed_server_takes_its_clusters_along(server: None, tmp_path: Path) -> None:
     with LocalGateway() as gateway, gateway.configured():
         with GatewayApi() as api, api.submitted({}) as lease:
@@ -89,6 +91,7 @@ def test_a_killed_server_takes_its_clusters_along(server: None, tmp_path: Path) 
     assert not scratch.parent.exists()
 
 
+@pytest.mark.long
 def test_logs_are_kept_for_their_owner_alone(gateway: LocalGateway, shared_cluster: RunningCluster) -> None:
     assert gateway.logs_dir is not None
     found = {path.relative_to(gateway.logs_dir).as_posix(): path for path in gateway.logs_dir.rglob("*")}
@@ -99,6 +102,7 @@ def test_logs_are_kept_for_their_owner_alone(gateway: LocalGateway, shared_clust
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
+@pytest.mark.long
 def test_the_password_is_in_no_argument_log_or_file(gateway: LocalGateway, shared_cluster: RunningCluster) -> None:
     password = gateway.client_environment["DASK_GATEWAY__AUTH__KWARGS__PASSWORD"]
     assert len(password) >= 32
@@ -116,6 +120,7 @@ def test_the_password_is_in_no_argument_log_or_file(gateway: LocalGateway, share
     assert password not in repr(vars(ServerSettings)) + repr(gateway)
 
 
+@pytest.mark.long
 def test_clusters_get_the_environment_that_is_given_and_little_else(shared_cluster: RunningCluster) -> None:
     def environment() -> dict[str, str]:
         return dict(os.environ)
@@ -136,6 +141,7 @@ def test_options_become_processes(server: None, cores: float, threads: int) -> N
     assert _to_config(asked) == {"worker_cores": threads, "worker_threads": threads, "worker_memory": 4 * 2**30}
 
 
+@pytest.mark.long
 def test_other_users_clusters_are_not_listed(default: LocalGateway, shared_cluster: RunningCluster) -> None:
     kwargs = {**dask.config.get("gateway.auth.kwargs"), "username": "somebody"}
     with dask.config.set({"gateway.auth.kwargs": kwargs}), GatewayApi() as api:
@@ -144,6 +150,7 @@ def test_other_users_clusters_are_not_listed(default: LocalGateway, shared_clust
             api.cluster(shared_cluster.name)
 
 
+@pytest.mark.long
 def test_a_taken_port_is_told(gateway: LocalGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "START_TIMEOUT_S", 3)
     with pytest.raises(ClusterError, match=rf"didn't start.*Is port {gateway.port} free\?"):
@@ -170,6 +177,7 @@ def test_importing_the_client_side_needs_no_server() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+@pytest.mark.long
 def test_workers_do_not_profile_where_that_may_stop_them_for_ever(shared_cluster: RunningCluster) -> None:
     found = shared_cluster.client.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks)
     assert set(found.values()) == {sys.version_info >= (3, 12)}

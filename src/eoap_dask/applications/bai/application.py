@@ -1,6 +1,6 @@
 """bai: what burned between two Sentinel-2 scenes, how badly, and how much of it.
 
-Read it from the top: understand → find a pair → plan → finish → describe. Rendering and publishing are everybody's.
+Read it from the top: understand → find a pair → plan → finish → describe. Rendering and publishing are in `run`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord
-from eoap_dask.text import plural
+from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,7 +72,7 @@ EXAMPLE_AOI = "-121.23,40.02,-121.05,40.16"
 
 @dataclass(frozen=True)
 class Request:
-    """Parameters, understood: what `BurnedAreaParams` say, checked without contacting anything."""
+    """What `BurnedAreaParams` say, checked without contacting anything."""
 
     params: BurnedAreaParams
     aoi: Aoi | None
@@ -101,18 +101,12 @@ class Request:
 
 
 def understand(params: BurnedAreaParams) -> Request:
-    """Check parameters without contacting anything.
-
-    Raises
-    ------
-    UsageError
-        with its subclasses, for whatever can't be meant
-    """
+    """Check parameters without contacting anything; raise `UsageError`, or a subclass, for what can't be used."""
     check_choices(params)
     if bool(params.pre_fire_url) != bool(params.post_fire_url):
         missing = "post" if params.pre_fire_url else "pre"
         raise UsageError(
-            f"There is no --{missing}-fire-url.",
+            f"{option(f'{missing}_fire_url')} is missing.",
             "Expected both items, or none and dates.",
             f"Name the scene {'after' if missing == 'post' else 'before'} the fire as well.",
         )
@@ -120,11 +114,15 @@ def understand(params: BurnedAreaParams) -> Request:
         _check_no_search(params)
     if params.window_days < 0:
         raise UsageError(
-            f"--window-days {params.window_days} can't be.", "Expected 0 or more.", "Try --window-days 20."
+            f"{option('window_days')} must be 0 or more, got {params.window_days}.",
+            "",
+            f"Try {option('window_days', 20)}.",
         )
     if not 0 <= params.min_area_ha < math.inf:
         raise UsageError(
-            f"--min-area-ha {params.min_area_ha:g} can't be.", "Expected 0 or more.", "Try --min-area-ha 1."
+            f"{option('min_area_ha')} must be a finite number of 0 or more, got {params.min_area_ha:g}.",
+            "",
+            f"Try {option('min_area_ha', 1)}.",
         )
     if params.crs != "auto":
         parse_crs(params.crs)  # here, before anything is asked for
@@ -132,15 +130,16 @@ def understand(params: BurnedAreaParams) -> Request:
         classes = severity_classes(params.thresholds)
     except ValueError:
         raise UsageError(
-            f"The thresholds {', '.join(f'{t:g}' for t in params.thresholds)} can't be used.",
-            "Expected six rising numbers of dNBR.",
-            "Try --threshold six times, or leave it out: -0.25 -0.1 0.1 0.27 0.44 0.66.",
+            f"{option('thresholds')} must be six rising numbers of dNBR, "
+            f"got {', '.join(f'{t:g}' for t in params.thresholds)}.",
+            "",
+            f"Leave it out, or try {option('thresholds', BurnedAreaParams.thresholds)}.",
         ) from None
     before, after = parse_day(params.pre_date), parse_day(params.post_date)
     if before >= after:
         raise UsageError(
             f"The last day before the fire, {before}, isn't before the first day after it, {after}.",
-            "Expected --pre-date before --post-date.",
+            f"Expected {option('pre_date')} before {option('post_date')}.",
             "Swap them, perhaps.",
         )
     check_source(params.stac)
@@ -162,7 +161,7 @@ _OF_A_SEARCH = ("pre_date", "post_date", "window_days", "items", "max_items", "m
 
 
 def _check_no_search(params: BurnedAreaParams) -> None:
-    """Refuse what is asked of a search where two items are named; defaults are nobody's wish, CWL passes them all."""
+    """Refuse parameters of a search where two items are named; defaults pass, since CWL hands over all of them."""
     ignored = [name for name in _OF_A_SEARCH if getattr(params, name) != getattr(BurnedAreaParams, name)]
     if params.stac != BurnedAreaParams.stac and not private_hosts_of(params.stac):  # naming one trusts it
         ignored.append("stac")
@@ -171,30 +170,24 @@ def _check_no_search(params: BurnedAreaParams) -> None:
 
 
 def _no_search(*names: str) -> UsageError:
-    flags = [f"--{name.replace('_', '-')}" for name in names]
-    listed = " and ".join([", ".join(flags[:-1]), flags[-1]] if flags[1:] else flags)
+    shown = [option(name) for name in names]
+    listed = " and ".join([", ".join(shown[:-1]), shown[-1]] if shown[1:] else shown)
     return UsageError(
-        f"{listed} {'mean' if flags[1:] else 'means'} nothing beside --pre-fire-url and --post-fire-url.",
+        f"{listed} can't be combined with {option('pre_fire_url')} and {option('post_fire_url')}.",
         "The two items are named, so nothing is searched.",
-        f"Leave {'them' if flags[1:] else 'it'} out, also in the environment (EOAP_DASK_…), or name no items.",
+        f"Leave {'them' if shown[1:] else 'it'} out, also in the environment (EOAP_DASK_…), or name no items.",
     )
 
 
 def find_pair(request: Request) -> ItemSet:
     """Return the items of the pass before the fire and of the one after it.
 
-    Raises
-    ------
-    NothingFoundError
-        when a search finds no pass before, or none after
-    UsageError
-        when the two named items can't be compared
-    SearchError
+    Raises `NothingFoundError` when a search finds one of them missing, `UsageError` when the two can't be compared.
     """
     params = request.params
     if request.by_url:
-        before = item_from_url(params.pre_fire_url, option="--pre-fire-url")
-        after = item_from_url(params.post_fire_url, option="--post-fire-url")
+        before = item_from_url(params.pre_fire_url, option="pre_fire_url")
+        after = item_from_url(params.post_fire_url, option="post_fire_url")
         own = {str(item.get("collection") or "") for items in (before, after) for item in items}
         if params.collection != BurnedAreaParams.collection and not own & {"", params.collection}:
             raise _no_search("collection")
@@ -218,27 +211,23 @@ def _clearest(request: Request, window: DayWindow) -> ItemSet:
     )
     source = params.items or params.stac
     when = "before the fire" if window is request.before else "after the fire"
-    found = find_items(source, query, option="--items" if params.items else "--stac")
+    found = find_items(source, query, option="items" if params.items else "stac")
     if not len(found):
         raise NothingFoundError(
             f"No items of {params.collection} {when}, {window}, over {aoi.source}.",
             explain_nothing(source, query),
-            "Or try a larger --window-days.",
+            f"Or try a larger {option('window_days')}.",
         )
     if found.truncated:
-        logger.warning("The search {} was cut at {} items. Try a larger --max-items.", when, params.max_items)
+        cut = plural(params.max_items, "item")
+        logger.warning("The search {} was cut at {}. Try a larger {}.", when, cut, option("max_items"))
     choice = clearest_pass(found.features, aoi, window, when)
     logger.info("{}: {}", when.capitalize(), choice.why)
     return replace(found, features=choice.items)
 
 
 def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
-    """Return what will be done. Reads no pixels.
-
-    Raises
-    ------
-    BandError, ItemError, HrefError, GridError, UsageError
-    """
+    """Return the plan of the pair; read no pixels."""
     params = request.params
     sensors = [sensor_for(str(item.get("collection") or params.collection)) for item in items]
     scenes: list[Scene] = []
@@ -249,11 +238,13 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
                 own, BANDS, sensor, cloud_mask=True, private_hosts=request.private_hosts, local_files=items.local_files
             )
         except ItemError as exc:  # neither bands nor the mask are a matter of choice here
-            raise ItemError(exc.what, exc.expected, "Name another item, or try another --collection.") from None
+            raise ItemError(
+                exc.what, exc.expected, f"Name another item, or try another {option('collection')}."
+            ) from None
     passes = group_passes(scenes)
     if len(passes) != 2:
         raise UsageError(
-            f"The items {', '.join(s.id for s in scenes)} are of {len(passes)} pass{'es' if len(passes) > 1 else ''} "
+            f"The items {', '.join(s.id for s in scenes)} are of {plural(len(passes), 'pass', 'passes')} "
             "of the satellite.",
             "Expected one before the fire and one after it.",
             "Name items of two dates.",
@@ -265,7 +256,7 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
             raise UsageError(
                 f"The scene {one.scenes[0].id} of {one.datetime:%Y-%m-%d} doesn't touch the area.",
                 "Expected two scenes over it.",
-                "Check --aoi, or name other items.",
+                f"Check {option('aoi')}, or name other items.",
             )
     unit = _unit(passes)
     planned = _plan_unit(request, reader, unit, geobox, sensors[0])
@@ -323,7 +314,7 @@ def _plan_unit(request: Request, reader: Reader, unit: Unit, geobox: GeoBox, sen
 
 
 def _images(classes: Sequence[SeverityClass]) -> tuple[ImageSpec, ...]:
-    """Return the images of `science.burn.BurnImages`, in their order."""
+    """Return the images of `science.BurnImages`, in their order."""
     nbr = 1 / NBR_PER_UNIT
     palette = ((NODATA, (0, 0, 0)), *((c.value, c.colour) for c in classes))
     return (
@@ -359,23 +350,9 @@ _IMAGES = {
 
 
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
-    """Write areas, perimeters, pictures and, last, the item of the pair.
+    """Write areas, perimeters, pictures and, last, the item of the pair; return the item.
 
-    Parameters
-    ----------
-    request : Request
-    written : WrittenUnit
-        The pair, whose images are written.
-
-    Returns
-    -------
-    dict
-        The STAC item.
-
-    Raises
-    ------
-    NothingFoundError
-        when the two scenes have no clear pixel in common
+    Raises `NothingFoundError` when the two scenes have no clear pixel in common.
     """
     planned, folder, images = written.plan, written.folder, written.images
     unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
@@ -386,7 +363,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         raise NothingFoundError(
             f"The scenes of {unit.start:%Y-%m-%d} and {unit.end:%Y-%m-%d} have no clear pixel in common over the area.",
             "Expected ground that both see without clouds, water and snow.",
-            "Try other dates or items, or a larger --aoi.",
+            f"Try other dates or items, or a larger {option('aoi')}.",
         )
     if report.cut_perimeters:
         logger.info(

@@ -12,20 +12,14 @@ from eoap_dask.geo.crs import project_bounds
 from eoap_dask.items.item import instant
 from eoap_dask.scenes.model import Pass, source_bounds
 from eoap_dask.scenes.sensor import sensor_for
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from eoap_dask.items.itemset import ItemSet
 
 
 def check_found(before: ItemSet, after: ItemSet, collection: str = "sentinel-2-l2a", *, force: bool = False) -> None:
-    """Refuse two sets of items, each of one pass, that can't be compared; as `check_pair`.
-
-    Raises
-    ------
-    NothingFoundError
-        when one of them is empty
-    UsageError
-    """
+    """Refuse two sets of items, each of one pass, that can't be compared; `NothingFoundError` for an empty one."""
     for items, when in ((before, "before"), (after, "after")):
         if not len(items):
             raise NothingFoundError(
@@ -39,21 +33,7 @@ def check_found(before: ItemSet, after: ItemSet, collection: str = "sentinel-2-l
 def check_pair(
     before: Mapping[str, Any], after: Mapping[str, Any], collection: str = "sentinel-2-l2a", *, force: bool = False
 ) -> None:
-    """Refuse two items that can't be compared.
-
-    Parameters
-    ----------
-    before, after
-        STAC items.
-    collection
-        Of an item that doesn't say it.
-    force
-        Let different sensors pass.
-
-    Raises
-    ------
-    UsageError
-    """
+    """Refuse two items that can't be compared; `collection` is that of an item that doesn't name its own."""
     if before["id"] == after["id"]:
         raise UsageError(
             f"The item {before['id']!r} is named as the scene before the fire and as that after it.",
@@ -65,14 +45,14 @@ def check_pair(
             f"The scene before the fire, {before['id']!r} of {instant(before):%Y-%m-%d %H:%M}, isn't older than "
             f"the one after it, {after['id']!r} of {instant(after):%Y-%m-%d %H:%M}.",
             "Expected them in order of time.",
-            "Swap --pre-fire-url and --post-fire-url, perhaps.",
+            "Swap the two, perhaps.",
         )
     sensors = [_sensor_of(item, collection) for item in (before, after)]
     if sensors[0] != sensors[1] and not force:
         raise UsageError(
             f"The scenes are of different sensors: {sensors[0]} and {sensors[1]}.",
             "Expected the same, because the indices of two sensors differ where nothing burned.",
-            "Try --force, if that is meant.",
+            f"Try {option('force', True)}, if that is meant.",
         )
 
 
@@ -85,10 +65,7 @@ def _sensor_of(item: Mapping[str, Any], collection: str) -> str:
 def common_ground(passes: Sequence[Pass], crs: str) -> tuple[float, float, float, float]:
     """Return left, bottom, right, top of what two passes share, in a CRS.
 
-    Raises
-    ------
-    UsageError
-        when they share nothing, or lie across an edge of the CRS
+    Raises `UsageError` when they share nothing, or lie across an edge of the CRS.
     """
     boxes: list[shapely.Geometry] = []
     for one in passes:
@@ -96,9 +73,9 @@ def common_ground(passes: Sequence[Pass], crs: str) -> tuple[float, float, float
         known = [b for b in bounds if b is not None]
         if len(known) < len(bounds):
             raise UsageError(
-                f"Where the scenes of {one.scenes[0].id} lie in {crs} can't be said.",
+                f"The scenes of {one.scenes[0].id} can't be placed in {crs}.",
                 "Expected a CRS without an edge there.",
-                "Try another --crs, or --aoi.",
+                f"Try another {option('crs')}, or give an {option('aoi')}.",
             )
         boxes.append(shapely.box(*shapely.total_bounds([shapely.box(*b) for b in known])))
     shared = shapely.intersection(*boxes)

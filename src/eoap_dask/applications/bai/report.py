@@ -109,20 +109,9 @@ class BurnReport:
 def report_on(
     notes: Sequence[BlockNote], classes: Sequence[SeverityClass], geobox: GeoBox, unit: Unit, min_pixels: int
 ) -> BurnReport:
-    """Put together what the blocks of a pair say.
+    """Return areas and perimeters of a pair from the notes of all its rows of tiles.
 
-    Parameters
-    ----------
-    notes
-        Of all rows of tiles of its blocks.
-    classes
-        Of severity.
-    geobox : GeoBox
-        Its grid, on which areas are true.
-    unit : Unit
-        The pair.
-    min_pixels
-        Smaller burned areas have no perimeter.
+    Burned areas of fewer than `min_pixels` have no perimeter; areas are true on `geobox`.
     """
     return BurnReport(
         title=unit.title,
@@ -144,13 +133,7 @@ def report_on(
 def write_report(
     folder: Path, report: BurnReport, images: dict[str, WrittenImage]
 ) -> tuple[tuple[str, Path, str, str, tuple[str, ...]], ...]:
-    """Write areas, perimeters and the picture into a unit's directory.
-
-    Returns
-    -------
-    tuple
-        Key, path, title, media type and roles of each file, see `product.file_asset`.
-    """
+    """Write areas, perimeters and the picture, and return for each what `file_asset` takes."""
     table = report.to_geopandas()
     table.to_parquet(folder / "perimeters.parquet", index=False, write_covering_bbox=True)
     table.to_crs("EPSG:4326").to_file(

@@ -14,7 +14,7 @@ from eoap_dask.kernels.severity import NODATA, severity, severity_classes
 from eoap_dask.render.science import Flags, Image, Layers
 
 BANDS = ("red", "nir", "swir22")
-"""What it reads."""
+"""Bands that `Burn` reads."""
 
 PICKS = (2, 1, 0)
 """`visual` shows swir22, nir and red as red, green and blue: burns are dark red, plants green."""
@@ -121,22 +121,13 @@ class Burn:
 
 
 def compare(
-    layers: Layers, unseen: Flags, thresholds: tuple[float, ...], out: BurnImages, scratch: F32 | None = None
+    layers: Layers,  # (band, pass, y, x), uint16: `BANDS` of the pass before and the one after, as stored
+    unseen: Flags,  # (y, x), bool: where either doesn't see the ground, at least where any layer is 0
+    thresholds: tuple[float, ...],
+    out: BurnImages,
+    scratch: F32 | None = None,  # (9, y, x), float32: memory to work in, if it has the right shape
 ) -> None:
-    """Fill everything but the pictures.
-
-    Parameters
-    ----------
-    layers : np.ndarray, (band, pass, y, x), uint16
-        `BANDS` of the pass before and the one after; stored pixels.
-    unseen : np.ndarray, (y, x), bool
-        Where either doesn't see the ground; at least where any of the layers is 0.
-    thresholds
-        See `kernels.severity.severity_classes`.
-    out : BurnImages
-    scratch : np.ndarray, (9, y, x), float32, optional
-        Memory to work in, if it has the right shape.
-    """
+    """Fill everything but the pictures."""
     height, width = layers.shape[2:]
     if scratch is None or scratch.shape[1:] != (height, width):
         scratch = np.empty((_SCRATCH, height, width), np.float32)

@@ -1,6 +1,6 @@
 """cloudless-mosaic: cloud-free composites of Sentinel-2, one per month.
 
-Read it from the top: understand → search → plan → finish → describe. Rendering and publishing are everybody's.
+Read it from the top: understand → search → plan → finish → describe. Rendering and publishing are in `run`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from eoap_dask.scenes.model import Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.stac.records import BandRecord
+from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -65,7 +66,7 @@ _NUMBERS = re.compile(r"[-+\d.eE,\s]+")
 
 @dataclass(frozen=True)
 class Request:
-    """Parameters, understood: what `MosaicParams` say, checked without contacting anything."""
+    """What `MosaicParams` say, checked without contacting anything."""
 
     params: MosaicParams
     aoi: Aoi
@@ -104,33 +105,27 @@ class Request:
 
 
 def understand(params: MosaicParams) -> Request:
-    """Check parameters without contacting anything.
-
-    Raises
-    ------
-    UsageError
-        with its subclasses, for whatever can't be meant
-    """
+    """Check parameters without contacting anything; raise `UsageError`, or a subclass, for what can't be used."""
     check_choices(params)
     if params.max_items < 1:
         raise UsageError(
-            f"--max-items {params.max_items} finds nothing.", "Expected at least 1.", "Try --max-items 1000."
+            f"{option('max_items')} must be 1 or more, got {params.max_items}.", "", f"Try {option('max_items', 1000)}."
         )
     if not 0 < params.max_cloud_cover <= 100:
         raise UsageError(
-            f"A cloud cover of {params.max_cloud_cover:g} % can't be a limit.",
-            "Expected more than 0, at most 100.",
-            "Try --max-cloud-cover 25.",
+            f"{option('max_cloud_cover')} must be more than 0 and at most 100, got {params.max_cloud_cover:g}.",
+            "",
+            f"Try {option('max_cloud_cover', 25)}.",
         )
     params = dataclasses.replace(params, bands=_split(params.bands))
     if not params.bands:
-        raise BandError("No band was asked for.", "Expected at least one.", "Try --bands red.")
+        raise BandError("No band was asked for.", "Expected at least one.", f"Try {option('bands', ['red'])}.")
     twice = [b for b in params.bands if params.bands.count(b) > 1]
     if twice:
         raise BandError(f"The band {twice[0]!r} was asked for twice.", "Expected each once.", "")
     check_source(params.stac)  # also where it only names a trusted host: it is recorded
     if params.items:
-        check_source(params.items, "--items")
+        check_source(params.items, "items")
     check_filter(params.filter)
     start, end = parse_day(params.start_date), parse_day(params.end_date)
     check_range(start, end)
@@ -154,36 +149,25 @@ def _split(bands: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def find_items(request: Request) -> ItemSet:
-    """Search the catalogue, or the given items.
-
-    Raises
-    ------
-    NothingFoundError
-        when no period has an item
-    SearchError
-    """
+    """Search the catalogue, or the given items; raise `NothingFoundError` when no period has an item."""
     params = request.params
-    source, option = (params.items, "--items") if params.items else (params.stac, "--stac")
+    source, name = (params.items, "items") if params.items else (params.stac, "stac")
     logger.info("Searching {} for {}", source, params.collection)
-    found = find(source, request.query, option=option)
+    found = find(source, request.query, option=name)
     if not len(found):
         raise _nothing(request)
-    logger.info("{} items found", len(found))
+    logger.info("{} found", plural(len(found), "item"))
     if found.truncated:
         logger.warning(
-            "The search was cut at {} items: the mosaic lacks some. Try a larger --max-items, or fewer dates.",
-            params.max_items,
+            "The search was cut at {}: the mosaic lacks some. Try a larger {}, or fewer dates.",
+            plural(params.max_items, "item"),
+            option("max_items"),
         )
     return found
 
 
 def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
-    """Return what will be done. Reads no pixels.
-
-    Raises
-    ------
-    BandError, ItemError, HrefError, NothingFoundError
-    """
+    """Return the plan of all periods; read no pixels."""
     params, geobox = request.params, request.geobox
     scenes = read_scenes(
         items.features,
@@ -314,19 +298,7 @@ def _picks(bands: Sequence[str], sensor: Sensor) -> tuple[tuple[int, ...], str]:
 
 
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
-    """Write the thumbnail and, last, the item of a unit.
-
-    Parameters
-    ----------
-    request : Request
-    written : WrittenUnit
-        The unit, whose images are written.
-
-    Returns
-    -------
-    dict
-        The STAC item.
-    """
+    """Write the thumbnail and, last, the item of a unit whose images are written; return the item."""
     planned, folder, images = written.plan, written.folder, written.images
     unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
     sensor = request.sensor

@@ -12,7 +12,7 @@ from eoap_dask.errors import UsageError
 
 
 def configured_address() -> str:
-    """Return the address of the configured Gateway; UsageError where there is none."""
+    """Return the address of the configured Gateway, else raise `UsageError`."""
     import dask
     import dask_gateway  # noqa: F401 - has its defaults in dask's configuration
 
@@ -21,13 +21,13 @@ def configured_address() -> str:
         raise UsageError(
             "No Dask Gateway is configured.",
             "Expected its address in DASK_GATEWAY__ADDRESS, or gateway.address in dask's configuration.",
-            "Try --gateway URL, or eoap-dask gateway serve for one on this machine.",
+            "Try eoap-dask gateway serve for one on this machine; eoap-dask cluster takes --gateway URL.",
         )
     return check_address(str(address), "dask's configuration")
 
 
 def from_template(value: Any) -> Any:
-    """Return a value of dask-gateway's configuration, in which ``{NAME}`` stands for a variable."""
+    """Return a value of dask-gateway's configuration, with ``{NAME}`` replaced by that environment variable."""
     if not isinstance(value, str):
         return value
     try:
@@ -40,17 +40,7 @@ def from_template(value: Any) -> Any:
 
 
 def is_default_address(address: str) -> bool:
-    """Tell whether dask's configuration files alone, without this process's environment, lead to an address.
-
-    Parameters
-    ----------
-    address
-        URL of a Gateway.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether dask's configuration files alone, without this process's environment, lead to an address."""
     import dask
 
     configured = dask.config.get("gateway.address", None, config=dask.config.collect(env={}))
@@ -58,7 +48,7 @@ def is_default_address(address: str) -> bool:
 
 
 def skips_proxy(address: str) -> bool:
-    """Tell whether a proxy of the environment is nothing for this address; aiohttp knows no ``no_proxy``."""
+    """Tell whether the environment's proxy doesn't apply to an address; aiohttp ignores ``no_proxy``."""
     import dask
 
     host = urlsplit(address).hostname or ""

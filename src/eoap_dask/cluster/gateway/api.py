@@ -23,6 +23,7 @@ from eoap_dask.cluster.gateway.options import fill
 from eoap_dask.cluster.name_file import check_address, check_cluster_name
 from eoap_dask.errors import ClusterError, EoapError, RefusedError, UsageError
 from eoap_dask.redact import redact
+from eoap_dask.text import option
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ REQUEST_TIMEOUT_S = 30.0
 SUBMIT_TIMEOUT_S = 30.0
 """How long to wait for the name of a new cluster."""
 LATE_ANSWER_S = 30.0
-"""How long to wait for it still when we give up: there may be a cluster by then, and only its name can stop it."""
+"""How much longer to wait for it after giving up: a cluster may have started, and only its name can stop it."""
 STOP_ATTEMPTS = 4
 STOP_TIMEOUT_S = 30.0
 
@@ -72,28 +73,14 @@ class ClusterInfo:
 
 
 class GatewayApi:
-    """A Gateway, as dask's configuration and environment say how to reach it. A context manager.
+    """Waits for the answers of a Gateway, and raises its faults as sentences. A context manager.
 
-    Its methods wait for the answer and raise what a user can act on. What dask-gateway offers for that prints to
-    stderr when the interpreter ends, and shares the event loop of Dask clients; so this is its asynchronous side in a
-    thread of our own.
-
-    Parameters
-    ----------
-    address
-        URL; by default ``gateway.address`` of dask's configuration, such as ``DASK_GATEWAY__ADDRESS``, or else
-        ``DASK_GATEWAY_URL``.
-
-    Raises
-    ------
-    UsageError
-        when there is no address, or it is malformed
-    ClusterError
-        when the configured authentication can't be used; all methods, when the Gateway can't be reached, doesn't
-        let us in, or answers nonsense
+    It runs dask-gateway's asynchronous client in a thread of its own: the synchronous one prints to stderr when the
+    interpreter ends, and shares the event loop of Dask clients.
     """
 
     def __init__(self, address: str | None = None) -> None:
+        # by default gateway.address of dask's configuration, such as DASK_GATEWAY__ADDRESS, or else DASK_GATEWAY_URL
         self.address = check_address(address) if address else configured_address()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="eoap-gateway")
@@ -118,7 +105,7 @@ class GatewayApi:
             self._end()
 
     def clusters(self) -> list[ClusterInfo]:
-        """Return the clusters that are pending or running, oldest first: those of our user, whoever made them."""
+        """Return the clusters of our user that are pending or running, oldest first, whoever started them."""
         found = self._ask(self._gateway.list_clusters)
         return sorted((_info(one) for one in found), key=lambda one: (one.started, one.name))
 
@@ -127,13 +114,7 @@ class GatewayApi:
         return self._report(name)
 
     def wait_until_running(self, name: str, timeout_s: float) -> ClusterInfo:
-        """Return a cluster as soon as it runs.
-
-        Raises
-        ------
-        ClusterError
-            when it isn't known, has ended, or doesn't run in time
-        """
+        """Return a cluster as soon as it runs; raise `ClusterError` when it is unknown, has ended, or is too late."""
         deadline = time.monotonic() + timeout_s
         while True:
             found = self._report(name, wait=True)
@@ -151,7 +132,7 @@ class GatewayApi:
                 raise ClusterError(
                     f"The Dask cluster {name} didn't start within {timeout_s:g} s.",
                     "",
-                    "The Gateway may have no room: ask for less, or wait longer with --timeout.",
+                    "The Gateway may have no room: ask for less, or wait longer.",
                 )
             time.sleep(0.2)
 
@@ -161,22 +142,9 @@ class GatewayApi:
 
     @contextmanager
     def submitted(self, wanted: Mapping[str, Any]) -> Iterator[Lease]:
-        """Start a cluster without workers, and stop it at the end of the context, unless it is to be kept.
+        """Start a cluster without workers, yield its lease at once, and stop it afterwards unless it is kept.
 
-        Parameters
-        ----------
-        wanted
-            Cluster options. Text becomes what the Gateway says the option is; see `offered_options`.
-
-        Yields
-        ------
-        Lease
-            At once; see `wait_until_running`.
-
-        Raises
-        ------
-        UsageError
-            when an option isn't offered, or the Gateway doesn't take its value
+        Text in `wanted` becomes what the Gateway says the option is; what it doesn't offer is a `UsageError`.
         """
         options = self._options()
         fill(options, wanted, f"The Dask Gateway at {self.shown_address} has no cluster option")
@@ -188,25 +156,7 @@ class GatewayApi:
             self._give_back(lease)
 
     def scale(self, name: str, workers: int) -> int:
-        """Ask for a number of workers.
-
-        Parameters
-        ----------
-        name
-            A cluster that runs.
-        workers
-            How many it should have.
-
-        Returns
-        -------
-        int
-            How many the Gateway allows: `workers`, or less.
-
-        Raises
-        ------
-        ClusterError
-            when it isn't known, or doesn't run
-        """
+        """Ask for a number of workers, and return how many the Gateway allows: that number, or fewer."""
         check_cluster_name(name)
 
         async def ask() -> str:
@@ -232,19 +182,9 @@ class GatewayApi:
         return min(workers, int(limit[1])) if limit else workers
 
     def stop(self, name: str, *, wait: bool = False) -> bool:
-        """Stop a cluster; safe to do twice.
+        """Stop a cluster, and tell whether it was live; safe to do twice.
 
-        Parameters
-        ----------
-        name
-            Any cluster.
-        wait
-            Until nothing of it is left, at most half a minute.
-
-        Returns
-        -------
-        bool
-            Whether it was live.
+        With `wait`, return when nothing of it is left, after half a minute at most.
         """
         found = self._report(name)
         if found is None or found.status in {"stopped", "failed"}:
@@ -314,11 +254,11 @@ class GatewayApi:
             raise UsageError(
                 f"The Dask Gateway at {self.shown_address} refuses the cluster: {exc.problem}",
                 "",
-                "Check the options of the cluster, such as --worker-memory 4G.",
+                f"Check the options of the cluster, such as {option('worker_memory', '4G')}.",
             ) from None
 
     def _give_back(self, lease: Lease) -> None:
-        """Stop the cluster, if there is one and it isn't kept, whoever interrupts us."""
+        """Stop the cluster, if there is one and it isn't kept, also when interrupted."""
         if lease.is_kept:
             return
 
@@ -385,7 +325,7 @@ class Lease:
     """A cluster that is stopped when we are done with it, unless it is kept."""
 
     name: str = ""
-    """Of the cluster."""
+    """Name of the cluster; empty until the Gateway has said it."""
     is_kept: bool = False
     submission: asyncio.Task[Any] | None = field(default=None, repr=False)
 
@@ -395,7 +335,7 @@ class Lease:
 
 
 def _finish(future: concurrent.futures.Future[Any], timeout_s: float) -> None:
-    """Wait for something, also when we are interrupted meanwhile; its outcome is not looked at."""
+    """Wait for a future, also when interrupted meanwhile; its outcome is not looked at."""
     deadline = time.monotonic() + timeout_s
     interruption: BaseException | None = None
     while not future.done() and time.monotonic() < deadline:
@@ -408,7 +348,7 @@ def _finish(future: concurrent.futures.Future[Any], timeout_s: float) -> None:
 
 
 def ended(status: str) -> str:
-    """Return what a status of a cluster that doesn't run means, as the rest of a sentence."""
+    """Return what the status of a cluster that doesn't run means, as the rest of a sentence."""
     return {"failed": "has failed", "stopped": "has been stopped", "stopping": "is stopping"}.get(
         status, f"is {status}"
     )

@@ -1,6 +1,6 @@
 """What runs inside the process of a private Gateway: its configuration, and a backend that cleans up after itself.
 
-Imported by the server alone, see `eoap_dask.cluster.gateway.server`.
+Only the server imports it, see `eoap_dask.cluster.gateway.server`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,7 @@ _settings: ServerSettings
 
 
 def configure(config: Any) -> None:
-    """Fill a traitlets configuration from the environment, and let this process end with its parent.
-
-    Parameters
-    ----------
-    config : traitlets.config.Config
-    """
+    """Fill a traitlets configuration from the environment, and let this process end with its parent."""
     global _settings
     _settings = settings = ServerSettings.from_json(os.environ.pop(SETTINGS_VARIABLE))
     password = os.environ.pop(PASSWORD_VARIABLE)  # popped, so that the proxy doesn't inherit it

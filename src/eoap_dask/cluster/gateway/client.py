@@ -20,7 +20,7 @@ from eoap_dask.cluster.name_file import check_cluster_name
 from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.logs import quiet
 from eoap_dask.redact import redact
-from eoap_dask.text import parse_memory, plural
+from eoap_dask.text import option, parse_memory, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -48,13 +48,13 @@ class GatewayOptions:
     """Which cluster of a Gateway to work on, or how large one to start."""
 
     name: str | None = None
-    """Of a cluster that runs, to be joined and left running; see `name_from_environment`. None starts one."""
+    """A running cluster to join and to leave running; see `name_from_environment`. None starts one."""
     workers: int | None = None
     """How many to ask for, by default 2; of a cluster that is joined, how many to wait for, by default 1."""
     worker_cores: float | None = None
-    """Of each worker; by default what the Gateway gives."""
+    """Cores of each worker; by default what the Gateway gives."""
     worker_memory: str | None = None
-    """Of each worker, such as ``4G``; by default what the Gateway gives."""
+    """Memory of each worker, such as ``4G``; by default what the Gateway gives."""
     image: str | None = None
     """Container image of scheduler and workers; by default the Gateway's."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -62,28 +62,27 @@ class GatewayOptions:
     timeout_s: float = 300
     """How long to wait for the scheduler and, from then on, for the workers."""
     address: str | None = None
-    """Of the Gateway; by default as dask's configuration says."""
+    """Address of the Gateway; by default as dask's configuration says."""
     allow_version_mismatch: bool = False
 
     def check(self) -> None:
-        """Refuse what makes no sense, before anything is contacted.
-
-        Raises
-        ------
-        UsageError
-        """
+        """Raise `UsageError` for values that make no sense, before anything is contacted."""
         if self.name is not None:
             check_cluster_name(self.name, NAME_VARIABLE if self.name == os.environ.get(NAME_VARIABLE) else "")
         if self.workers is not None and self.workers < 1:
-            raise UsageError(f"{self.workers} workers can't do the work.", "Expected at least 1.", "Try --workers 2.")
+            raise UsageError(
+                f"{option('workers')} must be 1 or more, got {self.workers}.", "", f"Try {option('workers', 2)}."
+            )
         if self.worker_cores is not None and not self.worker_cores > 0:
             raise UsageError(
-                f"A worker with {self.worker_cores:g} cores can't work.", "Expected more than 0.", "Try 1."
+                f"{option('worker_cores')} must be more than 0, got {self.worker_cores:g}.",
+                "",
+                f"Try {option('worker_cores', 1)}.",
             )
         if self.worker_memory is not None:
             parse_memory(self.worker_memory)
         if not self.timeout_s > 0:
-            raise UsageError(f"A timeout of {self.timeout_s:g} s can't be.", "Expected more than 0.", "Try 300.")
+            raise UsageError(f"The timeout must be more than 0 seconds, got {self.timeout_s:g}.", "", "Try 300.")
         for name in self._named().keys() & self.options.keys():
             raise UsageError(f"The cluster option {name} is given twice.", "Expected it once.")
 
@@ -134,26 +133,10 @@ def gateway_client(options: GatewayOptions) -> Iterator[Client]:
 
 @contextmanager
 def gateway_cluster(options: GatewayOptions) -> Iterator[RunningCluster]:
-    """Join a cluster, or start one, and yield it with a synchronous client once it has workers.
+    """Join a cluster, or start one, and yield it with a synchronous client once it has a worker.
 
-    What was started is stopped in every case; what was joined is left as it was.
-
-    Parameters
-    ----------
-    options
-
-    Yields
-    ------
-    RunningCluster
-        With at least one worker. Fewer workers than asked for are waited for until the timeout, and warned about.
-
-    Raises
-    ------
-    UsageError
-        when the options make no sense, or the Gateway doesn't offer them
-    ClusterError
-        when the Gateway can't be reached or doesn't let us in, the cluster isn't known, doesn't start, gets no worker,
-        has other software than we, or ends while we work
+    What was started is stopped in every case; what was joined is left as it was. Fewer workers than asked for are
+    waited for until the timeout, then warned about.
     """
     options.check()
     with GatewayApi(options.address) as api:
@@ -171,69 +154,30 @@ def gateway_cluster(options: GatewayOptions) -> Iterator[RunningCluster]:
 
 
 def start_workers(api: GatewayApi, name: str, options: GatewayOptions) -> tuple[ClusterInfo, int]:
-    """Wait for the scheduler of a new cluster, and ask for its workers.
-
-    Parameters
-    ----------
-    api
-        Entered.
-    name
-        A cluster that is starting.
-    options
-        Its size.
-
-    Returns
-    -------
-    tuple of ClusterInfo and int
-        The running cluster, and how many workers the Gateway allows of those asked for.
-
-    Raises
-    ------
-    ClusterError
-        when it doesn't start, or the Gateway allows no worker
-    """
+    """Wait for the scheduler of a new cluster, ask for its workers, and return how many are allowed, at least 1."""
     info = api.wait_until_running(name, options.timeout_s)
     asked = options.workers or DEFAULT_WORKERS
     allowed = api.scale(name, asked)
     if allowed < 1:
         raise ClusterError(
-            f"The Dask Gateway at {api.shown_address} allows no worker: {options.size} were asked for, "
+            f"The Dask Gateway at {api.shown_address} allows no worker: {_asked_for(options.size)}, "
             "which is more than a cluster may have.",
             "",
             "Ask for smaller workers.",
         )
     if allowed < asked:
-        logger.warning("{} were asked for; the Gateway allows {}.", options.size, allowed)
+        logger.warning("{}; the Gateway allows {}.", _asked_for(options.size), allowed)
     return info, allowed
 
 
 def wait_for_workers(
-    client: Client, asked: int, size: str, timeout_s: float, look: Callable[[], None] = lambda: None
+    client: Client,
+    asked: int,
+    size: str,  # what was asked for, in words
+    timeout_s: float,
+    look: Callable[[], None] = lambda: None,  # called now and then; raises when waiting has become pointless
 ) -> int:
-    """Wait until a cluster has the workers that were asked for.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    asked
-        How many.
-    size
-        What was asked for, in words.
-    timeout_s
-        After this, any worker is enough.
-    look
-        Called now and then; raises when there is no point in waiting.
-
-    Returns
-    -------
-    int
-        How many there are, at least 1.
-
-    Raises
-    ------
-    ClusterError
-        when none came
-    """
+    """Wait until the workers that were asked for have come, or any after `timeout_s`; return how many, at least 1."""
     began = said = looked = time.monotonic()
     while True:
         came = len(client.nthreads())
@@ -251,7 +195,7 @@ def wait_for_workers(
         time.sleep(0.1)
     if not came:
         raise ClusterError(
-            f"No worker came within {timeout_s:g} s; {size} {'was' if size.startswith('1 ') else 'were'} asked for.",
+            f"No worker came within {timeout_s:g} s; {_asked_for(size)}.",
             "Expected at least one.",
             "The cluster may have no room for workers of that size: ask for smaller ones, or wait longer.",
         )
@@ -261,27 +205,9 @@ def wait_for_workers(
 
 @contextmanager
 def scheduler_client(address: str, *, timeout_s: float = 300, allow_version_mismatch: bool = False) -> Iterator[Client]:
-    """Yield a client of a scheduler that runs somewhere, with at least one worker; it is left running.
+    """Yield a client of a running scheduler with at least one worker, and leave the scheduler running.
 
-    Parameters
-    ----------
-    address
-        Such as ``tcp://10.0.0.5:8786``; ``tls://`` with the keys of dask's configuration.
-    timeout_s
-        How long to wait for a first worker.
-    allow_version_mismatch
-        Only warn when client, scheduler and workers have different software.
-
-    Yields
-    ------
-    distributed.Client
-
-    Raises
-    ------
-    UsageError
-        when it isn't an address
-    ClusterError
-        when nothing answers there, there are no workers, they have other software than we, or they end while we work
+    An address is like ``tcp://10.0.0.5:8786``; ``tls://`` takes the keys of dask's configuration.
     """
     shown = redact(address)
     who = f"The Dask scheduler at {shown}"
@@ -294,28 +220,7 @@ def scheduler_client(address: str, *, timeout_s: float = 300, allow_version_mism
 
 @contextmanager
 def work_on(api: GatewayApi, info: ClusterInfo, options: GatewayOptions, asked: int) -> Iterator[Client]:
-    """Yield a client of a cluster that runs, once it has workers with our software.
-
-    Parameters
-    ----------
-    api
-        Entered.
-    info
-        Of the cluster, while it runs.
-    options
-        What was asked for.
-    asked
-        How many workers to wait for.
-
-    Yields
-    ------
-    distributed.Client
-
-    Raises
-    ------
-    ClusterError
-        when no worker comes, they have other software than we, or the cluster ends meanwhile
-    """
+    """Yield a client of a running cluster once it has workers with our software; `asked` of them are waited for."""
 
     def look() -> None:
         found = api.cluster(info.name)
@@ -338,30 +243,7 @@ def work_on(api: GatewayApi, info: ClusterInfo, options: GatewayOptions, asked: 
 
 @contextmanager
 def connected(address: str, who: str, security: Any = None, patience_s: float = CONNECT_TIMEOUT_S) -> Iterator[Client]:
-    """Yield a client, which is closed afterwards; the cluster isn't.
-
-    Parameters
-    ----------
-    address
-        Of a scheduler.
-    who
-        What is there, for messages.
-    security : distributed.Security
-        Keys, if it asks for some.
-    patience_s
-        How long to wait for an answer.
-
-    Yields
-    ------
-    distributed.Client
-
-    Raises
-    ------
-    UsageError
-        when it isn't an address
-    ClusterError
-        when nothing answers there
-    """
+    """Yield a client of a scheduler, and close it afterwards, but not the cluster; messages call that `who`."""
     import dask
     from distributed import Client
     from distributed.comm.addressing import parse_address
@@ -398,7 +280,7 @@ def connected(address: str, who: str, security: Any = None, patience_s: float = 
 
 @contextmanager
 def _explained(client: Client, look: Callable[[], None], who: str) -> Iterator[None]:
-    """Say that the cluster has ended, where that is why the work failed."""
+    """Raise that the cluster has ended, where that is why the work failed."""
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 
@@ -419,12 +301,16 @@ def _explained(client: Client, look: Callable[[], None], who: str) -> Iterator[N
         raise ClusterError(f"{who} ended while we worked{why.rstrip('.')}.", "", "Run the same command again.") from exc
 
 
+def _asked_for(size: str) -> str:
+    return f"{size} {'was' if size.startswith('1 ') else 'were'} asked for"
+
+
 def _is_connected(client: Client) -> bool:
     return bool(client.status == "running")
 
 
 def _asked_by_platform() -> str:
-    """Return what the platform asked for when it started the cluster that we join, in CWL's words."""
+    """Return what the platform asked for when it started the cluster to join, in CWL's words."""
     asked = [
         f"{name} {os.environ[variable]}" for name, variable in PLATFORM_VARIABLES.items() if variable in os.environ
     ]

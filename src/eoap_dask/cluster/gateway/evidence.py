@@ -1,4 +1,4 @@
-"""What a cluster leaves for whoever looks into a failure: logs of scheduler and workers, a performance report."""
+"""Logs of scheduler and workers, and a performance report, kept for looking into a failure."""
 
 from __future__ import annotations
 
@@ -27,24 +27,14 @@ class Evidence:
     """Whether what is collected is kept."""
 
     is_wanted: bool
-    """Set it where the work came to its end, but not all of it went well."""
+    """Set it when the work ended without an exception, but not all of it went well."""
 
 
 @contextmanager
 def evidence(client: Client, directory: Path) -> Iterator[Evidence]:
-    """Keep logs and performance report of what happens in the context where it fails, or that is set; else nothing.
+    """Keep logs and performance report of the context if it fails or `is_wanted` is set; never raise.
 
-    Not where somebody stops us, who wants to be gone; and nothing here is a reason to fail.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    directory
-        Of `collect_logs`' files and of ``performance-report.html``; made if need be.
-
-    Yields
-    ------
-    Evidence
+    Not when a signal stops us: whoever sent it wants an end now.
     """
     kept = Evidence(False)
     try:
@@ -56,20 +46,9 @@ def evidence(client: Client, directory: Path) -> Iterator[Evidence]:
 
 
 def collect_logs(client: Client, directory: Path) -> list[Path]:
-    """Write what scheduler and workers have logged; as much as can be had, and never a reason to fail.
+    """Write the logs of scheduler and workers without secrets, as many as can be read, and never raise.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        Of a cluster that may be in trouble.
-    directory
-        Made if need be.
-
-    Returns
-    -------
-    list of Path
-        ``scheduler.log``, and per worker ``worker-….log`` and ``nanny-….log`` (it tells of memory and restarts), as
-        many as were written; without secrets.
+    The files are ``scheduler.log`` and, per worker, ``worker-….log`` and ``nanny-….log`` (memory and restarts).
     """
     written: list[Path] = []
     if client.status != "running":  # to ask would only mean to wait
@@ -81,25 +60,15 @@ def collect_logs(client: Client, directory: Path) -> list[Path]:
                 text = "".join(f"{redact(message)}\n" for _, message in reversed(lines))  # newest come first
                 written.append(write_bytes(directory / f"{name}.log", text.encode("utf-8", "replace")))
     except Exception as exc:  # noqa: BLE001 - what brought us here is what matters
-        logger.debug("Not all logs of the cluster could be had: {}", redact(exc))
+        logger.debug("Not all logs of the cluster could be read: {}", redact(exc))
     return written
 
 
 @contextmanager
 def performance_report(client: Client, path: Path, when: Literal["always", "failure"] = "always") -> Iterator[Evidence]:
-    """Write distributed's performance report of what happens in the context; never a reason to fail.
+    """Write distributed's performance report of the context; never raise.
 
-    Parameters
-    ----------
-    client : distributed.Client
-    path
-        Of an HTML file.
-    when
-        ``failure`` only when the context is left by an exception, or is told that it is wanted.
-
-    Yields
-    ------
-    Evidence
+    With ``failure`` only if the context raises, or `is_wanted` is set.
     """
     report = _begin_report(client, path)
     kept = Evidence(when == "always")

@@ -16,23 +16,9 @@ _PROBLEM_LENGTH = 300
 
 @contextmanager
 def explained(address: str, timeout_s: float) -> Iterator[None]:
-    """Turn what can go wrong between us and a Gateway into sentences.
+    """Turn what can go wrong between us and a Gateway into sentences; `address` is redacted already.
 
-    Parameters
-    ----------
-    address
-        Of the Gateway, as it may be shown.
-    timeout_s
-        How long an answer is waited for.
-
-    Raises
-    ------
-    UsageError
-        when the address can't be one
-    ClusterError
-        when the Gateway can't be reached, doesn't let us in, or answers nonsense
-    RefusedError
-        when it says no
+    Raises `RefusedError` when the Gateway says no, `UsageError` for a bad address, `ClusterError` otherwise.
     """
     import aiohttp
     from dask_gateway.client import GatewayClusterError, GatewayServerError
@@ -75,7 +61,7 @@ def explained(address: str, timeout_s: float) -> Iterator[None]:
 
 
 def unknown_cluster(address: str, name: str) -> ClusterError:
-    """Return what to say when a Gateway, whose address may be shown, knows no cluster of a name."""
+    """Return the fault for a cluster that the Gateway doesn't know; `address` is redacted already."""
     return ClusterError(
         f"The Dask Gateway at {address} knows no cluster {name}.",
         "Expected the name of one that runs; it may have been stopped, or was idle for too long.",
@@ -84,7 +70,7 @@ def unknown_cluster(address: str, name: str) -> ClusterError:
 
 
 def useless_access(error: Exception) -> ClusterError:
-    """Return what to say when the configured access can't be used."""
+    """Return the fault for a configured access that can't be used."""
     # without the error's text, which may hold what is secret
     return ClusterError(
         f"The configured access to the Dask Gateway can't be used ({type(error).__name__}).",

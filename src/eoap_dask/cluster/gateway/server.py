@@ -42,7 +42,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What the process of a private Gateway is told, in JSON by its environment: no file, no command line."""
+    """Settings for the process of a private Gateway, as JSON in its environment: no file, no command line."""
 
     parent: int
     """Process without which it ends."""
@@ -66,44 +66,25 @@ class ServerSettings:
 
 
 class LocalGateway:
-    """A private Gateway. A context manager: started when entered; nothing of it is left afterwards but its logs.
+    """A private Gateway. A context manager: started when entered; only its logs are left afterwards.
 
     It ends with this process, also when that is killed, and its clusters end with it.
-
-    Parameters
-    ----------
-    logs_dir
-        Where the logs of the server (``gateway.log``), and, in a directory per cluster, of schedulers and workers are
-        written and stay. By default they go when the Gateway stops.
-    idle_timeout_s
-        After this long without work a cluster is stopped; 0 for never.
-    environment
-        Variables for schedulers and workers, which inherit next to nothing: credentials, ``GDAL_*``, proxies.
-    max_cores
-        Of all workers of a cluster together; by default without limit.
-    max_memory
-        Of all workers of a cluster together, bytes or text such as ``8G``; by default without limit.
-    port
-        Port of the address; by default a free one.
-
-    Raises
-    ------
-    UsageError
-        when a limit makes no sense
     """
 
     def __init__(
         self,
         *,
-        logs_dir: Path | None = None,
-        idle_timeout_s: float = 3600,
-        environment: Mapping[str, str] | None = None,
-        max_cores: float | None = None,
-        max_memory: int | str | None = None,
-        port: int = 0,
+        logs_dir: Path | None = None,  # gateway.log, and a directory per cluster; by default they go with the Gateway
+        idle_timeout_s: float = 3600,  # a cluster without work for so long is stopped; 0 for never
+        environment: Mapping[str, str] | None = None,  # for schedulers and workers, which inherit next to nothing
+        max_cores: float | None = None,  # of all workers of a cluster together, as is
+        max_memory: int | str | None = None,  # bytes, or text such as 8G
+        port: int = 0,  # 0 picks a free one
     ) -> None:
         if idle_timeout_s < 0:
-            raise UsageError(f"An idle timeout of {idle_timeout_s:g} s can't be.", "Expected 0 or more.", "")
+            raise UsageError(
+                f"idle_timeout_s must be 0 or more, got {idle_timeout_s:g}.", "", "Try 3600, or 0 for never."
+            )
         self.port = port
         self._wanted_port = port
         self._logs_dir = logs_dir
@@ -161,18 +142,7 @@ class LocalGateway:
             yield self
 
     def start(self) -> Self:
-        """Start the server and wait until it answers; what entering the context does.
-
-        Returns
-        -------
-        LocalGateway
-            Itself.
-
-        Raises
-        ------
-        ClusterError
-            when it isn't installed, or doesn't start
-        """
+        """Start the server and wait until it answers; what entering the context does."""
         missing = [name for name in ("dask_gateway_server", "sqlalchemy") if find_spec(name) is None]
         if missing:
             raise ClusterError(
@@ -254,7 +224,7 @@ class LocalGateway:
         return False
 
     def _answers(self) -> bool:
-        """Whether it is our server that answers, and not another at the same port."""
+        """Tell whether our server answers, and not another at the same port."""
         access = base64.b64encode(f"{USER}:{self._password}".encode()).decode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)  # knows nothing of proxies
         try:
@@ -285,7 +255,7 @@ def _private_log(path: Path) -> IO[bytes]:
 
 
 def _server_environment() -> dict[str, str]:
-    """Return this process's environment without what would make the server another than the one we want."""
+    """Return this process's environment without what would change the server's configuration."""
     return {
         name: value
         for name, value in os.environ.items()

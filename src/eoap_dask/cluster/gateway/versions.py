@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from eoap_dask.errors import ClusterError
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -20,18 +21,9 @@ WHERE_WORK_IS = ("numpy", "eoap-dask", "imagecodecs", "isal", "rasterio", "pypro
 
 
 def check_versions(client: Client, allow_mismatch: bool = False) -> None:
-    """Compare the versions of what matters on client, scheduler and workers.
+    """Compare what matters on client, scheduler and workers; raise `ClusterError` with a table, or only warn.
 
-    Parameters
-    ----------
-    client : distributed.Client
-    allow_mismatch
-        Only warn.
-
-    Raises
-    ------
-    ClusterError
-        with a table, when they differ: a product would depend on which worker made a block
+    With mixed versions, a product would depend on which worker made a block.
     """
     found: Any = client.get_versions(packages=list(WHERE_WORK_IS))
     table = compare(found)
@@ -43,23 +35,12 @@ def check_versions(client: Client, allow_mismatch: bool = False) -> None:
     raise ClusterError(
         f"Client, scheduler and workers have different software:\n{table}\n",
         "Expected the same versions everywhere.",
-        "Use one image for all of them, or --allow-version-mismatch.",
+        f"Use one image for all of them, or {option('allow_version_mismatch', True)}.",
     )
 
 
 def compare(versions: Mapping[str, Any]) -> str:
-    """Return a table of what differs; empty when nothing does.
-
-    Parameters
-    ----------
-    versions
-        As `distributed.Client.get_versions` gives them.
-
-    Returns
-    -------
-    str
-        Lines of package, client, scheduler, workers. Python counts to its minor version.
-    """
+    """Return a table of the packages that differ, empty when none does; Python counts to its minor version."""
     client, scheduler = (_packages(versions.get(side)) for side in ("client", "scheduler"))
     workers = [_packages(one) for one in dict(versions.get("workers") or {}).values()]
     rows = []

@@ -18,7 +18,7 @@ class _GuardedReader(RioReader):  # type: ignore[misc, unused-ignore]
 
 
 class GuardedDriver(RioDriver):  # type: ignore[misc, unused-ignore]
-    """Reads as odc-stac does, after a look at the file."""
+    """Reads as odc-stac does, after a check of the file."""
 
     def open(self, src: Any, ctx: Any) -> Any:
         """Return a reader of a file."""

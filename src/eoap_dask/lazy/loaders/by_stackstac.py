@@ -10,7 +10,7 @@ from eoap_dask.lazy.loaders.guarded import guarded
 
 
 class GuardedReader(AutoParallelRioReader):  # type: ignore[misc, unused-ignore]
-    """Reads as stackstac does, after a look at the file."""
+    """Reads as stackstac does, after a check of the file."""
 
     def read(self, window: Any, **more: Any) -> Any:
         """Return the pixels of a window."""

@@ -1,4 +1,4 @@
-"""Files that other people's loaders read: looked at before, and with faults in our words, without signatures."""
+"""Files that stackstac and odc-stac read: checked before, with plain faults and without signatures in them."""
 
 from __future__ import annotations
 
@@ -16,38 +16,21 @@ T = TypeVar("T")
 
 
 def guarded(url: str, read: Callable[[], T]) -> T:
-    """Return what a loader reads from a file, if that is of a format that refers to no other files.
-
-    Parameters
-    ----------
-    url
-        Signed, as the loader opens it.
-    read
-        Reads it, by whatever way.
-
-    Returns
-    -------
-    T
-
-    Raises
-    ------
-    AssetError
-        Where it can't be read, whatever the loader raises.
-    """
+    """Return what `read` reads from a file at a signed URL, if its format refers to no other files; else AssetError."""
     try:
-        # a VRT could read local files. The loader opens it anew, but GDAL keeps the beginning of what it fetched
+        # a VRT could read local files. The loader opens the file again, but GDAL has its beginning cached
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
             file = rasterio.open(url, driver=driver_of(url.partition("?")[0]), sharing=False)
         with file:
             return read()
     except AssetError:
         raise
-    except Exception as fault:  # noqa: BLE001 - loaders raise of everything
+    except Exception as fault:  # noqa: BLE001 - loaders raise anything
         cause = fault
         while cause.__cause__ is not None and isinstance(cause.__cause__, Exception):
             cause = cause.__cause__
         reason = plain_reason(redact(" ".join(str(cause).split())))
-    # outside, so that nothing with a signature travels along
+    # outside, so that no signature travels along in the context
     raise AssetError(
         f"The file {redact(url)} can't be read: {reason}",
         hint="Try again later, or leave its date out.",
@@ -56,7 +39,7 @@ def guarded(url: str, read: Callable[[], T]) -> T:
 
 
 class Redacting(logging.Filter):
-    """Lets records of a logger pass without signatures."""
+    """Removes signatures from a logger's records."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact a record."""

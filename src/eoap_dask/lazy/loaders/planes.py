@@ -1,7 +1,6 @@
-"""Other people's loaders behind the lazy door: stackstac and odc-stac, on our grid and with our rules for pixels.
+"""Other loaders for `load`: stackstac and odc-stac, on our grid and with our rules for pixels.
 
-They read, which they do with GDAL's warper: it places pixels to within an eighth of one, where our own readers are
-exact. What numbers mean, which scene of a pass wins and what lies outside the area is decided here as everywhere.
+They read with GDAL's warper, which places pixels to within an eighth of one, where our own readers are exact.
 """
 
 from __future__ import annotations
@@ -36,33 +35,10 @@ _ENVIRONMENT = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETR
 def foreign_planes(
     loader: str, stack: Stack, signer: Signer, chunks: Mapping[str, int], default_chunk: int
 ) -> da.Array:
-    """Return the layers of a stack as another loader reads them.
+    """Return the layers of a stack, (band + 1, time, y, x), uint16, lazy, as another loader reads them.
 
-    Parameters
-    ----------
-    loader
-        One of `LOADERS`.
-    stack : Stack
-        Its reader isn't used.
-    signer : Signer
-        Signs all assets now, not when they are read.
-    chunks
-        Sides of the chunks, as for `eoap_dask.lazy.cube.load`.
-    default_chunk
-        Side of a chunk in pixels where none is given.
-
-    Returns
-    -------
-    da.Array, (band + 1, time, y, x), uint16, lazy
-        Stored pixels, one time step per pass; the last plane is 1 where the class nearest to the pixel's centre isn't
-        a clear view.
-
-    Raises
-    ------
-    UsageError
-        where there is no such loader, or it isn't installed
-    GridError
-        where it doesn't know such a grid
+    All assets are signed now. The last plane is 1 where the nearest class is dropped. Raises UsageError without such a
+    loader, and GridError for grids that it doesn't support.
     """
     if loader not in LOADERS:
         raise UsageError(f"There is no loader {loader!r}.", f"Expected eoap-dask, {' or '.join(LOADERS)}.")
@@ -136,7 +112,7 @@ def _outside(stack: Stack, pixels: da.Array) -> da.Array | None:
 
 
 def _item(number: int, scene: Scene, signer: Signer, names: Sequence[str]) -> dict[str, Any]:
-    """Return a STAC item that holds what a loader needs of a scene, and nothing else."""
+    """Return a STAC item with only what a loader needs of a scene."""
     sources = dict(zip(names, (*scene.bands, scene.mask), strict=False))
     first = scene.bands[0]
     return {
@@ -161,7 +137,9 @@ def _projection(source: Source) -> dict[str, Any]:
     authority, _, code = source.crs.partition(":")
     if authority != "EPSG" or not code.isdecimal():
         raise GridError(
-            "An item's grid has a CRS without an EPSG code.", "Other loaders know no other.", "Try loader='eoap-dask'."
+            "An item's grid has a CRS without an EPSG code.",
+            "stackstac and odc-stac need one.",
+            "Try loader='eoap-dask'.",
         )
     return {"proj:epsg": int(code)}
 
@@ -181,7 +159,9 @@ def _with_stackstac(
     a, _, _, _, e, _ = tuple(stack.geobox.transform)[:6]
     if not stack.crs.startswith("EPSG:") or e > 0 or a < 0:
         raise GridError(
-            "stackstac knows no such grid.", "Expected an EPSG code, and north up.", "Try loader='eoap-dask'."
+            "stackstac doesn't support this grid.",
+            "Expected a CRS with an EPSG code, and north up.",
+            "Try loader='eoap-dask'.",
         )
     array = stackstac.stack(
         items,
