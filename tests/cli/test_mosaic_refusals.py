@@ -87,7 +87,7 @@ def says_what_to_do(message: str) -> bool:
         (["--resolution", "-10"], "--resolution must be above 0 and finite, got -10."),
         (["--resolution", "0.001"], "looks like degrees"),
         (["--resolution", "100", "--crs", "EPSG:4326"], "100 degrees"),
-        (["--max-cloud-cover", "101"], "101 %"),
+        (["--max-cloud-cover", "101"], "--max-cloud-cover must be more than 0 and at most 100, got 101."),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
 )

@@ -96,7 +96,9 @@ def _prepare(folder: Path) -> None:
         for old in ("mosaic", "mosaic.partial"):
             shutil.rmtree(folder / old, ignore_errors=True)
     except OSError as exc:
-        raise OutputError(f"{folder} can't be written: {exc.strerror}.", "", "Try another --output-dir.") from exc
+        raise OutputError(
+            f"{folder} can't be written: {exc.strerror}.", "", f"Try another {option('output_dir')}."
+        ) from exc
 
 
 def _before(params: MosaicParams) -> tuple[str, npt.NDArray[np.uint8]]:
