@@ -213,6 +213,7 @@ def test_an_item_without_a_scene_classification(shell: Shell, written: Written, 
     assert "--cloud-mask" not in message  # which bai hasn't
 
 
+@pytest.mark.long
 def test_another_instrument(shell: Shell, written: Written, fire: Any) -> None:
     arguments = written(lambda before, after: after["properties"].update(instruments=["oli", "tirs"]))
     message = refused(shell, *arguments, code=2)
@@ -227,6 +228,7 @@ def test_a_collection_that_is_not_known(shell: Shell, written: Written) -> None:
     assert "The collection 'landsat-c2-l2' isn't supported" in message
 
 
+@pytest.mark.long
 def test_an_item_of_no_collection(shell: Shell, written: Written) -> None:
     """As saved by a tool that leaves it out: it is taken for one of --collection."""
     arguments = written(lambda before, after: after.pop("collection"))
@@ -335,6 +337,7 @@ def test_items_in_a_file_lead_to_this_machine_only_when_it_is_named(fire: Any, s
     assert "127.0.0.1" in message
 
 
+@pytest.mark.long
 def test_nobody_there(fire: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     shell = make_shell(tmp_path_factory.mktemp("nobody"))
     with socket.socket() as closed:

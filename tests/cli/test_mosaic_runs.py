@@ -149,7 +149,7 @@ def test_verbose_shows_where_an_error_came_from(shell: Shell) -> None:
         done = shell.call("cloudless-mosaic", "--collection", "landsat-9", *([] if how else ["-v"]), **how)
         assert done.returncode == 2
         assert "Traceback (most recent call last)" in done.stderr
-        assert done.stderr.splitlines()[-1].startswith("Error: How to read the collection 'landsat-9'")
+        assert done.stderr.splitlines()[-1].startswith("Error: The collection 'landsat-9' isn't supported")
         assert done.stdout == ""
 
 

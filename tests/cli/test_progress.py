@@ -129,6 +129,7 @@ def test_checking_what_is_finished_is_shown(said: list[str], monkeypatch: pytest
     ]
 
 
+@pytest.mark.long
 def test_checking_has_a_bar_of_its_own(shell: Shell, calm: DemoServer) -> None:
     asked = ("cloudless-mosaic", "--stac", calm.url, "--resolution", "400")
     assert shell.run(*asked, "--end-date", "2020-11-30").returncode == 0

@@ -56,6 +56,7 @@ def test_every_area_is_outlined_with_its_pixels(burned: Mask, side: int, min_pix
     assert sum(p.weight for p in found) == weights[large].sum()
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=200)
 @given(st.integers(3, 17), st.integers(3, 17), st.integers(1, 9), st.integers(0, 3), st.integers(0, 2**32 - 1))
 def test_an_area_is_cut_where_it_meets_the_edge_or_the_outside(

@@ -220,6 +220,7 @@ def queries(draw):
 
 
 class TestOneMeaning:
+    @pytest.mark.long
     @settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
     @given(query=queries())
     def test_every_form_finds_what_the_api_finds(self, forms, query):

@@ -163,6 +163,7 @@ def test_patience(text: str, seconds: float, dispose: dict[str, Any]) -> None:
     assert dispose["patience"](text) == seconds
 
 
+@pytest.mark.long
 def test_a_gateway_that_is_gone_does_not_change_how_the_tool_ended(tmp_path: Path) -> None:
     shorter = tmp_path / "dispose.py"
     shorter.write_text(DISPOSE.read_text().replace("DISPOSE_WITHIN_S = 60.0", "DISPOSE_WITHIN_S = 2.0"))

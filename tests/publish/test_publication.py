@@ -942,7 +942,7 @@ def test_a_copy_that_differs_isnt_taken(product: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "hardlink_to", spoil)
     with (
-        pytest.raises(OutputError, match="The copy differs"),
+        pytest.raises(OutputError, match="The copy's checksum differs"),
         Publication(product, APP, resume=True, update=True) as publication,
     ):
         publication.adopt("a", "1")

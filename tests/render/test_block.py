@@ -360,6 +360,7 @@ def test_strips_needn_t_end_where_rows_of_tiles_do(rows: int) -> None:
     np.testing.assert_array_equal(count[0], (first != 0).astype(int) + (second != 0))
 
 
+@pytest.mark.long
 def test_rows_of_tiles_of_larger_blocks_give_what_smaller_blocks_give(tmp_path: Path) -> None:
     """A fire across rows of tiles, cut by what only one of two passes sees: images, outlines and areas are the same."""
     rng = np.random.default_rng(8)

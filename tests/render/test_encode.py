@@ -80,6 +80,7 @@ def test_of_real_pixels_what_was_chosen_is_as_small_as_any_of_deflate(shared: Pa
     assert sizes[CHOSEN] <= 1.01 * min(sizes.values())
 
 
+@pytest.mark.long
 def test_formats_are_measured(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     command = [sys.executable, "-m", "benchmarks.compression", "--tiny", "--cache", tmp_path / "cache", "--json", out]

@@ -85,6 +85,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_a_notebook_shows_a_bar_and_works_on_the_active_client(calm: DemoServer, tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient")

@@ -538,7 +538,7 @@ def test_footprint_of_one_pixel_and_of_a_turned_grid() -> None:
 
 
 def test_footprint_that_is_nowhere() -> None:
-    with pytest.raises(ValueError, match="beyond where"):
+    with pytest.raises(ValueError, match="beyond the area where"):
         footprint_4326("EPSG:32633", (1e9, 0, 0, 0, -1e9, 0), (9, 9))
 
 

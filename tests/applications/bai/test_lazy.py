@@ -137,6 +137,7 @@ def test_the_doors_agree(place: Place, params: dict[str, Any]) -> None:
     assert_same(place.map(**params), place.lazy(**params))
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 @pytest.mark.parametrize("chunks", [{"y": 100, "x": 333}, {"y": -1, "x": 64}], ids=str)
 def test_chunks_change_nothing(place: Place, chunks: dict[str, int]) -> None:
@@ -145,6 +146,7 @@ def test_chunks_change_nothing(place: Place, chunks: dict[str, int]) -> None:
     assert_same(place.map(aoi=place.ring), fire)
 
 
+@pytest.mark.long
 def test_what_lies_in_the_hole_or_outside_is_nothing(place: Place) -> None:
     """By the centre of each pixel, with shapely."""
     fire = place.lazy(aoi=place.ring).severity.compute()
@@ -217,7 +219,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_read(place: Place
     for pair, says in (((after, before), "isn't older"), ((before, before), "Expected two scenes")):
         with pytest.raises(UsageError, match=says):
             burned_area(*pair)
-    with pytest.raises(UsageError, match="six rising"):
+    with pytest.raises(UsageError, match="six finite, rising"):
         burned_area(before, after, thresholds=KEY_BENSON[::-1])
     for crs, resolution in (("EPSG:4326", 0.001), ("EPSG:3857", 60.0)):
         with pytest.raises(GridError, match="in which they are right within 1 %"):

@@ -55,6 +55,7 @@ def pixels(run: Run, image: str) -> np.ndarray:
     return found
 
 
+@pytest.mark.long
 def test_the_files_do_store_it_differently(fires: Any) -> None:
     """Or else none of this would be about anything: the red of one clear pixel, before and after."""
     stored = {}
@@ -77,6 +78,7 @@ def test_the_files_do_store_it_differently(fires: Any) -> None:
     }
 
 
+@pytest.mark.long
 def test_plain_files_give_the_ground(plain: Run, fires: Any) -> None:
     """What the land reflects is known: bai, of which 0.1 too much would be most wrong, at every pixel that is seen."""
     archive = fires("earth-search-v0").archive
@@ -90,6 +92,7 @@ def test_plain_files_give_the_ground(plain: Run, fires: Any) -> None:
         np.testing.assert_allclose(bai[band][seen], expected[seen], rtol=1 / 8192 + 1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("before", "after"), MIXED)
 def test_mixed_scenes_give_identical_files(
     before: Dialect, after: Dialect, plain: Run, fires: Any, tmp_path: Path, client: Client

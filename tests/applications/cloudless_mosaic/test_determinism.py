@@ -137,6 +137,7 @@ def test_a_cluster_of_its_own(place: Place, reference: Run) -> None:
     assert_same(cloudless_mosaic(place.params, options), reference)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [

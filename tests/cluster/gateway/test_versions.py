@@ -69,7 +69,7 @@ def test_a_difference_fails_with_a_table(side: str, package: str, other: str | N
     assert caught.value.exit_code == 5
     assert package in message
     assert (other or "missing") in message
-    assert "--allow-version-mismatch" in message
+    assert "allow_version_mismatch" in message
 
 
 def test_the_table_counts_workers() -> None:
