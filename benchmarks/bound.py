@@ -43,7 +43,7 @@ STARTED = time.process_time()
 DEFLATE = (8, 32946)
 
 BLOCK = 2048
-"""Pixels a side that are encoded at once: the largest block that `eoap_dask.run.plan` cuts."""
+"""Pixels a side that are encoded at once: the largest block, `eoap_dask.run.sizing.BLOCK`."""
 
 
 @dataclass(frozen=True)

@@ -132,3 +132,10 @@ def test_a_copy_with_changes() -> None:
     options = RunOptions(workers=2)
     assert options.replace(workers=3) == RunOptions(workers=3)
     assert options == RunOptions(workers=2)
+
+
+def test_where_the_product_goes_comes_first() -> None:
+    """A path by itself is the output's, in Python as in --help."""
+    names = [field.name for field in dataclasses.fields(RunOptions)]
+    assert names[:3] == ["output_dir", "cluster", "workers"]
+    assert names == list(dict.fromkeys([*declarations(RunOptions), "block", "budget"]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,7 @@ def test_numbers_of_things() -> None:
         ("resume", False, "resume=False", "--no-resume"),
         ("force", True, "force=True", "--force"),
         ("bands", ["red", "nir"], "bands=['red', 'nir']", "--bands red --bands nir"),
+        ("resolution", np.float64(20), "resolution=20.0", "--resolution 20.0"),
         ("thresholds", None, "thresholds", "--threshold"),
     ],
 )

@@ -68,6 +68,7 @@ def option(name: str, value: object = None) -> str:
     On the command line (`named_by_flags`) ``--max-items 1000`` or, for False, ``--no-resume``; in Python
     ``max_items=1000`` or ``resume=False``. Without a value ``--max-items`` or ``max_items``.
     """
+    value = value.item() if hasattr(value, "item") else value  # a NumPy scalar
     if not _by_flags:
         return name if value is None else f"{name}={value!r}"
     flag = _FLAGS.get(name, name.replace("_", "-"))

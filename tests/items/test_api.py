@@ -257,8 +257,8 @@ def test_an_unknown_host_is_told_soon(monkeypatch, slept):
     [
         (200, b"<!DOCTYPE html><p>Sign in", "answered a web page instead of JSON"),
         (200, b"", "answered something else instead of JSON"),
-        (200, b"[1, 2]", "answered JSON that isn't STAC"),
-        (200, b'"text"', "answered JSON that isn't STAC"),
+        (200, b"[1, 2]", "is JSON, but not STAC"),
+        (200, b'"text"', "is JSON, but not STAC"),
         (400, b'{"description": "bad bbox"}', "answered 400 (bad bbox)."),
         (
             401,
@@ -300,7 +300,7 @@ def test_pages_that_are_wrong(api, page, says):
 @pytest.mark.parametrize(
     ("landing", "says"),
     [
-        ({"hello": 1}, "answered JSON that isn't STAC"),
+        ({"hello": 1}, "is JSON, but not STAC"),
         (
             {"links": [], "type": "Collection", "stac_version": "1.0.0"},
             "a STAC Collection without item search, and without",

@@ -154,8 +154,8 @@ def test_an_item_of_the_demo(archive):
     [
         (b"<!DOCTYPE html><p>Sign in", 200, "answered a web page instead of JSON"),
         (b"hello", 200, "answered something else instead of JSON"),
-        (b"[]", 200, "answered JSON that isn't STAC"),
-        ({"hello": 1}, 200, "answered JSON that isn't STAC"),
+        (b"[]", 200, "is JSON, but not STAC"),
+        ({"hello": 1}, 200, "is JSON, but not STAC"),
         ({"type": "Collection", "id": "c", "links": []}, 200, "is a STAC collection, not an item"),
         ({"type": "Catalog", "id": "c", "links": []}, 200, "is a STAC catalog, not an item"),
         ({"type": "FeatureCollection", "features": []}, 200, "is a list of items, not an item"),

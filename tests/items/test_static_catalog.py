@@ -429,7 +429,7 @@ class TestCatalogs:
             (("item", "list.json"), "is neither a STAC item nor a catalog"),
             (("item", "plain.json"), "is neither a STAC item nor a catalog"),
             (("item", "page.json"), "answered a web page instead of JSON"),
-            (("item", "array.json"), "answered JSON that isn't STAC"),
+            (("item", "array.json"), "is JSON, but not STAC"),
             (("item", "no-assets.json"), "has no properties or no assets"),
         ],
     )
@@ -586,7 +586,7 @@ class TestSources:
         (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
         url = files(tmp_path)
         assert "is one page of many" in refused(SearchError, f"{url}/page.json")
-        assert "answered JSON that isn't STAC" in refused(SearchError, f"{url}/plain.json")
+        assert "is JSON, but not STAC" in refused(SearchError, f"{url}/plain.json")
         assert "answered a web page instead of JSON" in refused(SearchError, f"{url}/web.json")
         assert "answered something else instead of JSON" in refused(SearchError, f"{url}/bytes")
         assert "it is Parquet that can't be read" in refused(SearchError, f"{url}/x.parquet")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +19,6 @@ from eoap_dask.cluster import profiler
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
-from eoap_dask.run import engine as engine_module
 from eoap_dask.run.engine import Engine
 from eoap_dask.run.events import Event, read_events
 from eoap_dask.run.produce import Run
@@ -126,7 +128,6 @@ def test_a_result_that_dies_with_the_last_worker_ends_the_run(
     calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dask would make it again, and waits for a worker that could, for ever."""
-    monkeypatch.setattr(engine_module, "FETCH_S", 0.5)
     fetch = Engine._fetch
 
     def killing(self: Engine, future: Any) -> Any:
@@ -139,6 +140,33 @@ def test_a_result_that_dies_with_the_last_worker_ends_the_run(
         pytest.raises(ClusterError, match="had no worker for 2 s"),
     ):
         make(calm, tmp_path / "out", cluster.address, cluster_timeout=2.0)
+
+
+class Transfer:
+    """A future that is done, and whose result takes a while to come."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.fault, self.begun = fault, 0
+
+    def result(self) -> str:
+        self.begun += 1
+        time.sleep(0.5)
+        if self.fault:
+            raise self.fault
+        return "rendered"
+
+
+def test_a_long_transfer_is_waited_for_and_the_cluster_looked_after() -> None:
+    engine = object.__new__(Engine)
+    looks: list[None] = []
+    engine._watch = SimpleNamespace(look=lambda: looks.append(None))  # type: ignore[assignment]
+    with ThreadPoolExecutor(1) as engine._fetcher:
+        transfer = Transfer()
+        assert engine._fetch(transfer) == "rendered"  # type: ignore[arg-type,comparison-overlap]
+        assert transfer.begun == 1
+        assert looks
+        with pytest.raises(TimeoutError, match="of the worker"):  # that is no timeout of ours
+            engine._fetch(Transfer(TimeoutError("of the worker")))  # type: ignore[arg-type]
 
 
 @pytest.mark.long

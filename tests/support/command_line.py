@@ -21,6 +21,7 @@ from unittest import mock
 import psutil
 from loguru import logger
 
+from eoap_dask import logs
 from eoap_dask.cli.main import SIGNALS, main
 from eoap_dask.demo.archive import Archive
 
@@ -124,14 +125,18 @@ class Shell:
 
 @contextlib.contextmanager
 def _as_it_was() -> Iterator[None]:
-    """Put back what a command changes for its whole process: what handles signals, and who gets log lines."""
+    """Put back what a command changes for its whole process: what handles signals, and who gets which log lines."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    verbosity = logs._verbosity
     try:
         yield
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            if handler is not None:  # which isn't Python's
+                signal.signal(number, handler)
+        logs._verbosity = verbosity
         logger.remove()
+        logger.configure(patcher=lambda record: None)
         logger.disable("eoap_dask")
 
 

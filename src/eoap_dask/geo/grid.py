@@ -187,7 +187,7 @@ def _check_scale(resolution: float, crs: CRS, unit: str, extent: float, code: st
         raise GridError(
             f"A resolution of {resolution:g} in {code} means {resolution:g} degrees.",
             "Expected less than 1 degree.",
-            f"Try {option('resolution', round(resolution / 111_320, 6))} for about {resolution:g} m, "
+            f"Try {option('resolution', round(float(resolution) / 111_320, 6))} for about {resolution:g} m, "
             f"or a projected {option('crs')}.",
         )
     if crs.is_projected and resolution < 0.01:

@@ -150,7 +150,7 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
     kind = ItemDocument(document, ()).kind
     if kind != "Feature":
         what = {"Catalog": "a STAC catalog", "Collection": "a STAC collection", "FeatureCollection": "a list of items"}
-        raise how.refused(url, f"is {what[kind]}, not an item" if kind in what else "answered JSON that isn't STAC")
+        raise how.refused(url, f"is {what[kind]}, not an item" if kind in what else "is JSON, but not STAC")
     try:
         found = ItemSet.gathered([(document, url)], url, signing=_signing_of(url, document, how))
     except ValueError as fault:
@@ -192,9 +192,9 @@ def _held_at(url: str, query: Query, how: HttpPolicy) -> ItemDocument:
         held = read_items(content, query.start, query.end)
     except ValueError:
         parse_json(content, url, how)  # raises with what it is, if it isn't JSON
-        raise how.refused(url, "answered JSON that isn't STAC") from None
+        raise how.refused(url, "is JSON, but not STAC") from None
     if not held.is_catalog and held.kind not in ("Items", "Feature", "FeatureCollection"):
-        raise how.refused(url, "answered JSON that isn't STAC")
+        raise how.refused(url, "is JSON, but not STAC")
     return held
 
 

@@ -26,7 +26,7 @@ from eoap_dask.items.query import Query, QueryFilter
 from eoap_dask.net.hrefs import check_href, private_hosts_of
 from eoap_dask.net.signing import Signer, detect_signing, endpoints_of, merged_signing, origin, signer_from
 from eoap_dask.redact import redact
-from eoap_dask.text import option, plural
+from eoap_dask.text import plural
 
 __all__ = ["Item", "ItemSet", "cloud_cover"]
 
@@ -297,13 +297,13 @@ def file_faults(source: Path) -> Iterator[None]:
         raise UsageError(
             f"The file of items {str(source)!r} can't be read: {fault.strerror}.",
             "Expected a STAC item or an item collection.",
-            f"Check the path and its permissions, or search with {option('stac')}.",
+            "Check the path and its permissions, or search a catalogue.",
         ) from None
     except ValueError as fault:
         raise UsageError(
             f"The file {str(source)!r} has no STAC items: {redact(fault)}.",
             "Expected a STAC item or an item collection, as JSON, ndjson or stac-geoparquet.",
-            f"Search with {option('stac')}; every run keeps its items in items.json.",
+            "Search a catalogue; every run keeps its items in items.json.",
         ) from None
 
 

@@ -156,7 +156,7 @@ def parse_json(content: bytes | str, url: str, how: HttpPolicy) -> dict[str, Any
     except (ValueError, RecursionError):
         raise how.refused(url, f"answered {what_instead(text)} instead of JSON") from None
     if not isinstance(found, dict):
-        raise how.refused(url, "answered JSON that isn't STAC")
+        raise how.refused(url, "is JSON, but not STAC")
     return found
 
 

@@ -412,5 +412,5 @@ def _failed(url: str, why: str) -> SigningError:
     return SigningError(
         f"Assets couldn't be signed through {redact(url)}: {why}.",
         "Without a signature they can't be read.",
-        "Try again later; finished units are kept.",
+        "Try again later.",
     )

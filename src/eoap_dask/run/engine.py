@@ -10,7 +10,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as ThreadFuture
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 300.0
 """How long a cluster may be without workers."""
-FETCH_S = 5.0
-"""How long a block that is done is waited for at first, before looking after the cluster."""
 TICK_S = 0.1
 """How long to wait for a block before looking after the cluster."""
 
@@ -126,6 +124,7 @@ class Engine:
         self._suspects: deque[tuple[_Progress, int]] = deque()
         self._alone: Future[Any] | None = None
         self._writing: dict[str, ThreadFuture[dict[str, Any]]] = {}
+        self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
         self._done_blocks = 0
         self._all_blocks = plan.blocks
 
@@ -149,6 +148,7 @@ class Engine:
                 self._collect(key)
         finally:
             writer.shutdown(cancel_futures=True)
+            self._fetcher.shutdown(wait=False)
             self._cancel(list(self._running))
             for progress in list(self._open.values()):
                 self._discard(progress)
@@ -307,17 +307,16 @@ class Engine:
 
     def _fetch(self, future: Future[Any]) -> Rendered:
         """Return a block that is done. If it dies with the last worker, Dask waits for one that could make it again."""
-        patience_s = FETCH_S
-        while True:
-            try:
-                rendered: Rendered = future.result(timeout=patience_s)
-            except TimeoutError:
-                if future.status == "error":
-                    raise
-                self._watch.look(at_once=True)
-                patience_s *= 2  # a timeout begins a transfer anew, so that one over a slow network must get its time
-            else:
-                return rendered
+        # in a thread: with a timeout, Dask would begin a long transfer anew
+        fetched = self._fetcher.submit(future.result)
+        try:
+            while not wait([fetched], TICK_S).done:
+                self._watch.look()
+        except BaseException:
+            self._cancel([future])  # which ends the thread
+            raise
+        rendered: Rendered = fetched.result()
+        return rendered
 
     def _write(self, progress: _Progress) -> dict[str, Any]:
         """Write the files of a unit; runs beside the event loop of `run`."""

@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RunOptions(ClusterOptions):
-    """How a product is made. Nothing here changes a pixel."""
+class OutputOptions:
+    """Where a product goes."""
 
     output_dir: Path = param(
         Path("output"),
         "Directory to be made, or an earlier output of the same application, to be updated.",
         metavar="DIR",
     )
+
+
+@dataclass(frozen=True)
+class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent come first
+    """How a product is made. Nothing here changes a pixel."""
+
     performance_report: Path | None = param(None, "Write Dask's performance report to this HTML file.", metavar="FILE")
     max_failures: int = param(0, "How many units (months) may fail before the whole run counts as failed.", metavar="N")
     max_bad_scenes: int = param(

@@ -195,7 +195,7 @@ def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
     units = {u.unit.key: (u.digest, u.parts) for u in plan.units}
     states = unit_states(options.output_dir, plan.application, units)
     if not options.resume:
-        anew = UnitState("recompute", f"{option('resume', False)} begins anew")
+        anew = UnitState("recompute", "asked to begin anew")
         states = {key: state if state.kind == "new" else anew for key, state in states.items()}
     check_disk(plan.only([key for key, state in states.items() if state.kind != "skip"]), options.output_dir)
     return states

@@ -270,7 +270,7 @@ def _required(item: Mapping[str, Any], band: str, sensor: Sensor) -> str:
 
 
 def _try_another() -> str:
-    return f"Try another {option('collection')} or {option('stac')}."
+    return "Try another collection or catalogue."
 
 
 def _bands_of(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:

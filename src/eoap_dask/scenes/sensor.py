@@ -8,7 +8,6 @@ from functools import cache
 from importlib import resources
 
 from eoap_dask.errors import CollectionError
-from eoap_dask.text import option
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def sensor_for(collection: str) -> Sensor:
     raise CollectionError(
         f"The collection {collection!r} isn't supported.",
         f"Expected one of {known}.",
-        f"Try {option('collection', 'sentinel-2-l2a')}.",
+        "Try the collection sentinel-2-l2a.",
     )
 
 

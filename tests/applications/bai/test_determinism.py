@@ -24,7 +24,7 @@ from eoap_dask.cluster.size import Size
 from eoap_dask.run.events import Event
 from eoap_dask.run.options import RunOptions
 
-pytestmark = [pytest.mark.cluster, pytest.mark.long]
+pytestmark = pytest.mark.cluster
 
 MIB = 1 << 20
 UNIT = "bai-20210713-20210812"
@@ -101,6 +101,7 @@ def assert_same(output: Path, reference: Run) -> None:
         assert (output / name).read_bytes() == (reference.output / name).read_bytes(), name
 
 
+@pytest.mark.long
 def test_four_workers(place: Place, reference: Run) -> None:
     with local_client(Size(4, 1, 1 << 30)) as four:
         assert_same(again(place, four, "four").output, reference)
@@ -133,6 +134,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [1, 3])
 def test_killed_and_run_again(number: int, place: Place, one: Client, reference: Run, tmp_path: Path) -> None:
     output = tmp_path / "out"
@@ -155,6 +157,7 @@ def test_killed_and_run_again(number: int, place: Place, one: Client, reference:
 # An output that is there.
 
 
+@pytest.mark.long
 def test_the_same_again_is_skipped_and_another_threshold_is_made(
     place: Place, one: Client, reference: Run, tmp_path: Path
 ) -> None:

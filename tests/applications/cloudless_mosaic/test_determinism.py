@@ -157,7 +157,6 @@ def test_blocks_and_budgets(place: Place, one: Client, reference: Run, options: 
     assert_same(again(place, one, name, **options), reference)
 
 
-@pytest.mark.long
 def test_either_reader(place: Place, one: Client, reference: Run) -> None:
     """The tile reader, which the reference is made with, and GDAL."""
     assert_same(again(place, one, "gdal", reader="gdal"), reference)
@@ -216,7 +215,6 @@ def digests(place: Place, one: Client, **changes: Any) -> list[str]:
     ]
 
 
-@pytest.mark.long
 def test_what_changes_pixels_changes_the_digest_and_nothing_else_does(
     place: Place, one: Client, reference: Run
 ) -> None:
