@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,18 @@ def test_good_options_pass() -> None:
         ({"block": 256}, "block must be 512 pixels, or 512 times a power of two, got 256. Try block=2048."),
         ({"block": 1536}, "block must be 512 pixels, or 512 times a power of two, got 1536. Try block=2048."),
         ({"block": 0}, "block must be 512 pixels, or 512 times a power of two, got 0. Try block=2048."),
-        ({"worker_memory": "much"}, "'much' isn't an amount of memory. Expected a number with K, M, G or T. Try 4G."),
+        ({"worker_memory": "much"},
+         "worker_memory: 'much' isn't an amount of memory. Expected a number with K, M, G or T. Try 4G."),
         ({"worker_memory": "10MB"}, "worker_memory must be at least 256M, got '10MB'. Try worker_memory='2G'."),
-        ({"cluster_timeout": 0.0}, "cluster_timeout must be more than 0 seconds, got 0. Try cluster_timeout=300."),
-        ({"retry_deadline": -1.0}, "retry_deadline must be more than 0 seconds, got -1. Try retry_deadline=300."),
+        ({"worker_cores": -1.0}, "worker_cores must be more than 0, got -1. Try worker_cores=1."),
+        ({"performance_report": Path("/")},
+         "performance_report / is a directory. Expected an HTML file. Try performance_report='/report.html'."),
+        ({"cluster_timeout": math.inf},
+         "cluster_timeout must be more than 0 seconds and finite, got inf. Try cluster_timeout=300."),
+        ({"cluster_timeout": 0.0},
+         "cluster_timeout must be more than 0 seconds and finite, got 0. Try cluster_timeout=300."),
+        ({"retry_deadline": -1.0},
+         "retry_deadline must be more than 0 seconds and finite, got -1. Try retry_deadline=300."),
     ],
 )  # fmt: skip
 def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], sentence: str) -> None:

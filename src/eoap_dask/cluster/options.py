@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from eoap_dask.errors import UsageError
@@ -51,7 +52,10 @@ class ClusterOptions:
         """Return `worker_memory` in bytes."""
         if self.worker_memory is None:
             return None
-        size = parse_memory(self.worker_memory)
+        try:
+            size = parse_memory(self.worker_memory)
+        except UsageError as exc:
+            raise UsageError(f"{option('worker_memory')}: {exc.what}", exc.expected, exc.hint) from None
         if size < 256 << 20:
             raise UsageError(
                 f"{option('worker_memory')} must be at least 256M, got {self.worker_memory!r}.",
@@ -73,9 +77,15 @@ class ClusterOptions:
             raise UsageError(
                 f"{option('workers')} must be 1 or more, got {self.workers}.", "", f"Try {option('workers', 1)}."
             )
-        if not self.cluster_timeout > 0:
+        if self.worker_cores is not None and not 0 < self.worker_cores < math.inf:
             raise UsageError(
-                f"{option('cluster_timeout')} must be more than 0 seconds, got {self.cluster_timeout:g}.",
+                f"{option('worker_cores')} must be more than 0, got {self.worker_cores:g}.",
+                "",
+                f"Try {option('worker_cores', 1)}.",
+            )
+        if not 0 < self.cluster_timeout < math.inf:
+            raise UsageError(
+                f"{option('cluster_timeout')} must be more than 0 seconds and finite, got {self.cluster_timeout:g}.",
                 "",
                 f"Try {option('cluster_timeout', 300)}.",
             )

@@ -268,7 +268,7 @@ def _outside(bounds: tuple[float, float, float, float], subject: str, *, was_box
         hint = _EXAMPLE
     elif was_box:
         west, east = _wrapped(west), _wrapped(east)
-        hint = f"Across the antimeridian west is greater than east: try {_csv(west, south, east, north)}."
+        hint = f"Try {_csv(west, south, east, north)}."
     else:
         hint = "Split the shape at the antimeridian, as RFC 7946 says."
     where = "" if was_box else f" (its bounds are {_csv(*bounds)})"

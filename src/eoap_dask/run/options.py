@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,13 +86,19 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
                 raise UsageError(
                     f"{option(name)} must be 0 or more, got {getattr(self, name)}.", "", f"Try {option(name, 0)}."
                 )
+        if self.performance_report is not None and self.performance_report.is_dir():
+            raise UsageError(
+                f"{option('performance_report')} {self.performance_report} is a directory.",
+                "Expected an HTML file.",
+                f"Try {option('performance_report', str(self.performance_report / 'report.html'))}.",
+            )
         if self.reads is not None and not 1 <= self.reads <= MOST_READS:
             raise UsageError(
                 f"{option('reads')} must be 1 to {MOST_READS}, got {self.reads}.", "", f"Try {option('reads', 8)}."
             )
-        if not self.retry_deadline > 0:
+        if not 0 < self.retry_deadline < math.inf:
             raise UsageError(
-                f"{option('retry_deadline')} must be more than 0 seconds, got {self.retry_deadline:g}.",
+                f"{option('retry_deadline')} must be more than 0 seconds and finite, got {self.retry_deadline:g}.",
                 "",
                 f"Try {option('retry_deadline', 300)}.",
             )

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 
+_PATHS = ("output_dir", "performance_report")
+
 
 Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """Given the items, return the collection and the catalog."""
@@ -319,7 +321,7 @@ def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) ->
             f"There is no parameter {unknown[0]!r}.", f"Expected one of {', '.join(sorted({*own, *running}))}."
         )
     mine = {k: _as_declared(k, v, own[k].default) for k, v in changes.items() if k in own}
-    theirs = {k: Path(v) if k == "output_dir" else v for k, v in changes.items() if k in running}
+    theirs = {k: Path(v) if k in _PATHS and v is not None else v for k, v in changes.items() if k in running}
     return dataclasses.replace(params, **mine), options.replace(**theirs)  # type: ignore[type-var]
 
 
