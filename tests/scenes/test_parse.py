@@ -406,7 +406,7 @@ def test_a_grid_that_can_not_be_used_is_named(properties: Item, asset: Item, com
     name = "S2B_MSIL2A_20210713T190919_R056_T10TFK_20210713T212345"
     assert str(refused.value) == (
         f"The asset 'B04' of item '{name}' {complaint}. Expected proj:code (or proj:epsg), proj:shape and "
-        "proj:transform. Try another collection or stac."
+        "proj:transform. Try another collection or catalogue."
     )
     assert refused.value.exit_code == 4
 

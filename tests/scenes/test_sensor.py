@@ -51,7 +51,7 @@ def test_a_collection_that_nobody_knows_is_said() -> None:
     assert str(refused.value) == (
         "The collection 'landsat-c2-l2' isn't supported. "
         "Expected one of sentinel-2-l2a, sentinel-2-c1-l2a, sentinel-s2-l2a-cogs. "
-        "Try collection='sentinel-2-l2a'."
+        "Try the collection sentinel-2-l2a."
     )
     assert refused.value.exit_code == 2
 
