@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 from loguru import logger
 
@@ -22,6 +23,9 @@ from eoap_dask.demo.server import DemoServer
 
 SHARED = Path(os.environ.get("EOAP_DASK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Real data that isn't part of the repository; tests that need it skip without it."""
+
+hypothesis.settings.register_profile("shared-machine", deadline=None)  # an example is as slow as its neighbours make it
+hypothesis.settings.load_profile("shared-machine")
 
 for _number in (signal.SIGINT, signal.SIGHUP):
     # A script's & and nohup let these be ignored, and children inherit that. A handler they don't inherit: what tests

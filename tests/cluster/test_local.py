@@ -292,7 +292,7 @@ def test_an_unknown_kind_of_cluster() -> None:
 @pytest.mark.cluster
 def test_the_dashboard_is_made_when_somebody_looks_at_it(scratch: Path) -> None:
     def get(page: str) -> tuple[int, str]:
-        answer = urllib3.request("GET", client.dashboard_link.replace("/status", page), retries=False)
+        answer = urllib3.request("GET", client.dashboard_link.replace("/status", page), retries=False, timeout=60)
         return answer.status, answer.data.decode()
 
     with local_client(SMALL) as client:
@@ -310,7 +310,7 @@ def test_the_dashboard_is_made_when_somebody_looks_at_it(scratch: Path) -> None:
 def test_a_list_of_plots_makes_the_dashboard_too(scratch: Path) -> None:
     with local_client(SMALL) as client:
         link = client.dashboard_link.replace("/status", "/individual-plots.json")
-        assert "/individual-task-stream" in urllib3.request("GET", link, retries=False).json().values()
+        assert "/individual-task-stream" in urllib3.request("GET", link, retries=False, timeout=60).json().values()
 
 
 @pytest.mark.cluster
