@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,13 +14,16 @@ from functools import cache
 from pathlib import Path
 
 import hypothesis
+import pystac
 import pytest
 from loguru import logger
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from eoap_dask.demo.archive import Archive, make_archive
 from eoap_dask.demo.items import Dialect
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.demo.server import DemoServer
+from tests.support.command_line import Shell, make_shell
 
 SHARED = Path(os.environ.get("EOAP_DASK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Real data that isn't part of the repository; tests that need it skip without it."""
@@ -64,6 +68,40 @@ def server(archive: Archive) -> Iterator[DemoServer]:
     """The small archive, served."""
     with DemoServer(archive) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def calm(archive: Archive) -> Iterator[DemoServer]:
+    """The small archive, served without faults to all who leave it so."""
+    with DemoServer(archive) as running:
+        yield running
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """An empty working directory for commands."""
+    return make_shell(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def validator() -> JsonSchemaSTACValidator:
+    """The validator of pystac with our schemas, and nothing fetched."""
+    validator = JsonSchemaSTACValidator()
+    for path in (Path(__file__).parent / "schemas").glob("*.json"):
+        schema = json.loads(path.read_text())
+        validator.schema_cache[schema["$id"].rstrip("#")] = schema
+    return validator
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to let pystac fetch anything."""
+
+    def refuse(self: object, href: str, *args: object, **kwargs: object) -> str:
+        assert "://" not in str(href), f"{href} would be fetched"
+        return Path(str(href)).read_text()
+
+    monkeypatch.setattr(pystac.StacIO.default().__class__, "read_text_from_href", refuse)
 
 
 @pytest.fixture

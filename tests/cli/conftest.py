@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.command_line import Done, Shell, make_shell, read_json
 
-from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    """An empty working directory."""
-    return make_shell(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def calm(archive: Archive) -> Iterator[DemoServer]:
-    """The small archive, served without faults to all who leave it so."""
-    with DemoServer(archive) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from tests.support.command_line import Shell, make_shell
+from tests.support.command_line import Shell
 
 from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway
-from eoap_dask.demo.archive import Archive
-from eoap_dask.demo.server import DemoServer
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +22,6 @@ def runner(cwltool: None) -> None:
     """Skip where runs aren't possible."""
     pytest.importorskip("dask_gateway_server")
     pytest.importorskip("sqlalchemy")
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    """An empty working directory."""
-    return make_shell(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def calm(archive: Archive) -> Iterator[DemoServer]:
-    """The small archive, served without faults."""
-    with DemoServer(archive) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -22,17 +22,11 @@ from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.query import Query
 from eoap_dask.net import http as fetch_module
 
+pytestmark = pytest.mark.usefixtures("slept")
+
 SECRET = "hunter2SECRET"
 AOI = parse_aoi("12,41,13,42")
 START, END = date(2021, 7, 1), date(2021, 7, 31)
-
-
-@pytest.fixture(autouse=True)
-def slept(monkeypatch):
-    """Pauses between attempts are noted, not made."""
-    pauses = []
-    monkeypatch.setattr(fetch_module, "_sleep", pauses.append)
-    return pauses
 
 
 @pytest.fixture

@@ -10,22 +10,15 @@ from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import HrefError, SearchError, UsageError
 from eoap_dask.items.find import item_from_url
 from eoap_dask.items.itemset import ItemSet
-from eoap_dask.net import http as fetch_module
 from eoap_dask.net.signing import NoSigner, PlanetaryComputerSigner, SeveralSigners, TokenSigner, signer_from
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import sensor_for
 
+pytestmark = pytest.mark.usefixtures("slept")
+
 SECRET = "hunter2SECRET"
 PATH = "/collections/sentinel-2-l2a/items/one"
 PC = "https://planetarycomputer.microsoft.com/api/stac/v1"
-
-
-@pytest.fixture(autouse=True)
-def slept(monkeypatch):
-    """Pauses between attempts are noted, not made."""
-    pauses = []
-    monkeypatch.setattr(fetch_module, "_sleep", pauses.append)
-    return pauses
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ import pytest
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
 from eoap_dask.applications.cloudless_mosaic.application import APPLICATION, find_items, understand
 from eoap_dask.cluster.size import Size
-from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, OutputError
 from eoap_dask.geo.window import TILE, Window
@@ -27,12 +26,6 @@ from eoap_dask.run.events import read_events
 from eoap_dask.run.plan import Plan
 
 GIB = 1 << 30
-
-
-@pytest.fixture(scope="module")
-def calm(archive: Archive) -> Iterator[DemoServer]:
-    with DemoServer(archive) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

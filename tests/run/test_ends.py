@@ -12,7 +12,6 @@ import pytest
 from distributed import Client, LocalCluster
 
 from eoap_dask.applications.cloudless_mosaic.application import APPLICATION
-from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, EoapError, NothingFoundError, OutputError, UnitsFailedError
 from eoap_dask.publish.publication import Publication
@@ -25,12 +24,6 @@ pytestmark = pytest.mark.cluster
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
 
 Finish = Callable[[Any, WrittenUnit], dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def calm(archive: Archive) -> Iterator[DemoServer]:
-    with DemoServer(archive) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,6 @@ from distributed import Client
 
 from eoap_dask import cloudless_mosaic
 from eoap_dask.cluster import profiler
-from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
 from eoap_dask.run.engine import Engine
@@ -26,12 +25,6 @@ from eoap_dask.run.produce import Run
 pytestmark = pytest.mark.cluster
 
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
-
-
-@pytest.fixture(scope="module")
-def calm(archive: Archive) -> Iterator[DemoServer]:
-    with DemoServer(archive) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +11,11 @@ import pytest
 
 from eoap_dask import MosaicParams, RunOptions, cloudless_mosaic
 from eoap_dask.applications.cloudless_mosaic.application import APPLICATION
-from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.run.events import Event, ignore
 from eoap_dask.run.notebook import NotebookProgress, default_listener, in_notebook
 from eoap_dask.run.plan import Plan
 from eoap_dask.run.unit import SHOWN_PASSES
-
-
-@pytest.fixture(scope="module")
-def calm(archive: Archive) -> Iterator[DemoServer]:
-    with DemoServer(archive) as running:
-        yield running
-
 
 # ----------------------------------------------------------------------------------------------------
 # Without a notebook

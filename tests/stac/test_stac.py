@@ -29,32 +29,14 @@ from eoap_dask.stac.document import EO, FILE, PROCESSING, PROJECTION, RASTER, RE
 from eoap_dask.stac.item import build_item, multihash_sha256, write_item
 from eoap_dask.stac.records import COG, EO_COMMON_NAMES, PNG, AssetRecord, BandRecord, ItemRecord, RenderRecord
 
-SCHEMAS = Path(__file__).parents[1] / "schemas"
+pytestmark = pytest.mark.usefixtures("offline")
+
 NOT_HERE = {EO, RASTER, PROCESSING}
 """Extensions whose schema isn't among ours; see schemas/README.md and `check_by_hand`."""
 
 UTM = (10.0, 0.0, 600000.0, 0.0, -10.0, 4600000.0)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SOURCE = "https://earth-search.aws.element84.com/v1/collections/sentinel-2-l2a/items/S2B_10TFK_20210713_0_L2A"
-
-
-@pytest.fixture(scope="module")
-def validator() -> JsonSchemaSTACValidator:
-    """The validator of pystac with our schemas, and nothing fetched."""
-    validator = JsonSchemaSTACValidator()
-    for path in SCHEMAS.glob("*.json"):
-        schema = json.loads(path.read_text())
-        validator.schema_cache[schema["$id"].rstrip("#")] = schema
-    return validator
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: object, href: str, *args: object, **kwargs: object) -> str:
-        assert "://" not in str(href), f"{href} would be fetched"
-        return Path(str(href)).read_text()
-
-    monkeypatch.setattr(pystac.StacIO.default().__class__, "read_text_from_href", refuse)
 
 
 def validate(validator: JsonSchemaSTACValidator, document: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.model import Pass, Scene
 from eoap_dask.stac.document import CLASSIFICATION, PROCESSING, RASTER
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("offline")]
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 UNIT = "bai-20210713-20210812"
@@ -79,24 +79,6 @@ def path_of(run: Run, name: str) -> Path:
 
 
 # STAC.
-
-
-@pytest.fixture(scope="module")
-def validator() -> JsonSchemaSTACValidator:
-    validator = JsonSchemaSTACValidator()
-    for path in SCHEMAS.glob("*.json"):
-        schema = json.loads(path.read_text())
-        validator.schema_cache[schema["$id"].rstrip("#")] = schema
-    return validator
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: object, href: str, *args: object, **kwargs: object) -> str:
-        assert "://" not in str(href), f"{href} would be fetched"
-        return Path(str(href)).read_text()
-
-    monkeypatch.setattr(pystac.StacIO.default().__class__, "read_text_from_href", refuse)
 
 
 @pytest.mark.parametrize(

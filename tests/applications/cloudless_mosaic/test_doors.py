@@ -6,9 +6,7 @@ import doctest
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +16,15 @@ import rioxarray  # noqa: F401 - registers .rio
 import shapely
 import xarray as xr
 from affine import Affine
-from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from tests.support.place import Place
 
-from eoap_dask import ItemSet, MosaicParams, Run, RunOptions, cloudless_mosaic
+from eoap_dask import ItemSet, Run
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
-from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import (
     AssetError,
@@ -47,19 +45,8 @@ BANDS = ("nir", "red", "green")
 MONTHS = ("2020-10", "2020-11")
 
 
-@dataclass
-class Place:
-    """A served archive, a cluster, and the mosaics that were made of it so far."""
-
-    archive: Archive
-    server: ServerProcess
-    client: Client
-    root: Path
-    made: dict[Any, Run] = field(default_factory=dict)
-
-    @property
-    def box(self) -> str:
-        return ",".join(map(str, self.archive.aoi_bbox))
+class Doors(Place):
+    """The archive through both doors."""
 
     @property
     def ring(self) -> dict[str, Any]:
@@ -77,36 +64,18 @@ class Place:
         options = {"stac": self.server.url, "collection": self.archive.collection, **more}
         return search(self.box, "2020-10-01", "2020-11-30", **options)
 
-    def mosaic(self, **params: Any) -> Run:
-        """Make a mosaic through door two, once."""
-        key = repr(sorted(params.items()))
-        if key not in self.made:
-            asked = {"aoi": self.box, "bands": BANDS, **params}
-            self.made[key] = cloudless_mosaic(
-                MosaicParams(
-                    stac=self.server.url,
-                    collection=self.archive.collection,
-                    end_date="2020-11-30",
-                    max_cloud_cover=100.0,
-                    **asked,
-                ),
-                RunOptions(output_dir=self.root / f"mosaic-{len(self.made)}", block=512),
-                client=self.client,
-            )
-        return self.made[key]
-
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     """Tiles as those of Sentinel-2, though small: 10 m, classes of 20 m."""
     root = tmp_path_factory.mktemp("doors")
     archive = make_archive(root / "demo", size_px=768, resolution_m=10.0, months=MONTHS, dates_per_month=4)
     with ServerProcess(archive) as server, local_client(Size(1, 2, 2 << 30)) as client:
-        yield Place(archive, server, client, root)
+        yield Doors(archive, server, client, root, BANDS)
 
 
 @pytest.fixture(scope="module")
-def items(place: Place) -> ItemSet:
+def items(place: Doors) -> ItemSet:
     return place.items()
 
 
@@ -160,7 +129,7 @@ def assert_same(run: Run, month: xr.Dataset, bands: tuple[str, ...] = BANDS) -> 
         (100.0, "ring", False),
     ],
 )
-def test_the_doors_agree(place: Place, items: ItemSet, resolution: float, area: str, raw: bool) -> None:
+def test_the_doors_agree(place: Doors, items: ItemSet, resolution: float, area: str, raw: bool) -> None:
     aoi = getattr(place, area)
     run = place.mosaic(aoi=aoi, resolution=resolution)
     cube = load(items, BANDS, aoi=aoi, resolution=resolution, raw=raw)
@@ -180,7 +149,7 @@ def test_the_doors_agree(place: Place, items: ItemSet, resolution: float, area: 
     ids=str,
 )
 def test_chunks_change_nothing(
-    place: Place, items: ItemSet, resolution: float, raw: bool, chunks: dict[str, Any]
+    place: Doors, items: ItemSet, resolution: float, raw: bool, chunks: dict[str, Any]
 ) -> None:
     run = place.mosaic(aoi=place.ring, resolution=resolution)
     if isinstance(chunks["y"], tuple):
@@ -192,14 +161,14 @@ def test_chunks_change_nothing(
 
 
 @pytest.mark.cluster
-def test_chunking_afterwards_changes_nothing(place: Place, items: ItemSet) -> None:
+def test_chunking_afterwards_changes_nothing(place: Doors, items: ItemSet) -> None:
     run = place.mosaic(resolution=100.0)
     cube = load(items, BANDS, aoi=place.box, resolution=100).chunk(time=3, y=23, x=29)
     assert_same(run, composite(mask_clouds(cube).chunk(time=2, y=31)))
 
 
 @pytest.mark.cluster
-def test_in_memory_is_the_same(place: Place, items: ItemSet) -> None:
+def test_in_memory_is_the_same(place: Doors, items: ItemSet) -> None:
     cube = load(items, BANDS, aoi=place.box, resolution=100).compute()
     month = composite(mask_clouds(cube))
     assert not month.chunks
@@ -207,7 +176,7 @@ def test_in_memory_is_the_same(place: Place, items: ItemSet) -> None:
 
 
 @pytest.mark.cluster
-def test_without_a_mask(place: Place, items: ItemSet) -> None:
+def test_without_a_mask(place: Doors, items: ItemSet) -> None:
     run = place.mosaic(resolution=100.0, cloud_mask="none")
     assert_same(run, composite(load(items, BANDS, aoi=place.box, resolution=100, cloud_mask="none", raw=True)))
     # a mask that is there but wasn't applied isn't applied
@@ -218,7 +187,7 @@ def test_without_a_mask(place: Place, items: ItemSet) -> None:
 
 
 @pytest.mark.cluster
-def test_the_order_of_bands_only_orders_bands(place: Place, items: ItemSet) -> None:
+def test_the_order_of_bands_only_orders_bands(place: Doors, items: ItemSet) -> None:
     first = place.mosaic(resolution=100.0)
     turned = ("green", "nir", "red")
     run = place.mosaic(resolution=100.0, bands=turned)
@@ -230,7 +199,7 @@ def test_the_order_of_bands_only_orders_bands(place: Place, items: ItemSet) -> N
 
 
 @pytest.mark.cluster
-def test_bands_have_the_name_that_was_asked_for(place: Place, items: ItemSet) -> None:
+def test_bands_have_the_name_that_was_asked_for(place: Doors, items: ItemSet) -> None:
     run = place.mosaic(resolution=100.0)
     asked = ("B08", "red", "B03")
     month = composite(mask_clouds(load(items, asked, aoi=place.box, resolution=100, raw=True)))
@@ -238,7 +207,7 @@ def test_bands_have_the_name_that_was_asked_for(place: Place, items: ItemSet) ->
 
 
 @pytest.mark.cluster
-def test_the_order_of_items_is_of_no_meaning(place: Place, items: ItemSet) -> None:
+def test_the_order_of_items_is_of_no_meaning(place: Doors, items: ItemSet) -> None:
     run = place.mosaic(resolution=100.0)
     generator = np.random.default_rng(5)
     for _ in range(2):
@@ -248,7 +217,7 @@ def test_the_order_of_items_is_of_no_meaning(place: Place, items: ItemSet) -> No
 
 
 @pytest.mark.cluster
-def test_a_geobox_by_hand_is_the_same_grid(place: Place, items: ItemSet) -> None:
+def test_a_geobox_by_hand_is_the_same_grid(place: Doors, items: ItemSet) -> None:
     """Production's grid in another CRS, made by hand; and a part of it is that part."""
     run = place.mosaic(aoi=place.ring, resolution=100.0, crs="EPSG:32611")
     grid = grid_for(parse_aoi(place.ring), "EPSG:32611", 100.0)
@@ -264,7 +233,7 @@ def test_a_geobox_by_hand_is_the_same_grid(place: Place, items: ItemSet) -> None
     xr.testing.assert_identical(unclipped, whole)
 
 
-def test_a_geobox_of_any_kind(items: ItemSet, place: Place) -> None:
+def test_a_geobox_of_any_kind(items: ItemSet, place: Doors) -> None:
     """Odd origin, oblong pixels, a geographic CRS, no CRS code: `.odc` and `.rio` see what was asked for."""
     west, _, _, north = place.archive.aoi_bbox
     x, y = project_aoi(parse_aoi(place.box), "EPSG:32610").centroid.coords[0]
@@ -284,7 +253,7 @@ def test_a_geobox_of_any_kind(items: ItemSet, place: Place) -> None:
         assert cube.red.notnull().any()
 
 
-def test_a_part_of_a_grid_is_that_part(items: ItemSet, place: Place) -> None:
+def test_a_part_of_a_grid_is_that_part(items: ItemSet, place: Doors) -> None:
     grid = grid_for(parse_aoi(place.box), "auto", 10.0)
     part = grid[130:217, 41:300]
     whole = load(items, ["nir"], geobox=grid, raw=True, chunks={"y": 100, "x": 100})
@@ -293,7 +262,7 @@ def test_a_part_of_a_grid_is_that_part(items: ItemSet, place: Place) -> None:
     )
 
 
-def test_a_grid_that_runs_up_is_the_same_upside_down(items: ItemSet, place: Place) -> None:
+def test_a_grid_that_runs_up_is_the_same_upside_down(items: ItemSet, place: Doors) -> None:
     grid = grid_for(parse_aoi(place.ring), "auto", 100.0)
     turned = grid.flipy()
     assert turned.transform.e == 100
@@ -306,7 +275,7 @@ def test_a_grid_that_runs_up_is_the_same_upside_down(items: ItemSet, place: Plac
 # What the lazy door gives.
 
 
-def test_reflectance(items: ItemSet, place: Place) -> None:
+def test_reflectance(items: ItemSet, place: Doors) -> None:
     cube = load(items, BANDS, aoi=place.ring, resolution=50)
     stored = load(items, BANDS, aoi=place.ring, resolution=50, raw=True).compute()
     assert list(cube.data_vars) == [*BANDS, "cloud_mask"]
@@ -325,7 +294,7 @@ def test_reflectance(items: ItemSet, place: Place) -> None:
         assert np.nanmin(values) > 0
 
 
-def test_raw(items: ItemSet, place: Place) -> None:
+def test_raw(items: ItemSet, place: Doors) -> None:
     cube = load(items, BANDS, aoi=place.ring, resolution=50, raw=True)
     month = composite(mask_clouds(cube))
     for band in BANDS:
@@ -343,7 +312,7 @@ def test_raw(items: ItemSet, place: Place) -> None:
     assert month["count"].attrs == {}
 
 
-def test_a_raw_zero_never_reaches_a_median_of_reflectance(items: ItemSet, place: Place) -> None:
+def test_a_raw_zero_never_reaches_a_median_of_reflectance(items: ItemSet, place: Doors) -> None:
     """What people do next, in xarray's own words, is right: nothing counts as black that wasn't seen."""
     cube = mask_clouds(load(items, ["nir"], aoi=place.ring, resolution=50)).compute()
     assert cube.nir.isnull().any()
@@ -359,7 +328,7 @@ def test_a_raw_zero_never_reaches_a_median_of_reflectance(items: ItemSet, place:
         np.testing.assert_array_equal(part.count("time").to_numpy(), ours["count"].isel(time=number).to_numpy())
 
 
-def test_masking(items: ItemSet, place: Place) -> None:
+def test_masking(items: ItemSet, place: Doors) -> None:
     for raw, nothing in ((False, np.nan), (True, 0)):
         cube = load(items, BANDS, aoi=place.box, resolution=50, raw=raw).compute()
         clear = mask_clouds(cube)
@@ -371,7 +340,7 @@ def test_masking(items: ItemSet, place: Place) -> None:
             np.testing.assert_array_equal(clear[band].to_numpy()[~bad], cube[band].to_numpy()[~bad])
 
 
-def test_the_cut_is_by_pixel_centre(items: ItemSet, place: Place) -> None:
+def test_the_cut_is_by_pixel_centre(items: ItemSet, place: Doors) -> None:
     cube = load(items, ["nir"], aoi=place.ring, resolution=50, cloud_mask="none")
     seen = cube.nir.notnull().any("time").to_numpy()
     shape = project_aoi(parse_aoi(place.ring), "EPSG:32610")
@@ -468,28 +437,28 @@ def test_a_grid_without_a_place_is_refused(items: ItemSet) -> None:
         load(items, BANDS, geobox=GeoBox((10, 10), Affine.scale(100, -100), None))
 
 
-def test_one_band_by_its_name(items: ItemSet, place: Place) -> None:
+def test_one_band_by_its_name(items: ItemSet, place: Doors) -> None:
     assert list(load(items, "nir", aoi=place.box, cloud_mask="none")) == ["nir"]
     assert list(load(items, iter(["nir", "red"]), aoi=place.box, cloud_mask="none")) == ["nir", "red"]
 
 
 @pytest.mark.parametrize("bands", [[], ["red", "nir", "red"]], ids=["none", "twice"])
-def test_no_band_and_one_band_twice(items: ItemSet, place: Place, bands: list[str]) -> None:
+def test_no_band_and_one_band_twice(items: ItemSet, place: Doors, bands: list[str]) -> None:
     with pytest.raises(BandError, match="at least one band, and each once"):
         load(items, bands, aoi=place.box)
 
 
-def test_an_unknown_mask_is_not_silently_none(items: ItemSet, place: Place) -> None:
+def test_an_unknown_mask_is_not_silently_none(items: ItemSet, place: Doors) -> None:
     with pytest.raises(UsageError, match="cloud_mask must be 'scl' or 'none', got 'SCL'"):
         load(items, ["red"], aoi=place.box, cloud_mask="SCL")
 
 
-def test_a_band_that_nobody_has(items: ItemSet, place: Place) -> None:
+def test_a_band_that_nobody_has(items: ItemSet, place: Doors) -> None:
     with pytest.raises(BandError, match=r"No item has reflectance in a band 'purple'\. Expected .*red"):
         load(items, ["purple"], aoi=place.box)
 
 
-def test_a_composite_that_nobody_knows(items: ItemSet, place: Place) -> None:
+def test_a_composite_that_nobody_knows(items: ItemSet, place: Doors) -> None:
     cube = load(items, ["red"], aoi=place.box)
     with pytest.raises(UsageError, match=r"no composite 'maximum'\. Expected median"):
         composite(cube, method="maximum")
@@ -497,7 +466,7 @@ def test_a_composite_that_nobody_knows(items: ItemSet, place: Place) -> None:
         composite(cube, period="weekly")
 
 
-def test_a_mask_that_is_not_there(items: ItemSet, place: Place) -> None:
+def test_a_mask_that_is_not_there(items: ItemSet, place: Doors) -> None:
     with pytest.raises(UsageError, match="no cloud_mask"):
         mask_clouds(load(items, ["red"], aoi=place.box, cloud_mask="none"))
 
@@ -507,20 +476,20 @@ def test_a_grid_elsewhere(items: ItemSet) -> None:
         load(items, ["red"], aoi="12.1,41.8,12.2,41.9")
 
 
-def test_a_collection_that_nobody_knows(items: ItemSet, place: Place) -> None:
+def test_a_collection_that_nobody_knows(items: ItemSet, place: Doors) -> None:
     strange = ItemSet(items.features, items.stac, "my-photographs", items.signing)
     with pytest.raises(CollectionError, match="my-photographs"):
         load(strange, ["red"], aoi=place.box)
 
 
-def test_local_files_of_a_catalogue_are_not_read(items: ItemSet, place: Place) -> None:
+def test_local_files_of_a_catalogue_are_not_read(items: ItemSet, place: Doors) -> None:
     feature = {**items.features[0], "assets": {k: dict(v) for k, v in items.features[0]["assets"].items()}}
     feature["assets"]["B04"]["href"] = "/etc/passwd"
     with pytest.raises(HrefError):
         load(ItemSet((feature,), items.stac, items.collection, items.signing), ["red"], aoi=place.box)
 
 
-def test_an_asset_that_fails_is_named_when_computed(place: Place, items: ItemSet) -> None:
+def test_an_asset_that_fails_is_named_when_computed(place: Doors, items: ItemSet) -> None:
     # of a band that no other test reads: GDAL remembers what it has read
     place.server.faults = {items.features[-1]["assets"]["B02"]["href"].rsplit("/files/")[1]: "404"}
     try:
@@ -544,7 +513,7 @@ def test_the_names_of_the_package_are_functions() -> None:
 
 
 @pytest.mark.cluster
-def test_a_pass_over_the_end_of_a_month_counts_once(place: Place, items: ItemSet) -> None:
+def test_a_pass_over_the_end_of_a_month_counts_once(place: Doors, items: ItemSet) -> None:
     west = next(i for i in items.features if "_T10TET_" in i["id"])
     taken = west["properties"]["s2:datatake_id"]
     both = [i for i in items.features if i["properties"]["s2:datatake_id"] == taken]
@@ -564,7 +533,7 @@ def test_a_pass_over_the_end_of_a_month_counts_once(place: Place, items: ItemSet
 # Examples.
 
 
-def test_the_examples_run(place: Place) -> None:
+def test_the_examples_run(place: Doors) -> None:
     from eoap_dask.lazy import cube as lazy
 
     names = {**vars(lazy), "aoi": place.box, "stac": place.server.url}

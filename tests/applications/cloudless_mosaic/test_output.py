@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -17,53 +16,23 @@ import pystac
 import pytest
 import rasterio
 import rioxarray
-from distributed import Client
 from PIL import Image
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.enums import ColorInterp
 from rio_cogeo import cog_info, cog_validate
 from rio_tiler.io import Reader
+from tests.support.place import Place
 
-from eoap_dask import MosaicParams, Run, RunOptions, cloudless_mosaic
+from eoap_dask import Run
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
-from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.process import ServerProcess
 
 pytestmark = pytest.mark.cluster
 
-SCHEMAS = Path(__file__).parents[2] / "schemas"
 BANDS = ("nir", "red", "green", "blue")
 MONTHS = ("2020-10", "2020-11")
-
-
-@dataclass
-class Place:
-    """A served archive that asks for signatures, and the mosaics that were made of it so far."""
-
-    archive: Archive
-    server: ServerProcess
-    client: Client
-    root: Path
-    made: dict[str, Run] = field(default_factory=dict)
-
-    def mosaic(self, **params: Any) -> Run:
-        key = repr(sorted(params.items()))
-        if key not in self.made:
-            asked = MosaicParams(
-                stac=self.server.url,
-                collection=self.archive.collection,
-                **{
-                    "aoi": ",".join(map(str, self.archive.aoi_bbox)),
-                    "bands": BANDS,
-                    "end_date": "2020-11-30",
-                    "max_cloud_cover": 100.0,
-                    **params,
-                },
-            )
-            options = RunOptions(output_dir=self.root / f"mosaic-{len(self.made)}", block=512)
-            self.made[key] = cloudless_mosaic(asked, options, client=self.client)
-        return self.made[key]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("output")
     archive = make_archive(root / "demo", size_px=256, months=MONTHS, dates_per_month=3, workers=1)
     with ServerProcess(archive, sign=True) as server, local_client(Size(1, 2, 2 << 30)) as client:
-        yield Place(archive, server, client, root)
+        yield Place(archive, server, client, root, BANDS)
 
 
 @pytest.fixture(scope="module")
@@ -91,24 +60,6 @@ def rasters(run: Run) -> list[Path]:
 
 
 # STAC.
-
-
-@pytest.fixture(scope="module")
-def validator() -> JsonSchemaSTACValidator:
-    validator = JsonSchemaSTACValidator()
-    for path in SCHEMAS.glob("*.json"):
-        schema = json.loads(path.read_text())
-        validator.schema_cache[schema["$id"].rstrip("#")] = schema
-    return validator
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: object, href: str, *args: object, **kwargs: object) -> str:
-        assert "://" not in str(href), f"{href} would be fetched"
-        return Path(str(href)).read_text()
-
-    monkeypatch.setattr(pystac.StacIO.default().__class__, "read_text_from_href", refuse)
 
 
 KINDS = {"Catalog": "CATALOG", "Collection": "COLLECTION", "Feature": "ITEM"}

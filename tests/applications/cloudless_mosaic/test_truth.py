@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 import rasterio
 from distributed import Client
 from pyproj import Transformer
+from tests.support.place import Place
 
-from eoap_dask import MosaicParams, Run, RunOptions, cloudless_mosaic
+from eoap_dask import Run
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
 from eoap_dask.demo.archive import Archive, make_archive
@@ -54,37 +55,16 @@ COARSE = Rule(100.0, 2, 1, 2)  # the overview of 40 m; classes at 2 × 2 points,
 COARSEST = Rule(320.0, 2, 2, 4)
 
 
-@dataclass
-class Place:
-    """A served archive, and the mosaics that were made of it so far."""
-
-    archive: Archive
-    server: ServerProcess
-    client: Client
-    root: Path
-    made: dict[str, Run] = field(default_factory=dict)
+class Ground(Place):
+    """The archive with some ground around it."""
 
     @property
-    def aoi(self) -> str:
+    def box(self) -> str:
         """Both tiles whole, and some ground that no tile covers."""
         edges = np.array([tile.footprint().bounds for tile in self.archive.tiles])
         west, south = edges[:, :2].min(axis=0) - 0.003
         east, north = edges[:, 2:].max(axis=0) + 0.002
         return f"{west:.6f},{south:.6f},{east:.6f},{north:.6f}"
-
-    def mosaic(self, **params: Any) -> Run:
-        key = repr(sorted(params.items()))
-        if key not in self.made:
-            asked = MosaicParams(
-                stac=self.server.url,
-                collection=self.archive.collection,
-                aoi=self.aoi,
-                bands=BANDS,
-                **{"end_date": "2020-11-30", "max_cloud_cover": 100.0, **params},
-            )
-            options = RunOptions(output_dir=self.root / f"mosaic-{len(self.made)}", block=512)
-            self.made[key] = cloudless_mosaic(asked, options, client=self.client)
-        return self.made[key]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +74,7 @@ def client() -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module", params=DIALECTS)
-def place(request: pytest.FixtureRequest, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """Five passes in October, baselines before and after 04.00 among them, and nothing but clouds in November."""
     root = tmp_path_factory.mktemp("truth")
     archive = make_archive(
@@ -108,7 +88,7 @@ def place(request: pytest.FixtureRequest, client: Client, tmp_path_factory: pyte
         workers=1,
     )
     with ServerProcess(archive) as server:
-        yield Place(archive, server, client, root)
+        yield Ground(archive, server, client, root, BANDS)
 
 
 @dataclass
@@ -244,7 +224,7 @@ def assert_truth(out: Output, expected: Expected) -> None:
 
 
 @pytest.mark.parametrize("rule", [NATIVE, COARSE, COARSEST], ids=lambda rule: f"{rule.resolution:g}m")
-def test_the_mosaic_is_the_truth(place: Place, rule: Rule) -> None:
+def test_the_mosaic_is_the_truth(place: Ground, rule: Rule) -> None:
     out = output(place.mosaic(resolution=rule.resolution), MONTH)
     expected = expect(place.archive, MONTH, out, rule)
     assert_truth(out, expected)
@@ -260,7 +240,7 @@ def test_the_mosaic_is_the_truth(place: Place, rule: Rule) -> None:
 
 
 @pytest.mark.long
-def test_the_mosaic_is_the_truth_in_other_projections(place: Place) -> None:
+def test_the_mosaic_is_the_truth_in_other_projections(place: Ground) -> None:
     """The other zone's; and for one catalogue Mercator's, whose 20 m are 13.5 m on the ground, finer than native."""
     for crs in ("EPSG:32611", "EPSG:3857") if place.archive.dialect == DIALECTS[0] else ("EPSG:32611",):
         out = output(place.mosaic(resolution=20.0, crs=crs), MONTH)
@@ -269,7 +249,7 @@ def test_the_mosaic_is_the_truth_in_other_projections(place: Place) -> None:
 
 
 @pytest.mark.long
-def test_where_one_tile_alone_gave_all_views_it_is_its_ground(place: Place) -> None:
+def test_where_one_tile_alone_gave_all_views_it_is_its_ground(place: Ground) -> None:
     """Without medians of two tiles' pixels in between, there's nothing to average: the stored number itself."""
     out = output(place.mosaic(resolution=20.0), MONTH)
     expected = expect(place.archive, MONTH, out, NATIVE)
@@ -285,7 +265,7 @@ def test_where_one_tile_alone_gave_all_views_it_is_its_ground(place: Place) -> N
 
 
 @pytest.mark.long
-def test_clouds_are_there_without_a_mask(place: Place) -> None:
+def test_clouds_are_there_without_a_mask(place: Ground) -> None:
     out = output(place.mosaic(resolution=20.0, cloud_mask="none"), MONTH)
     expected = expect(place.archive, MONTH, out, NATIVE)
     sure = ~expected.tie
@@ -301,7 +281,7 @@ def test_clouds_are_there_without_a_mask(place: Place) -> None:
 # What was processed twice counts once, and the new one wins.
 
 
-def replay(place: Place, scenes: list[Any], name: str) -> Output:
+def replay(place: Ground, scenes: list[Any], name: str) -> Output:
     """Make a mosaic of these scenes alone."""
     found = {item["id"]: item for item in served_items(place)}
     wanted = [place.archive.items[place.archive.scenes.index(s)]["id"] for s in scenes]
@@ -313,7 +293,7 @@ def replay(place: Place, scenes: list[Any], name: str) -> Output:
     return output(run, scenes[0].flight.month)
 
 
-def served_items(place: Place) -> list[dict[str, Any]]:
+def served_items(place: Ground) -> list[dict[str, Any]]:
     """The archive's items with the hrefs of the server."""
     items = json.loads(json.dumps(place.archive.items))
     for item in items:
@@ -323,7 +303,7 @@ def served_items(place: Place) -> list[dict[str, Any]]:
 
 
 @pytest.mark.long
-def test_the_newest_processing_wins(place: Place) -> None:
+def test_the_newest_processing_wins(place: Ground) -> None:
     archive = place.archive
     (old,) = [s for s in archive.scenes if s.superseded]
     new, other = [s for s in archive.scenes if s.flight is old.flight and not s.superseded]
@@ -350,7 +330,7 @@ def test_the_newest_processing_wins(place: Place) -> None:
 
 
 @pytest.mark.long
-def test_the_doubled_pass_counts_once_in_its_month(place: Place) -> None:
+def test_the_doubled_pass_counts_once_in_its_month(place: Ground) -> None:
     run = place.mosaic(resolution=20.0)
     properties = output(run, MONTH).item["properties"]
     in_month = [s for s in place.archive.scenes if s.flight.month == MONTH]
@@ -360,7 +340,7 @@ def test_the_doubled_pass_counts_once_in_its_month(place: Place) -> None:
 
 
 @pytest.mark.long
-def test_baselines_are_mixed(place: Place) -> None:
+def test_baselines_are_mixed(place: Ground) -> None:
     """So that a wrong offset anywhere would have been seen above."""
     used = {s.baseline >= "04.00" for s in place.archive.scenes if s.flight.month == MONTH and not s.superseded}
     shifts = set()
@@ -385,7 +365,7 @@ def test_baselines_are_mixed(place: Place) -> None:
 
 
 @pytest.mark.long
-def test_a_month_of_clouds_is_empty(place: Place) -> None:
+def test_a_month_of_clouds_is_empty(place: Ground) -> None:
     """Its scenes were asked for and read: nothing was seen, and the product says so."""
     out = output(place.mosaic(resolution=20.0), CLOUDY)
     assert not out.data.any()
@@ -397,7 +377,7 @@ def test_a_month_of_clouds_is_empty(place: Place) -> None:
 
 
 @pytest.mark.long
-def test_a_month_whose_scenes_are_too_cloudy_is_left_out(place: Place) -> None:
+def test_a_month_whose_scenes_are_too_cloudy_is_left_out(place: Ground) -> None:
     run = place.mosaic(resolution=100.0, max_cloud_cover=90.0)
     assert [i["id"] for i in run.items] == ["monthly-mosaic-2020-10"]
     assert run.empty == ("monthly-mosaic-2020-11",)
@@ -408,6 +388,6 @@ def test_a_month_whose_scenes_are_too_cloudy_is_left_out(place: Place) -> None:
 
 
 @pytest.mark.long
-def test_nothing_but_clouds_is_nothing_found(place: Place) -> None:
+def test_nothing_but_clouds_is_nothing_found(place: Ground) -> None:
     with pytest.raises(NothingFoundError, match="2020-11-01"):
         place.mosaic(resolution=100.0, max_cloud_cover=90.0, start_date="2020-11-01")

@@ -30,23 +30,12 @@ OUT = "monthly-mosaic"
 
 
 @pytest.fixture(scope="module")
-def calm(archive: Archive) -> Iterator[DemoServer]:
-    with DemoServer(archive) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def on_this_machine(calm: DemoServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What the embedded cluster makes."""
     shell = make_shell(tmp_path_factory.mktemp("local"))
     done = shell.mosaic("--stac", calm.url, *SMALL)
     assert done.returncode == 0, done.stderr
     return assets(shell.cwd / OUT)
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return make_shell(tmp_path)
 
 
 @pytest.fixture
