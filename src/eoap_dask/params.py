@@ -49,9 +49,7 @@ def check_choices(params: Any) -> None:
     for name, (_, declared) in declarations(type(params)).items():
         value = getattr(params, name)
         if declared.choices and value not in declared.choices:
-            raise UsageError(
-                f"{option(name)} must be {' or '.join(declared.choices)}, got {value!r}.",
-            )
+            raise UsageError(f"{option(name)} must be {' or '.join(declared.choices)}, got {value!r}.")
 
 
 def as_json(params: Any) -> Mapping[str, Any]:

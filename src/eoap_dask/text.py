@@ -77,3 +77,9 @@ def option(name: str, value: object = None) -> str:
     if isinstance(value, list | tuple):
         return " ".join(f"--{flag} {shlex.quote(str(one))}" for one in value)
     return f"--{flag}" if value is None else f"--{flag} {shlex.quote(str(value))}"
+
+
+def must_be(name: str, rule: str, got: object, example: object, why: str = "") -> UsageError:
+    """Return the fault of a parameter with a useless value: ``max_items must be 1 or more, got 0. Try max_items=9``."""
+    shown = f"{got:g}" if isinstance(got, float) else repr(got)
+    return UsageError(f"{option(name)} must be {rule}, got {shown}.", why, f"Try {option(name, example)}.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eoap_dask.errors import UsageError
 from eoap_dask.params import param
-from eoap_dask.text import option, parse_memory
+from eoap_dask.text import must_be, option, parse_memory
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,7 @@ class ClusterOptions:
         except UsageError as exc:
             raise UsageError(f"{option('worker_memory')}: {exc.what}", exc.expected, exc.hint) from None
         if size < 256 << 20:
-            raise UsageError(
-                f"{option('worker_memory')} must be at least 256M, got {self.worker_memory!r}.",
-                "",
-                f"Try {option('worker_memory', '2G')}.",
-            )
+            raise must_be("worker_memory", "at least 256M", self.worker_memory, "2G")
         return size
 
     def check(self) -> None:
@@ -74,18 +70,8 @@ class ClusterOptions:
                 f"Try {option('cluster', 'local')}, or {option('cluster', 'tcp://127.0.0.1:8786')}.",
             )
         if self.workers is not None and self.workers < 1:
-            raise UsageError(
-                f"{option('workers')} must be 1 or more, got {self.workers}.", "", f"Try {option('workers', 1)}."
-            )
+            raise must_be("workers", "1 or more", self.workers, 1)
         if self.worker_cores is not None and not 0 < self.worker_cores < math.inf:
-            raise UsageError(
-                f"{option('worker_cores')} must be more than 0, got {self.worker_cores:g}.",
-                "",
-                f"Try {option('worker_cores', 1)}.",
-            )
+            raise must_be("worker_cores", "more than 0", self.worker_cores, 1)
         if not 0 < self.cluster_timeout < math.inf:
-            raise UsageError(
-                f"{option('cluster_timeout')} must be more than 0 seconds and finite, got {self.cluster_timeout:g}.",
-                "",
-                f"Try {option('cluster_timeout', 300)}.",
-            )
+            raise must_be("cluster_timeout", "more than 0 seconds and finite", self.cluster_timeout, 300)

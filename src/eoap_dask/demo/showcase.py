@@ -56,6 +56,7 @@ def run_demo(
 
     An earlier demo in `folder` is replaced; anything else there is an `OutputError`.
     """
+    options.check()  # before an archive is made for nothing
     _prepare(folder)
     with tempfile.TemporaryDirectory(prefix="eoap-dask-demo-") as scratch:
         say("Making a synthetic Sentinel-2 archive: two tiles in two UTM zones, three months, clouds and all …")

@@ -10,6 +10,9 @@ from odc.geo.geobox import GeoBox
 TILE = 512
 """Side of an output tile in pixels; blocks and strips are cut on its lattice."""
 
+Transform = tuple[float, float, float, float, float, float]
+"""Affine a to f: columns and rows to coordinates."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -59,6 +62,3 @@ def window_bounds(geobox: GeoBox, window: Window) -> tuple[float, float, float, 
 def grid_bounds(geobox: GeoBox) -> tuple[float, float, float, float]:
     """Return left, bottom, right, top of a whole grid, in units of its CRS."""
     return window_bounds(geobox, Window(0, int(geobox.shape[0]), 0, int(geobox.shape[1])))
-
-
-Transform = tuple[float, float, float, float, float, float]

@@ -15,7 +15,7 @@ from eoap_dask.errors import UsageError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.items.item import Item, cloud_cover, finite_number, footprint, item_key, item_version, moments, ordered
 from eoap_dask.redact import redact
-from eoap_dask.text import option
+from eoap_dask.text import must_be, option
 
 # operators of CQL2 whose value is true or false; the spatial, temporal and array ones have a prefix
 _TRUTHS = frozenset({"and", "or", "not", "=", "<>", "<", "<=", ">", ">=", "like", "between", "in", "isnull"})
@@ -49,16 +49,12 @@ class Query:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_cloud_cover <= 100:
-            raise UsageError(
-                f"{option('max_cloud_cover')} must be 0 to 100, got {self.max_cloud_cover:g}.",
-                "It is in percent; 100 keeps all items.",
-                f"Try {option('max_cloud_cover', 20)}.",
+            raise must_be(
+                "max_cloud_cover", "0 to 100", self.max_cloud_cover, 20, "It is in percent; 100 keeps all items."
             )
         if self.max_items is not None and self.max_items < 1:
-            raise UsageError(
-                f"{option('max_items')} must be 1 or more, got {self.max_items}.",
-                "It is the largest number of items that are used.",
-                f"Try {option('max_items', 1000)}.",
+            raise must_be(
+                "max_items", "1 or more", self.max_items, 1000, "It is the largest number of items that are used."
             )
         check_filter(self.filter)
 

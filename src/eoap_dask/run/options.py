@@ -12,7 +12,7 @@ from eoap_dask.cluster.options import ClusterOptions
 from eoap_dask.errors import UsageError
 from eoap_dask.params import check_choices, param
 from eoap_dask.readers.limits import MOST_READS
-from eoap_dask.text import option
+from eoap_dask.text import must_be, option
 
 if TYPE_CHECKING:
     from eoap_dask.net.retry import Retry
@@ -83,9 +83,7 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         super().check()
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
-                raise UsageError(
-                    f"{option(name)} must be 0 or more, got {getattr(self, name)}.", "", f"Try {option(name, 0)}."
-                )
+                raise must_be(name, "0 or more", getattr(self, name), 0)
         if self.performance_report is not None and self.performance_report.is_dir():
             raise UsageError(
                 f"{option('performance_report')} {self.performance_report} is a directory.",
@@ -93,16 +91,8 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
                 f"Try {option('performance_report', str(self.performance_report / 'report.html'))}.",
             )
         if self.reads is not None and not 1 <= self.reads <= MOST_READS:
-            raise UsageError(
-                f"{option('reads')} must be 1 to {MOST_READS}, got {self.reads}.", "", f"Try {option('reads', 8)}."
-            )
+            raise must_be("reads", f"1 to {MOST_READS}", self.reads, 8)
         if not 0 < self.retry_deadline < math.inf:
-            raise UsageError(
-                f"{option('retry_deadline')} must be more than 0 seconds and finite, got {self.retry_deadline:g}.",
-                "",
-                f"Try {option('retry_deadline', 300)}.",
-            )
+            raise must_be("retry_deadline", "more than 0 seconds and finite", self.retry_deadline, 300)
         if self.block is not None and (self.block < 512 or self.block & (self.block - 1)):
-            raise UsageError(
-                f"block must be 512 pixels, or 512 times a power of two, got {self.block}.", "", "Try block=2048."
-            )
+            raise must_be("block", "512 pixels, or 512 times a power of two", self.block, 2048)

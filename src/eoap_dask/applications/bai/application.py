@@ -54,7 +54,7 @@ from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord
-from eoap_dask.text import option, plural
+from eoap_dask.text import must_be, option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -113,17 +113,9 @@ def understand(params: BurnedAreaParams) -> Request:
     if params.pre_fire_url:
         _check_no_search(params)
     if params.window_days < 0:
-        raise UsageError(
-            f"{option('window_days')} must be 0 or more, got {params.window_days}.",
-            "",
-            f"Try {option('window_days', 20)}.",
-        )
+        raise must_be("window_days", "0 or more", params.window_days, 20)
     if not 0 <= params.min_area_ha < math.inf:
-        raise UsageError(
-            f"{option('min_area_ha')} must be a finite number of 0 or more, got {params.min_area_ha:g}.",
-            "",
-            f"Try {option('min_area_ha', 1)}.",
-        )
+        raise must_be("min_area_ha", "a finite number of 0 or more", params.min_area_ha, 1)
     if params.crs != "auto":
         parse_crs(params.crs)  # here, before anything is asked for
     try:

@@ -21,7 +21,7 @@ from eoap_dask.applications.base import Application
 from eoap_dask.applications.cloudless_mosaic.science import Composition
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.applications.registry import MOSAIC
-from eoap_dask.errors import BandError, NothingFoundError, UsageError
+from eoap_dask.errors import BandError, NothingFoundError
 from eoap_dask.geo.aoi import Aoi, parse_aoi
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.geo.grid import grid_for, project_aoi
@@ -50,7 +50,7 @@ from eoap_dask.scenes.model import Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.stac.records import BandRecord
-from eoap_dask.text import option, plural
+from eoap_dask.text import must_be, option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -108,15 +108,9 @@ def understand(params: MosaicParams) -> Request:
     """Check parameters without contacting anything; raise `UsageError`, or a subclass, for what can't be used."""
     check_choices(params)
     if params.max_items < 1:
-        raise UsageError(
-            f"{option('max_items')} must be 1 or more, got {params.max_items}.", "", f"Try {option('max_items', 1000)}."
-        )
+        raise must_be("max_items", "1 or more", params.max_items, 1000)
     if not 0 < params.max_cloud_cover <= 100:
-        raise UsageError(
-            f"{option('max_cloud_cover')} must be more than 0 and at most 100, got {params.max_cloud_cover:g}.",
-            "",
-            f"Try {option('max_cloud_cover', 25)}.",
-        )
+        raise must_be("max_cloud_cover", "more than 0 and at most 100", params.max_cloud_cover, 25)
     params = dataclasses.replace(params, bands=_split(params.bands))
     if not params.bands:
         raise BandError("No band was asked for.", "Expected at least one.", f"Try {option('bands', ['red'])}.")

@@ -20,7 +20,7 @@ from eoap_dask.cluster.name_file import check_cluster_name
 from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.logs import quiet
 from eoap_dask.redact import redact
-from eoap_dask.text import option, parse_memory, plural
+from eoap_dask.text import must_be, parse_memory, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -70,15 +70,9 @@ class GatewayOptions:
         if self.name is not None:
             check_cluster_name(self.name, NAME_VARIABLE if self.name == os.environ.get(NAME_VARIABLE) else "")
         if self.workers is not None and self.workers < 1:
-            raise UsageError(
-                f"{option('workers')} must be 1 or more, got {self.workers}.", "", f"Try {option('workers', 2)}."
-            )
+            raise must_be("workers", "1 or more", self.workers, 2)
         if self.worker_cores is not None and not self.worker_cores > 0:
-            raise UsageError(
-                f"{option('worker_cores')} must be more than 0, got {self.worker_cores:g}.",
-                "",
-                f"Try {option('worker_cores', 1)}.",
-            )
+            raise must_be("worker_cores", "more than 0", self.worker_cores, 1)
         if self.worker_memory is not None:
             parse_memory(self.worker_memory)
         if not self.timeout_s > 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,7 +102,8 @@ def _end_report(client: Client, report: Any, path: Path) -> None:
             report.__exit__(None, None, None)
     except Exception as exc:  # noqa: BLE001
         logger.warning("The performance report {} couldn't be made: {}", path, redact(exc) or type(exc).__name__)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a directory, perhaps
+            path.unlink(missing_ok=True)
 
 
 def _logs(client: Client) -> Iterator[tuple[str, Any]]:
