@@ -680,6 +680,6 @@ class TestLocalFiles:
         far["assets"] = {"B04": {"href": "a.tif"}, "B08": {"href": str(tmp_path / "here" / "a.tif")}}
         write(tmp_path / "far", far=far)
         walk = [(far, f"{files(tmp_path / 'far')}/far.json"), (make_item("near", WHEN, 10, 40), str(tmp_path / "n"))]
-        found = ItemSet.gathered(walk, "x", from_file=True, folder=tmp_path)
+        found = ItemSet.collected(walk, "x", from_file=True, folder=tmp_path)
         assert len(found) == 2
         assert not any("far" in path or "here" in path for path in found.local_files)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eoap_dask.publish import exchange as module
-from eoap_dask.publish.exchange import ASIDE_MARK, can_exchange, exchange, is_aside, recover, remove_last, standing_at
+from eoap_dask.publish.exchange import ASIDE_MARK, can_exchange, exchange, is_aside, location_of, recover, remove_last
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
 
@@ -218,17 +218,17 @@ def put_aside(folder: Path) -> Path:
 
 def test_killed_between_the_two_renames(new: Path, old: Path) -> None:
     aside = put_aside(old)
-    assert standing_at(old) == aside
+    assert location_of(old) == aside
     recover(old)
     assert (read(old), read(new)) == ("old", "new")
     assert not aside.exists()
-    assert standing_at(old) == old
+    assert location_of(old) == old
 
 
 def test_killed_after_the_two_renames(new: Path, old: Path) -> None:
     put_aside(old)
     new.rename(old)
-    assert standing_at(old) == old
+    assert location_of(old) == old
     recover(old)
     assert read(old) == "new"
     assert names(old.parent) == {"out"}
@@ -283,7 +283,7 @@ def test_what_people_call_old_is_theirs(tmp_path: Path, with_out: bool, kind: st
     before = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")}
     recover(out)
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")} == before
-    assert standing_at(out) == (out if with_out else None)
+    assert location_of(out) == (out if with_out else None)
 
 
 def test_a_copy_of_one_that_was_about_to_step_aside_is_theirs(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from eoap_dask.publish.holdings import (
     UnitFile,
     UnitState,
     check_unit,
+    foreign_files,
     product_units,
-    strangers,
     unit_states,
 )
 
@@ -384,11 +384,11 @@ def test_a_product_without_a_ledger_may_be_updated(tmp_path: Path) -> None:
     check_output(out, APP, update=True)
 
 
-def test_strangers(tmp_path: Path) -> None:
+def test_foreign_files(tmp_path: Path) -> None:
     out = make_product(tmp_path / "out", "a", "b")
     for name in ("a/visual.tif.aux.xml", "count.tif.aux.xml", ".DS_Store", "a/images/Thumbs.db"):
         (out / name).touch()
-    assert strangers(out) == []
+    assert foreign_files(out) == []
     check_output(out, APP, update=True)
     (out / "thesis.qgz").touch()
     (out / "notes").mkdir()
@@ -396,11 +396,11 @@ def test_strangers(tmp_path: Path) -> None:
     (out / "a" / "link").symlink_to(tmp_path)
     (out / "b" / "b.json").write_text("{")  # its item doesn't tell what belongs to it
     (out / "b" / "whatever").touch()
-    assert strangers(out) == ["a/images/mine.tif", "a/link", "notes", "thesis.qgz"]
+    assert foreign_files(out) == ["a/images/mine.tif", "a/link", "notes", "thesis.qgz"]
     with pytest.raises(OutputError, match=r"a/images/mine\.tif, a/link, notes and 1 more"):
         check_output(out, APP, update=True)
     edit(out / "run.json", lambda d: d.pop("contents"))
-    assert strangers(out) == []
+    assert foreign_files(out) == []
 
 
 def test_a_disk_that_fails_in_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 
-_one = threading.Lock()
+_lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _one  # the thread that held it wasn't forked
-    _one = threading.Lock()
+    global _lock  # the thread that held it wasn't forked
+    _lock = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -43,7 +43,7 @@ def shapes(
     """
     from rasterio import features
 
-    with _one:
+    with _lock:
         return list(features.shapes(labels, mask=mask, connectivity=4, transform=transform))
 
 
@@ -51,7 +51,7 @@ def rasterize(parts: Sequence[BaseGeometry], shape: tuple[int, int], transform: 
     """Return (y, x) uint8, 1 where a pixel's centre lies in one of the parts, in the transform's coordinates."""
     from rasterio import features
 
-    with _one:
+    with _lock:
         painted: npt.NDArray[np.uint8] = features.rasterize(parts, shape, transform=transform, dtype="uint8")
     return painted
 

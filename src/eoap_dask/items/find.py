@@ -152,7 +152,7 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
         what = {"Catalog": "a STAC catalog", "Collection": "a STAC collection", "FeatureCollection": "a list of items"}
         raise how.refused(url, f"is {what[kind]}, not an item" if kind in what else "is JSON, but not STAC")
     try:
-        found = ItemSet.gathered([(document, url)], url, signing=_signing_of(url, document, how))
+        found = ItemSet.collected([(document, url)], url, signing=_signing_of(url, document, how))
     except ValueError as fault:
         raise how.refused(url, f"can't be used: {redact(fault)}") from None
     return _named(found)
@@ -163,7 +163,7 @@ def _from_path(path: Path, query: Query, timeout_s: float, retries: int) -> Item
     with file_faults(path):
         held = read_items(path, query.start, query.end)
         if not held.is_catalog:
-            return ItemSet.held(held, path, query)
+            return ItemSet.from_document(held, path, query)
     how = HttpPolicy(frozenset(), timeout_s, retries)
     return _from_catalog(str(path.absolute()), held.head, query, how, stac=str(path))
 
@@ -181,7 +181,7 @@ def _from_url(url: str, query: Query, how: HttpPolicy, page_size: int) -> ItemSe
         raise how.refused(url, "is one page of many", f"Give the landing page of the API as {as_written('stac')}.")
     raw = ((item, url) for item in held.items)
     try:
-        return ItemSet.gathered(raw, redact(url), query=query, signing=_known(detect_signing(url)), head=held.head)
+        return ItemSet.collected(raw, redact(url), query=query, signing=_known(detect_signing(url)), head=held.head)
     except ValueError as fault:
         raise how.refused(url, f"can't be used: {redact(fault)}") from None
 
@@ -228,7 +228,7 @@ def _from_catalog(root: str, document: Mapping[str, Any], query: Query, how: Htt
     links = document.get("links")
     signing = None if is_local else detect_signing(root, _list(links))
     try:
-        found = ItemSet.gathered(
+        found = ItemSet.collected(
             walk.items(root, document),
             stac,
             query=query,

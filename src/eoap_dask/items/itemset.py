@@ -135,7 +135,7 @@ class ItemSet:
         )
 
     @classmethod
-    def gathered(
+    def collected(
         cls,
         raw: Iterable[tuple[object, str]],
         stac: str,
@@ -259,14 +259,14 @@ class ItemSet:
             held = read_items(source, query.start if query else None, query.end if query else None)
             if held.is_catalog:
                 raise ValueError(f"it is a STAC {held.kind}")
-            return cls.held(held, source, query)
+            return cls.from_document(held, source, query)
 
     @classmethod
-    def held(cls, held: ItemDocument, source: Path, query: Query | None = None) -> ItemSet:
+    def from_document(cls, held: ItemDocument, source: Path, query: Query | None = None) -> ItemSet:
         """Return the wanted items of a file's content; ValueError when one of them isn't a STAC item."""
         base = str(source.absolute())
         raw = ((item, base) for item in held.items)
-        return cls.gathered(raw, str(source), query=query, head=held.head, from_file=True, folder=Path(base).parent)
+        return cls.collected(raw, str(source), query=query, head=held.head, from_file=True, folder=Path(base).parent)
 
     def __repr__(self) -> str:
         more = ", truncated" if self.truncated else ""

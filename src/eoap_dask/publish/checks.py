@@ -8,17 +8,17 @@ from pathlib import Path
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.errors import OutputError
-from eoap_dask.publish.exchange import standing_at
+from eoap_dask.publish.exchange import location_of
 from eoap_dask.publish.holdings import (
     MARKER,
     SOFTWARE,
     another_place,
-    beside,
     check_product,
     names_in,
     occupied,
     partial_owner,
     resolve,
+    sibling,
 )
 
 _MARKER_DRAFT = re.compile(rf"\.{re.escape(MARKER)}\.\d+\.tmp")
@@ -38,7 +38,7 @@ def check_output(out: Path, application: str, *, update: bool = False) -> None:
     """
     place = resolve(out)
     check_place(place, out, application if update else None)
-    check_partial(beside(place, ".partial"), application)
+    check_partial(sibling(place, ".partial"), application)
 
 
 def check_place(place: Path, given: Path, updater: str | None) -> None:
@@ -46,7 +46,7 @@ def check_place(place: Path, given: Path, updater: str | None) -> None:
     choose = another_place()
     if place == place.parent:
         raise OutputError(f"{given} can't be an output.", "The root directory exists.", choose)
-    product = standing_at(place)
+    product = location_of(place)
     if product is not None and updater is None:
         raise occupied(product, given)
     if product is not None and updater is not None:

@@ -93,7 +93,7 @@ def recover(out: Path) -> None:
         (out / ASIDE_MARK).unlink()
 
 
-def standing_at(out: Path) -> Path | None:
+def location_of(out: Path) -> Path | None:
     """Return where an output is: in its place, or aside after a killed exchange; None when in neither."""
     if os.path.lexists(out):
         return out

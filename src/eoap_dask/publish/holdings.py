@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from eoap_dask.errors import OutputError
 from eoap_dask.files import sha256_of
-from eoap_dask.publish.exchange import ASIDE_MARK, standing_at
+from eoap_dask.publish.exchange import ASIDE_MARK, location_of
 from eoap_dask.text import option
 
 SOFTWARE = "eoap-dask"
@@ -121,10 +121,10 @@ def unit_states(
     A unit is looked for in ``<out>.partial`` first. Raises OutputError when `out` isn't a product of this application.
     """
     place = resolve(out)
-    product = standing_at(place)
+    product = location_of(place)
     if product is not None:
         check_product(product, application, out)
-    partial: Path | None = beside(place, ".partial")
+    partial: Path | None = sibling(place, ".partial")
     if partial is not None and not _is_application(partial_owner(partial), application):
         partial = None
     return {key: _state(partial, product, key, *of) for key, of in units.items()}
@@ -132,7 +132,7 @@ def unit_states(
 
 def product_units(out: Path) -> tuple[str, ...]:
     """Return the keys of the units in the catalog of `out`; none without a product, OutputError for a broken one."""
-    product = standing_at(resolve(out))
+    product = location_of(resolve(out))
     return () if product is None else _listed(product, out)
 
 
@@ -151,7 +151,7 @@ def check_product(place: Path, application: str, given: Path) -> None:
     _, why = read_object(place / LEDGER)
     if why and os.path.lexists(place / LEDGER):
         raise _unrecognised(given, f"its {LEDGER} {why}")
-    others = strangers(place)
+    others = foreign_files(place)
     if others:
         shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
         raise OutputError(
@@ -185,7 +185,7 @@ def occupied(place: Path, given: Path) -> OutputError:
     return OutputError(f"{given} already exists and wasn't made by {SOFTWARE}.", expected, choose)
 
 
-def strangers(product: Path) -> list[str]:
+def foreign_files(product: Path) -> list[str]:
     """Return the names in a product that no run published, sorted; none where `CONTENTS` is missing."""
     run, _ = read_object(product / RUN_FILE)
     contents = run.get(CONTENTS)
@@ -196,7 +196,7 @@ def strangers(product: Path) -> list[str]:
         if name not in contents:
             found += [] if _VIEWERS_FILES.fullmatch(name) else [name]
         else:
-            found += [f"{name}/{inner}" for inner in _strangers_in_unit(product / name, name)]
+            found += [f"{name}/{inner}" for inner in _foreign_in_unit(product / name, name)]
     return found
 
 
@@ -259,7 +259,7 @@ def resolve(out: Path) -> Path:
     return Path(os.path.realpath(out.parent)) / out.name
 
 
-def beside(path: Path, suffix: str) -> Path:
+def sibling(path: Path, suffix: str) -> Path:
     """Return the path beside another, with a suffix to its name."""
     return path.parent / (path.name + suffix)
 
@@ -370,7 +370,7 @@ def _regular(folder: Path, name: str) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def _strangers_in_unit(folder: Path, key: str) -> list[str]:
+def _foreign_in_unit(folder: Path, key: str) -> list[str]:
     """Return the files added to a unit; nothing for other names, or an item that can't be read."""
     if folder.is_symlink() or not folder.is_dir():
         return []

@@ -37,13 +37,13 @@ from eoap_dask.publish.holdings import (
     RUN_FILE,
     FinishedUnit,
     another_place,
-    beside,
     check_product,
     check_unit,
     is_key,
     names_in,
     owner,
     resolve,
+    sibling,
     unlisted,
 )
 from eoap_dask.publish.lock import OutputLock
@@ -78,7 +78,7 @@ class Publication:
         self._given = out
         self.application = application
         self.out = resolve(out)
-        self.root = beside(self.out, ".partial")
+        self.root = sibling(self.out, ".partial")
         self.keep_partial = False
         self.committed = False
         self._resume = resume
@@ -100,7 +100,7 @@ class Publication:
         with ExitStack() as undo:
             try:
                 undo.callback(remove_empty, make_parents(self.out.parent))
-                lock = OutputLock(beside(self.out, ".lock"), self._given)
+                lock = OutputLock(sibling(self.out, ".lock"), self._given)
                 undo.enter_context(lock)
                 # again, now that we have the lock: another run may have published
                 check_place(self.out, self._given, self._updater)

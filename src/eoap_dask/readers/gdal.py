@@ -78,7 +78,7 @@ class GdalRaster:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of each level, native first."""
         if not self._shapes:
-            self._insist(lambda: self._dataset(0))
+            self._retried(lambda: self._dataset(0))
         return self._shapes
 
     def read(
@@ -94,14 +94,14 @@ class GdalRaster:
         def attempt() -> None:
             self._dataset(level).read(1, window=area, out=out)
 
-        self._insist(attempt)
+        self._retried(attempt)
 
     def close(self) -> None:
         """Release the file."""
         with self._lock:
             self._forget()
 
-    def _insist(self, action: Callable[[], T]) -> T:
+    def _retried(self, action: Callable[[], T]) -> T:
         def attempt(this: Attempt) -> T:
             self._attempt = this
             try:

@@ -92,7 +92,7 @@ class TileFile:
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / f"{name}.{uuid4().hex[:12]}"
         self._is_kept = False
-        with self._told():
+        with self._as_tiles_error():
             self._file = self.path.open("xb")
 
     def __enter__(self) -> TileFile:
@@ -106,17 +106,17 @@ class TileFile:
 
     def write(self, tile: bytes) -> None:
         """Append a tile."""
-        with self._told():
+        with self._as_tiles_error():
             self._file.write(tile)
 
     def keep(self) -> None:
         """Close the file, and keep it."""
-        with self._told():
+        with self._as_tiles_error():
             self._file.close()
         self._is_kept = True
 
     @contextmanager
-    def _told(self) -> Iterator[None]:  # an OSError becomes a TilesError
+    def _as_tiles_error(self) -> Iterator[None]:  # an OSError becomes a TilesError
         try:
             yield
         except OSError as exc:

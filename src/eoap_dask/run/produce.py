@@ -139,7 +139,7 @@ def _publish(
         ):
             items.save(publication.root / "items.json")
             tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
-            with _fault_told(tell):
+            with _end_told(tell):
                 outcome = _carry_out(plan, options, publication, finish, tell, client)
                 seconds = time.monotonic() - started
                 finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
@@ -158,7 +158,7 @@ def _publish(
 
 
 @contextmanager
-def _fault_told(tell: EventFile) -> Iterator[None]:
+def _end_told(tell: EventFile) -> Iterator[None]:
     """End the event stream with what stopped the run."""
     try:
         yield
