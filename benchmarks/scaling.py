@@ -34,6 +34,7 @@ from eoap_dask.demo.process import ServerProcess
 from eoap_dask.publish.publication import Publication
 from eoap_dask.run.engine import Engine
 from eoap_dask.run.events import EVENTS_FILE, ignore, read_events
+from eoap_dask.run.schedule import Schedule
 
 NOTHING = """
 from eoap_dask.render import block as render
@@ -72,8 +73,8 @@ TINY = Sizes(Shape(640, months=2, dates=3), 448, 0.05, blocks_m=2.0)
 class EmptyEngine(Engine):
     """An engine whose units have no files."""
 
-    def _write(self, _: Any) -> dict[str, Any]:
-        return {}
+    def _write(self, progress: Any) -> dict[str, Any]:
+        return {"id": progress.plan.unit.key, "assets": {}}
 
 
 def mosaic(server: ServerProcess, sizes: Sizes) -> MosaicParams:
@@ -122,7 +123,8 @@ def block_ms(server: ServerProcess, sizes: Sizes, folder: Path) -> dict[str, flo
     ):
         cluster.wait_for_workers()
         with scheduler_client(cluster.address) as client, without_dangerous_profiler(client):
-            engine = EmptyEngine(plan.sized(size_of(client), options), client, publication, finish, ignore)
+            schedule = Schedule(plan.sized(size_of(client), options).units, lambda _: None)
+            engine = EmptyEngine(schedule, client, publication, finish, ignore)
             before = time.process_time(), cluster.scheduler_cpu_s()
             outcome = engine.run()
             after = time.process_time(), cluster.scheduler_cpu_s()

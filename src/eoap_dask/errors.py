@@ -88,6 +88,12 @@ class TilesError(EoapError):
     exit_code = 6
 
 
+class ResourceError(EoapError):
+    """A file that every worker needs didn't reach one; fails the unit."""
+
+    exit_code = 6
+
+
 class NothingFoundError(EoapError):
     """The search found no item in any period."""
 
@@ -199,6 +205,12 @@ class UnitsFailedError(EoapError):
     """More units of work failed than were allowed."""
 
     exit_code = 6
+
+
+class StoppedError(EoapError):
+    """A run was drained or stopped by its control; what is finished is kept."""
+
+    exit_code = 130
 
 
 class StepFailedError(EoapError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from eoap_dask.publish.exchange import ASIDE_MARK
 from eoap_dask.publish.holdings import (
     MARKER,
     FinishedUnit,
+    Holdings,
     UnitFile,
     UnitState,
     check_unit,
     foreign_files,
     product_units,
-    unit_states,
 )
 
 APP = "cloudless-mosaic"
@@ -241,6 +241,11 @@ def test_what_changed_with_parts_of_other_shapes(tmp_path: Path) -> None:
 # --- all units ------------------------------------------------------------------------------------
 
 
+def states_of(out: Path, units: Mapping[str, tuple[str, Any]]) -> dict[str, UnitState]:
+    holdings = Holdings(out, APP)
+    return {key: holdings.state(key, *of)[0] for key, of in units.items()}
+
+
 def test_states_are_read_and_nothing_is_written(tmp_path: Path) -> None:
     out = make_product(tmp_path / "out", "a", "b", "c", "d")
     partial = make_partial(out, "b", "e")
@@ -249,9 +254,8 @@ def test_states_are_read_and_nothing_is_written(tmp_path: Path) -> None:
     (partial / "d").mkdir()
     before = snapshot(tmp_path)
     changed = ("0" * 32, {"params": "p2"})
-    states = unit_states(
+    states = states_of(
         out,
-        APP,
         dict.fromkeys("abc", (DIGEST, PARTS)) | {"d": changed, "e": (DIGEST, None), "f": changed, "g": changed},
     )
     assert states == {
@@ -268,8 +272,8 @@ def test_states_are_read_and_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_states_without_anything(tmp_path: Path) -> None:
-    assert unit_states(tmp_path / "a" / "out", APP, {KEY: (DIGEST, None)}) == {KEY: UnitState("new", "not there")}
-    assert unit_states(tmp_path / "out", APP, {}) == {}
+    assert states_of(tmp_path / "a" / "out", {KEY: (DIGEST, None)}) == {KEY: UnitState("new", "not there")}
+    assert states_of(tmp_path / "out", {}) == {}
 
 
 @pytest.mark.parametrize("kind", ["another application", "foreign", "link", "file"])
@@ -284,22 +288,22 @@ def test_an_unfinished_output_that_isnt_ours_counts_for_nothing(tmp_path: Path, 
     elif kind == "file":
         partial.rename(tmp_path / "moved")
         partial.touch()
-    assert unit_states(out, APP, {KEY: (DIGEST, None)}) == {KEY: UnitState("new", "not there")}
+    assert states_of(out, {KEY: (DIGEST, None)}) == {KEY: UnitState("new", "not there")}
 
 
 def test_a_whole_generation_that_wasnt_published_is_looked_into(tmp_path: Path) -> None:
     make_product(tmp_path / "out.partial")
-    assert unit_states(tmp_path / "out", APP, {KEY: (DIGEST, None)})[KEY].kind == "skip"
+    assert states_of(tmp_path / "out", {KEY: (DIGEST, None)})[KEY].kind == "skip"
 
 
 def test_a_product_that_stepped_aside_is_looked_into(tmp_path: Path) -> None:
     out = tmp_path / "out"
     make_product(out).rename(tmp_path / "out.old")
     assert product_units(out) == ()
-    assert unit_states(out, APP, {KEY: (DIGEST, None)})[KEY].kind == "new"
+    assert states_of(out, {KEY: (DIGEST, None)})[KEY].kind == "new"
     (tmp_path / "out.old" / ASIDE_MARK).touch()
     assert product_units(out) == (KEY,)
-    assert unit_states(out, APP, {KEY: (DIGEST, None)}) == {KEY: UnitState("skip", "unchanged")}
+    assert states_of(out, {KEY: (DIGEST, None)}) == {KEY: UnitState("skip", "unchanged")}
     check_output(out, APP, update=True)
 
 
@@ -334,7 +338,7 @@ def test_a_catalog_that_cant_be_understood(tmp_path: Path, content: str | None, 
     for ask in (
         lambda: product_units(out),
         lambda: check_output(out, APP, update=True),
-        lambda: unit_states(out, APP, {}),
+        lambda: states_of(out, {}),
     ):
         with pytest.raises(OutputError) as caught:
             ask()
@@ -370,7 +374,7 @@ def test_what_may_not_be_updated_says_why_and_stays(tmp_path: Path, kind: str, r
         "empty": lambda: (out.rename(moved), out.mkdir()),
     }.get(kind, lambda: None)()
     before = snapshot(tmp_path)
-    for ask in (lambda: check_output(out, APP, update=True), lambda: unit_states(out, APP, {})):
+    for ask in (lambda: check_output(out, APP, update=True), lambda: states_of(out, {})):
         with pytest.raises(OutputError) as caught:
             ask()
         assert reason in str(caught.value)

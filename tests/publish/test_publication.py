@@ -29,7 +29,7 @@ from eoap_dask.publish import exchange, lock
 from eoap_dask.publish import publication as publish
 from eoap_dask.publish.checks import check_output, identity
 from eoap_dask.publish.exchange import ASIDE_MARK
-from eoap_dask.publish.holdings import MARKER, product_units, unit_states
+from eoap_dask.publish.holdings import MARKER, Holdings, product_units
 from eoap_dask.publish.publication import Publication
 
 APP = "cloudless-mosaic"
@@ -867,7 +867,8 @@ def test_an_update_that_is_stopped_leaves_the_product_and_goes_on(
     assert names(tmp_path) == {"out", "out.partial"}
     assert names(tmp_path / "out.partial") == {MARKER, *NEW}
     wanted = {key: (digest, None) for key, digest in NEW.items()}
-    assert {state.kind for state in unit_states(product, APP, wanted).values()} == {"skip"}
+    holdings = Holdings(product, APP)
+    assert {holdings.state(key, *of)[0].kind for key, of in wanted.items()} == {"skip"}
     assert run(product, NEW) == []
     assert snapshot(product) == new_product
     assert names(tmp_path) == {"out"}
@@ -1315,7 +1316,8 @@ def test_killed_between_every_two_steps_of_an_update(
         found.append(old_or_new(case, old, new_product, way))
         check_output(case / "out", APP, update=True)
         wanted = {key: (digest, None) for key, digest in NEW.items()}
-        expected = [key for key, state in unit_states(case / "out", APP, wanted).items() if state.kind != "skip"]
+        holdings = Holdings(case / "out", APP)
+        expected = [key for key, of in wanted.items() if holdings.state(key, *of)[0].kind != "skip"]
         made.append(run(case / "out", NEW))
         assert made[-1] == expected, step
         assert snapshot(case / "out") == new_product, step

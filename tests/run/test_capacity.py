@@ -106,8 +106,8 @@ def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
     assert "a worker reads 32 files at once" in str(eager)
     for one in (plan, small, own):
         for unit in one.units:
-            for window in unit.recipe.windows():
-                height = strip_height(unit.recipe, window, len(unit.recipe.stack.touching(window)))
+            for window in unit.work.recipe.windows():
+                height = strip_height(unit.work.recipe, window, len(unit.work.recipe.stack.touching(window)))
                 assert height >= min(one.strip_rows, window.shape[0])
         assert f"in strips of {one.strip_rows} rows; a worker reads 8 files at once" in str(one)
     assert plan.only([]).strip_rows is None
@@ -115,7 +115,7 @@ def test_a_plan_says_how_its_work_is_cut(plan_for: Callable[..., Plan]) -> None:
 
 @pytest.mark.parametrize(("cores", "memory", "passes"), [(1, 2, 19), (2, 4, 29), (4, 8, 29), (1, 64, 29)])
 def test_so_many_passes_are_read_whole(plan_for: Callable[..., Plan], cores: int, memory: int, passes: int) -> None:
-    recipe = plan_for(resolution=5.0).units[0].recipe
+    recipe = plan_for(resolution=5.0).units[0].work.recipe
     _, budget = sizing.choose_sizes(recipe, 40, Size(4, cores, memory * GIB))
     recipe = replace(recipe, budget=budget)
     block = Window(0, sizing.BLOCK, 0, sizing.BLOCK)
@@ -136,7 +136,7 @@ def test_small_blocks_are_read_more_at_once(plan_for: Callable[..., Plan]) -> No
     assert reads(60.0, Size(1, 1, 8 * GIB), RunOptions(workers=16)) == 12
     assert plan_for(large, resolution=60.0).sized(Size(1, 2, GIB // 2), RunOptions()).reads == READS
     fine = plan_for(Size(1, 1, 8 * GIB), resolution=5.0)
-    assert fine.units[0].recipe.block * min(fine.units[0].recipe.shape) > sizing.EAGER_PX
+    assert fine.units[0].work.recipe.block * min(fine.units[0].work.recipe.shape) > sizing.EAGER_PX
     assert fine.reads == READS
     assert reads(5.0, Size(1, 1, 8 * GIB), RunOptions(block=512)) == sizing.EAGER_READS
 

@@ -183,7 +183,7 @@ def test_production_stays_within_its_budget(
 ) -> None:
     plan, tasks, size = measure(client, monkeypatch, replace(params, resolution=resolution), tmp_path / "out")
     assert plan.blocks == blocks
-    assert len(plan.units[0].unit.scenes) == 24
+    assert len(plan.units[0].work.recipe.stack.scenes) == 24
     assert tasks == plan.tasks == blocks + 1
     assert tasks <= TASKS_PER_BLOCK * plan.blocks
     assert size <= BYTES_PER_TASK * tasks
@@ -225,7 +225,7 @@ def test_recipes_are_small_with_real_hrefs_too(
 ) -> None:
     request = understand(replace(params, resolution=resolution))
     plan = APPLICATION.plan_for(request, as_in_the_real_catalogue(items), RunOptions(block=512))
-    recipes = [len(unit.recipe.pack()) for unit in plan.units]
+    recipes = [len(unit.work.pack()) for unit in plan.units]
     assert plan.blocks == blocks
     assert sum(recipes) + PER_TASK * plan.tasks <= BYTES_PER_TASK * plan.tasks
 
@@ -236,15 +236,15 @@ def test_a_recipe_grows_by_some_tens_of_bytes_per_scene(items: ItemSet, params: 
     def size(count: int) -> int:
         few = replace(real, features=real.features[:count])
         (unit,) = APPLICATION.plan_for(understand(params), few, RunOptions()).units
-        assert len(unit.unit.scenes) == count
-        return len(unit.recipe.pack())
+        assert len(unit.work.recipe.stack.scenes) == count
+        return len(unit.work.pack())
 
     assert size(24) - size(12) <= 12 * 100
 
 
 def test_a_block_gets_only_the_scenes_that_touch_it(items: ItemSet, params: MosaicParams) -> None:
     (unit,) = APPLICATION.plan_for(understand(replace(params, resolution=5.0)), items, RunOptions(block=512)).units
-    stack, windows = unit.recipe.stack, unit.recipe.windows()
+    stack, windows = unit.work.recipe.stack, unit.work.recipe.windows()
     everything = {scene.id for one in stack.passes for scene in one.scenes}
     far = replace(windows[0], col=windows[0].col + 4096, col_stop=windows[0].col_stop + 4096)
     touched = [{scene.id for _, scenes in stack.touching(w) for scene in scenes} for w in windows]

@@ -15,7 +15,7 @@ from eoap_dask.demo.server import DemoServer
 from eoap_dask.run.events import Event, ignore
 from eoap_dask.run.notebook import NotebookProgress, default_listener, in_notebook
 from eoap_dask.run.plan import Plan
-from eoap_dask.run.unit import SHOWN_PASSES
+from eoap_dask.run.raster import SHOWN_PASSES, RasterWork
 
 # ----------------------------------------------------------------------------------------------------
 # Without a notebook
@@ -116,27 +116,26 @@ def test_a_plan(plan: Plan) -> None:
     assert "monthly-mosaic-2020-11" in text
 
 
-def test_a_unit(plan: Plan) -> None:
-    unit = plan.units[0].unit
-    text = unit._repr_html_()
-    assert f"{unit.key}: Cloud-free mosaic, October 2020, 2020-10-01 to 2020-10-31" in text
-    assert text.count("<tr><td>") == len(unit.passes)
-    assert all(scene.id in text for scene in unit.scenes)
-    many = replace(unit, passes=unit.passes * 20)
-    assert f"… and {len(many.passes) - SHOWN_PASSES} more" in many._repr_html_()
-    assert many._repr_html_().count("<tr><td>") == SHOWN_PASSES
-    assert "&lt;b&gt;" in replace(unit, title="<b>")._repr_html_()
-
-
 def test_a_unit_that_is_planned(plan: Plan) -> None:
     planned = plan.units[0]
-    text = planned._repr_html_()
-    assert planned.unit._repr_html_() in text
+    stack, text = planned.work.recipe.stack, planned._repr_html_()
+    assert f"{planned.unit.key}: Cloud-free mosaic, October 2020, 2020-10-01 to 2020-10-31" in text
+    assert text.count("<tr><td>") == len(stack.passes)
+    assert all(scene.id in text for scene in stack.scenes)
     assert planned.digest in text
     assert re.search(r"EPSG:32610, \d+ × \d+ px", text)
     assert "left out" not in text
-    scene = planned.unit.scenes[0].id
+    scene = stack.scenes[0].id
     assert f"<th>left out</th><td>{scene}</td>" in planned.without(scene)._repr_html_()
+    assert "&lt;b&gt;" in replace(planned, unit=replace(planned.unit, title="<b>"))._repr_html_()
+
+
+def test_a_unit_of_many_passes_shows_some(plan: Plan) -> None:
+    work = plan.units[0].work
+    stack = replace(work.recipe.stack, passes=work.recipe.stack.passes * 20)
+    text = RasterWork(replace(work.recipe, stack=stack))._repr_html_()
+    assert f"… and {len(stack.passes) - SHOWN_PASSES} more" in text
+    assert text.count("<tr><td>") == SHOWN_PASSES
 
 
 @pytest.mark.cluster

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from eoap_dask.cluster.connect import expected_size
-from eoap_dask.geo.window import TILE
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.publish.checks import check_output
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.run.notebook import default_listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
-from eoap_dask.run.produce import Run, apply_changes, plan_states, produce
+from eoap_dask.run.produce import Hooks, Production, Run, apply_changes, plan_states, produce
+from eoap_dask.run.raster import RasterWork
 from eoap_dask.run.written import WrittenUnit
 
 if TYPE_CHECKING:
@@ -75,26 +75,23 @@ class Application(Generic[P, R]):
         *,
         client: Client | None = None,
         listener: Listener | None = None,
+        hooks: Hooks | None = None,
         changes: Mapping[str, Any] | None = None,
     ) -> Run:
         """Make the product and publish it; `changes` are fields of parameters and options, as Python callers name them.
 
-        `client` defaults to the active one, else as the options say; `listener` to a bar in a notebook, else nothing.
+        `client` defaults to the active one, else as the options say; `listener` to that of `hooks`, else a bar in a
+        notebook, else nothing.
         """
         default = RunOptions(output_dir=self.output_dir)
         wanted, options = apply_changes(params or self.params(), options or default, changes or {})
         request, items, plan = self._prepare(wanted, options, client)
         # before any work: where signing fails, no unit could be made
-        items.signer(request.private_hosts).sign(plan.units[0].unit.scenes[0].bands[0].href)
-        return produce(
-            plan,
-            items,
-            options,
-            finish=partial(self.finish, request),
-            describe=partial(self.describe, request),
-            listener=listener or default_listener(),
-            client=client,
-        )
+        for href in _hrefs(plan)[:1]:
+            items.signer(request.private_hosts).sign(href)
+        hooks = replace(hooks or Hooks(), listener=listener or (hooks.listener if hooks else default_listener()))
+        production = Production(plan, partial(self.finish, request), partial(self.describe, request), items)
+        return produce(production, options, hooks, client=client)
 
     def dry_run(self, params: P, options: RunOptions, client: Client | None = None) -> Plan:
         """Search and plan; write nothing, read no pixels. Raises what `run` would raise before its first block."""
@@ -106,8 +103,8 @@ class Application(Generic[P, R]):
         hosts = request.private_hosts
         reader = make_reader(options.reader, items.signer(hosts), options.retry(), hosts)
         plan = self.plan(request, items, reader)
-        tiles = -(-int(plan.geobox.shape[0]) // TILE) * -(-int(plan.geobox.shape[1]) // TILE)
-        return plan.sized(expected_size(options, client, len(plan.units) * tiles), options)
+        # before it is sized, a unit has the smallest blocks
+        return plan.sized(expected_size(options, client, plan.blocks), options)
 
     def _prepare(self, params: P, options: RunOptions, client: Client | None) -> tuple[R, ItemSet, Plan]:
         options.check()
@@ -115,3 +112,9 @@ class Application(Generic[P, R]):
         check_output(options.output_dir, self.name, update=True)
         items = self.find(request)
         return request, items, self.plan_for(request, items, options, client)
+
+
+def _hrefs(plan: Plan) -> list[str]:
+    """Return the href of one asset of each unit that is made from scenes."""
+    stacks = [u.work.recipe.stack for u in plan.units if isinstance(u.work, RasterWork)]
+    return [stack.scenes[0].bands[0].href for stack in stacks if stack.scenes]

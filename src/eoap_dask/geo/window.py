@@ -35,6 +35,13 @@ class Window:
             slice(part.col - self.col, part.col_stop - self.col),
         )
 
+    def grown(self, by: int, shape: tuple[int, int]) -> Window:
+        """Return a window with so many pixels around it, as far as a grid of this shape has them."""
+        if not by:
+            return self
+        rows = max(self.row - by, 0), min(self.row_stop + by, shape[0])
+        return Window(*rows, max(self.col - by, 0), min(self.col_stop + by, shape[1]))
+
     def strips(self, height: int) -> Iterator[Window]:
         """Cut into windows of at most this many rows, from the top."""
         for row in range(self.row, self.row_stop, height):

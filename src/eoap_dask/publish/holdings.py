@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from eoap_dask.errors import OutputError
 from eoap_dask.files import sha256_of
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.exchange import ASIDE_MARK, location_of
 from eoap_dask.text import option
 
@@ -24,7 +25,7 @@ SOFTWARE = "eoap-dask"
 MARKER = ".eoap-dask.json"
 """Marks a `.partial` directory as ours; removed from a published output, where `RUN_FILE` does that."""
 RUN_FILE = "run.json"
-CATALOG = "catalog.json"
+CATALOG = LAYOUT.catalog
 LEDGER = "failures.json"
 CONTENTS = "contents"
 """In `RUN_FILE`, the names that the run published; others in the output are the user's."""
@@ -32,8 +33,9 @@ CONTENTS = "contents"
 DigestParts = Mapping[str, str | Sequence[str]]
 """Parts of a digest by name (params, scenes, grid, algorithm): a short hash, or one for each scene."""
 
-_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_ITEM_HREF = re.compile(r"(?:\./)?([a-z0-9][a-z0-9._-]*)/\1\.json")
+MANIFEST = "eoap:manifest"
+"""Of an asset that is a store of many objects: href of the file that lists them, whose checksum is the asset's."""
+
 _SHA256 = re.compile(r"1220([0-9a-f]{64})")
 _VIEWERS_FILES = re.compile(r".*\.aux\.xml|\.DS_Store|Thumbs\.db")
 """Left by GDAL and file browsers that opened a file, and made again."""
@@ -77,11 +79,6 @@ def another_place(otherwise: str = "") -> str:
     return f"Choose another {option('output_dir')}{f', {otherwise}' if otherwise else ''}."
 
 
-def is_key(key: str) -> bool:
-    """Tell whether a unit's key can name its directory: lower-case letters, digits, ``.``, ``_``, ``-``."""
-    return _KEY.fullmatch(key) is not None
-
-
 def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = None) -> FinishedUnit | str:
     """Return a unit that is finished, or a phrase that says why it isn't, such as ``the parameters changed``.
 
@@ -93,9 +90,9 @@ def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = 
     if folder.is_symlink() or not folder.is_dir():
         return "its directory isn't one"
     try:
-        if _regular(folder, f"{key}.json") is None:
+        if _regular(folder, LAYOUT.item(key)) is None:
             return _UNFINISHED
-        content = (folder / f"{key}.json").read_bytes()
+        content = (folder / LAYOUT.item(key)).read_bytes()
         item = parse_object(content)
         if item is None:
             return "its item isn't JSON"
@@ -104,7 +101,7 @@ def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = 
             return "its item isn't one of ours"
         if properties.get("eoap:digest") != digest:
             return _what_changed(properties.get("eoap:digest_parts"), parts)
-        files = _files_of(item)
+        files = files_of(folder, item)
         if isinstance(files, str):
             return files
         fault = next(filter(None, (_fault_of(folder, file) for file in files)), None)
@@ -113,21 +110,29 @@ def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = 
     return fault or FinishedUnit(item, content, files)
 
 
-def unit_states(
-    out: Path, application: str, units: Mapping[str, tuple[str, DigestParts | None]]
-) -> dict[str, UnitState]:
-    """Return what a run would do with its units (key → digest and parts); writes nothing and takes no lock.
+class Holdings:
+    """What there is of an output: units of ``<out>.partial``, then of the product. Writes nothing, and takes no lock.
 
-    A unit is looked for in ``<out>.partial`` first. Raises OutputError when `out` isn't a product of this application.
+    Raises `OutputError` when `out` isn't a product of this application.
     """
-    place = resolve(out)
-    product = location_of(place)
-    if product is not None:
-        check_product(product, application, out)
-    partial: Path | None = sibling(place, ".partial")
-    if partial is not None and not _is_application(partial_owner(partial), application):
-        partial = None
-    return {key: _state(partial, product, key, *of) for key, of in units.items()}
+
+    def __init__(self, out: Path, application: str) -> None:
+        place = resolve(out)
+        self._product = location_of(place)
+        if self._product is not None:
+            check_product(self._product, application, out)
+        partial = sibling(place, ".partial")
+        self._partial = partial if _is_application(partial_owner(partial), application) else None
+
+    def state(self, key: str, digest: str, parts: DigestParts | None) -> tuple[UnitState, dict[str, Any] | None]:
+        """Return what a run would do with a unit, and the item of one that is finished."""
+        reason = _NOT_THERE
+        for place, finished in ((self._partial, "finished by an earlier run"), (self._product, "unchanged")):
+            found = _NOT_THERE if place is None else check_unit(place / key, key, digest, parts)
+            if isinstance(found, FinishedUnit):
+                return UnitState("skip", finished), found.item
+            reason = reason if found == _NOT_THERE else found
+        return UnitState("new" if reason == _NOT_THERE else "recompute", reason), None
 
 
 def product_units(out: Path) -> tuple[str, ...]:
@@ -202,7 +207,7 @@ def foreign_files(product: Path) -> list[str]:
 
 def unlisted(folder: Path, key: str, files: Iterable[UnitFile]) -> list[Path]:
     """Return the files in a unit's directory that are neither its item nor one of its assets."""
-    known = {f"{key}.json", *(file.name for file in files)}
+    known = {LAYOUT.item(key), *(file.name for file in files)}
     found = []
     for inside, folders, names in os.walk(folder):
         linked = [name for name in folders if Path(inside, name).is_symlink()]
@@ -273,21 +278,11 @@ def _listed(product: Path, given: Path) -> tuple[str, ...]:
     for link in links:
         if not isinstance(link, dict) or link.get("rel") != "item":
             continue
-        found = _ITEM_HREF.fullmatch(str(link.get("href")))
-        if found is None:
+        key = LAYOUT.key_of(str(link.get("href")))
+        if key is None:
             raise _unrecognised(given, f"its {CATALOG} lists {str(link.get('href'))[:80]!r}, which isn't a unit")
-        keys[found[1]] = None
+        keys[key] = None
     return tuple(keys)
-
-
-def _state(partial: Path | None, product: Path | None, key: str, digest: str, parts: DigestParts | None) -> UnitState:
-    reason = _NOT_THERE
-    for place, finished in ((partial, "finished by an earlier run"), (product, "unchanged")):
-        found = _NOT_THERE if place is None else check_unit(place / key, key, digest, parts)
-        if isinstance(found, FinishedUnit):
-            return UnitState("skip", finished)
-        reason = reason if found == _NOT_THERE else found
-    return UnitState("new" if reason == _NOT_THERE else "recompute", reason)
 
 
 def _is_application(found: Mapping[str, Any] | None, application: str) -> bool:
@@ -296,7 +291,13 @@ def _is_application(found: Mapping[str, Any] | None, application: str) -> bool:
 
 def _what_changed(before: object, now: DigestParts | None) -> str:
     """Return which parts of a digest differ, as far as both are known."""
-    titles = {"params": "the parameters", "scenes": "the items", "grid": "the grid", "algorithm": "the algorithm"}
+    titles = {
+        "params": "the parameters",
+        "scenes": "the items",
+        "grid": "the grid",
+        "algorithm": "the algorithm",
+        "needs": "what it needs",
+    }
     changed: dict[str, str] = {}
     for name, part in (now or {}).items():
         known = before.get(name) if isinstance(before, dict) else None
@@ -315,22 +316,83 @@ def _what_changed(before: object, now: DigestParts | None) -> str:
     return f"{', '.join(others)} and {last} changed"
 
 
-def _files_of(item: Mapping[str, Any]) -> tuple[UnitFile, ...] | str:
-    """Return the files of an item's assets, or what is wrong with one."""
+def files_of(folder: Path, item: Mapping[str, Any]) -> tuple[UnitFile, ...] | str:
+    """Return the files of a unit's assets, of its outputs' items and of their assets, or what is wrong with one.
+
+    Items of outputs and manifests of stores are read, and must match their checksums; other files aren't looked at.
+    """
+    found = _assets_of(folder, item)
+    if isinstance(found, str):
+        return found
+    files = dict(found)
+    for link in item.get("links") or ():
+        if not (isinstance(link, dict) and link.get("rel") == "item"):
+            continue
+        own = _file_of(link, f"its output {link.get('href')}")
+        output = own if isinstance(own, str) else _document(folder, own)
+        if isinstance(output, str):
+            return output
+        assert isinstance(own, UnitFile)  # noqa: S101 - a phrase has been returned
+        found = _assets_of(folder, output)
+        if isinstance(found, str):
+            return found
+        files |= {own.name: own, **found}
+    return tuple(files.values())
+
+
+def _assets_of(folder: Path, item: Mapping[str, Any]) -> dict[str, UnitFile] | str:
+    """Return the files of an item's assets by name, or what is wrong with one."""
     assets = item.get("assets")
     if not isinstance(assets, dict):
         return "its item isn't one of ours"
-    files = {}
+    files: dict[str, UnitFile] = {}
     for key, asset in assets.items():
         fields = asset if isinstance(asset, dict) else {}
-        name, size = _inside(fields.get("href")), fields.get("file:size")
-        checksum = _SHA256.fullmatch(str(fields.get("file:checksum")))
-        if name is None:
-            return f"its asset {key} isn't in its directory"
-        if not isinstance(size, int) or checksum is None:
-            return f"its asset {key} has no size or checksum"
-        files[name] = UnitFile(name, size, checksum[1])
-    return tuple(files.values())
+        manifest = fields.get(MANIFEST)
+        found = _file_of(fields if manifest is None else {**fields, "href": manifest}, f"its asset {key}")
+        if isinstance(found, str):
+            return found
+        if manifest is not None:
+            objects = _objects_of(folder, found, key)
+            if isinstance(objects, str):
+                return objects
+            files |= objects
+        files[found.name] = found
+    return files
+
+
+def _objects_of(folder: Path, manifest: UnitFile, key: str) -> dict[str, UnitFile] | str:
+    """Return the objects of a store, which its manifest lists."""
+    document = _document(folder, manifest)
+    if isinstance(document, str):
+        return document
+    listed = document.get("objects")
+    files: dict[str, UnitFile] = {}
+    for href, about in listed.items() if isinstance(listed, dict) else ():
+        found = _file_of({"href": href, **(about if isinstance(about, dict) else {})}, f"an object of its asset {key}")
+        if isinstance(found, str):
+            return found
+        files[found.name] = found
+    return files if files else f"its asset {key} has a manifest without objects"
+
+
+def _document(folder: Path, file: UnitFile) -> dict[str, Any] | str:
+    """Return the JSON object of a file that matches its checksum, or what is wrong with it."""
+    fault = _fault_of(folder, file)
+    if fault is not None:
+        return fault
+    return parse_object((folder / file.name).read_bytes()) or f"{file.name} isn't a JSON object"
+
+
+def _file_of(fields: Mapping[str, Any], what: str) -> UnitFile | str:
+    """Return the file that an asset or a link describes, or what is wrong with it."""
+    name, size = _inside(fields.get("href")), fields.get("file:size")
+    checksum = _SHA256.fullmatch(str(fields.get("file:checksum")))
+    if name is None:
+        return f"{what} isn't in its directory"
+    if not isinstance(size, int) or checksum is None:
+        return f"{what} has no size or checksum"
+    return UnitFile(name, size, checksum[1])
 
 
 def _inside(href: object) -> str | None:
@@ -374,9 +436,9 @@ def _foreign_in_unit(folder: Path, key: str) -> list[str]:
     """Return the files added to a unit; nothing for other names, or an item that can't be read."""
     if folder.is_symlink() or not folder.is_dir():
         return []
-    item, why = read_object(folder / f"{key}.json")
-    files = _files_of(item)
-    if why or isinstance(files, str):
+    item, why = read_object(folder / LAYOUT.item(key))
+    files = "" if why else files_of(folder, item)
+    if isinstance(files, str):
         return []
     return [
         path.relative_to(folder).as_posix()

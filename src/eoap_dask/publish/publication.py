@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from loguru import logger
 
@@ -28,6 +28,7 @@ from eoap_dask.files import (
     write_bytes,
     write_json,
 )
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.checks import check_partial, check_place, identity, unwritable
 from eoap_dask.publish.exchange import ASIDE_MARK, aside_of, can_exchange, exchange, is_aside, recover, remove_last
 from eoap_dask.publish.holdings import (
@@ -39,7 +40,6 @@ from eoap_dask.publish.holdings import (
     another_place,
     check_product,
     check_unit,
-    is_key,
     names_in,
     owner,
     resolve,
@@ -73,6 +73,8 @@ class Publication:
     ...     write_json(publication.root / "run.json", identity("cloudless-mosaic"))
     ...     publication.commit()
     """
+
+    keeps_others: ClassVar[bool] = False
 
     def __init__(self, out: Path, application: str, *, resume: bool = False, update: bool = False) -> None:
         self._given = out
@@ -139,7 +141,7 @@ class Publication:
         Only the unit's item, ``<key>.json``, and the assets in it are taken over by later runs. ValueError for a bad
         key, or a unit that is done.
         """
-        if not is_key(key):
+        if not LAYOUT.is_key(key):
             raise ValueError(f"{key!r} can't name the directory of a unit.")
         if key in self._done:
             raise ValueError(f"Unit {key!r} is done.")
@@ -164,7 +166,7 @@ class Publication:
         the item is copied, so that writing it anew leaves the product alone. Files that the item doesn't list are left
         out.
         """
-        if not is_key(key):
+        if not LAYOUT.is_key(key):
             raise ValueError(f"{key!r} can't name the directory of a unit.")
         if key in self._units:
             raise ValueError(f"Unit {key!r} was begun already.")
@@ -177,6 +179,18 @@ class Publication:
         self._units.add(key)
         self._done.add(key)
         return found.item
+
+    def file_of(self, key: str, name: str) -> Path:
+        """Return the path of a file of a unit that is done or adopted."""
+        return self.root / key / name
+
+    def renew(self, item: dict[str, Any]) -> None:
+        """Replace the item of an adopted unit; its assets are the same."""
+        write_json(self.root / LAYOUT.item_of(item["id"]), item)
+
+    def all_items(self, finished: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Return the items of this run: the product has no others."""
+        return finished
 
     def holds(self, key: str) -> bool:
         """Tell whether `adopt` has something to check, which takes a while for large files."""
@@ -239,7 +253,7 @@ class Publication:
     def _keep_units(self) -> None:
         """Leave only units of an unfinished run, for `adopt` to check."""
         for name in sorted(names_in(self.root) - {MARKER}):
-            if not (name in self._found and is_key(name) and (self.root / name / f"{name}.json").is_file()):
+            if not (name in self._found and LAYOUT.is_key(name) and (self.root / name / LAYOUT.item(name)).is_file()):
                 self._forget(name)
 
     def _check_aside(self) -> None:
@@ -275,7 +289,7 @@ class Publication:
         folder = self.unit_dir(key)
         for file in found.files:
             link_or_copy(self.out / key / file.name, folder / file.name, file.sha256)
-        write_bytes(folder / f"{key}.json", found.content)  # last, as when it was made
+        write_bytes(folder / LAYOUT.item(key), found.content)  # last, as when it was made
         return found
 
     def _forget(self, name: str) -> None:

@@ -6,10 +6,12 @@ blob, travels once per worker.
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Generator, Iterator
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,12 @@ import numpy as np
 from eoap_dask.geo.window import TILE, Window
 from eoap_dask.render.buffers import Buffers
 from eoap_dask.render.encode import BlockEncoder, EncodedImage, TileFile, level_shapes
+from eoap_dask.render.needed import Part, UnitReader, UnitStack
 from eoap_dask.render.reading import StackReader
-from eoap_dask.render.recipe import Recipe, strip_height
-from eoap_dask.render.science import Flags, Image, Layers
+from eoap_dask.render.recipe import FEWEST_ROWS, Recipe, strip_height
+from eoap_dask.render.resources import STORE
+from eoap_dask.render.science import Flags, Image, Layers, Science, Strip
+from eoap_dask.render.stack import LayerReader
 
 KEPT_BYTES = 128 << 20
 """Memory of layers that is kept from block to block, per process; part of what blocks are budgeted for."""
@@ -41,69 +46,140 @@ class Rendered:
     """One for each row of tiles, see `Science.note`."""
 
 
-def render_block(packed: bytes, number: int, folder: str | None = None) -> Rendered:
-    """Read, mask, compose and encode block `number` of the recipe in `packed` (from `Recipe.pack`).
+@dataclass
+class Surveyed:
+    """One surveyed block."""
 
-    Encoded tiles are left in `folder`, which client and worker see under one path, or else returned. Raises AssetError
-    and TilesError.
+    notes: tuple[tuple[tuple[int, int], Any], ...]
+    """Row and column of each tile with data, in tiles, and its note."""
+    levels: dict[str, set[float]]
+    """As in `Rendered`."""
+
+
+def render_block(
+    packed: bytes, number: int, folder: str | None = None, parts: Sequence[Part] = ()
+) -> Rendered | Surveyed:
+    """Read, mask, compose and encode block `number` of the recipe in `packed` (from `Recipe.pack`), or survey it.
+
+    Encoded tiles are left in `folder`, which client and worker see under one path, or else returned. `parts` are those
+    of the images that a `UnitStack` needs. Raises AssetError, TilesError and ResourceError.
     """
     recipe = _unpack(packed)
     window = recipe.windows()[number]
+    tools = _tools(recipe.science)
     with ExitStack() as stack:
+        reader = stack.enter_context(_reader(recipe, window, parts))
+        if recipe.is_survey:
+            return Surveyed(tuple(sorted(_survey(recipe, window, reader, tools).items())), reader.levels)
+        place, side, levels = window, recipe.block, len(level_shapes(recipe.shape))
+        if recipe.cutouts is not None:  # an image of its own, in one block
+            place, levels = Window(0, window.shape[0], 0, window.shape[1]), len(level_shapes(window.shape))
+            side = TILE << levels
         encoders, notes = [], []
         for spec in recipe.images:
             file = None if folder is None else stack.enter_context(TileFile(Path(folder), f"{number}.{spec.name}"))
-            encoders.append(BlockEncoder(spec, window, recipe.block, len(level_shapes(recipe.shape)), file))
-        with StackReader(recipe.stack, window) as reader:
-            for rows, images in compose_rows(recipe, window, reader):
-                note = recipe.science.note(images, rows.row, rows.col)
-                if note is not None:
-                    notes.append(note)
-                for encoder, image in zip(encoders, images, strict=True):
-                    encoder.add(image)
+            encoders.append(BlockEncoder(spec, place, side, levels, file))
+        for rows, images in compose_rows(recipe, window, reader, tools):
+            note = recipe.science.note(images, rows.row, rows.col)
+            if note is not None:
+                notes.append(note)
+            for encoder, image in zip(encoders, images, strict=True):
+                encoder.add(image)
         encoded = {spec.name: encoder.finish() for spec, encoder in zip(recipe.images, encoders, strict=True)}
     return Rendered(encoded, reader.levels, tuple(notes))
 
 
-def compose_rows(recipe: Recipe, window: Window, reader: StackReader) -> Iterator[tuple[Window, tuple[Image, ...]]]:
+def _reader(recipe: Recipe, window: Window, parts: Sequence[Part]) -> LayerReader:
+    wide = window.grown(recipe.science.halo, recipe.shape)
+    if isinstance(recipe.stack, UnitStack):
+        return UnitReader(recipe.stack, wide, parts)
+    return StackReader(recipe.stack, wide)
+
+
+def compose_rows(
+    recipe: Recipe, window: Window, reader: LayerReader, tools: Any = None
+) -> Iterator[tuple[Window, tuple[Image, ...]]]:
     """Yield the images of a window in the recipe's order, each (band, y, x), a row of tiles at a time.
 
     Their memory is used again for the next row, so that they are encoded while still in the cache.
     """
     memory = tuple(spec.empty((min(window.shape[0], TILE), window.shape[1])) for spec in recipe.images)
-    numbers = tuple(number for number, _ in reader.passes)
-    with closing(_layers(recipe, window, reader)) as strips:
+    with closing(_strips(recipe, window, reader, tools)) as strips:
         for rows in window.strips(TILE):
             images = tuple(image[:, : rows.shape[0]] for image in memory)
             filled = rows.row
-            while numbers and filled < rows.row_stop:
-                part, layers, dropped = next(strips)
+            while reader.passes and filled < rows.row_stop:
+                part, strip = next(strips)
                 inside = rows.slices(part)[0]
-                recipe.science.compose(layers, dropped, numbers, tuple(image[:, inside] for image in images))
+                recipe.science.compose(strip, tuple(image[:, inside] for image in images))
                 filled = part.row_stop
-            if not numbers:
+            if not reader.passes:
                 for spec, image in zip(recipe.images, images, strict=True):
                     spec.clear(image)
             yield rows, images
 
 
-def _layers(recipe: Recipe, window: Window, reader: StackReader) -> Generator[tuple[Window, Layers, Flags | None]]:
+def _survey(recipe: Recipe, window: Window, reader: LayerReader, tools: Any) -> dict[tuple[int, int], Any]:
+    """Return a note for each tile with data, made of parts that are the same for any blocks and strips."""
+    notes: dict[tuple[int, int], Any] = {}
+    science, halo = recipe.science, 2 * recipe.science.halo
+    if not reader.passes:
+        return notes
+    for part, strip in _strips(recipe, window, reader, tools):
+        for row in range(part.row, part.row_stop, FEWEST_ROWS):
+            stop = min(row + FEWEST_ROWS, part.row_stop)
+            for col in range(part.col, part.col_stop, TILE):
+                col_stop = min(col + TILE, part.col_stop)
+                rows = slice(row - part.row, stop - part.row + halo)
+                columns = slice(col - part.col, col_stop - part.col + halo)
+                layers = strip.layers[:, :, rows, columns]
+                if not layers.any():  # as where no scene touches the block
+                    continue
+                dropped = None if strip.dropped is None else strip.dropped[:, rows, columns]
+                cell = replace(strip, layers=layers, dropped=dropped, window=Window(row, stop, col, col_stop))
+                tile, note = ((row - window.row) // TILE, (col - window.col) // TILE), science.survey(cell)
+                if recipe.cutouts is None:
+                    tile = tile[0] + window.row // TILE, tile[1] + window.col // TILE
+                notes[tile] = science.merge(notes[tile], note) if tile in notes else note
+    return notes
+
+
+def _strips(recipe: Recipe, window: Window, reader: LayerReader, tools: Any) -> Generator[tuple[Window, Strip]]:
     """Yield the layers of a window: read strip by strip, handed out in parts that lie in one row of tiles."""
-    bands, depth = recipe.stack.bands, len(reader.passes)
+    bands, depth, halo = recipe.stack.bands, len(reader.passes), recipe.science.halo
+    numbers = tuple(number for number, _ in reader.passes)
     for strip in window.strips(strip_height(recipe, window, depth)):
+        shape = strip.shape[0] + 2 * halo, strip.shape[1] + 2 * halo
         with ExitStack() as memory:
-            layers = memory.enter_context(_buffers.lent((bands, depth, *strip.shape), np.uint16))
+            layers = memory.enter_context(_buffers.lent((bands, depth, *shape), np.uint16))
             dropped = None
             if recipe.science.keeps_dropped:
-                dropped = memory.enter_context(_buffers.lent((depth, *strip.shape), np.bool_))
-            reader.read(strip, layers, dropped)
+                dropped = memory.enter_context(_buffers.lent((depth, *shape), np.bool_))
+            _read(recipe, reader, strip, layers, dropped)
             row = strip.row
             while row < strip.row_stop:
                 stop = min(window.row + ((row - window.row) // TILE + 1) * TILE, strip.row_stop)
                 part = Window(row, stop, strip.col, strip.col_stop)
-                inside = strip.slices(part)[0]
-                yield part, layers[:, :, inside], None if dropped is None else dropped[:, inside]
+                rows = slice(row - strip.row, stop - strip.row + 2 * halo)
+                flags = None if dropped is None else dropped[:, rows]
+                yield part, Strip(layers[:, :, rows], flags, numbers, part, recipe.state, tools)
                 row = stop
+
+
+def _read(recipe: Recipe, reader: LayerReader, strip: Window, layers: Layers, dropped: Flags | None) -> None:
+    """Read a strip with its halo; beyond the grid there is no data."""
+    halo = recipe.science.halo
+    if not halo:
+        reader.read(strip, layers, dropped)
+        return
+    wide = strip.grown(halo, recipe.shape)
+    whole = Window(strip.row - halo, strip.row_stop + halo, strip.col - halo, strip.col_stop + halo)
+    inside = whole.slices(wide)
+    if wide.shape != whole.shape:
+        layers[...] = 0
+        if dropped is not None:
+            dropped[...] = False
+    reader.read(wide, layers[:, :, *inside], None if dropped is None else dropped[:, *inside])
 
 
 @lru_cache(8)
@@ -111,3 +187,25 @@ def _unpack(packed: bytes) -> Recipe:
     recipe = pickle.loads(imagecodecs.lzma_decode(packed))  # noqa: S301 - made by our own client, sent by Dask, which pickles anyway
     assert isinstance(recipe, Recipe)  # noqa: S101
     return recipe
+
+
+def _tools(science: Science) -> Any:
+    """Return what a science is set up with: once per process, also where several threads ask."""
+    with _set_up_lock:
+        return _set_up(science)
+
+
+@lru_cache(2)
+def _set_up(science: Science) -> Any:
+    return science.set_up({one.name: STORE.wait(one) for one in science.resources})
+
+
+_set_up_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _set_up_lock  # the thread that held it wasn't forked
+    _set_up_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

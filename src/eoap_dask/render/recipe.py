@@ -3,39 +3,75 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import imagecodecs
 
 from eoap_dask.geo.window import TILE, Window, blocks
 from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.identity import NO_PIXELS, identity_of
+from eoap_dask.render.needed import UnitStack
 from eoap_dask.render.reading import strip_bytes_per_row
 from eoap_dask.render.science import Science
 from eoap_dask.render.stack import Stack
 
-ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1}
+ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1, "visual": 1, "encode": 1}
 """Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
 
 FEWEST_ROWS = 16
-"""Rows of a strip, at least."""
+"""Rows of a strip, at least; strips are cut at multiples of it, or of 64."""
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A window of a unit's grid that becomes images of its own, such as a chip."""
+
+    name: str
+    """Unique in the unit, and part of the names of its files."""
+    window: Window
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What a worker needs to render any block of one unit."""
 
-    stack: Stack
+    stack: Stack | UnitStack
     science: Science
     images: tuple[ImageSpec, ...]
     """Filled by the science, in its order."""
-    block: int = TILE
+    block: int = field(default=TILE, metadata=NO_PIXELS)
     """Side of a block in pixels, 512·2^k; see `Plan.sized`."""
-    budget: int = 64 << 20
+    budget: int = field(default=64 << 20, metadata=NO_PIXELS)
     """Bytes for the layers of a strip."""
+    cutouts: tuple[Cutout, ...] | None = None
+    """Windows that become images of their own, perhaps none; None makes one image of the whole grid, in blocks."""
+    state: Any = field(default=None, metadata=NO_PIXELS)  # follows from the rest
+    """What the surveys came to so far."""
+    is_survey: bool = field(default=False, metadata=NO_PIXELS)
+    """Whether the unit is surveyed, and not composed."""
 
     def windows(self) -> tuple[Window, ...]:
-        """Return the blocks of the unit."""
+        """Return the blocks of the unit, or its cutouts."""
+        if self.cutouts is not None:
+            return tuple(one.window for one in self.cutouts)
         return blocks(self.shape, self.block)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what decides the pixels, as JSON-like parts: grid, params, scenes, algorithm."""
+        stack = self.stack
+        return {
+            "grid": identity_of(stack.geobox),
+            "params": {
+                "stack": stack.rules(),
+                "science": identity_of(self.science),
+                "images": identity_of(self.images),
+                "cutouts": identity_of(self.cutouts),
+            },
+            "scenes": sorted(identity_of(s.fingerprint) for p in stack.passes for s in p.scenes),
+            "algorithm": {**ALGORITHM, **self.science.versions()},
+        }
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -46,7 +82,7 @@ class Recipe:
         """Return the bytes of a row of a strip of a window, without the images."""
         stack = self.stack
         own = self.science.work_bytes + (passes if self.science.keeps_dropped else 0)
-        width = window.shape[1]
+        width = window.shape[1] + 2 * self.science.halo
         row = strip_bytes_per_row(stack.bands, max(passes, 1), width, stack.map_points, stack.reads)
         return row + width * own
 
@@ -60,16 +96,19 @@ class Recipe:
 
     def pack(self) -> bytes:
         """Return the recipe as bytes: hrefs repeat, so that this is some ten to twenty bytes per asset."""
-        passes = tuple(
-            replace(p, scenes=tuple(replace(s, href="", fingerprint=()) for s in p.scenes)) for p in self.stack.passes
-        )
-        whole = pickle.dumps(replace(self, stack=replace(self.stack, passes=passes)), protocol=5)
+        stack = self.stack
+        if isinstance(stack, Stack):
+            passes = (
+                replace(p, scenes=tuple(replace(s, href="", fingerprint=()) for s in p.scenes)) for p in stack.passes
+            )
+            stack = replace(stack, passes=tuple(passes))
+        whole = pickle.dumps(replace(self, stack=stack), protocol=5)
         return bytes(imagecodecs.lzma_encode(whole, level=0))  # a fifth less than DEFLATE, which looks less far back
 
 
 def strip_height(recipe: Recipe, window: Window, passes: int) -> int:
     """Return how many rows are worked on at once within the budget, at most the block's."""
-    rows = recipe.budget // recipe.strip_bytes_per_row(window, passes)
+    rows = recipe.budget // recipe.strip_bytes_per_row(window, passes) - 2 * recipe.science.halo
     if rows >= window.shape[0]:
         return window.shape[0]
     # in steps that suit the files' tiles, so that fewer of them are read twice

@@ -2,43 +2,112 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+
+from eoap_dask.geo.window import Window
+from eoap_dask.render.resources import Resource
 
 Layers = npt.NDArray[np.uint16]
 Flags = npt.NDArray[np.bool_]
 Image = npt.NDArray[Any]
 
 
-class Science(Protocol):
-    """Turns the layers of a strip into the images of a unit. Small, and cheap to pickle."""
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Some rows of a block, as a `Science` gets them."""
 
-    keeps_dropped: ClassVar[bool]
+    layers: Layers
+    """(band, pass, y + 2 halo, x + 2 halo), uint16, stored pixels, 0 = no data; only passes that touch the block, at
+    least one. May be changed. Beyond the grid there is no data."""
+    dropped: Flags | None
+    """(pass, y + 2 halo, x + 2 halo), True where the scene classification says that the ground isn't seen; None without
+    `Science.keeps_dropped`."""
+    numbers: tuple[int, ...]
+    """The passes' numbers in the stack."""
+    window: Window | None = None
+    """Where it lies in the grid, without its halo."""
+    state: Any = None
+    """What the surveys of the whole unit came to, see `Science.reduce`."""
+    tools: Any = None
+    """What `Science.set_up` returned on this worker."""
+
+
+class Science:
+    """Turns the layers of a strip into the images of a unit: the base of frozen dataclasses, cheap to pickle.
+
+    All its fields decide pixels, and are part of a unit's digest, but for those marked with `NO_PIXELS`. What it makes
+    of a pixel depends on the layers within `halo` of it, on `state`, and on nothing else: not on blocks and strips.
+    """
+
+    keeps_dropped: ClassVar[bool] = False
     """Whether dropped pixels stay in the layers, with flags apart; else they are 0 there."""
-    fewest_passes: ClassVar[int]
+    fewest_passes: ClassVar[int] = 1
     """Passes that it needs at least: a scene that the last of them needs can't be left out."""
-    work_bytes: ClassVar[int]
+    work_bytes: ClassVar[int] = 0
     """Bytes per pixel of a strip that it needs beside layers and images."""
+    surveys: ClassVar[bool] = False
+    """Whether the unit is surveyed before it is composed, see `survey`."""
 
-    def compose(self, layers: Layers, dropped: Flags | None, numbers: tuple[int, ...], out: tuple[Image, ...]) -> None:
+    @property
+    def halo(self) -> int:
+        """Pixels around a strip that it needs to compose it."""
+        return 0
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """Files that every worker needs, such as a model; they are brought once per worker."""
+        return ()
+
+    def versions(self) -> Mapping[str, int]:
+        """Return versions by name, one of which is raised whenever the same fields make other pixels."""
+        return {}
+
+    def set_up(self, files: Mapping[str, Path]) -> Any:  # noqa: ARG002
+        """Return what `compose` needs on a worker, once per process; `files` are its `resources` by name."""
+        return None
+
+    def survey(self, strip: Strip) -> Any:
+        """Return what the unit's statistics need to know of a strip; small.
+
+        Called for parts of 16 rows and 512 columns on the grid's lattice, the same for any blocks and strips, where any
+        layer has data.
+        """
+        raise NotImplementedError
+
+    def merge(self, one: Any, other: Any) -> Any:
+        """Return what two notes of `survey` come to; always called in the same order."""
+        raise NotImplementedError
+
+    def reduce(self, note: Any, state: Any) -> tuple[Any, bool]:
+        """Return a new `Strip.state`, and whether to survey the unit once more with it.
+
+        Parameters
+        ----------
+        note
+            What all notes of a survey come to; None without any data.
+        state
+            What the survey before came to; None after the first.
+        """
+        raise NotImplementedError
+
+    def compose(self, strip: Strip, out: tuple[Image, ...]) -> None:
         """Fill the images of a strip.
 
         Parameters
         ----------
-        layers : np.ndarray, (band, pass, y, x), uint16
-            Stored pixels, 0 = no data; only passes that touch the block, at least one. May be changed.
-        dropped : np.ndarray, (pass, y, x), bool
-            True where the scene classification says that the ground isn't seen; None without `keeps_dropped`.
-        numbers
-            The passes' numbers in the stack.
-        out : tuple of np.ndarray, (band, y, x)
+        strip : Strip
+        out : tuple of np.ndarray, (band, y, x), without halo
             Images in the order of the recipe, with any content; every pixel is to be set.
         """
-        ...
+        raise NotImplementedError
 
-    def note(self, images: tuple[Image, ...], row: int, col: int) -> Any:
+    def note(self, images: tuple[Image, ...], row: int, col: int) -> Any:  # noqa: ARG002
         """Return what the client needs to know of a finished row of tiles beside these; small, or None.
 
         Parameters
@@ -48,4 +117,4 @@ class Science(Protocol):
         row, col
             Of their first pixel in the grid.
         """
-        ...
+        return None

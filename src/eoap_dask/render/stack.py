@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ import shapely
 
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.geo.window import Window, window_bounds
-from eoap_dask.kernels.mask import class_table
+from eoap_dask.kernels.mask import SHARE_DIVISOR, class_table
 from eoap_dask.readers.limits import READS
+from eoap_dask.render.identity import identity_of
 from eoap_dask.render.resample import pixel_size_in
 from eoap_dask.scenes.model import Pass, Scene, Source, footprint_touches
 
@@ -44,6 +45,23 @@ class Stack:
     reader: Reader
     reads: int = READS
     """Files that a process reads at once."""
+
+    def rules(self) -> dict[str, Any]:
+        """Return what decides the layers beside grid and scenes, as JSON-like values."""
+        mask = None
+        if self.dropped_classes is not None:
+            mask = [list(self.dropped_classes), MASK_NEAREST_UP_TO_M, 1 / SHARE_DIVISOR]
+        return {"bands": self.bands, "mask": mask, "clip": identity_of(self.clip_wkb)}
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """All scenes, in order of time and id."""
+        return tuple(s for p in self.passes for s in p.scenes)
+
+    def without(self, scene_id: str) -> Stack:
+        """Return the stack without a scene, and without its pass if that has no other."""
+        passes = (replace(p, scenes=tuple(s for s in p.scenes if s.id != scene_id)) for p in self.passes)
+        return replace(self, passes=tuple(p for p in passes if p.scenes))
 
     @cached_property
     def crs(self) -> str:
@@ -100,6 +118,40 @@ class Stack:
             if scenes:
                 out.append((number, scenes))
         return tuple(out)
+
+
+class LayerReader(Protocol):
+    """Reads strips of a window into layers. A context manager."""
+
+    passes: tuple[tuple[int, tuple[Scene, ...]], ...]
+    """Number of each layer in the stack, and its scenes that may have pixels in the window."""
+    levels: dict[str, set[float]]
+    """Side of the pixels that were read, for ``data`` and ``mask``."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, strip: Window, layers: npt.NDArray[np.uint16], dropped: npt.NDArray[np.bool_] | None = None) -> None:
+        """Fill `layers`, (band, pass, y, x), uint16, 0 = no data: a layer per entry of `passes`.
+
+        Parameters
+        ----------
+        strip : Window
+            Part of the reader's window.
+        layers
+            With any content.
+        dropped : np.ndarray, (pass, y, x), optional
+            Becomes True where the scene class says that the ground isn't seen; without it such pixels become 0.
+
+        Raises
+        ------
+        AssetError
+            when a file can't be read after all retries
+        TilesError
+            when the image of a unit can't be read
+        """
+        ...
 
 
 def pixel_side(source: Source) -> float:

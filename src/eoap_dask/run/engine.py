@@ -1,7 +1,7 @@
-"""Carrying out a plan: blocks go to the cluster, tiles come back, units become files.
+"""Carrying out units: tasks go to the cluster, results come back, units become files.
 
-The one place that computes. It knows nothing of any application: a plan says what to render, and the application
-says how a finished unit becomes an item.
+The one place that computes. It knows nothing of any application, nor of pixels: a `Work` says what to do and what
+becomes of it, and the application says how a finished unit becomes an item.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from concurrent.futures import Future as ThreadFuture
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,23 +19,24 @@ from uuid import uuid4
 
 from loguru import logger
 
+from eoap_dask.cluster.supply import supply
 from eoap_dask.cluster.watch import WorkerWatch
-from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError, TilesError
-from eoap_dask.output.cog import Cog
+from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError, ResourceError, TilesError
 from eoap_dask.redact import redact
-from eoap_dask.render.block import Rendered, render_block
+from eoap_dask.run.control import Control
 from eoap_dask.run.events import Event, Listener
-from eoap_dask.run.plan import Plan, UnitPlan
-from eoap_dask.run.sizing import blocks_in_flight
+from eoap_dask.run.plan import UnitPlan
+from eoap_dask.run.schedule import Schedule
+from eoap_dask.run.sizing import may_send
 from eoap_dask.run.unit import Failure
-from eoap_dask.run.written import WrittenImage, WrittenUnit
-from eoap_dask.text import plural
+from eoap_dask.run.work import Collector, Work
+from eoap_dask.run.written import WrittenUnit
 
 if TYPE_CHECKING:
     from distributed import Client, Future, as_completed
 
-    from eoap_dask.geo.window import Window
-    from eoap_dask.publish.publication import Publication
+    from eoap_dask.publish.publisher import Publisher
+    from eoap_dask.render.resources import Resource
 
 PATIENCE_S = 300.0
 """How long a cluster may be without workers."""
@@ -70,84 +71,102 @@ FinishUnit = Callable[[WrittenUnit], dict[str, Any]]
 
 @dataclass(eq=False)
 class _Progress:
-    """One attempt at a unit, while it is being rendered."""
+    """One attempt at a unit, while it is under way."""
 
     plan: UnitPlan
     folder: Path
     scratch: Path
-    """Directory of its tiles, before its files are written."""
-    images: dict[str, Cog]
-    recipe: Future[Any]
-    """The task that holds its recipe."""
-    windows: tuple[Window, ...]
-    """Its blocks."""
+    """Directory of large results, before its files are written."""
+    collector: Collector
+    work: Work
+    """The present round."""
+    packed: Future[Any]
+    """The task that holds what the round's tasks share."""
     waiting: int
-    levels: dict[str, set[float]] = field(default_factory=dict)
-    notes: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    """Tasks of the round whose results aren't there."""
+    done: int = 0
+    """Tasks of all rounds whose results were taken."""
+    added: int = 0
+    """Tasks of all rounds but the first."""
 
     def clear(self) -> None:
         """Remove what there is beside the unit's directory."""
-        for cog in self.images.values():
-            with suppress(OSError):  # a full disk, perhaps; what remains goes with the directory
-                cog.close()
+        self.collector.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 class Engine:
-    """Runs the blocks of a plan on a cluster and writes its units."""
+    """Runs the tasks of units on a cluster and writes the units."""
 
     def __init__(
         self,
-        plan: Plan,
+        schedule: Schedule,
         client: Client,
-        publication: Publication,  # entered
+        publication: Publisher,  # entered
         finish: FinishUnit,
         listener: Listener,
-        max_bad_scenes: int = 0,  # how many scenes that stay bad a unit may do without
+        max_bad_scenes: int = 0,  # how many sources that stay bad a unit may do without
         *,
         patience_s: float = PATIENCE_S,
+        slots: int = 1,  # tasks that run at once, as far as is expected: while there are no workers
         # called when workers have joined, or can't write; raises for unusable ones
         check_workers: Callable[[], None] = lambda: None,
-        # whether workers leave encoded tiles in the publication's scratch directory; else these travel to the client
+        # whether workers leave large results in the publication's scratch directory; else these travel to the client
         workers_write: bool = False,
+        control: Control | None = None,
+        # gets the item of each unit that is finished, once it can't be lost any more
+        on_unit: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self._check_workers, self._workers_write = check_workers, workers_write
-        self._plan, self._client, self._publication = plan, client, publication
+        self._schedule, self._client, self._publication = schedule, client, publication
         self._finish, self._listener, self._max_bad_scenes = finish, listener, max_bad_scenes
-        self._watch = WorkerWatch(client, patience_s, lambda size: self._tell("cluster", message=size), check_workers)
+        self._control, self._on_unit, self._slots = control or Control(), on_unit, slots
+        self._watch = WorkerWatch(client, patience_s, lambda size: self._tell("cluster", message=size), self._joined)
         self._outcome = Outcome()
-        self._todo = deque(plan.units)
         self._numbers: Iterator[int] = iter(())
         self._current: _Progress | None = None
+        self._rounds: deque[_Progress] = deque()
+        self._held: tuple[_Progress, int] | None = None
         self._open: dict[str, _Progress] = {}
-        self._running: dict[Future[Any], tuple[_Progress, int]] = {}
+        self._running: dict[Future[Any], tuple[_Progress, int, int]] = {}
+        """Unit, number and bytes of each task that is under way."""
+        self._running_bytes = 0
         self._suspects: deque[tuple[_Progress, int]] = deque()
         self._alone: Future[Any] | None = None
+        self._resources: dict[str, Resource] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._writing: dict[str, ThreadFuture[dict[str, Any]]] = {}
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
         self._done_blocks = 0
-        self._all_blocks = plan.blocks
+        self._more_blocks = 0
+        """Blocks beside the first rounds' of the schedule: of further rounds, less those that nobody will do."""
 
     def run(self) -> Outcome:
-        """Render all units; failed ones are in the outcome, only a lost cluster raises (`ClusterError`)."""
+        """Make all units; failed ones are in the outcome.
+
+        Raises
+        ------
+        ClusterError
+            when the cluster goes away
+        StoppedError
+            when `control` says so
+        """
         from distributed import as_completed
 
-        writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         try:
             results = as_completed(loop=self._client.loop, with_results=False)
             self._watch.look(at_once=True)
             self._submit(results)
-            while self._running:
+            while not self._is_over():
+                self._control.check()
                 for future in self._finished(results):
-                    self._take(future, writer)
+                    self._take(future)
                     self._submit(results)
                 self._watch.look()
-                self._submit(results)  # there may be more workers now
                 self._collect_written()
-            for key in list(self._writing):
-                self._collect(key)
+                self._submit(results)  # there may be more workers or units now
         finally:
-            writer.shutdown(cancel_futures=True)
+            self._writer.shutdown(cancel_futures=True)
             self._fetcher.shutdown(wait=False)
             self._cancel(list(self._running))
             for progress in list(self._open.values()):
@@ -157,52 +176,83 @@ class Engine:
                     self._publication.unit_done(key)
         return self._outcome
 
+    def _is_over(self) -> bool:
+        if self._open or self._writing:
+            return False
+        return self._control.is_draining or self._schedule.is_over
+
     def _finished(self, results: as_completed) -> list[Future[Any]]:
-        """Return the blocks that are done, after waiting a moment where there are none."""
+        """Return the tasks that are done, after waiting a moment where there are none."""
+        if not self._running and self._writing:
+            wait(self._writing.values(), TICK_S, FIRST_COMPLETED)
+            return []
         with results.thread_condition:
             if not results.has_ready():
                 results.thread_condition.wait(TICK_S)
         # those that were cancelled with their unit come as well
         return [future for future in results.next_batch(block=False) if future in self._running]
 
-    def _in_flight(self) -> int:
-        return blocks_in_flight(self._plan.units[0].recipe, self._watch.slots or self._plan.size.slots)
-
-    def _next_block(self) -> tuple[_Progress, int] | None:
+    def _next_task(self) -> tuple[_Progress, int] | None:
         while True:
             if self._current is not None and self._is_open(self._current):
                 number = next(self._numbers, None)
                 if number is not None:
                     return self._current, number
-            if not self._todo:
-                return None
-            self._current = self._begin(self._todo.popleft())
-            self._numbers = iter(range(self._current.waiting))
+            if self._rounds:
+                self._current = self._rounds.popleft()
+            else:
+                planned = None if self._control.is_draining else self._schedule.next()
+                self._lose()
+                if planned is None:
+                    return None
+                self._current = self._begin(planned)
+            self._numbers = iter(range(self._current.work.tasks))
+
+    def _lose(self) -> None:
+        """Record the units that can't be made because others failed."""
+        while self._schedule.failures:
+            self._record(self._schedule.failures.pop(0))
 
     def _is_open(self, progress: _Progress) -> bool:
         return self._open.get(progress.plan.unit.key) is progress
 
     def _submit(self, results: as_completed) -> None:
-        """Send blocks until enough are under way."""
-        if self._alone in self._running:
+        """Send tasks until enough are under way."""
+        if self._alone in self._running or self._control.is_paused:
             return
-        while len(self._running) < self._in_flight():
-            found = self._next_block()
+        slots = self._watch.slots or self._slots
+        while len(self._running) < 2 * slots:
+            found, self._held = self._held or self._next_task(), None
             if found is None:
+                break
+            progress, number = found
+            if not self._is_open(progress):
+                continue
+            if not may_send(len(self._running), self._running_bytes, progress.work.task_bytes(number), slots):
+                self._held = found
                 break
             self._send(found, results)
         if not self._running and (suspect := self._next_suspect()) is not None:
             self._alone = self._send(suspect, results, alone=True)
 
-    def _send(self, found: tuple[_Progress, int], results: as_completed, *, alone: bool = False) -> Future[Any]:
+    def _send(self, found: tuple[_Progress, int], results: as_completed, *, alone: bool = False) -> Future[Any] | None:
         progress, number = found
         if alone:  # what it depends on may have been lost with it
-            progress.recipe.release()
-            progress.recipe = self._send_recipe(progress.plan)
-        folder = (str(progress.scratch),) if self._workers_write else ()
-        key = f"render-{progress.recipe.key}-{number}"
-        future = self._client.submit(render_block, progress.recipe, number, *folder, key=key, pure=False)
-        self._running[future] = found
+            progress.packed.release()
+            progress.packed = self._send_packed(progress.plan, progress.work)
+        try:
+            parts = progress.work.parts(number, self._publication.file_of, shared=self._workers_write)
+        except TilesError as exc:
+            self._fail(progress, Failure(progress.plan.unit.key, exc.what))
+            return None
+        arguments: tuple[Any, ...] = (str(progress.scratch),) if self._workers_write else ()
+        if parts:
+            arguments = (*(arguments or (None,)), parts)
+        key = f"task-{progress.packed.key}-{number}"
+        future = self._client.submit(progress.work.task, progress.packed, number, *arguments, key=key, pure=False)
+        size = progress.work.task_bytes(number)
+        self._running[future] = (progress, number, size)
+        self._running_bytes += size
         results.add(future)
         return future
 
@@ -213,40 +263,69 @@ class Engine:
                 return progress, number
         return None
 
-    def _send_recipe(self, planned: UnitPlan) -> Future[Any]:
+    def _send_packed(self, planned: UnitPlan, work: Work) -> Future[Any]:
         # a task, not scattered data: a worker that dies takes scattered data with it for good
         key = f"recipe-{planned.unit.key}-{planned.digest[:12]}-{uuid4().hex[:8]}"
-        return self._client.submit(bytes, planned.recipe.pack(), key=key, pure=False)
+        return self._client.submit(bytes, work.pack(), key=key, pure=False)
 
     def _begin(self, planned: UnitPlan) -> _Progress:
-        key = planned.unit.key
-        recipe = self._send_recipe(planned)
+        key, work = planned.unit.key, planned.work
+        self._supply(work.resources)
+        packed = self._send_packed(planned, work)
         folder = self._publication.unit_dir(key)
-        # another one for each attempt and run: workers may be late with tiles of those before
+        # another one for each attempt and run: workers may be late with results of those before
         scratch = self._publication.scratch / f"{key}.{uuid4().hex[:8]}"
-        images = {s.name: Cog(s, planned.recipe.stack.geobox, scratch) for s in planned.recipe.images}
-        windows = planned.recipe.windows()
-        self._open[key] = _Progress(planned, folder, scratch, images, recipe, windows, len(windows))
-        self._tell(
-            "unit-retried" if planned.left_out else "unit-started", key, plural(len(planned.unit.scenes), "scene")
-        )
-        return self._open[key]
+        scratch.mkdir(parents=True)
+        collector = work.collect(folder, scratch)
+        progress = _Progress(planned, folder, scratch, collector, work, packed, work.tasks)
+        self._open[key] = progress
+        self._tell("unit-retried" if planned.left_out else "unit-started", key, str(work))
+        self._go_on(progress)
+        return progress
 
-    def _take(self, future: Future[Any], writer: ThreadPoolExecutor) -> None:
-        progress, number = self._running.pop(future)
+    def _go_on(self, progress: _Progress) -> None:
+        """Begin a unit's next round, or write it, when there are no tasks to wait for."""
+        key = progress.plan.unit.key
+        while not progress.waiting:
+            work = progress.collector.next_round()
+            progress.packed.release()
+            if work is None:
+                del self._open[key]
+                self._writing[key] = self._writer.submit(self._write, progress)
+                return
+            progress.work, progress.waiting = work, work.tasks
+            progress.packed = self._send_packed(progress.plan, work)
+            progress.added += work.tasks
+            self._more_blocks += work.tasks
+            self._rounds.append(progress)
+
+    def _supply(self, resources: tuple[Resource, ...] = ()) -> None:
+        """Bring resources to the workers that lack them."""
+        self._resources |= {one.sha256: one for one in resources}
+        if self._resources:
+            supply(self._client, tuple(self._resources.values()))
+
+    def _joined(self) -> None:
+        """Look at workers that have joined."""
+        self._check_workers()
+        self._supply()
+
+    def _take(self, future: Future[Any]) -> None:
+        progress, number, size = self._running.pop(future)
+        self._running_bytes -= size
         if not self._is_open(progress):  # the unit has failed, or begun again, meanwhile
             future.release()
             return
         key = progress.plan.unit.key
         try:
-            rendered = self._result(future, number)
+            result = self._result(future, number)
         except AssetError as exc:
             self._do_without(progress, Failure(key, exc.what, exc.item_id, exc.asset, exc.href, exc.attempts))
             return
         except _LostBlockError as exc:
             self._suspect(progress, number, future, exc)
             return
-        except (_BlockFailedError, TilesError) as exc:
+        except (_BlockFailedError, TilesError, ResourceError) as exc:
             if isinstance(exc, TilesError):
                 with suppress(OSError):  # the disk is full, perhaps
                     self._check_workers()  # a worker that has lost the disk would fail all that is left
@@ -255,23 +334,18 @@ class Engine:
         finally:
             future.release()
         try:
-            for name, image in rendered.images.items():
-                progress.images[name].add(image, progress.windows[number])
+            progress.collector.add(number, result)
         except OSError as exc:
             self._fail(progress, Failure(key, f"Writing failed: {exc.strerror or exc}."))
             return
-        progress.notes[number] = rendered.notes
-        for kind, sides in rendered.levels.items():
-            progress.levels.setdefault(kind, set()).update(sides)
         progress.waiting -= 1
+        progress.done += 1
         self._done_blocks += 1
         self._outcome.blocks = self._done_blocks
         self._tell("block-done", key)
         if not progress.waiting:
             self._watch.look(at_once=True)  # nothing is kept of a worker that we haven't looked at
-            del self._open[key]
-            progress.recipe.release()
-            self._writing[key] = writer.submit(self._write, progress)
+            self._go_on(progress)
 
     def _suspect(self, progress: _Progress, number: int, future: Future[Any], error: _LostBlockError) -> None:
         """Put a block aside whose workers died, until it runs alone; if they die again, it is to blame."""
@@ -282,7 +356,7 @@ class Engine:
         self._suspects.append((progress, number))
         self._tell("block-retried", progress.plan.unit.key, f"Workers died while they had block {number}.")
 
-    def _result(self, future: Future[Any], number: int) -> Rendered:
+    def _result(self, future: Future[Any], number: int) -> Any:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
         from distributed.comm.core import CommClosedError
@@ -305,7 +379,7 @@ class Engine:
                 "Run the same command again.",
             ) from exc
 
-    def _fetch(self, future: Future[Any]) -> Rendered:
+    def _fetch(self, future: Future[Any]) -> Any:
         """Return a block that is done. If it dies with the last worker, Dask waits for one that could make it again."""
         # in a thread: with a timeout, Dask would begin a long transfer anew
         fetched = self._fetcher.submit(future.result)
@@ -315,20 +389,13 @@ class Engine:
         except BaseException:
             self._cancel([future])  # which ends the thread
             raise
-        rendered: Rendered = fetched.result()
-        return rendered
+        return fetched.result()
 
     def _write(self, progress: _Progress) -> dict[str, Any]:
         """Write the files of a unit; runs beside the event loop of `run`."""
-        written = {}
-        levels = {kind: sorted(sides) for kind, sides in sorted(progress.levels.items())}
-        notes = tuple(note for number in sorted(progress.notes) for note in progress.notes[number])
         try:
-            for name, cog in progress.images.items():
-                path = progress.folder / f"{name}.tif"
-                size, sha256 = cog.write(path)
-                written[name] = WrittenImage(cog.spec, path, size, sha256, cog.sums, cog.smallest)
-            return self._finish(WrittenUnit(progress.plan, progress.folder, written, levels, notes))
+            made = progress.collector.write()
+            return self._finish(WrittenUnit(progress.plan, progress.folder, made))
         except BaseException:
             shutil.rmtree(progress.folder, ignore_errors=True)  # a full disk has better uses for it
             raise
@@ -354,37 +421,40 @@ class Engine:
             self._record(Failure(key, f"Writing failed: {exc.strerror or exc}."))
             return
         self._publication.unit_done(key)
+        self._schedule.finished(key, self._outcome.items[key])
         self._tell("unit-done", key)
+        self._on_unit(self._outcome.items[key])
 
     def _do_without(self, progress: _Progress, failure: Failure) -> None:
         """Begin the unit again without a scene that stays bad, if that is allowed; else it has failed."""
         planned = progress.plan
         rest = planned.without(failure.item)
-        enough = len(rest.unit.passes) >= rest.recipe.science.fewest_passes
-        if len(planned.left_out) >= self._max_bad_scenes or not enough:
+        if rest is None or len(planned.left_out) >= self._max_bad_scenes:
             self._fail(progress, failure)
             return
         self._outcome.left_out.append(failure)
-        self._done_blocks -= len(progress.windows) - progress.waiting
+        self._done_blocks -= progress.done
+        self._more_blocks -= progress.added
         self._stop(progress)
-        self._todo.appendleft(rest)
+        self._schedule.put_back(rest)
 
     def _fail(self, progress: _Progress, failure: Failure) -> None:
-        self._all_blocks -= progress.waiting  # nobody will render these
+        self._more_blocks -= progress.waiting  # nobody will do these
         self._stop(progress)
         self._record(failure)
 
     def _record(self, failure: Failure) -> None:
+        self._schedule.failed(failure.unit)
         self._outcome.failures.append(failure)
         self._tell("unit-failed", failure.unit, failure.reason)
 
     def _stop(self, progress: _Progress) -> None:
-        self._cancel([f for f, (other, _) in self._running.items() if other is progress])
+        self._cancel([f for f, (other, _, _) in self._running.items() if other is progress])
         self._discard(progress)
 
     def _discard(self, progress: _Progress) -> None:
         del self._open[progress.plan.unit.key]
-        progress.recipe.release()
+        progress.packed.release()
         progress.clear()
 
     def _cancel(self, futures: list[Future[Any]]) -> None:
@@ -396,7 +466,8 @@ class Engine:
             logger.debug("Cancelling failed: {}", exc)
 
     def _tell(self, kind: Any, unit: str = "", message: str = "") -> None:
-        self._listener(Event(kind, unit, self._done_blocks, self._all_blocks, message))
+        total = self._schedule.blocks + self._more_blocks
+        self._listener(Event(kind, unit, self._done_blocks, total, message))
 
 
 def _reason(fault: Exception) -> str:

@@ -1,85 +1,77 @@
-"""What a run would do, before a pixel is read: units, grid, blocks, tasks, bytes, memory."""
+"""What a run would do, before a pixel is read: units, grids, blocks, tasks, bytes, memory."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from eoap_dask.cluster.size import Size
-from eoap_dask.geo.crs import crs_name
-from eoap_dask.geo.window import Window, window_bounds
 from eoap_dask.readers.limits import READS
-from eoap_dask.render.recipe import FEWEST_ROWS, Recipe, strip_height
-from eoap_dask.run.sizing import (
-    COMPRESSED,
-    PROCESS_BYTES,
-    choose_reads,
-    choose_sizes,
-    image_bytes_of,
-    needed_bytes,
-    shared_bytes,
-    with_reads,
-)
-from eoap_dask.run.unit import Unit, digest, digest_parts
-from eoap_dask.scenes.model import Source
+from eoap_dask.render.identity import hash_of
+from eoap_dask.run.sizing import PROCESS_BYTES, shared_bytes
+from eoap_dask.run.unit import Unit
+from eoap_dask.run.work import Work
 from eoap_dask.text import plural, show_bytes
 
 if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
-
     from eoap_dask.publish.holdings import UnitState
     from eoap_dask.run.options import RunOptions
 
 
 @dataclass(frozen=True)
 class UnitPlan:
-    """A unit and how it will be rendered."""
+    """A unit and what will be done for it."""
 
     unit: Unit
-    recipe: Recipe
-    digest: str
-    resampled: int
-    """Scenes whose pixels don't coincide with the grid's."""
-    reprojected: int
-    """Scenes in another CRS than the grid's."""
-    parts: Mapping[str, Any] = field(default_factory=dict)
-    """Parts of the digest, see `unit.digest_parts`."""
+    work: Work
+    parts: Mapping[str, str | list[str]] = field(default_factory=dict)
+    """A short hash of each thing that decides the result, so that a change can be named."""
+    digest: str = ""
+    """What identifies the result, as 32 hexadecimal digits; empty until what the unit needs is known."""
     left_out: tuple[str, ...] = ()
-    """Ids of scenes that stayed bad, and are allowed to be missing."""
+    """Ids of sources that stayed bad, and are allowed to be missing."""
 
     @classmethod
-    def of(cls, unit: Unit, recipe: Recipe, pixel_params: Mapping[str, Any], algorithm: Mapping[str, int]) -> Self:
-        """Return the plan of a whole unit; `pixel_params` and `algorithm` decide its pixels, see `unit.digest`."""
-        geobox = recipe.stack.geobox
-        return cls(
-            unit=unit,
-            recipe=recipe,
-            digest=digest(unit.key, geobox, pixel_params, unit.scenes, algorithm),
-            parts=digest_parts(geobox, pixel_params, unit.scenes, algorithm),
-            resampled=sum(not is_aligned(s.bands[0], geobox) for s in unit.scenes),
-            reprojected=sum(s.bands[0].crs != crs_name(geobox) for s in unit.scenes),
-        )
+    def of(cls, unit: Unit, work: Work) -> Self:
+        """Return the plan of a whole unit."""
+        parts = digest_parts(work.identity())
+        return cls(unit, work, parts, "" if unit.needs else digest(unit.key, parts))
 
-    def without(self, scene_id: str) -> UnitPlan:
-        """Return the plan of the whole unit without a scene. Its digest stays: it is still the same unit."""
-        unit = self.unit.without(scene_id)
-        recipe = replace(self.recipe, stack=replace(self.recipe.stack, passes=unit.passes))
-        return replace(self, unit=unit, recipe=recipe, left_out=(*self.left_out, scene_id))
+    def with_needs(self, checksums: Mapping[str, str]) -> UnitPlan:
+        """Return the plan with its digest, from what identifies the content of each unit that it needs, by key."""
+        needs = [hash_of([key, checksums[key]])[:16] for key in self.unit.needs]
+        parts = {**self.parts, "needs": needs}
+        return replace(self, parts=parts, digest=digest(self.unit.key, parts))
+
+    def without(self, source: str) -> UnitPlan | None:
+        """Return the plan without a source, None where it can't do without. Its digest stays: it is the same unit."""
+        work = self.work.without(source)
+        return None if work is None else replace(self, work=work, left_out=(*self.left_out, source))
 
     def _repr_html_(self) -> str:
-        blocks = len(self.recipe.windows())
-        height, width = self.recipe.shape
         rows = {
-            "grid": f"{crs_name(self.recipe.stack.geobox)}, {width} × {height} px",
-            "blocks": f"{blocks} of {self.recipe.block} px",
-            "resampled": f"{plural(self.resampled, 'scene')}, {self.reprojected} from another CRS",
             "digest": self.digest,
+            **({"needs": ", ".join(self.unit.needs)} if self.unit.needs else {}),
             **({"left out": ", ".join(self.left_out)} if self.left_out else {}),
         }
         table = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
-        return f"{self.unit._repr_html_()}<table>{table}</table>"
+        shown = getattr(self.work, "_repr_html_", lambda: f"<p>{html.escape(str(self.work))}</p>")
+        return f"<p>{html.escape(f'{self.unit}, {self.work}')}</p>{shown()}<table>{table}</table>"
+
+
+def digest_parts(identity: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """Return a short hash of each part of an identity; of each of its items for a list of scenes."""
+    return {
+        name: [hash_of(one)[:16] for one in part] if name == "scenes" else hash_of(part)[:16]
+        for name, part in identity.items()
+    }
+
+
+def digest(key: str, parts: Mapping[str, str | list[str]]) -> str:
+    """Return what identifies a unit's result, as 32 hexadecimal digits."""
+    return hash_of([key, dict(parts)])[:32]
 
 
 @dataclass(frozen=True)
@@ -89,19 +81,26 @@ class Plan:
     application: str
     params: Mapping[str, Any]
     """As given, JSON-like."""
-    geobox: GeoBox
     units: tuple[UnitPlan, ...]
-    empty: tuple[str, ...]
+    empty: tuple[str, ...] = ()
     """Periods for which nothing was found."""
     size: Size = Size(1, 1, 4 << 30)
     """Size of the cluster that it was planned for, see `sized`."""
     states: Mapping[str, UnitState] = field(default_factory=dict)
     """What becomes of each unit, where somebody has looked: new, skip or recompute, and why."""
 
+    def __post_init__(self) -> None:
+        known: set[str] = set()
+        for one in self.units:
+            missing = [key for key in one.unit.needs if key not in known]
+            if missing or one.unit.key in known:
+                raise ValueError(f"{one.unit.key} is there twice, or needs {missing} after it.")
+            known.add(one.unit.key)
+
     @property
     def blocks(self) -> int:
-        """Blocks of all units."""
-        return sum(len(u.recipe.windows()) for u in self.units)
+        """Tasks of all units in their first round, beside those that hold the recipes."""
+        return sum(u.work.tasks for u in self.units)
 
     @property
     def tasks(self) -> int:
@@ -109,8 +108,11 @@ class Plan:
         return self.blocks + len(self.units)
 
     def only(self, keys: Collection[str]) -> Plan:
-        """Return the plan of some of the units."""
-        return replace(self, units=tuple(u for u in self.units if u.unit.key in keys))
+        """Return the plan of some of the units; what they need must be finished, or among them."""
+        units = [u for u in self.units if u.unit.key in keys]
+        found = {u.unit.key for u in units}
+        kept = [replace(u, unit=replace(u.unit, needs=tuple(n for n in u.unit.needs if n in found))) for u in units]
+        return replace(self, units=tuple(kept))
 
     @property
     def rest(self) -> Plan:
@@ -119,32 +121,18 @@ class Plan:
         return self.only([u.unit.key for u in self.units if u.unit.key not in skipped])
 
     def sized(self, size: Size, options: RunOptions) -> Plan:
-        """Return the plan with blocks and strips that suit a cluster. Pixels don't depend on them."""
-        if not self.units:
-            return replace(self, size=size)
-        recipe, count = self.units[0].recipe, len(self.units)
-        passes = max(len(u.recipe.stack.passes) for u in self.units)
-        reads = options.reads or choose_reads(recipe, count, size, passes, options)
-        block, budget = choose_sizes(with_reads(recipe, reads), count, size)
-        block, budget = options.block or block, options.budget or budget
-        units = (
-            replace(u, recipe=replace(with_reads(u.recipe, reads), block=block, budget=budget)) for u in self.units
-        )
-        return replace(self, size=size, units=tuple(units))
+        """Return the plan in tasks that suit a cluster. Results don't depend on them."""
+        return replace(self, size=size, units=sized(self.units, size, options, len(self.units)))
 
     @property
     def reads(self) -> int:
         """Files that a worker reads at once."""
-        return self.units[0].recipe.stack.reads if self.units else READS
+        return max((u.work.reads for u in self.units), default=READS)
 
     @property
     def strip_rows(self) -> int | None:
-        """Rows that a task works on at once, the fewest of all units; None without units."""
-        heights = []
-        for recipe in (u.recipe for u in self.units):
-            window = Window(0, min(recipe.block, recipe.shape[0]), 0, min(recipe.block, recipe.shape[1]))
-            heights.append(strip_height(recipe, window, len(recipe.stack.passes)))
-        return min(heights, default=None)
+        """Rows that a task works on at once, the fewest of all units; None without any."""
+        return min((rows for u in self.units if (rows := u.work.to_dict().get("strip_rows"))), default=None)
 
     @property
     def headline(self) -> str:
@@ -152,32 +140,17 @@ class Plan:
         return f"{plural(len(self.units), 'unit')}, {plural(self.blocks, 'block')}"
 
     @property
-    def grid(self) -> dict[str, Any]:
-        """The grid as JSON-like values."""
-        return {
-            "crs": crs_name(self.geobox),
-            "shape": [int(n) for n in self.geobox.shape],
-            "transform": [float(v) for v in tuple(self.geobox.transform)[:6]],
-        }
+    def grid(self) -> Mapping[str, Any] | None:
+        """The grid as JSON-like values, where all units have the same one."""
+        grids = [u.work.to_dict().get("grid") for u in self.units]
+        return grids[0] if grids and all(grid == grids[0] for grid in grids) else None
 
     def estimates(self) -> dict[str, int]:
         """Return estimated bytes: read, a worker's peak, the output, and on the output's disk while the run works."""
-        read = peak = 0
-        for planned in self.units:
-            recipe = planned.recipe
-            for window in recipe.windows():
-                touching = recipe.stack.touching(window)
-                bounds = window_bounds(self.geobox, window)
-                for _, scenes in touching:
-                    for scene in scenes:
-                        read += sum(needed_bytes(s, self.geobox, bounds, 2) for s in scene.bands)
-                        if scene.mask is not None:
-                            read += needed_bytes(scene.mask, self.geobox, bounds, 1)
-                rows = strip_height(recipe, window, len(touching))
-                strip = rows * recipe.strip_bytes_per_row(window, len(touching))
-                peak = max(peak, strip + recipe.image_bytes(window.shape[0] * window.shape[1]))
+        units = [u.work.estimate() for u in self.units]
+        read, peak = sum(e.read for e in units), max((e.task for e in units), default=0)
         return {
-            "read_bytes": int(read * COMPRESSED),
+            "read_bytes": read,
             # what readers keep and have in flight is never more than a few times what there is to be read
             "worker_bytes": min(shared_bytes(self.reads), PROCESS_BYTES + 4 * read)
             + peak * self.size.threads_per_worker,
@@ -187,53 +160,52 @@ class Plan:
 
     @property
     def output_bytes(self) -> int:
-        """Bytes of the units' images in their files, estimated."""
-        return sum(image_bytes_of(u.recipe) for u in self.units)
+        """Bytes of the units' files, estimated."""
+        return sum(u.work.output_bytes for u in self.units)
 
     @property
     def spool_bytes(self) -> int:
-        """Bytes beside the output while the run works, estimated: tiles of units that are open or being written."""
+        """Bytes beside the output while the run works, estimated: results of units that are open or being written."""
         if not self.units:
             return 0
-        blocks = len(self.units[0].recipe.windows())
+        blocks = max(1, min(u.work.tasks for u in self.units))
         at_once = min(len(self.units), 2 + 2 * self.size.slots // blocks)
-        return max(image_bytes_of(u.recipe) for u in self.units) * at_once
+        return max(u.work.output_bytes for u in self.units) * at_once
 
     @property
     def worker_bytes_at_most(self) -> int:
         """An upper limit of the estimated ``worker_bytes``, without looking at every block."""
-        peak = 0
-        for recipe in (u.recipe for u in self.units):
-            side = Window(0, min(recipe.block, recipe.shape[0]), 0, min(recipe.block, recipe.shape[1]))
-            row = recipe.strip_bytes_per_row(side, len(recipe.stack.passes))
-            strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
-            peak = max(peak, strip + recipe.image_bytes(side.shape[0] * side.shape[1]))
+        peak = max((u.work.task_bytes_at_most() for u in self.units), default=0)
         return shared_bytes(self.reads) + peak * self.size.threads_per_worker
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values; ``to_do`` is what is left of the totals without finished units."""
         rest, estimates = self.rest, self.estimates()
+        grid, works = self.grid, [dict(u.work.to_dict()) for u in self.units]
+        blocks = [one for one in (w.pop("block_px", None) for w in works) if one]
+        for work in works:
+            work.pop("strip_rows", None)
+        if grid is not None:
+            for work in works:
+                del work["grid"]
         return {
             "application": self.application,
             "params": dict(self.params),
-            "grid": self.grid,
+            "grid": grid,
             "units": [
                 {
                     "key": u.unit.key,
                     "start": u.unit.start.isoformat(),
                     "end": u.unit.end.isoformat(),
-                    "scenes": len(u.unit.scenes),
-                    "passes": len(u.unit.passes),
-                    "resampled_scenes": u.resampled,
-                    "reprojected_scenes": u.reprojected,
-                    "blocks": len(u.recipe.windows()),
+                    **work,
+                    **({"needs": list(u.unit.needs)} if u.unit.needs else {}),
                     "digest": u.digest,
                     **({"state": s.kind, "reason": s.reason} if (s := self.states.get(u.unit.key)) else {}),
                 }
-                for u in self.units
+                for u, work in zip(self.units, works, strict=True)
             ],
             "empty_periods": list(self.empty),
-            "block_px": self.units[0].recipe.block if self.units else None,
+            "block_px": max(blocks, default=None),
             "strip_rows": self.strip_rows,
             "blocks": self.blocks,
             "tasks": self.tasks,
@@ -254,21 +226,17 @@ class Plan:
 
     def __str__(self) -> str:
         plan = self.to_dict()
-        height, width = plan["grid"]["shape"]
         rest = self.rest
         is_partly = len(rest.units) < len(self.units)
         left = f"{rest.headline}, {plural(rest.tasks, 'task')}" if rest.units else "nothing"
         lines = [
             f"{self.application}: {self.headline}, {plural(self.tasks, 'task')}"
             + (f"; to do: {left}" if is_partly else ""),
-            f"  grid      {plan['grid']['crs']}, {width} × {height} px of {self.geobox.transform.a:g}",
+            *_grid_lines(plan),
         ]
-        for unit in plan["units"]:
-            lines.append(
-                f"  {unit['key']}  {plural(unit['scenes'], 'scene')} of {plural(unit['passes'], 'pass', 'passes')}, "
-                f"{unit['resampled_scenes']} resampled ({unit['reprojected_scenes']} from another CRS)"
-                + (f"; {unit['state']}: {unit['reason']}" if unit.get("reason") else "")
-            )
+        for unit, planned in zip(plan["units"], self.units, strict=True):
+            reason = f"; {unit['state']}: {unit['reason']}" if unit.get("reason") else ""
+            lines.append(f"  {unit['key']}  {planned.work}{reason}")
         for key in self.empty:
             lines.append(f"  {key}  nothing found")
         estimates, to_do = plan["estimates"], plan["to_do"]["estimates"]
@@ -292,10 +260,22 @@ class Plan:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def is_aligned(source: Source, geobox: GeoBox) -> bool:
-    """Tell whether a source's pixels coincide with the grid's."""
-    a, b, c, d, e, f = source.transform
-    ga, _, gc, _, ge, gf = (float(v) for v in tuple(geobox.transform)[:6])
-    if source.crs != crs_name(geobox) or b or d or a != ga or e != ge:
-        return False
-    return ((c - gc) / a) % 1 == 0 and ((f - gf) / e) % 1 == 0
+def sized(units: Sequence[UnitPlan], size: Size, options: RunOptions, count: int) -> tuple[UnitPlan, ...]:
+    """Return units in tasks that suit a cluster, which has `count` of them to do; all read as many files at once."""
+    if options.reads is None and units:
+        reads = min(u.work.sized(size, options, count).reads for u in units)
+        options = options.replace(reads=reads)
+    return tuple(replace(u, work=u.work.sized(size, options, count)) for u in units)
+
+
+def _grid_lines(plan: Mapping[str, Any]) -> list[str]:
+    grid = plan["grid"]
+    if grid is not None:
+        height, width = grid["shape"]
+        return [f"  grid      {grid['crs']}, {width} × {height} px of {grid['transform'][0]:g}"]
+    grids = [unit["grid"] for unit in plan["units"] if unit.get("grid")]
+    if not grids:
+        return []
+    crss = sorted({one["crs"] for one in grids})
+    shown = ", ".join(crss[:4]) + (f" and {len(crss) - 4} more" if len(crss) > 4 else "")
+    return [f"  grids     one for each unit, in {shown}"]

@@ -7,8 +7,9 @@ import html
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,28 +20,32 @@ from eoap_dask.cluster.connect import is_embedded, open_client
 from eoap_dask.cluster.gateway.evidence import Evidence, evidence, performance_report
 from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.size import size_of
-from eoap_dask.errors import EoapError, OutputError, UnitsFailedError, UsageError
+from eoap_dask.errors import EoapError, NothingFoundError, OutputError, UnitsFailedError, UsageError
 from eoap_dask.files import dump_json, write_json
 from eoap_dask.logs import log_to
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.checks import identity
-from eoap_dask.publish.holdings import UnitState, product_units, unit_states
+from eoap_dask.publish.holdings import Holdings, UnitState, product_units
 from eoap_dask.publish.publication import Publication
 from eoap_dask.run.capacity import check_disk, check_memory
+from eoap_dask.run.control import Control
 from eoap_dask.run.engine import Engine, FinishUnit, Outcome
-from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener
+from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener, ignore
 from eoap_dask.run.options import RunOptions
+from eoap_dask.run.plan import Plan, UnitPlan, sized
 from eoap_dask.run.product import LEFT_OUT, VALID_PERCENT
+from eoap_dask.run.schedule import Schedule, Units, content_of
 from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.unit import Failure
 from eoap_dask.stac.catalog import write_catalog
-from eoap_dask.stac.item import with_period, write_item
+from eoap_dask.stac.item import with_period
 from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from eoap_dask.items.itemset import ItemSet
-    from eoap_dask.run.plan import Plan
+    from eoap_dask.publish.publisher import Publisher
 
 P = TypeVar("P")
 
@@ -69,7 +74,7 @@ class Run:
     @property
     def catalog(self) -> Path:
         """The STAC catalog."""
-        return self.output / "catalog.json"
+        return self.output / LAYOUT.catalog
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-like values."""
@@ -93,60 +98,109 @@ class Run:
         return f"<p><b>{self.application}</b>: <code>{html.escape(str(self.catalog))}</code></p><ul>{rows}</ul>"
 
 
-def produce(
-    plan: Plan,
-    items: ItemSet,
-    options: RunOptions,
-    *,
-    finish: FinishUnit,
-    describe: Describe,
-    listener: Listener,
-    client: Client | None = None,
-) -> Run:
-    """Carry out a plan and publish what it makes.
+@dataclass(frozen=True)
+class Production:
+    """What an application hands over: what is to be made, and how a finished unit and a product are described."""
 
-    Finished units stay in ``<output>.partial``, with the ledger, when more failed than allowed (`UnitsFailedError`).
+    plan: Plan
+    finish: FinishUnit
+    describe: Describe
+    items: ItemSet | None = None
+    """What was found, to be saved beside the product; None where units aren't made from STAC items."""
+    units: Units | None = None
+    """Units that come as the run goes on, instead of the plan's."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Who listens to a run, and who controls it."""
+
+    listener: Listener = ignore
+    """Gets every event."""
+    control: Control = field(default_factory=Control)
+    unit_done: Callable[[dict[str, Any]], None] = lambda _: None
+    """Gets the item of each unit that is finished, once it is kept whatever happens; in the thread of the run."""
+    published: Callable[[Run], None] = lambda _: None
+    """Gets the run when its product is published."""
+
+
+def produce(
+    production: Production,
+    options: RunOptions,
+    hooks: Hooks | None = None,
+    *,
+    client: Client | None = None,
+    publisher: type[Publisher] = Publication,
+) -> Run:
+    """Make units and publish them.
+
+    Parameters
+    ----------
+    production : Production
+    options : RunOptions
+    hooks : Hooks, optional
+    client : distributed.Client, optional
+        Where to work; by default as the options say.
+    publisher
+        `Publication` makes a whole product appear at once, `UnitPublication` each unit when it is finished.
+
+    Raises
+    ------
+    UnitsFailedError
+        when more units failed than allowed; finished ones are kept, with the ledger
+    StoppedError
+        when `Hooks.control` says so; finished units are kept
+    ClusterError, OutputError, UsageError
     """
-    started = time.monotonic()
+    started, hooks, plan = time.monotonic(), hooks or Hooks(), production.plan
     for key in plan.empty:
-        why = "The search was cut before" if items.truncated else "Nothing was found for"
+        why = (
+            "The search was cut before" if production.items and production.items.truncated else "Nothing was found for"
+        )
         logger.warning("{} {}: it is left out.", why, key)
-    _refuse_loss(plan, options)
+    if production.units is None:
+        _refuse_loss([u.unit.key for u in plan.units], options, publisher)
     try:
-        return _publish(plan, items, options, finish, describe, listener, client, started)
+        run = _publish(production, options, hooks, client, publisher, started)
     except OSError as exc:  # a full disk, mostly
         raise OutputError(
             f"{options.output_dir} can't be written: {exc.strerror or exc}.",
             "What is finished is kept.",
             "Make room, and run the same command again.",
         ) from exc
+    hooks.published(run)
+    return run
 
 
 def _publish(
-    plan: Plan,
-    items: ItemSet,
+    production: Production,
     options: RunOptions,
-    finish: FinishUnit,
-    describe: Describe,
-    listener: Listener,
+    hooks: Hooks,
     client: Client | None,
+    publisher: type[Publisher],
     started: float,
 ) -> Run:
-    with Publication(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
+    plan = production.plan
+    with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         with (
             log_to(publication.root / "run.log"),
-            EventFile(publication.root / EVENTS_FILE, listener) as tell,
+            EventFile(publication.root / EVENTS_FILE, hooks.listener) as tell,
         ):
-            items.save(publication.root / "items.json")
+            if production.items is not None:
+                production.items.save(publication.root / "items.json")
             tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
             with _end_told(tell):
-                outcome = _carry_out(plan, options, publication, finish, tell, client)
+                schedule = Schedule(
+                    plan.units if production.units is None else production.units,
+                    partial(_take_over, options=options, publication=publication, tell=tell, blocks=plan.blocks),
+                )
+                outcome = _carry_out(production, schedule, options, publication, hooks, tell, client)
                 seconds = time.monotonic() - started
-                finished = [outcome.items[u.unit.key] for u in plan.units if u.unit.key in outcome.items]
+                finished = [outcome.items[key] for key in schedule.keys if key in outcome.items]
                 is_published = _is_published(publication.out, outcome)
                 if not is_published:
-                    _refuse_failed(plan, options, outcome, publication, items, seconds)
-                    collection, catalog = describe(finished)
+                    _refuse_failed(production, schedule, options, outcome, publication, seconds)
+                    collection, catalog = production.describe(publication.all_items(finished))
                     write_catalog(publication.root, collection=collection, catalog=catalog)
             tell(Event("end", blocks_done=outcome.blocks, blocks_total=outcome.blocks, message="complete"))
         output = publication.out
@@ -172,20 +226,29 @@ def _end_told(tell: EventFile) -> Iterator[None]:
 
 
 def _refuse_failed(
-    plan: Plan, options: RunOptions, outcome: Outcome, publication: Publication, items: ItemSet, seconds: float
+    production: Production,
+    schedule: Schedule,
+    options: RunOptions,
+    outcome: Outcome,
+    publication: Publisher,
+    seconds: float,
 ) -> None:
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
     for key in _blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
     write_json(publication.root / "failures.json", _ledger(outcome))
-    write_json(publication.root / "run.json", _account(plan, items, outcome, seconds))
+    write_json(publication.root / "run.json", _account(production, schedule, outcome, seconds))
+    if production.units is not None:
+        _refuse_loss(schedule.keys, options, type(publication))
     lost = set(outcome.failed) & set(product_units(publication.out))  # an update never drops what is there
     if len(outcome.failed) <= options.max_failures and outcome.items and not lost:
         return
-    if len(outcome.unseen) == len(plan.units):
+    if not outcome.failed:
+        raise NothingFoundError("No unit came to be made.", "Expected at least one.")
+    if len(outcome.unseen) == len(schedule.keys):
         raise next(iter(outcome.unseen.values()))  # nothing failed: there was nothing to be found
     publication.keep_partial = True
-    raise _too_many(outcome, len(plan.units), publication.root)
+    raise _too_many(outcome, len(schedule.keys), publication.root)
 
 
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
@@ -193,9 +256,19 @@ def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
 
     Raises `OutputError` for an output of something else or a full disk, `UsageError` if units would be dropped.
     """
-    _refuse_loss(plan, options)
-    units = {u.unit.key: (u.digest, u.parts) for u in plan.units}
-    states = unit_states(options.output_dir, plan.application, units)
+    _refuse_loss([u.unit.key for u in plan.units], options, Publication)
+    holdings = Holdings(options.output_dir, plan.application)
+    states: dict[str, UnitState] = {}
+    contents: dict[str, str] = {}
+    for one in plan.units:  # in an order in which what a unit needs comes before it
+        if any(states[key].kind != "skip" for key in one.unit.needs):
+            states[one.unit.key] = UnitState("recompute", "what it needs is made anew")
+            continue
+        planned = one.with_needs(contents) if one.unit.needs else one
+        state, item = holdings.state(one.unit.key, planned.digest, planned.parts)
+        states[one.unit.key] = state
+        if item is not None:
+            contents[one.unit.key] = content_of(item)
     if not options.resume:
         anew = UnitState("recompute", "asked to begin anew")
         states = {key: state if state.kind == "new" else anew for key, state in states.items()}
@@ -204,37 +277,50 @@ def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
 
 
 def _carry_out(
-    plan: Plan,
+    production: Production,
+    schedule: Schedule,
     options: RunOptions,
-    publication: Publication,
-    finish: FinishUnit,
-    tell: Listener,
+    publication: Publisher,
+    hooks: Hooks,
+    tell: EventFile,
     client: Client | None,
 ) -> Outcome:
-    """Render what isn't finished yet; finished units are taken over."""
-    kept = _adopt(plan, options, publication, tell) if options.resume else {}
-    rest = plan.only([u.unit.key for u in plan.units if u.unit.key not in kept])
-    todo = f"{rest.headline} to do" if rest.units else "Nothing to do"
-    again = f", {len(kept)} finished before" if kept else ""
-    tell(Event("todo", blocks_total=rest.blocks, message=todo + again))
+    """Make what isn't finished yet; finished units are taken over."""
+    plan = production.plan
+    if production.units is None:
+        publication.keep_only([u.unit.key for u in plan.units])
+        schedule.look_ahead()
+    elif (first := schedule.next()) is not None:
+        schedule.put_back(first)
+    rest = plan.only([u.unit.key for u in schedule.waiting])
+    todo = f"{rest.headline} to do" if production.units is None else "Units come as the run goes on"
+    again = f", {len(schedule.kept)} finished before" if schedule.kept else ""
+    tell(Event("todo", blocks_total=schedule.blocks, message=("Nothing to do" if schedule.is_over else todo) + again))
     outcome = Outcome()
-    if rest.units:
+    if not schedule.is_over:
         check_disk(rest, publication.out)
         with open_client(options, plan.size, client, publication.scratch) as active:
-            rest = rest.sized(size_of(active), options)
-            check_memory(rest)
+            size = size_of(active)
+            count = len(plan.units) or 1
+            schedule.resize(lambda units: sized(units, size, options, count))
+            check_memory(rest.sized(size, options))
             with _evidence(active, options, publication.root / "logs") as kept_if_bad, ExitStack() as meanwhile:
                 shared = publication.scratch if workers_write(options, active) else None
                 logger.info("Tiles are put onto the output's disk by {}", "the client" if shared is None else "workers")
                 engine = Engine(
-                    *(rest, active, publication, finish, tell, options.max_bad_scenes),
+                    *(schedule, active, publication, production.finish, tell, options.max_bad_scenes),
                     patience_s=options.cluster_timeout,
+                    slots=size.slots,
                     check_workers=_worker_check(active, options, meanwhile, shared),
                     workers_write=shared is not None,
+                    control=hooks.control,
+                    on_unit=hooks.unit_done,
                 )
                 outcome = engine.run()
                 kept_if_bad.is_wanted = bool(outcome.failures)
-    outcome.items.update(kept)
+    outcome.items.update(schedule.kept)
+    if not schedule.is_over:
+        raise hooks.control.fault()  # it was drained
     return outcome
 
 
@@ -272,35 +358,34 @@ def _worker_check(client: Client, options: RunOptions, meanwhile: ExitStack, sha
     return check_workers
 
 
-def _adopt(plan: Plan, options: RunOptions, publication: Publication, tell: Listener) -> dict[str, dict[str, Any]]:
-    """Take over the units that are finished already, with what their items say of dates brought up to date."""
-    publication.keep_only([u.unit.key for u in plan.units])
-    kept = {}
-    looked_at = 0
-    for planned in plan.units:
-        unit = planned.unit
-        if publication.holds(unit.key):  # its checksums may take a while
-            tell(Event("unit-checking", unit.key, looked_at, plan.blocks))
-        looked_at += len(planned.recipe.windows())
-        item = publication.adopt(unit.key, planned.digest)
-        if item is None:
-            continue
-        if len(item["properties"].get(LEFT_OUT, ())) > options.max_bad_scenes:
-            publication.forget(unit.key)  # made when more was allowed to be missing
-            continue
-        renewed = with_period(item, unit.title, unit.start, unit.end)
-        if renewed != item:
-            write_item(publication.root / unit.key, renewed)
-        kept[unit.key] = renewed
-        tell(Event("unit-skipped", unit.key, looked_at, plan.blocks))
-    return kept
-
-
-def _refuse_loss(plan: Plan, options: RunOptions) -> None:
-    """Refuse an update that would silently drop units which the output holds."""
+def _take_over(
+    planned: UnitPlan, options: RunOptions, publication: Publisher, tell: EventFile, blocks: int
+) -> dict[str, Any] | None:
+    """Take over a unit that is finished already, with what its item says of dates brought up to date."""
+    unit = planned.unit
     if not options.resume:
+        return None
+    checked = tell.latest.blocks_done if tell.latest and tell.latest.kind in {"unit-checking", "unit-skipped"} else 0
+    if publication.holds(unit.key):  # its checksums may take a while
+        tell(Event("unit-checking", unit.key, checked, blocks))
+    item = publication.adopt(unit.key, planned.digest)
+    if item is None:
+        return None
+    if len(item["properties"].get(LEFT_OUT, ())) > options.max_bad_scenes:
+        publication.forget(unit.key)  # made when more was allowed to be missing
+        return None
+    renewed = with_period(item, unit.title, unit.start, unit.end)
+    if renewed != item:
+        publication.renew(renewed)
+    tell(Event("unit-skipped", unit.key, checked + planned.work.tasks, blocks))
+    return renewed
+
+
+def _refuse_loss(keys: Sequence[str], options: RunOptions, publisher: type[Publisher]) -> None:
+    """Refuse an update that would silently drop units which the output holds."""
+    if not options.resume or publisher.keeps_others:
         return
-    lost = sorted(set(product_units(options.output_dir)) - {u.unit.key for u in plan.units})
+    lost = sorted(set(product_units(options.output_dir)) - set(keys))
     if lost:
         raise UsageError(
             f"{options.output_dir} holds {', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}, "
@@ -342,7 +427,7 @@ def _is_published(out: Path, outcome: Outcome) -> bool:
     """Tell whether the output holds just these items already, so that there is nothing to publish."""
     if outcome.failures or outcome.blocks or sorted(product_units(out)) != sorted(outcome.items):
         return False
-    return all((out / key / f"{key}.json").read_text() == dump_json(item) for key, item in outcome.items.items())
+    return all((out / LAYOUT.item_of(key)).read_text() == dump_json(item) for key, item in outcome.items.items())
 
 
 def _ledger(outcome: Outcome) -> dict[str, Any]:
@@ -353,19 +438,25 @@ def _ledger(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _account(plan: Plan, items: ItemSet, outcome: Outcome, seconds: float) -> dict[str, Any]:
+def _account(production: Production, schedule: Schedule, outcome: Outcome, seconds: float) -> dict[str, Any]:
     """Return the content of ``run.json``."""
-    return {
-        **identity(plan.application),
-        "params": dict(plan.params),
-        "grid": plan.grid,
-        "search": {
+    plan, items = production.plan, production.items
+    search = None
+    if items is not None:
+        search = {
             "stac": items.stac,
             "collection": items.collection,
             "items": len(items),
             "truncated": items.truncated,
+        }
+    return {
+        **identity(plan.application),
+        "params": dict(plan.params),
+        "grid": plan.grid,
+        "search": search,
+        "units": {
+            key: {"digest": schedule.digests.get(key, ""), "done": key in outcome.items} for key in schedule.keys
         },
-        "units": {u.unit.key: {"digest": u.digest, "done": u.unit.key in outcome.items} for u in plan.units},
         "empty_periods": list(plan.empty),
         "blank_units": _blank(outcome),
         "versions": {"eoap-dask": __version__, **_versions()},

@@ -14,6 +14,7 @@ from eoap_dask.files import sha256_of
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.footprint import footprint_4326
 from eoap_dask.output.cog import MEDIA_TYPE
+from eoap_dask.run.raster import RasterWork
 from eoap_dask.stac.attribution import ESA, credit, processor, producers_of
 from eoap_dask.stac.catalog import build_catalog, build_collection
 from eoap_dask.stac.item import build_item, write_item
@@ -22,7 +23,8 @@ from eoap_dask.stac.records import PNG, AssetRecord, BandRecord, ItemRecord
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-    from eoap_dask.run.written import WrittenImage, WrittenUnit
+    from eoap_dask.run.raster import WrittenImage
+    from eoap_dask.run.written import WrittenUnit
 
 LEFT_OUT = "eoap:left_out"
 """Item property: ids of the scenes that stayed bad, and are missing from it."""
@@ -95,11 +97,13 @@ def write_unit_item(
     properties: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write the item of a unit, the last of its files, and return it."""
-    planned = written.plan
-    unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
+    planned, work = written.plan, written.plan.work
+    assert isinstance(work, RasterWork)  # noqa: S101 - other kinds have items of their own
+    unit, recipe, geobox = planned.unit, work.recipe, work.geobox
+    scenes = recipe.stack.scenes
     transform = _transform(geobox)
     geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
-    producers = producers_of(s.producers for s in unit.scenes)
+    producers = producers_of(s.producers for s in scenes)
     item = build_item(
         ItemRecord(
             id=unit.key,
@@ -113,7 +117,7 @@ def write_unit_item(
             bbox=bbox,
             assets=tuple(assets),
             lineage=lineage,
-            derived_from=tuple(s.href for s in unit.scenes),
+            derived_from=tuple(s.href for s in scenes),
             properties={
                 "constellation": "sentinel-2",
                 "instruments": ["msi"],
@@ -124,9 +128,9 @@ def write_unit_item(
                 **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
                 VALID_PERCENT: round(100 * valid_pixels / (recipe.shape[0] * recipe.shape[1]), 4),
                 **properties,
-                "eoap:resampled_scenes": planned.resampled,
-                "eoap:reprojected_scenes": planned.reprojected,
-                "eoap:levels_read": written.levels,
+                "eoap:resampled_scenes": work.resampled,
+                "eoap:reprojected_scenes": work.reprojected,
+                "eoap:levels_read": written.made.levels,
                 "eoap:dropped_classes": list(recipe.stack.dropped_classes or ()),
             },
         ),

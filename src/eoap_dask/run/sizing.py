@@ -99,13 +99,13 @@ def shared_bytes(reads: int) -> int:
     return PROCESS_BYTES + tile_reader.memory_bytes(reads) + stack.memory_bytes(reads)
 
 
-def blocks_in_flight(recipe: Recipe, slots: int) -> int:
-    """Return how many blocks may be under way at once: two per slot as far as `IN_FLIGHT_BYTES` allow, at least one.
+def may_send(running: int, running_bytes: int, task_bytes: int, slots: int) -> bool:
+    """Tell whether one more task may be under way: two per slot as far as `IN_FLIGHT_BYTES` allow, at least one.
 
     More than `IN_FLIGHT_BYTES` only if the smallest blocks are too large, the caller chose them, or the cluster grew.
     """
     # one for each slot in any case: a slot without work saves nothing, and `choose_sizes` sees to their size
-    return max(1, min(2 * slots, max(slots, IN_FLIGHT_BYTES // recipe.block_bytes(recipe.block))))
+    return running < max(slots, 1) or (running < 2 * slots and running_bytes + task_bytes <= IN_FLIGHT_BYTES)
 
 
 def needed_bytes(source: Source, geobox: GeoBox, bounds: tuple[float, float, float, float], itemsize: int) -> int:
@@ -131,10 +131,11 @@ def image_bytes_of(recipe: Recipe) -> int:
     Nothing outside the area's shape takes any; pixels finer than the source's repeat themselves and compress away.
     """
     stack = recipe.stack
-    height, width = recipe.shape
+    pixels: float = sum(window.shape[0] * window.shape[1] for window in recipe.windows())
     a, _, _, _, e, _ = (float(v) for v in tuple(stack.geobox.transform)[:6])
-    inside = 1.0 if stack.clip is None else min(stack.clip.area / abs(a * e * height * width), 1.0)
-    bands = stack.passes[0].scenes[0].bands
-    finer = sum(min(pixel_size_in(stack.geobox, s.crs) / pixel_side(s), 1.0) for s in bands) / len(bands)
-    pixel_bytes = sum(spec.pixel_bytes for spec in recipe.images)
-    return int(height * width * inside * finer * pixel_bytes * _OVERVIEWS * COMPRESSED)
+    if stack.clip is not None:
+        pixels = min(pixels, stack.clip.area / abs(a * e))
+    bands = stack.passes[0].scenes[0].bands if stack.passes else ()
+    finer = [min(pixel_size_in(stack.geobox, s.crs) / pixel_side(s), 1.0) for s in bands]
+    pixels *= sum(finer) / len(finer) if finer else 1.0
+    return int(pixels * sum(spec.pixel_bytes for spec in recipe.images) * _OVERVIEWS * COMPRESSED)

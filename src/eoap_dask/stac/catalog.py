@@ -8,6 +8,7 @@ from typing import Any
 
 from eoap_dask.files import write_json
 from eoap_dask.geo.footprint import union_bbox
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.stac.document import CLASSIFICATION, EO, PROJECTION, RASTER, STAC_VERSION, check_id, extensions, link
 from eoap_dask.stac.records import GEOJSON, JSON
 
@@ -58,8 +59,8 @@ def build_collection(
         },
         "summaries": summaries,
         "links": [
-            link("root", "./catalog.json", JSON),
-            link("parent", "./catalog.json", JSON),
+            link("root", f"./{LAYOUT.catalog}", JSON),
+            link("parent", f"./{LAYOUT.catalog}", JSON),
             *(dict(one) for one in license_links),
         ],
         "item_assets": item_assets,
@@ -76,10 +77,10 @@ def build_catalog(catalog_id: str, title: str, description: str, items: Sequence
         "title": title,
         "description": description,
         "links": [
-            link("root", "./catalog.json", JSON),
-            link("child", "./collection.json", JSON),
+            link("root", f"./{LAYOUT.catalog}", JSON),
+            link("child", f"./{LAYOUT.collection}", JSON),
             *(
-                link("item", f"./{item['id']}/{item['id']}.json", GEOJSON, item["properties"].get("title"))
+                link("item", f"./{LAYOUT.item_of(item['id'])}", GEOJSON, item["properties"].get("title"))
                 for item in items
             ),
         ],
@@ -88,8 +89,8 @@ def build_catalog(catalog_id: str, title: str, description: str, items: Sequence
 
 def write_catalog(root: Path, *, collection: Mapping[str, Any], catalog: Mapping[str, Any]) -> Path:
     """Write ``collection.json``, then ``catalog.json``, and return its path: the catalog defines the product."""
-    write_json(root / "collection.json", collection)
-    return write_json(root / "catalog.json", catalog)
+    write_json(root / LAYOUT.collection, collection)
+    return write_json(root / LAYOUT.catalog, catalog)
 
 
 def _summaries(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eoap_dask.files import write_json
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.stac.document import STAC_VERSION, check_id, extensions, link, rfc3339
 from eoap_dask.stac.records import (
     COG,
@@ -61,9 +62,9 @@ def build_item(record: ItemRecord, *, collection_id: str, software_version: str,
         "bbox": list(record.bbox),
         "properties": properties,
         "links": [
-            link("root", "../catalog.json", JSON),
-            link("parent", "../catalog.json", JSON),
-            link("collection", "../collection.json", JSON),
+            link("root", LAYOUT.to_root + LAYOUT.catalog, JSON),
+            link("parent", LAYOUT.to_root + LAYOUT.catalog, JSON),
+            link("collection", LAYOUT.to_root + LAYOUT.collection, JSON),
             *(
                 link("derived_from", source, GEOJSON, _last_part(source))
                 for source in record.derived_from
@@ -83,7 +84,7 @@ def with_period(item: Mapping[str, Any], title: str, start: datetime, end: datet
 
 def write_item(folder: Path, item: Mapping[str, Any]) -> Path:
     """Write ``<id>.json`` into the unit's directory, and return its path; the last act of a unit."""
-    return write_json(folder / f"{item['id']}.json", item)
+    return write_json(folder / LAYOUT.item(item["id"]), item)
 
 
 def multihash_sha256(digest: str) -> str:

@@ -179,10 +179,10 @@ def test_the_item_says_what_was_compared(run: Run, item: dict[str, Any], fire: A
 def test_the_picture_credits_who_made_the_sources(makers: tuple[tuple[str, ...], ...], credit: str) -> None:
     when = datetime(2021, 7, 13, tzinfo=UTC)
     scenes = [Scene(str(n), "", when, "", "", (5, 0), (), None, (), made) for n, made in enumerate(makers)]
-    unit = Unit("bai", "Burned area", when, when, tuple(Pass(s.id, when, (s,)) for s in scenes))
+    unit, passes = Unit("bai", "Burned area", when, when), [Pass(s.id, when, (s,)) for s in scenes]
     geobox = GeoBox((10, 10), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32610")
     notes = [BlockNote((100, *[0] * 7), (), ())]
-    assert report_on(notes, severity_classes(), geobox, unit, 1).credit == credit
+    assert report_on(notes, severity_classes(), geobox, unit, passes, 1).credit == credit
 
 
 # The images.

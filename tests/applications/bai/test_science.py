@@ -11,6 +11,7 @@ import shapely
 from eoap_dask.applications.bai.science import BANDS, Burn, BurnImages, compare
 from eoap_dask.kernels.pixels import NO_NUMBER
 from eoap_dask.kernels.severity import KEY_BENSON
+from eoap_dask.render.science import Strip
 
 NAN = float("nan")
 
@@ -148,10 +149,11 @@ def test_strips_of_any_height_give_the_same(rows: int) -> None:
     layers, dropped = burned_strip()
     science = Burn(KEY_BENSON, 1)
     whole, parts = used(70, 9), used(70, 9)
-    science.compose(layers.copy(), dropped, (0, 1), whole)
+    science.compose(Strip(layers.copy(), dropped, (0, 1)), whole)
     for top in range(0, 70, rows):
         part = slice(top, top + rows)
-        science.compose(layers[:, :, part].copy(), dropped[:, part], (0, 1), tuple(image[:, part] for image in parts))
+        strip = Strip(layers[:, :, part].copy(), dropped[:, part], (0, 1))
+        science.compose(strip, tuple(image[:, part] for image in parts))
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -159,7 +161,7 @@ def test_strips_of_any_height_give_the_same(rows: int) -> None:
 def test_only_what_both_passes_see_is_compared_and_each_is_shown() -> None:
     layers, dropped = burned_strip()
     out = used(70, 9)
-    Burn(KEY_BENSON, 1).compose(layers.copy(), dropped, (0, 1), out)
+    Burn(KEY_BENSON, 1).compose(Strip(layers.copy(), dropped, (0, 1)), out)
     seen = (layers != 0).all(axis=(0, 1)) & ~dropped.any(axis=0)
     np.testing.assert_array_equal(out.severity[0] != 0, seen)
     np.testing.assert_array_equal(out.dnbr[0] != NO_NUMBER, seen)
@@ -180,7 +182,7 @@ def test_only_what_both_passes_see_is_compared_and_each_is_shown() -> None:
 def test_where_one_pass_has_nothing_there_is_a_picture_only(numbers: tuple[int], shown: str) -> None:
     layers, dropped = burned_strip()
     out = used(70, 9)
-    Burn(KEY_BENSON, 1).compose(layers[:, :1].copy(), dropped[:1], numbers, out)
+    Burn(KEY_BENSON, 1).compose(Strip(layers[:, :1].copy(), dropped[:1], numbers), out)
     untouched = blank(70, 9)
     for name in BurnImages._fields:
         if name == shown:
@@ -192,7 +194,7 @@ def test_where_one_pass_has_nothing_there_is_a_picture_only(numbers: tuple[int],
 def test_where_nothing_is_seen_nothing_is_left_of_what_was() -> None:
     layers, dropped = burned_strip()
     out = used(70, 9)
-    Burn(KEY_BENSON, 1).compose(layers, np.ones_like(dropped), (0, 1), out)
+    Burn(KEY_BENSON, 1).compose(Strip(layers, np.ones_like(dropped), (0, 1)), out)
     for name, image in blank(70, 9)._asdict().items():
         if not name.startswith("visual"):
             np.testing.assert_array_equal(getattr(out, name), image)
@@ -205,7 +207,7 @@ def test_a_block_tells_its_classes_and_outlines() -> None:
     pixels = [(forest, burned), (forest, burned), (forest, forest), (forest, forest), (forest, gone), (forest, burned)]
     layers = np.array(pixels, np.uint16).transpose(2, 1, 0).reshape(3, 2, 2, 3)
     science = Burn(KEY_BENSON, 0)
-    science.compose(layers, np.zeros((2, 2, 3), bool), (0, 1), out)
+    science.compose(Strip(layers, np.zeros((2, 2, 3), bool), (0, 1)), out)
     assert out.severity[0].tolist() == [[7, 7, 3], [3, 0, 7]]
     note = science.note(out, 100, 200)
     assert note.class_pixels == (1, 0, 0, 2, 0, 0, 0, 3)

@@ -17,7 +17,7 @@ from loguru import logger
 
 from eoap_dask.applications.bai.pair import check_found, common_ground
 from eoap_dask.applications.bai.report import BurnReport, report_on, write_report
-from eoap_dask.applications.bai.science import BANDS, BURN_VERSION, NBR_PER_UNIT, PICKS, RDNBR_PER_UNIT, Burn
+from eoap_dask.applications.bai.science import BANDS, NBR_PER_UNIT, PICKS, RDNBR_PER_UNIT, Burn
 from eoap_dask.applications.base import Application
 from eoap_dask.applications.parameters import BurnedAreaParams
 from eoap_dask.errors import ItemError, NothingFoundError, UsageError
@@ -27,16 +27,15 @@ from eoap_dask.geo.grid import check_areas, grid_for, grid_over, pixels_of, proj
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.items.find import check_source, explain_nothing, find_items, item_from_url
 from eoap_dask.items.query import Query
-from eoap_dask.kernels.mask import SHARE_DIVISOR
-from eoap_dask.kernels.pixels import NO_NUMBER, VISUAL_WHITE
+from eoap_dask.kernels.pixels import NO_NUMBER
 from eoap_dask.kernels.severity import NODATA, SeverityClass, severity_classes
 from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.params import as_json, check_choices
 from eoap_dask.periods import parse_day
 from eoap_dask.render.encode import ImageSpec
-from eoap_dask.render.recipe import ALGORITHM, Recipe
-from eoap_dask.render.stack import MASK_NEAREST_UP_TO_M, Stack
+from eoap_dask.render.recipe import Recipe
+from eoap_dask.render.stack import Stack
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Run
@@ -48,6 +47,7 @@ from eoap_dask.run.product import (
     thumbnail_asset,
     write_unit_item,
 )
+from eoap_dask.run.raster import RasterWork
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
 from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     from eoap_dask.items.itemset import ItemSet
     from eoap_dask.readers.reader import Reader
     from eoap_dask.run.events import Listener
-    from eoap_dask.run.written import WrittenImage, WrittenUnit
+    from eoap_dask.run.raster import WrittenImage
+    from eoap_dask.run.written import WrittenUnit
 
 NAME = "bai"
 EXAMPLE_AOI = "-121.23,40.02,-121.05,40.16"
@@ -250,12 +251,11 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
                 "Expected two scenes over it.",
                 f"Check {option('aoi')}, or name other items.",
             )
-    unit = _unit(passes)
-    planned = _plan_unit(request, reader, unit, geobox, sensors[0])
-    if planned.reprojected:
-        crss = sorted({s.bands[0].crs for s in unit.scenes})
+    work = _work(request, reader, passes, geobox, sensors[0])
+    if work.reprojected:
+        crss = sorted({s.bands[0].crs for s in work.recipe.stack.scenes})
         logger.warning("Scenes are in {}: they are resampled to {}.", " and ".join(crss), crs_name(geobox))
-    return Plan(application=NAME, params=request.json, geobox=geobox, units=(planned,), empty=())
+    return Plan(application=NAME, params=request.json, units=(UnitPlan.of(_unit(passes), work),))
 
 
 def _grid(request: Request, passes: Sequence[Pass]) -> GeoBox:
@@ -273,36 +273,25 @@ def _unit(passes: Sequence[Pass]) -> Unit:
         title=f"Burned area, {before.datetime:%Y-%m-%d} to {after.datetime:%Y-%m-%d}",
         start=before.datetime,
         end=after.datetime,
-        passes=(before, after),
     )
 
 
-def _plan_unit(request: Request, reader: Reader, unit: Unit, geobox: GeoBox, sensor: Sensor) -> UnitPlan:
+def _work(request: Request, reader: Reader, passes: Sequence[Pass], geobox: GeoBox, sensor: Sensor) -> RasterWork:
     params = request.params
     shape = None if request.aoi is None or request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
-    dropped = sensor.not_land
-    science = Burn(params.thresholds, pixels_of(params.min_area_ha, geobox))
     recipe = Recipe(
         stack=Stack(
             geobox=geobox,
-            passes=unit.passes,
+            passes=tuple(passes),
             bands=len(BANDS),
-            dropped_classes=dropped,
+            dropped_classes=sensor.not_land,
             clip_wkb=None if shape is None else shapely.to_wkb(shape),
             reader=reader,
         ),
-        science=science,
+        science=Burn(params.thresholds, pixels_of(params.min_area_ha, geobox)),
         images=_images(request.classes),
     )
-    pixel_params = {
-        "clip": None if shape is None else shapely.to_wkb(shape).hex(),
-        "mask": [dropped, MASK_NEAREST_UP_TO_M, 1 / SHARE_DIVISOR],
-        "thresholds": list(params.thresholds),
-        "min_area_ha": params.min_area_ha,
-        "visual": [VISUAL_WHITE, PICKS],
-    }
-    algorithm = {**ALGORITHM, "burn": BURN_VERSION}
-    return UnitPlan.of(unit, recipe, pixel_params, algorithm)
+    return RasterWork(recipe)
 
 
 def _images(classes: Sequence[SeverityClass]) -> tuple[ImageSpec, ...]:
@@ -346,11 +335,12 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
 
     Raises `NothingFoundError` when the two scenes have no clear pixel in common.
     """
-    planned, folder, images = written.plan, written.folder, written.images
-    unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
+    unit, work, folder, images = written.plan.unit, written.plan.work, written.folder, written.made.images
+    assert isinstance(work, RasterWork)  # noqa: S101 - plan_pair() has seen to it
+    recipe, geobox, passes = work.recipe, work.geobox, work.recipe.stack.passes
     pixels = recipe.shape[0] * recipe.shape[1]
     assert isinstance(recipe.science, Burn)  # noqa: S101 - plan_pair() has seen to it
-    report = report_on(written.notes, request.classes, geobox, unit, recipe.science.min_pixels)
+    report = report_on(written.made.notes, request.classes, geobox, unit, passes, recipe.science.min_pixels)
     if not report.clear_pixels:
         raise NothingFoundError(
             f"The scenes of {unit.start:%Y-%m-%d} and {unit.end:%Y-%m-%d} have no clear pixel in common over the area.",
@@ -378,15 +368,15 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         NAME,
         written,
         assets,
-        _lineage(unit),
+        _lineage(passes),
         valid_pixels=report.clear_pixels,
         properties={
             "eoap:burned_ha": report.burned_ha,
             "eoap:severity_ha": report.hectares,
             "eoap:perimeters": len(report.perimeters),
             "eoap:cut_perimeters": report.cut_perimeters,
-            "eoap:pre_fire": [s.id for s in unit.passes[0].scenes],
-            "eoap:post_fire": [s.id for s in unit.passes[1].scenes],
+            "eoap:pre_fire": [s.id for s in passes[0].scenes],
+            "eoap:post_fire": [s.id for s in passes[1].scenes],
         },
     )
 
@@ -435,8 +425,8 @@ def _classes(report: BurnReport) -> BandRecord:
     )
 
 
-def _lineage(unit: Unit) -> str:
-    before, after = unit.passes
+def _lineage(passes: Sequence[Pass]) -> str:
+    before, after = passes
     return (
         f"Indices of {len(before.scenes)} Sentinel-2 Level-2A scene(s) of {before.datetime:%Y-%m-%d} and "
         f"{len(after.scenes)} of {after.datetime:%Y-%m-%d}, where both see ground: no clouds, cloud shadows, water or "

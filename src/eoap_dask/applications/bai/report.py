@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from odc.geo.geobox import GeoBox
 
+    from eoap_dask.run.raster import WrittenImage
     from eoap_dask.run.unit import Unit
-    from eoap_dask.run.written import WrittenImage
+    from eoap_dask.scenes.model import Pass
 
 _HA_DECIMALS = 4
 
@@ -107,7 +108,12 @@ class BurnReport:
 
 
 def report_on(
-    notes: Sequence[BlockNote], classes: Sequence[SeverityClass], geobox: GeoBox, unit: Unit, min_pixels: int
+    notes: Sequence[BlockNote],
+    classes: Sequence[SeverityClass],
+    geobox: GeoBox,
+    unit: Unit,
+    passes: Sequence[Pass],
+    min_pixels: int,
 ) -> BurnReport:
     """Return areas and perimeters of a pair from the notes of all its rows of tiles.
 
@@ -126,7 +132,7 @@ def report_on(
             (side for note in notes for side in note.sides),
         ),
         geobox=geobox,
-        credit=source_note(producers_of(s.producers for s in unit.scenes)),
+        credit=source_note(producers_of(s.producers for p in passes for s in p.scenes)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -11,7 +12,7 @@ from eoap_dask.geo.outlines import Piece, Side, cut_pieces, outside_sides
 from eoap_dask.kernels import indices
 from eoap_dask.kernels.pixels import F32, NO_NUMBER, SCALE, histogram, to_rounded, to_scaled, to_steps, visual
 from eoap_dask.kernels.severity import NODATA, severity, severity_classes
-from eoap_dask.render.science import Flags, Image, Layers
+from eoap_dask.render.science import Flags, Image, Layers, Science, Strip
 
 BANDS = ("red", "nir", "swir22")
 """Bands that `Burn` reads."""
@@ -70,8 +71,8 @@ class BlockNote:
 
 
 @dataclass(frozen=True)
-class Burn:
-    """A `Science` of two passes, the one before the fire first, with `BurnImages`."""
+class Burn(Science):
+    """Two passes, the one before the fire first, become `BurnImages`."""
 
     thresholds: tuple[float, ...]
     """See `kernels.severity.severity_classes`."""
@@ -79,10 +80,14 @@ class Burn:
     """Burned areas smaller than this have no outline."""
     keeps_dropped: ClassVar[bool] = True
     fewest_passes: ClassVar[int] = 2
-    work_bytes: ClassVar[int] = 0
 
-    def compose(self, layers: Layers, dropped: Flags | None, numbers: tuple[int, ...], out: tuple[Image, ...]) -> None:
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of the indices and classes."""
+        return {"burn": BURN_VERSION}
+
+    def compose(self, strip: Strip, out: tuple[Image, ...]) -> None:
         """Fill the images of a strip, see `Science.compose`."""
+        layers, dropped, numbers = strip.layers, strip.dropped, strip.numbers
         images = BurnImages(*out)
         pictures = (images.visual_pre, images.visual_post)
         for layer, number in enumerate(numbers):

@@ -31,20 +31,19 @@ from eoap_dask.items.find import find_items as find
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.query import Query, check_filter
 from eoap_dask.kernels.composites import COMPOSITES
-from eoap_dask.kernels.mask import SHARE_DIVISOR
-from eoap_dask.kernels.pixels import VISUAL_WHITE
 from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.params import as_json, check_choices
 from eoap_dask.periods import Period, check_range, parse_day, split_periods
 from eoap_dask.render.encode import ImageSpec
-from eoap_dask.render.recipe import ALGORITHM, Recipe
-from eoap_dask.render.stack import MASK_NEAREST_UP_TO_M, Stack
+from eoap_dask.render.recipe import Recipe
+from eoap_dask.render.stack import Stack
 from eoap_dask.run.events import Listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Run
 from eoap_dask.run.product import band_statistics, collection_and_catalog, image_asset, thumbnail_asset, write_unit_item
+from eoap_dask.run.raster import RasterWork
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.model import Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
@@ -57,7 +56,8 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from eoap_dask.readers.reader import Reader
-    from eoap_dask.run.written import WrittenImage, WrittenUnit
+    from eoap_dask.run.raster import WrittenImage
+    from eoap_dask.run.written import WrittenUnit
 
 NAME = MOSAIC.name
 
@@ -174,16 +174,14 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds)])
     # a pass belongs to one period as a whole, also where midnight came between its scenes
-    units = [_unit(period, [p for p in passes if p.datetime.date() in period]) for period in request.periods]
-    todo = [u for u in units if u.passes]
-    if not todo:
+    passes_of = {period: [p for p in passes if p.datetime.date() in period] for period in request.periods}
+    if not any(passes_of.values()):
         raise _nothing(request)
     return Plan(
         application=NAME,
         params=request.json,
-        geobox=geobox,
-        units=tuple(_plan_unit(request, reader, unit) for unit in todo),
-        empty=tuple(u.key for u in units if not u.passes),
+        units=tuple(_plan_unit(request, reader, period, seen) for period, seen in passes_of.items() if seen),
+        empty=tuple(_key(period) for period, seen in passes_of.items() if not seen),
     )
 
 
@@ -232,44 +230,33 @@ def cloudless_mosaic(
     return APPLICATION.run(params, options, client=client, listener=listener, changes=changes)
 
 
-def _unit(period: Period, passes: Sequence[Pass]) -> Unit:
-    return Unit(
-        key=f"monthly-mosaic-{period.key}",
+def _key(period: Period) -> str:
+    return f"monthly-mosaic-{period.key}"
+
+
+def _plan_unit(request: Request, reader: Reader, period: Period, passes: Sequence[Pass]) -> UnitPlan:
+    params, geobox, sensor = request.params, request.geobox, request.sensor
+    shape = None if request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
+    picks, _ = _picks(params.bands, sensor)
+    unit = Unit(
+        key=_key(period),
         title=f"Cloud-free mosaic, {period.label}",
         start=datetime.combine(period.start, clock.min, UTC),
         end=datetime.combine(period.end, clock(23, 59, 59), UTC),
-        passes=tuple(passes),
     )
-
-
-def _plan_unit(request: Request, reader: Reader, unit: Unit) -> UnitPlan:
-    params, geobox, sensor = request.params, request.geobox, request.sensor
-    shape = None if request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
-    clip = None if shape is None else shapely.to_wkb(shape)
-    picks, _ = _picks(params.bands, sensor)
-    composite = COMPOSITES[params.composite]
-    masked = params.cloud_mask == "scl"
     recipe = Recipe(
         stack=Stack(
             geobox=geobox,
-            passes=unit.passes,
+            passes=tuple(passes),
             bands=len(params.bands),
-            dropped_classes=sensor.mask_dropped if masked else None,
-            clip_wkb=clip,
+            dropped_classes=sensor.mask_dropped if params.cloud_mask == "scl" else None,
+            clip_wkb=None if shape is None else shapely.to_wkb(shape),
             reader=reader,
         ),
         science=Composition(params.composite, picks),
         images=_images(unit.key, params.bands, picks),
     )
-    pixel_params = {
-        "bands": list(params.bands),
-        "composite": params.composite,
-        "clip": None if clip is None else clip.hex(),
-        "mask": [sensor.mask_dropped, MASK_NEAREST_UP_TO_M, 1 / SHARE_DIVISOR] if masked else None,
-        "visual": [VISUAL_WHITE, picks],
-    }
-    algorithm = {**ALGORITHM, composite.name: composite.version}
-    return UnitPlan.of(unit, recipe, pixel_params, algorithm)
+    return UnitPlan.of(unit, RasterWork(recipe))
 
 
 def _images(key: str, bands: tuple[str, ...], picks: tuple[int, ...]) -> tuple[ImageSpec, ...]:
@@ -293,8 +280,9 @@ def _picks(bands: Sequence[str], sensor: Sensor) -> tuple[tuple[int, ...], str]:
 
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     """Write the thumbnail and, last, the item of a unit whose images are written; return the item."""
-    planned, folder, images = written.plan, written.folder, written.images
-    unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
+    work, folder, images = written.plan.work, written.folder, written.made.images
+    assert isinstance(work, RasterWork)  # noqa: S101 - _plan_unit() has seen to it
+    recipe, geobox = work.recipe, work.geobox
     sensor = request.sensor
     pixels = recipe.shape[0] * recipe.shape[1]
     data, count, visual = (images[s.name] for s in recipe.images)
@@ -329,7 +317,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     masked = recipe.stack.dropped_classes is not None
     lineage = (
         f"{composite.capitalize()} "
-        f"of {len(unit.scenes)} Sentinel-2 Level-2A scenes of {len(unit.passes)} passes, "
+        f"of {len(recipe.stack.scenes)} Sentinel-2 Level-2A scenes of {len(recipe.stack.passes)} passes, "
         + (
             "without clouds and cloud shadows as the scene classification has them"
             if masked
@@ -343,7 +331,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         assets,
         lineage,
         valid_pixels=data.sums[0][0],
-        properties={"eoap:scenes": len(unit.scenes), "eoap:passes": len(unit.passes)},
+        properties={"eoap:scenes": len(recipe.stack.scenes), "eoap:passes": len(recipe.stack.passes)},
     )
 
 

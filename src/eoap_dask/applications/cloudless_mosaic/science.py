@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import visual
-from eoap_dask.render.science import Flags, Image, Layers
+from eoap_dask.render.science import Image, Science, Strip
 
 
 @dataclass(frozen=True)
-class Composition:
-    """A `Science` with three images: data, count and visual."""
+class Composition(Science):
+    """Three images: data, count and visual."""
 
     composite: str
     """Key of `COMPOSITES`."""
     picks: tuple[int, ...]
     """Which bands `visual` shows."""
-    keeps_dropped: ClassVar[bool] = False
-    fewest_passes: ClassVar[int] = 1
-    work_bytes: ClassVar[int] = 0
 
-    def compose(self, layers: Layers, dropped: Flags | None, numbers: tuple[int, ...], out: tuple[Image, ...]) -> None:  # noqa: ARG002
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of the composite."""
+        return {self.composite: COMPOSITES[self.composite].version}
+
+    def compose(self, strip: Strip, out: tuple[Image, ...]) -> None:
         """Fill data, count and visual of a strip, see `Science.compose`."""
         data, count, shown = out
         kernel = COMPOSITES[self.composite].kernel
         for band in range(data.shape[0]):
-            data[band] = kernel(layers[band])
-        count[0] = count_valid(layers[0])
+            data[band] = kernel(strip.layers[band])
+        count[0] = count_valid(strip.layers[0])
         shown[...] = visual(data, self.picks)
-
-    def note(self, images: tuple[Image, ...], row: int, col: int) -> None:
-        """Return nothing: the tiles say all."""

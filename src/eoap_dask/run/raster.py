@@ -1,0 +1,346 @@
+"""Rasters as `Work`: blocks of pixels are rendered on workers and become COGs."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eoap_dask.geo.crs import crs_name
+from eoap_dask.geo.window import Window, window_bounds
+from eoap_dask.output.cog import Cog
+from eoap_dask.output.layout import LAYOUT
+from eoap_dask.render.block import Rendered, Surveyed, render_block
+from eoap_dask.render.needed import UnitStack, cut_part
+from eoap_dask.render.recipe import FEWEST_ROWS, Recipe, strip_height
+from eoap_dask.run.sizing import (
+    COMPRESSED,
+    choose_reads,
+    choose_sizes,
+    image_bytes_of,
+    needed_bytes,
+    with_reads,
+)
+from eoap_dask.run.work import Estimate
+from eoap_dask.scenes.model import Source
+from eoap_dask.text import plural
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+    from eoap_dask.cluster.size import Size
+    from eoap_dask.kernels.pixels import Sums
+    from eoap_dask.render.encode import ImageSpec
+    from eoap_dask.render.resources import Resource
+    from eoap_dask.run.options import RunOptions
+
+SHOWN_PASSES = 20
+"""Passes of a unit that a notebook shows, at most."""
+
+
+@dataclass(frozen=True)
+class WrittenImage:
+    """A file of a unit, as it was written."""
+
+    spec: ImageSpec
+    path: Path
+    size: int
+    sha256: str
+    sums: Sums
+    geobox: GeoBox
+    smallest: Any = None
+    """Its coarsest level, (band, y, x); None for cutouts."""
+
+
+@dataclass(frozen=True)
+class WrittenRaster:
+    """What there is of a unit of pixels before its item."""
+
+    images: dict[str, WrittenImage] = field(default_factory=dict)
+    """By name."""
+    cutouts: dict[str, dict[str, WrittenImage]] = field(default_factory=dict)
+    """Images by name, of each cutout by its name."""
+    levels: dict[str, list[float]] = field(default_factory=dict)
+    """Side of the pixels that were read, for ``data`` and ``mask``."""
+    notes: tuple[Any, ...] = ()
+    """What the science said of each row of tiles of the blocks, in their order."""
+    cutout_notes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """The same of each cutout."""
+    state: Any = None
+    """What the surveys came to."""
+
+
+@dataclass(frozen=True)
+class RasterWork:
+    """Renders a recipe into COGs. A `Work`."""
+
+    recipe: Recipe
+
+    @property
+    def tasks(self) -> int:
+        """One for each block or cutout."""
+        return len(self.recipe.windows())
+
+    @property
+    def task(self) -> Callable[..., Any]:
+        """`render_block`."""
+        return render_block
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """Those of the science."""
+        return self.recipe.science.resources
+
+    @property
+    def reads(self) -> int:
+        """Files that a worker reads at once."""
+        return self.recipe.stack.reads
+
+    @property
+    def geobox(self) -> GeoBox:
+        """The unit's grid."""
+        return self.recipe.stack.geobox
+
+    @property
+    def resampled(self) -> int:
+        """Scenes whose pixels don't coincide with the grid's."""
+        return sum(not is_aligned(s.bands[0], self.geobox) for s in self.recipe.stack.scenes)
+
+    @property
+    def reprojected(self) -> int:
+        """Scenes in another CRS than the grid's."""
+        return sum(s.bands[0].crs != crs_name(self.geobox) for s in self.recipe.stack.scenes)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return grid, params, scenes and algorithm."""
+        return self.recipe.identity()
+
+    def pack(self) -> bytes:
+        """Return the packed recipe."""
+        return self.recipe.pack()
+
+    def parts(self, number: int, file: Callable[[str, str], Path], *, shared: bool) -> tuple[Any, ...]:
+        """Return the paths of needed images, or what a block needs of each."""
+        stack = self.recipe.stack
+        if not isinstance(stack, UnitStack):
+            return ()
+        paths = [file(unit, LAYOUT.image(stack.stem(unit))) for unit in stack.units]
+        window = self.recipe.windows()[number].grown(self.recipe.science.halo, self.recipe.shape)
+        return tuple(paths) if shared else tuple(cut_part(path, window) for path in paths)
+
+    def task_bytes(self, number: int) -> int:
+        """Return the bytes of a block's images, and of the layers that go with it."""
+        recipe, stack = self.recipe, self.recipe.stack
+        height, width = recipe.windows()[number].shape
+        pixels = recipe.block**2 if recipe.cutouts is None else height * width
+        taken = 2 * stack.bands * len(stack.units) * height * width if isinstance(stack, UnitStack) else 0
+        return pixels * sum(spec.pixel_bytes for spec in recipe.images) + taken
+
+    def collect(self, folder: Path, scratch: Path) -> RasterCollector:
+        """Return a collector that writes COGs."""
+        return RasterCollector(self, folder, scratch)
+
+    def without(self, source: str) -> RasterWork | None:
+        """Return the work without a scene, from the first survey on; None where too few passes would be left."""
+        recipe = self.recipe
+        if isinstance(recipe.stack, UnitStack):
+            return None
+        stack = recipe.stack.without(source)
+        if len(stack.passes) < recipe.science.fewest_passes:
+            return None
+        return RasterWork(first_round(replace(recipe, stack=stack)))
+
+    def sized(self, size: Size, options: RunOptions, units: int) -> RasterWork:
+        """Return the work with blocks, strips and reads that suit a cluster."""
+        recipe = self.recipe
+        reads = options.reads or choose_reads(recipe, units, size, len(recipe.stack.passes), options)
+        recipe = with_reads(recipe, reads)
+        block, budget = choose_sizes(recipe, units, size)
+        return RasterWork(replace(recipe, block=options.block or block, budget=options.budget or budget))
+
+    def estimate(self) -> Estimate:
+        """Return what it is estimated to take; looks at every block."""
+        recipe, geobox = self.recipe, self.geobox
+        read = peak = 0
+        for window in recipe.windows():
+            touching = recipe.stack.touching(window)
+            bounds = window_bounds(geobox, window)
+            for _, scenes in touching:
+                for scene in scenes:
+                    read += sum(needed_bytes(s, geobox, bounds, 2) for s in scene.bands)
+                    if scene.mask is not None:
+                        read += needed_bytes(scene.mask, geobox, bounds, 1)
+            rows = strip_height(recipe, window, len(touching))
+            strip = rows * recipe.strip_bytes_per_row(window, len(touching))
+            peak = max(peak, strip + recipe.image_bytes(window.shape[0] * window.shape[1]))
+        return Estimate(int(read * COMPRESSED), peak)
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of its images in their files, estimated."""
+        return image_bytes_of(self.recipe)
+
+    def task_bytes_at_most(self) -> int:
+        """Return an upper limit of a task's memory."""
+        recipe = self.recipe
+        side = _largest(recipe)
+        row = recipe.strip_bytes_per_row(side, len(recipe.stack.passes))
+        strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
+        return strip + recipe.image_bytes(side.shape[0] * side.shape[1])
+
+    @property
+    def strip_rows(self) -> int:
+        """Rows that a task works on at once."""
+        return strip_height(self.recipe, _largest(self.recipe), len(self.recipe.stack.passes))
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Return its grid, blocks, and how many scenes there are of which kind."""
+        recipe, geobox = self.recipe, self.geobox
+        return {
+            "scenes": len(recipe.stack.scenes),
+            "passes": len(recipe.stack.passes),
+            "resampled_scenes": self.resampled,
+            "reprojected_scenes": self.reprojected,
+            "blocks": self.tasks,
+            "block_px": recipe.block,
+            "strip_rows": self.strip_rows,
+            "grid": {
+                "crs": crs_name(geobox),
+                "shape": [int(n) for n in geobox.shape],
+                "transform": [float(v) for v in tuple(geobox.transform)[:6]],
+            },
+        }
+
+    def __str__(self) -> str:
+        stack = self.recipe.stack
+        if isinstance(stack, UnitStack):
+            return f"from {', '.join(stack.units)}"
+        return (
+            f"{plural(len(stack.scenes), 'scene')} of {plural(len(stack.passes), 'pass', 'passes')}, "
+            f"{self.resampled} resampled ({self.reprojected} from another CRS)"
+        )
+
+    def _repr_html_(self) -> str:
+        recipe = self.recipe
+        shown = [(p.datetime, ", ".join(s.id for s in p.scenes)) for p in recipe.stack.passes[:SHOWN_PASSES]]
+        rows = "".join(f"<tr><td>{when:%Y-%m-%d %H:%M}</td><td>{html.escape(ids)}</td></tr>" for when, ids in shown)
+        more = len(recipe.stack.passes) - SHOWN_PASSES
+        rest = f"<p>… and {more} more</p>" if more > 0 else ""
+        height, width = recipe.shape
+        facts = {
+            "grid": f"{crs_name(self.geobox)}, {width} × {height} px",
+            "blocks": f"{self.tasks} of {recipe.block} px",
+            "resampled": f"{plural(self.resampled, 'scene')}, {self.reprojected} from another CRS",
+        }
+        table = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items())
+        return f"<table><tr><th>pass</th><th>scenes</th></tr>{rows}</table>{rest}<table>{table}</table>"
+
+
+class RasterCollector:
+    """Writes the blocks of a unit into COGs. A `Collector`."""
+
+    def __init__(self, work: RasterWork, folder: Path, scratch: Path) -> None:
+        self._folder, self._scratch = folder, scratch
+        self._levels: dict[str, set[float]] = {}
+        self._cogs: dict[str, Cog] = {}
+        self._cutouts: dict[int, dict[str, WrittenImage]] = {}
+        self._notes: dict[int, tuple[Any, ...]] = {}
+        self._surveyed: dict[Any, Any] = {}
+        self._begin(work)
+
+    def _begin(self, work: RasterWork) -> None:
+        self._work, self._windows = work, work.recipe.windows()
+        self._surveyed.clear()
+        if work.recipe.cutouts is None and not work.recipe.is_survey:
+            self._cogs = {s.name: Cog(s, work.geobox, self._scratch) for s in work.recipe.images}
+
+    def add(self, number: int, result: Rendered | Surveyed) -> None:
+        """Take a block."""
+        for kind, sides in result.levels.items():
+            self._levels.setdefault(kind, set()).update(sides)
+        recipe = self._work.recipe
+        if isinstance(result, Surveyed):
+            own = (number,) if recipe.cutouts is not None else ()
+            self._surveyed |= {(*own, *tile): note for tile, note in result.notes}
+            return
+        self._notes[number] = result.notes
+        if recipe.cutouts is not None:
+            self._cutouts[number] = self._write_cutout(number, result)
+            return
+        for name, image in result.images.items():
+            self._cogs[name].add(image, self._windows[number])
+
+    def _write_cutout(self, number: int, result: Rendered) -> dict[str, WrittenImage]:
+        recipe, window = self._work.recipe, self._windows[number]
+        geobox = recipe.stack.geobox[window.row : window.row_stop, window.col : window.col_stop]
+        assert recipe.cutouts is not None  # noqa: S101 - add() has seen to it
+        found = {}
+        for spec in recipe.images:
+            cog = Cog(spec, geobox, self._scratch)
+            cog.add(result.images[spec.name], Window(0, window.shape[0], 0, window.shape[1]))
+            path = self._folder / LAYOUT.image(spec.name, recipe.cutouts[number].name)
+            path.parent.mkdir(exist_ok=True)
+            size, sha256 = cog.write(path)
+            found[spec.name] = WrittenImage(spec, path, size, sha256, cog.sums, geobox)
+        return found
+
+    def next_round(self) -> RasterWork | None:
+        """Return the next survey, or the composition after the last one."""
+        recipe = self._work.recipe
+        if not recipe.is_survey:
+            return None
+        note = None
+        for key in sorted(self._surveyed):  # in one order for all blocks
+            one = self._surveyed[key]
+            note = one if note is None else recipe.science.merge(note, one)
+        state, again = recipe.science.reduce(note, recipe.state)
+        self._begin(RasterWork(replace(recipe, state=state, is_survey=again)))
+        return self._work
+
+    def write(self) -> WrittenRaster:
+        """Write the COGs."""
+        images = {}
+        for name, cog in self._cogs.items():
+            path = self._folder / LAYOUT.image(name)
+            size, sha256 = cog.write(path)
+            images[name] = WrittenImage(cog.spec, path, size, sha256, cog.sums, cog.geobox, cog.smallest)
+        cutouts = self._work.recipe.cutouts or ()
+        return WrittenRaster(
+            images,
+            {one.name: self._cutouts[number] for number, one in enumerate(cutouts)},
+            {kind: sorted(sides) for kind, sides in sorted(self._levels.items())},
+            tuple(note for number in sorted(self._notes) for note in self._notes[number]),
+            {one.name: self._notes[number] for number, one in enumerate(cutouts)},
+            self._work.recipe.state,
+        )
+
+    def close(self) -> None:
+        """Remove spools and levels."""
+        for cog in self._cogs.values():
+            with suppress(OSError):  # a full disk, perhaps; what remains goes with the directory
+                cog.close()
+
+
+def first_round(recipe: Recipe) -> Recipe:
+    """Return a recipe from its beginning: a survey, where the science asks for one."""
+    return replace(recipe, state=None, is_survey=recipe.science.surveys)
+
+
+def _largest(recipe: Recipe) -> Window:
+    """Return a window as large as any of a recipe."""
+    if recipe.cutouts is not None:
+        shapes = [one.window.shape for one in recipe.cutouts] or [(1, 1)]
+        return Window(0, max(s[0] for s in shapes), 0, max(s[1] for s in shapes))
+    return Window(0, min(recipe.block, recipe.shape[0]), 0, min(recipe.block, recipe.shape[1]))
+
+
+def is_aligned(source: Source, geobox: GeoBox) -> bool:
+    """Tell whether a source's pixels coincide with the grid's."""
+    a, b, c, d, e, f = source.transform
+    ga, _, gc, _, ge, gf = (float(v) for v in tuple(geobox.transform)[:6])
+    if source.crs != crs_name(geobox) or b or d or a != ga or e != ge:
+        return False
+    return ((c - gc) / a) % 1 == 0 and ((f - gf) / e) % 1 == 0
