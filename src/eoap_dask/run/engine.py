@@ -21,6 +21,7 @@ from loguru import logger
 
 from eoap_dask.cluster.watch import WorkerWatch
 from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError, TilesError
+from eoap_dask.logs import carried
 from eoap_dask.output.cog import Cog
 from eoap_dask.redact import redact
 from eoap_dask.render.block import Rendered, render_block
@@ -271,7 +272,7 @@ class Engine:
             self._watch.look(at_once=True)  # nothing is kept of a worker that we haven't looked at
             del self._open[key]
             progress.recipe.release()
-            self._writing[key] = writer.submit(self._write, progress)
+            self._writing[key] = writer.submit(carried(self._write), progress)
 
     def _suspect(self, progress: _Progress, number: int, future: Future[Any], error: _LostBlockError) -> None:
         """Put a block aside whose workers died, until it runs alone; if they die again, it is to blame."""
@@ -308,7 +309,7 @@ class Engine:
     def _fetch(self, future: Future[Any]) -> Rendered:
         """Return a block that is done. If it dies with the last worker, Dask waits for one that could make it again."""
         # in a thread: with a timeout, Dask would begin a long transfer anew
-        fetched = self._fetcher.submit(future.result)
+        fetched = self._fetcher.submit(carried(future.result))
         try:
             while not wait([fetched], TICK_S).done:
                 self._watch.look()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 from loguru import logger
 
@@ -21,7 +22,7 @@ from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.size import size_of
 from eoap_dask.errors import EoapError, OutputError, UnitsFailedError, UsageError
 from eoap_dask.files import dump_json, write_json
-from eoap_dask.logs import log_to
+from eoap_dask.logs import log_to, of_run
 from eoap_dask.publish.checks import identity
 from eoap_dask.publish.holdings import UnitState, product_units, unit_states
 from eoap_dask.publish.publication import Publication
@@ -107,19 +108,20 @@ def produce(
 
     Finished units stay in ``<output>.partial``, with the ledger, when more failed than allowed (`UnitsFailedError`).
     """
-    started = time.monotonic()
-    for key in plan.empty:
-        why = "The search was cut before" if items.truncated else "Nothing was found for"
-        logger.warning("{} {}: it is left out.", why, key)
-    _refuse_loss(plan, options)
-    try:
-        return _publish(plan, items, options, finish, describe, listener, client, started)
-    except OSError as exc:  # a full disk, mostly
-        raise OutputError(
-            f"{options.output_dir} can't be written: {exc.strerror or exc}.",
-            "What is finished is kept.",
-            "Make room, and run the same command again.",
-        ) from exc
+    started, run = time.monotonic(), uuid4().hex
+    with of_run(run):
+        for key in plan.empty:
+            why = "The search was cut before" if items.truncated else "Nothing was found for"
+            logger.warning("{} {}: it is left out.", why, key)
+        _refuse_loss(plan, options)
+        try:
+            return _publish(plan, items, options, finish, describe, listener, client, started, run)
+        except OSError as exc:  # a full disk, mostly
+            raise OutputError(
+                f"{options.output_dir} can't be written: {exc.strerror or exc}.",
+                "What is finished is kept.",
+                "Make room, and run the same command again.",
+            ) from exc
 
 
 def _publish(
@@ -131,11 +133,12 @@ def _publish(
     listener: Listener,
     client: Client | None,
     started: float,
+    run: str,
 ) -> Run:
     with Publication(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         with (
-            log_to(publication.root / "run.log"),
-            EventFile(publication.root / EVENTS_FILE, listener) as tell,
+            log_to(publication.root / "run.log", run),
+            EventFile(publication.root / EVENTS_FILE, listener, run) as tell,
         ):
             items.save(publication.root / "items.json")
             tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
