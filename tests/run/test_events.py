@@ -70,6 +70,20 @@ def test_the_example_is_one(tmp_path: Path) -> None:
     assert status.blocks_per_second == pytest.approx(2 / (5.733 - 1.252))
 
 
+def test_the_code_of_the_description_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("monthly-mosaic").mkdir()
+    Path("monthly-mosaic", EVENTS_FILE).write_text("".join(f"{line}\n" for line in example()))
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.S):
+        exec(block, names)  # noqa: S102 - our own page
+    assert capsys.readouterr().out.splitlines()[1] == f"2 unit-checking {MONTHS[0]}"
+    assert names["first"]["seq"] == 1
+    assert [event["seq"] for event in names["later"]] == list(range(2, 13))
+
+
 def check_promises(events: list[dict[str, Any]]) -> None:
     """Check what the description says of every file."""
     assert events[0]["kind"] == "run"
