@@ -82,6 +82,10 @@ class NoRunError(UsageError):
     """The directory holds no run of this package."""
 
 
+class OtherRunError(UsageError):
+    """A file holds the events of another run than was asked for."""
+
+
 class TilesError(EoapError):
     """A worker couldn't write its tiles to the output's disk; fails the unit."""
 

@@ -1,20 +1,31 @@
-"""Logging: the library is silent until a command line sets it up; all lines are redacted."""
+"""Logging: the library is silent until a command line sets it up; all lines are redacted.
+
+Several runs may work in threads of one process. A line belongs to the run that says it: loguru's ``extra["run"]`` is
+its id, by a context variable. Threads don't inherit that: what a run starts in others is `carried` there. A line that
+is said without a run, such as one of a thread that serves many, is in no run's log.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import copy_context
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from loguru import logger
 
+from eoap_dask.overlap import overlapping
 from eoap_dask.redact import redact
 
 if TYPE_CHECKING:
     from loguru import Record
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _FILE_FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {name}: {message}"
 
@@ -38,28 +49,70 @@ def is_verbose() -> bool:
     return _verbosity > 0
 
 
+def of_run(run: str) -> AbstractContextManager[None]:
+    """Let the lines of this thread belong to a run, given by its id, while in the context."""
+    return logger.contextualize(run=run)
+
+
+def carried(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that runs in the present context, wherever it is called.
+
+    Parameters
+    ----------
+    function
+        What another thread will call, once or often, also several threads at once.
+
+    Returns
+    -------
+    callable
+        The same, with the context variables of this moment: its lines belong to the present run.
+    """
+    context = copy_context()
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return context.copy().run(function, *args, **kwargs)  # a copy, for a context is entered by one thread at a time
+
+    return call
+
+
 @contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Write log lines of all levels to a file as well."""
-    handler = logger.add(path, level="DEBUG", format=_FILE_FORMAT, encoding="utf-8")
-    try:
-        yield
-    finally:
-        logger.remove(handler)
+def log_to(path: Path, run: str) -> Iterator[None]:
+    """Write a run's log lines of all levels to a file as well, tracebacks included, without secrets."""
+    # redacted here, and not by the patcher alone: that leaves tracebacks as they are, and a program that has set up
+    # loguru itself doesn't have it
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+
+        def write(line: str) -> None:
+            file.write(redact(line))
+
+        def is_ours(record: Record) -> bool:
+            return record["extra"].get("run") == run
+
+        handler = logger.add(write, level="DEBUG", format=_FILE_FORMAT, filter=is_ours)
+        try:
+            yield
+        finally:
+            logger.remove(handler)
 
 
 @contextmanager
 def quiet(*names: str) -> Iterator[None]:
-    """Silence the loggers of other packages below CRITICAL, and restore their levels afterwards."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL)
+    """Silence the loggers of other packages below CRITICAL; the last of those who want that restores their levels."""
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(overlapping(("quiet", name), partial(_silenced, logging.getLogger(name))))
+        yield
+
+
+@contextmanager
+def _silenced(one: logging.Logger) -> Iterator[None]:
+    level = one.level
+    one.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+        one.setLevel(level)
 
 
 def _plain(record: Record) -> str:

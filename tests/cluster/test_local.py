@@ -256,7 +256,7 @@ def test_workers_use_their_memory_again(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.cluster
 def test_a_cluster_that_is_there_is_used_and_kept() -> None:
-    with local_client(SMALL) as mine:
+    with local_client(SMALL) as mine, mine.as_current():
         with open_client(RunOptions(cluster="auto"), SMALL) as active:
             assert active is mine
         with open_client(RunOptions(cluster="auto"), SMALL, mine) as given:
@@ -330,7 +330,7 @@ def test_without_a_dashboard_the_work_goes_on(scratch: Path, monkeypatch: pytest
 
 @pytest.mark.cluster
 def test_a_result_of_a_worker_that_has_died_comes_all_the_same(scratch: Path) -> None:
-    with local_client(SMALL) as client:
+    with local_client(SMALL) as client, client.as_current():
         assert client.direct_to_workers
         process = psutil.Process(client.submit(os.getpid).result())
         future = client.submit(np.ones, 3_000_000)

@@ -59,7 +59,7 @@ def test_the_page_on_burned_area(
     blocks = code_of("burned-area.md")
     assert len(blocks) >= 6
     said, names = [], {"__name__": "page"}
-    with local_client(Size(1, 2, 2 << 30)) as client:
+    with local_client(Size(1, 2, 2 << 30)) as client, client.as_current():
         assert Client.current() is client
         urls = dict(zip(re.findall(r'"(https://[^"]+/items/[^"]+)"', blocks[0]), fire.urls, strict=True))
         for number, block in enumerate(blocks):

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,10 +20,10 @@ from eoap_dask import cloudless_mosaic
 from eoap_dask.cli.status import status as status_command
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
-from eoap_dask.errors import UnitsFailedError, UsageError
+from eoap_dask.errors import NoRunError, OtherRunError, UnitsFailedError, UsageError
 from eoap_dask.run import status as status_module
 from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, EventKind, read_events
-from eoap_dask.run.status import read_status
+from eoap_dask.run.status import events_file, follow, read_status
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 MONTHS = [f"monthly-mosaic-2020-{month}" for month in (10, 11, 12)]
@@ -69,11 +70,28 @@ def test_the_example_is_one(tmp_path: Path) -> None:
     assert status.blocks_per_second == pytest.approx(2 / (5.733 - 1.252))
 
 
+def test_the_code_of_the_description_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("monthly-mosaic").mkdir()
+    Path("monthly-mosaic", EVENTS_FILE).write_text("".join(f"{line}\n" for line in example()))
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.S):
+        exec(block, names)  # noqa: S102 - our own page
+    assert capsys.readouterr().out.splitlines()[1] == f"2 unit-checking {MONTHS[0]}"
+    assert names["first"]["seq"] == 1
+    assert [event["seq"] for event in names["later"]] == list(range(2, 13))
+
+
 def check_promises(events: list[dict[str, Any]]) -> None:
     """Check what the description says of every file."""
     assert events[0]["kind"] == "run"
     assert [event["kind"] for event in events].count("run") == 1
     assert [event["kind"] for event in events[1:]].count("end") <= 1
+    assert {len(event["run"]) for event in events} == {32}
+    assert len({event["run"] for event in events}) == 1
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     times = [datetime.fromisoformat(event["time"]) for event in events]
     assert times == sorted(times)
     assert all(time.utcoffset() == timedelta(0) for time in times)
@@ -106,6 +124,7 @@ def test_runs_keep_what_is_promised(archive: Archive, tmp_path: Path) -> None:
     again = list(read_events(out / EVENTS_FILE))
     for events in (failed, again):
         check_promises(events)
+    assert failed[0]["run"] != again[0]["run"] == read_status(out).run
     assert [e["unit"] for e in failed if e["kind"] == "unit-failed"] == [MONTHS[1]]
     assert failed[-1]["message"].startswith("1 of 3 units failed.")
     assert [e["unit"] for e in again if e["kind"] == "unit-skipped"] == [MONTHS[0], MONTHS[2]]
@@ -124,6 +143,8 @@ def test_a_file_and_somebody_else_get_every_event(tmp_path: Path) -> None:
         assert len(list(read_events(tmp_path / EVENTS_FILE))) == 1  # at once, for those who watch
         tell(Event("end", message="complete"))
     assert [event.kind for event in heard] == ["run", "end"]
+    assert [event.seq for event in heard] == [1, 2]
+    assert {event.run for event in heard} == {event["run"] for event in read_events(tmp_path / EVENTS_FILE)}
     assert "c2VjcmV0" not in (tmp_path / EVENTS_FILE).read_text()
 
 
@@ -132,6 +153,114 @@ def test_what_is_not_whole_is_passed_by(tmp_path: Path) -> None:
     lines = example()
     file.write_text(f'{lines[0]}\nnot JSON\n[1]\n{{"no": "kind"}}\n{lines[3]}\n{lines[4][:20]}')
     assert [event["kind"] for event in read_events(file)] == ["run", "todo"]
+
+
+def test_events_of_many_threads_are_numbered_without_gaps(tmp_path: Path) -> None:
+    with EventFile(tmp_path / EVENTS_FILE, run="a" * 32) as tell:
+        threads = [
+            threading.Thread(target=lambda: [tell(Event("block-done")) for _ in range(50)], daemon=True)
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [event["seq"] for event in read_events(tmp_path / EVENTS_FILE)] == list(range(1, 201))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Going on where one stopped
+
+
+def line(kind: str, run: str, seq: int) -> str:
+    return json.dumps({"kind": kind, "time": "2026-03-02T09:00:00+00:00", "run": run, "seq": seq}) + "\n"
+
+
+def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
+    file = tmp_path / EVENTS_FILE
+    file.write_text(line("run", "one", 1) + line("todo", "one", 2) + line("end", "one", 3)[:9])
+    events = read_events(file)
+    assert (next(events)["seq"], events.offset) == (1, len(line("run", "one", 1)))
+    rest = read_events(file, events.offset, "one")
+    assert [event["seq"] for event in rest] == [2]
+    assert rest.offset == len(line("run", "one", 1) + line("todo", "one", 2))
+    with file.open("a") as more:
+        more.write(line("end", "one", 3)[9:])
+    last = read_events(file, rest.offset, "one")
+    assert [event["kind"] for event in last] == ["end"]
+    assert list(read_events(file, last.offset, "one")) == []
+    assert last.offset == file.stat().st_size
+
+
+def test_a_file_of_another_run_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / EVENTS_FILE
+    file.write_text(line("run", "one", 1) + line("todo", "one", 2))
+    offset = file.stat().st_size
+    file.write_text(line("run", "two", 1))
+    with pytest.raises(OtherRunError, match="holds events of another run than one"):
+        next(read_events(file, offset, "one"))
+    with pytest.raises(OtherRunError, match=f"has no line that begins at byte {offset}"):  # though it isn't said which
+        next(read_events(file, offset))
+    assert [event["run"] for event in read_events(file, 0, "two")] == ["two"]
+    file.write_text(f"{example()[0]}\n".replace('"run": "5c1f', '"other": "5c1f'))  # as of an earlier version
+    assert len(list(read_events(file))) == 1
+    with pytest.raises(OtherRunError):
+        next(read_events(file, 0, "two"))
+    file.write_text("")
+    assert list(read_events(file, 0, "two")) == []  # not begun yet
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        next(read_events(file, offset, "one"))
+
+
+def test_the_events_of_a_run_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    assert events_file(out) is None
+    for folder, run in ((out, "one"), (partial, "two")):
+        folder.mkdir()
+        (folder / EVENTS_FILE).write_text(line("run", run, 1))
+    assert events_file(out) == events_file(out, "two") == partial / EVENTS_FILE
+    assert events_file(out, "one") == out / EVENTS_FILE
+    assert events_file(out, "three") is None
+
+
+def test_a_run_is_followed_until_it_is_over(tmp_path: Path, events: EventFile) -> None:
+    """Also over the moment in which it is published, and from the middle."""
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    events(Event("run", blocks_total=1))
+    events(Event("todo", blocks_total=1))
+    followed = follow(out, every_s=0.01)
+    seen = [next(followed), next(followed)]
+
+    def go_on() -> None:
+        events(Event("block-done", "one", 1, 1))
+        events(Event("end", message="complete"))
+        partial.rename(out)
+
+    later = threading.Timer(0.1, go_on)
+    later.start()
+    seen += followed
+    later.join()
+    assert [event["kind"] for event in seen] == ["run", "todo", "block-done", "end"]
+    assert [event["seq"] for event in seen] == [1, 2, 3, 4]
+    run = seen[0]["run"]
+    partial.mkdir()  # of a run that begins after it
+    (partial / EVENTS_FILE).write_text(line("run", "two", 1))
+    assert [event["seq"] for event in follow(out, run, after=2)] == [3, 4]
+    (out / EVENTS_FILE).unlink()
+    with pytest.raises(NoRunError):
+        next(follow(out, run, after=2))
+
+
+def test_a_run_that_was_killed_or_leaves_nothing_is_not_followed_for_ever(tmp_path: Path, events: EventFile) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    events(Event("run", blocks_total=1))
+    followed = follow(out, every_s=0.01)
+    assert next(followed)["kind"] == "run"
+    (partial / EVENTS_FILE).write_text(line("run", "two", 1))  # the next one has begun
+    assert list(followed) == []
+    (tmp_path / "out.lock").unlink()
+    assert [event["run"] for event in follow(out)] == ["two"]  # it has no end, and nobody works
 
 
 # ----------------------------------------------------------------------------------------------------

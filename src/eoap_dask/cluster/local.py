@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from eoap_dask.cluster.environment import PROFILES, heap_environment
+from eoap_dask.cluster.environment import LARGE_GRAPHS, PROFILES, dask_configured, heap_environment
 from eoap_dask.cluster.size import Size
 from eoap_dask.errors import ClusterError
 from eoap_dask.logs import quiet
+from eoap_dask.overlap import overlapping
 from eoap_dask.text import option
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ LOST_WORKER_S = 5
 _TALKATIVE = ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh", "tornado")
 """Loggers of an embedded cluster."""
 
+_starting = threading.Lock()
+"""Clusters start one after the other: each takes its own settings, such as its directory, from Dask's configuration."""
+
 
 @contextmanager
 def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
     """Start worker processes on this machine, and leave nothing of them behind.
 
-    Temporary files are in `scratch`, by default among the system's. Raises `ClusterError` when they don't start.
+    Temporary files are in `scratch`, by default among the system's. The client doesn't become Dask's default: another
+    run of this process would take it, and lose it when this one ends. Raises `ClusterError` when they don't start.
     """
     import dask
     from distributed import Client, LocalCluster
@@ -48,18 +53,18 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
         "distributed.worker.memory.target": False,  # results are small and go to the client at once: nothing to spill
         "distributed.worker.memory.spill": False,
         **({} if PROFILES else {"distributed.worker.profile.enabled": False}),
-        "distributed.admin.large-graph-warning-threshold": "100MB",
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment_with(heap_environment()))
+        # for as long as there is a cluster: a worker that takes the place of another has it too
+        stack.enter_context(overlapping("heap", lambda: _environment_with(heap_environment())))
         # the scheduler makes a directory as well, and has no parameter that says where
         settings["temporary-directory"] = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="eoap-dask-", dir=scratch, ignore_cleanup_errors=True)
         )
-        stack.enter_context(dask.config.set(settings))
+        stack.enter_context(dask_configured(LARGE_GRAPHS))
         stack.enter_context(quiet(*_TALKATIVE))
         try:
-            with _uninterrupted():
+            with _starting, dask.config.set(settings), _uninterrupted():
                 cluster = stack.enter_context(
                     LocalCluster(
                         n_workers=size.workers,
@@ -75,7 +80,9 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
                 )
                 make_dashboard_on_demand(cluster.scheduler)
                 # results come from the workers themselves; by way of the scheduler they would travel twice
-                client = stack.enter_context(Client(cluster, timeout=START_TIMEOUT_S, direct_to_workers=True))
+                client = stack.enter_context(
+                    Client(cluster, timeout=START_TIMEOUT_S, direct_to_workers=True, set_as_default=False)
+                )
                 client.rpc.timeout = LOST_WORKER_S
             client.wait_for_workers(size.workers, timeout=START_TIMEOUT_S)
         except (OSError, TimeoutError, RuntimeError, ValueError) as exc:

@@ -22,6 +22,7 @@ from loguru import logger
 from eoap_dask.cluster.supply import supply
 from eoap_dask.cluster.watch import WorkerWatch
 from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError, ResourceError, TilesError
+from eoap_dask.logs import carried
 from eoap_dask.redact import redact
 from eoap_dask.run.control import Control
 from eoap_dask.run.events import Event, Listener
@@ -291,7 +292,7 @@ class Engine:
             progress.packed.release()
             if work is None:
                 del self._open[key]
-                self._writing[key] = self._writer.submit(self._write, progress)
+                self._writing[key] = self._writer.submit(carried(self._write), progress)
                 return
             progress.work, progress.waiting = work, work.tasks
             progress.packed = self._send_packed(progress.plan, work)
@@ -382,7 +383,7 @@ class Engine:
     def _fetch(self, future: Future[Any]) -> Any:
         """Return a block that is done. If it dies with the last worker, Dask waits for one that could make it again."""
         # in a thread: with a timeout, Dask would begin a long transfer anew
-        fetched = self._fetcher.submit(future.result)
+        fetched = self._fetcher.submit(carried(future.result))
         try:
             while not wait([fetched], TICK_S).done:
                 self._watch.look()

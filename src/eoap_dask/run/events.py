@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, Literal, Self
+from uuid import uuid4
 
+from eoap_dask.errors import OtherRunError
 from eoap_dask.redact import redact
 
 EVENTS_FILE = "events.jsonl"
@@ -47,11 +50,15 @@ class Event:
     message: str = ""
     """For people."""
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    run: str = ""
+    """Id of the run; `EventFile` gives it."""
+    seq: int = 0
+    """1 for the first event of the run, 2 for the second, without gaps; `EventFile` gives it."""
 
     def to_json(self) -> str:
         """Return the event as a line of ``events.jsonl``; no secret gets into it."""
         values = {**vars(self), "message": redact(self.message), "time": self.time.isoformat(timespec="milliseconds")}
-        return json.dumps({k: v for k, v in values.items() if v != ""})
+        return json.dumps({k: v for k, v in values.items() if v != "" and (k, v) != ("seq", 0)})
 
 
 Listener = Callable[[Event], None]
@@ -62,10 +69,11 @@ def ignore(event: Event) -> None:
 
 
 class EventFile:
-    """Writes every event to a file, then passes it on to `also`. A context manager."""
+    """Numbers the events of a run, writes each to a file, then passes it on to `also`. A context manager."""
 
-    def __init__(self, path: Path, also: Listener = ignore) -> None:
+    def __init__(self, path: Path, also: Listener = ignore, run: str | None = None) -> None:
         self._path, self._also = path, also
+        self._run, self._seq, self._lock = run or uuid4().hex, 0, Lock()
         self._file: IO[str] | None = None
         self.latest: Event | None = None  # the last one that it took
 
@@ -80,22 +88,90 @@ class EventFile:
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        if self._file is not None:
-            self._file.write(event.to_json() + "\n")
-            self._file.flush()  # somebody may be watching
-        self.latest = event
+        with self._lock:  # any thread of the run may tell something
+            self._seq += 1
+            event = replace(event, run=self._run, seq=self._seq)
+            if self._file is not None:
+                self._file.write(event.to_json() + "\n")
+                self._file.flush()  # somebody may be watching
+            self.latest = event
         self._also(event)
 
 
-def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a file, oldest first; a last line that is still being written is left out."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if not line.endswith("\n"):
-                return
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # a run was killed while it wrote this line
-            if isinstance(event, dict) and "kind" in event:
-                yield event
+class EventReader(Iterator[dict[str, Any]]):
+    """The whole lines of a file of events, oldest first; it is over where the file ends. Made by `read_events`."""
+
+    def __init__(self, path: Path, offset: int, run: str) -> None:
+        self.offset = offset
+        """Where the line begins that comes next, in bytes: what to go on from later."""
+        self._events = self._read(path, run)
+
+    def __next__(self) -> dict[str, Any]:
+        return next(self._events)
+
+    def _read(self, path: Path, run: str) -> Iterator[dict[str, Any]]:
+        with path.open("rb") as file:
+            self._refuse_other(file, run)
+            file.seek(self.offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self.offset += len(line)
+                event = _parsed(line)
+                if event is not None:
+                    yield event
+
+    def _refuse_other(self, file: IO[bytes], run: str) -> None:
+        """Raise where the file isn't the one that the offset and the run are of."""
+        if run:
+            whole = (_parsed(line) for line in file if line.endswith(b"\n"))
+            found = next((event.get("run", "") for event in whole if event), run)
+            if found != run:
+                raise _other(file.name, f"holds events of another run than {run}")
+        if self.offset:
+            file.seek(self.offset - 1)
+            if file.read(1) != b"\n":
+                raise _other(file.name, f"has no line that begins at byte {self.offset}")
+
+
+def read_events(path: Path, offset: int = 0, run: str = "") -> EventReader:
+    """Yield the events of a file, oldest first; a last line that is still being written is left for the next time.
+
+    Parameters
+    ----------
+    path
+        The file. Its run renames the directory when it publishes, see `status.events_file`.
+    offset
+        Where to begin, in bytes: 0, or the `offset` of what an earlier call returned.
+    run
+        Id of the run that is expected; any by default.
+
+    Returns
+    -------
+    EventReader
+        An iterator of JSON objects. Its `offset` says where to go on.
+
+    Raises
+    ------
+    FileNotFoundError
+        At the first event, where there is no such file (any more).
+    OtherRunError
+        At the first event, when the file is that of another run, or has no line that begins at `offset`.
+    """
+    return EventReader(path, offset, run)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None  # a run was killed while it wrote this line
+    return event if isinstance(event, dict) and "kind" in event else None
+
+
+def _other(name: str, what: str) -> OtherRunError:
+    return OtherRunError(
+        f"{name} {what}.",
+        "Expected the file that was read before.",
+        "Another run has begun there: read its events from the beginning.",
+    )

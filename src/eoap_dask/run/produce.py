@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 from loguru import logger
 
@@ -22,7 +23,7 @@ from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.size import size_of
 from eoap_dask.errors import EoapError, NothingFoundError, OutputError, UnitsFailedError, UsageError
 from eoap_dask.files import dump_json, write_json
-from eoap_dask.logs import log_to
+from eoap_dask.logs import log_to, of_run
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.checks import identity
 from eoap_dask.publish.holdings import Holdings, UnitState, product_units
@@ -115,6 +116,8 @@ class Production:
 class Hooks:
     """Who listens to a run, and who controls it."""
 
+    run: str = field(default_factory=lambda: uuid4().hex)
+    """Id of the run, in its events and log: another one for each run."""
     listener: Listener = ignore
     """Gets every event."""
     control: Control = field(default_factory=Control)
@@ -153,22 +156,22 @@ def produce(
     ClusterError, OutputError, UsageError
     """
     started, hooks, plan = time.monotonic(), hooks or Hooks(), production.plan
-    for key in plan.empty:
-        why = (
-            "The search was cut before" if production.items and production.items.truncated else "Nothing was found for"
-        )
-        logger.warning("{} {}: it is left out.", why, key)
-    if production.units is None:
-        _refuse_loss([u.unit.key for u in plan.units], options, publisher)
-    try:
-        run = _publish(production, options, hooks, client, publisher, started)
-    except OSError as exc:  # a full disk, mostly
-        raise OutputError(
-            f"{options.output_dir} can't be written: {exc.strerror or exc}.",
-            "What is finished is kept.",
-            "Make room, and run the same command again.",
-        ) from exc
-    hooks.published(run)
+    with of_run(hooks.run):
+        for key in plan.empty:
+            is_cut = production.items is not None and production.items.truncated
+            why = "The search was cut before" if is_cut else "Nothing was found for"
+            logger.warning("{} {}: it is left out.", why, key)
+        if production.units is None:
+            _refuse_loss([u.unit.key for u in plan.units], options, publisher)
+        try:
+            run = _publish(production, options, hooks, client, publisher, started)
+        except OSError as exc:  # a full disk, mostly
+            raise OutputError(
+                f"{options.output_dir} can't be written: {exc.strerror or exc}.",
+                "What is finished is kept.",
+                "Make room, and run the same command again.",
+            ) from exc
+        hooks.published(run)
     return run
 
 
@@ -183,8 +186,8 @@ def _publish(
     plan = production.plan
     with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         with (
-            log_to(publication.root / "run.log"),
-            EventFile(publication.root / EVENTS_FILE, hooks.listener) as tell,
+            log_to(publication.root / "run.log", hooks.run),
+            EventFile(publication.root / EVENTS_FILE, hooks.listener, hooks.run) as tell,
         ):
             if production.items is not None:
                 production.items.save(publication.root / "items.json")

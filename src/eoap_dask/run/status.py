@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from eoap_dask.errors import NoRunError
+from eoap_dask.errors import NoRunError, OtherRunError
 from eoap_dask.publish.lock import is_held
 from eoap_dask.run.events import EVENTS_FILE, read_events
 from eoap_dask.text import option, plural
@@ -21,6 +23,8 @@ class Status:
     """What is known of a run."""
 
     output: Path
+    run: str = ""
+    """Id of the run; empty for one of an earlier version."""
     state: RunState = "running"
     """``stopped`` is whatever didn't end complete: failed, interrupted, killed."""
     message: str = ""
@@ -61,6 +65,7 @@ class Status:
         """Return the status as JSON-like values."""
         return {
             "output": str(self.output),
+            "run": self.run,
             "state": self.state,
             "message": self.message,
             "cluster": self.cluster,
@@ -103,8 +108,7 @@ class Status:
 
 def read_status(output: Path) -> Status:
     """Return how far the run that makes an output is, or how the last one ended; `NoRunError` where none has begun."""
-    partial = output.parent / f"{output.name}.partial"
-    lock = output.parent / f"{output.name}.lock"
+    partial, lock = _beside(output, "partial"), _beside(output, "lock")
     running = is_held(lock)  # before the file: a run that ends writes that first, and lets go then
     # a run that updates an output writes beside it: what is unfinished is what a watcher means
     for place in (partial, output, partial):  # the last one for a run that begins as we look
@@ -116,15 +120,85 @@ def read_status(output: Path) -> Status:
             continue
         break
     else:
-        raise NoRunError(
-            f"No run has written to {output}.",
-            f"Expected the {option('output_dir')} of a run that has begun.",
-            "Check the path.",
-        )
+        raise _no_run(output)
     # looked at again: the file may be that of a run which began after the first look
     if status.state == "running" and not running and not is_held(lock):
         status.state, status.message = "stopped", status.message or "killed"
     return status
+
+
+def events_file(output: Path, run: str = "") -> Path | None:
+    """Return where the events of a run lie now, by its id; by default those of the newest. None where they are gone."""
+    for place in (_beside(output, "partial"), output):
+        path = place / EVENTS_FILE
+        try:
+            if path.is_file() and (not run or next(read_events(path), {}).get("run") == run):
+                return path
+        except OSError:  # renamed in this moment
+            continue
+    return None
+
+
+def follow(output: Path, run: str = "", after: int = 0, *, every_s: float = 0.5) -> Iterator[dict[str, Any]]:
+    """Yield the events of a run as they come, until it is over.
+
+    Parameters
+    ----------
+    output
+        The output directory of the run.
+    run
+        Id of the run; by default the newest of the output.
+    after
+        `seq` of the last event that is known already.
+    every_s
+        How often to look for more, in seconds.
+
+    Yields
+    ------
+    dict
+        An event. The last one is `end`, unless the run was killed, or its file is gone: a run that had nothing to do
+        leaves none, and the next run of the output replaces it.
+
+    Raises
+    ------
+    NoRunError
+        When the output has no such run.
+    """
+    offset = seq = 0
+    while True:
+        is_running = is_held(_beside(output, "lock"))  # before the file, as above
+        path = events_file(output, run)
+        if path is None:
+            if not offset:
+                raise _no_run(output)
+            return
+        events = read_events(path, offset, run)
+        try:
+            for event in events:
+                run, seq = str(event.get("run", run)), int(event.get("seq", seq + 1))
+                if seq > after:
+                    yield event
+                if event["kind"] == "end":
+                    return
+        except (FileNotFoundError, NotADirectoryError, OtherRunError):  # renamed, or replaced, in this moment
+            continue
+        finally:
+            offset = events.offset
+        if not is_running:
+            return
+        time.sleep(every_s)
+
+
+def _beside(output: Path, what: str) -> Path:
+    return output.parent / f"{output.name}.{what}"
+
+
+def _no_run(output: Path) -> NoRunError:
+    return NoRunError(
+        f"No run has written to {output}.",
+        f"Expected the {option('output_dir')} of a run that has begun.",
+        "Check the path.",
+    )
 
 
 def _take(status: Status, event: dict[str, Any]) -> None:
@@ -132,7 +206,7 @@ def _take(status: Status, event: dict[str, Any]) -> None:
     when = datetime.fromisoformat(event["time"])
     if kind == "run":  # the newest run of this file counts
         status.__init__(status.output)  # type: ignore[misc]
-        status.started = when
+        status.started, status.run = when, str(event.get("run", ""))
     status.latest = when
     if kind == "todo":
         status.working = when

@@ -72,7 +72,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(fire: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with local_client(Size(1, 2, 2 << 30)) as client:
+    with local_client(Size(1, 2, 2 << 30)) as client, client.as_current():
         yield Place(fire, client, tmp_path_factory.mktemp("burned-area"))
 
 

@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     """Tiles as those of Sentinel-2, though small: 10 m, classes of 20 m."""
     root = tmp_path_factory.mktemp("doors")
     archive = make_archive(root / "demo", size_px=768, resolution_m=10.0, months=MONTHS, dates_per_month=4)
-    with ServerProcess(archive) as server, local_client(Size(1, 2, 2 << 30)) as client:
+    with ServerProcess(archive) as server, local_client(Size(1, 2, 2 << 30)) as client, client.as_current():
         yield Doors(archive, server, client, root, BANDS)
 
 

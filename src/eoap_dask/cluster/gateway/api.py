@@ -7,7 +7,6 @@ import concurrent.futures
 import re
 import threading
 import time
-import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from eoap_dask.cluster.gateway.faults import explained, unknown_cluster, useless
 from eoap_dask.cluster.gateway.options import fill
 from eoap_dask.cluster.name_file import check_address, check_cluster_name
 from eoap_dask.errors import ClusterError, EoapError, RefusedError, UsageError
+from eoap_dask.overlap import warnings_filtered
 from eoap_dask.redact import redact
 from eoap_dask.text import option
 
@@ -34,6 +34,8 @@ LATE_ANSWER_S = 30.0
 """How much longer to wait for it after giving up: a cluster may have started, and only its name can stop it."""
 STOP_ATTEMPTS = 4
 STOP_TIMEOUT_S = 30.0
+_making = threading.Lock()
+"""A Gateway's client takes its settings from Dask's configuration: one at a time, each with its own."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,7 @@ class GatewayApi:
         async def ask() -> str:
             from dask_gateway.client import GatewayWarning
 
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", GatewayWarning)  # comes after the deed
+            with warnings_filtered("error", GatewayWarning):  # comes after the deed
                 try:
                     await self._gateway.scale_cluster(name, workers)
                 except GatewayWarning as exc:
@@ -211,7 +212,7 @@ class GatewayApi:
 
         changes = {"gateway.http-client.proxy": False} if skips_proxy(self.address) else {}
         try:
-            with dask.config.set(changes):
+            with _making, dask.config.set(changes):
                 return Gateway(self.address, auth=authentication(), asynchronous=True)
         except EoapError:
             raise

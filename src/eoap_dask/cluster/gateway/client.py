@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from eoap_dask.cluster.environment import LARGE_GRAPHS, dask_configured
 from eoap_dask.cluster.gateway.api import ClusterInfo, GatewayApi, ended
 from eoap_dask.cluster.gateway.options import Memory
 from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.name_file import check_cluster_name
 from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.logs import quiet
+from eoap_dask.overlap import warnings_filtered
 from eoap_dask.redact import redact
 from eoap_dask.text import must_be, parse_memory, plural
 
@@ -238,19 +239,17 @@ def work_on(api: GatewayApi, info: ClusterInfo, options: GatewayOptions, asked: 
 @contextmanager
 def connected(address: str, who: str, security: Any = None, patience_s: float = CONNECT_TIMEOUT_S) -> Iterator[Client]:
     """Yield a client of a scheduler, and close it afterwards, but not the cluster; messages call that `who`."""
-    import dask
     from distributed import Client
     from distributed.comm.addressing import parse_address
     from distributed.comm.registry import get_backend
     from distributed.versions import VersionMismatchWarning
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "100MB"}))
+        stack.enter_context(dask_configured(LARGE_GRAPHS))
         stack.enter_context(quiet(*_TALKATIVE))
         try:
             get_backend(parse_address(address, strict=True)[0])  # a Client that can't begin leaves a thread behind
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", VersionMismatchWarning)  # check_versions says it better
+            with warnings_filtered("ignore", VersionMismatchWarning):  # check_versions says it better
                 client = Client(address, security=security, timeout=patience_s, set_as_default=False)
         except (OSError, TimeoutError) as exc:
             raise ClusterError(

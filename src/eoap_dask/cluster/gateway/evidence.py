@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loguru import logger
 
+from eoap_dask.cluster.environment import dask_configured
 from eoap_dask.files import safe_name, write_bytes
 from eoap_dask.redact import redact
 
@@ -82,12 +83,19 @@ def performance_report(client: Client, path: Path, when: Literal["always", "fail
             _end_report(client, report, path)
 
 
+@contextmanager
+def _as_current(client: Client) -> Iterator[None]:
+    # the client is this thread's alone, but Dask changes its configuration for all with it
+    with dask_configured({"scheduler": "dask.distributed"}), client.as_current():
+        yield
+
+
 def _begin_report(client: Client, path: Path) -> Any:
     from distributed import performance_report as make
 
     try:
         report = make(filename=str(path))
-        with client.as_current():
+        with _as_current(client):
             report.__enter__()
     except Exception as exc:  # noqa: BLE001 - a report is a courtesy
         logger.warning("There will be no performance report: {}", redact(exc))
@@ -98,7 +106,7 @@ def _begin_report(client: Client, path: Path) -> Any:
 def _end_report(client: Client, report: Any, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with client.as_current():
+        with _as_current(client):
             report.__exit__(None, None, None)
     except Exception as exc:  # noqa: BLE001
         logger.warning("The performance report {} couldn't be made: {}", path, redact(exc) or type(exc).__name__)
