@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +15,11 @@ from eoap_dask.files import sha256_of
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.footprint import footprint_4326
 from eoap_dask.output.cog import MEDIA_TYPE
-from eoap_dask.run.raster import RasterWork
+from eoap_dask.run.raster import raster_of
 from eoap_dask.stac.attribution import ESA, credit, processor, producers_of
 from eoap_dask.stac.catalog import build_catalog, build_collection
 from eoap_dask.stac.item import build_item, write_item
-from eoap_dask.stac.records import PNG, AssetRecord, BandRecord, ItemRecord
+from eoap_dask.stac.records import PNG, AssetRecord, BandRecord, ItemRecord, OutputRecord
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -41,12 +42,16 @@ def image_asset(
     roles: tuple[str, ...],
     bands: tuple[BandRecord, ...],
     expression: str = "",
+    folder: Path | None = None,
 ) -> AssetRecord:
-    """Return the record of an image that was written on a grid; `expression` is its formula, as Python has it."""
+    """Return the record of an image that was written on a grid; `expression` is its formula, as Python has it.
+
+    `folder` is the unit's directory, for an image that lies deeper than that.
+    """
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
     return AssetRecord(
         key,
-        image.path.name,
+        image.path.name if folder is None else image.path.relative_to(folder).as_posix(),
         title,
         MEDIA_TYPE,
         roles,
@@ -87,59 +92,102 @@ def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, fl
     }
 
 
+@dataclass(frozen=True)
+class Output:
+    """One of several outputs of a unit, such as a chip, which has an item of its own."""
+
+    key: str
+    """Its item's id."""
+    title: str
+    geobox: GeoBox
+    assets: Sequence[AssetRecord]
+    valid_pixels: int
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
 def write_unit_item(
     application: str,
     written: WrittenUnit,
     assets: Sequence[AssetRecord],
     lineage: str,
     *,
-    valid_pixels: int,
+    valid_pixels: int | None,
     properties: Mapping[str, Any],
+    outputs: Sequence[Output] = (),
 ) -> dict[str, Any]:
-    """Write the item of a unit, the last of its files, and return it."""
-    planned, work = written.plan, written.plan.work
-    assert isinstance(work, RasterWork)  # noqa: S101 - other kinds have items of their own
-    unit, recipe, geobox = planned.unit, work.recipe, work.geobox
-    scenes = recipe.stack.scenes
-    transform = _transform(geobox)
-    geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
-    producers = producers_of(s.producers for s in scenes)
-    item = build_item(
-        ItemRecord(
-            id=unit.key,
-            title=unit.title,
-            start=unit.start,
-            end=unit.end,
-            crs=crs_name(geobox),
-            shape=recipe.shape,
-            transform=transform,
-            geometry=geometry,
-            bbox=bbox,
-            assets=tuple(assets),
-            lineage=lineage,
-            derived_from=tuple(s.href for s in scenes),
-            properties={
-                "constellation": "sentinel-2",
-                "instruments": ["msi"],
-                **({"providers": producers} if producers != [ESA] else {}),
-                **({"gsd": transform[0]} if parse_crs(crs_name(geobox)).is_projected else {}),
-                "eoap:digest": planned.digest,
-                "eoap:digest_parts": dict(planned.parts),
-                **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
-                VALID_PERCENT: round(100 * valid_pixels / (recipe.shape[0] * recipe.shape[1]), 4),
-                **properties,
-                "eoap:resampled_scenes": work.resampled,
-                "eoap:reprojected_scenes": work.reprojected,
-                "eoap:levels_read": written.made.levels,
-                "eoap:dropped_classes": list(recipe.stack.dropped_classes or ()),
-            },
-        ),
-        collection_id=application,
-        software_version=__version__,
-        now=datetime.now(UTC),
-    )
+    """Write the item of a unit, the last of its files, and return it; `valid_pixels` is None for one without images.
+
+    The items of its `outputs` are written before, and listed in it.
+    """
+    planned, work = written.plan, raster_of(written.plan)
+    records = [_write_output(application, written, one, lineage) for one in outputs]
+    whole = {
+        "eoap:digest": planned.digest,
+        "eoap:digest_parts": dict(planned.parts),
+        **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
+        **(_valid(valid_pixels, work.geobox) if valid_pixels is not None else {}),
+        **properties,
+        "eoap:resampled_scenes": work.resampled,
+        "eoap:reprojected_scenes": work.reprojected,
+        "eoap:levels_read": written.made.levels,
+        "eoap:dropped_classes": list(work.recipe.stack.dropped_classes or ()),
+    }
+    record = _record(written, planned.unit.key, planned.unit.title, work.geobox, assets, lineage, whole)
+    sources = tuple(s.href for s in work.recipe.stack.scenes)
+    item = _build(application, replace(record, derived_from=sources, outputs=tuple(records)))
     write_item(written.folder, item)
     return item
+
+
+def _write_output(application: str, written: WrittenUnit, output: Output, lineage: str) -> OutputRecord:
+    own = {**_valid(output.valid_pixels, output.geobox), **output.properties, "eoap:unit": written.plan.unit.key}
+    record = _record(written, output.key, output.title, output.geobox, output.assets, lineage, own)
+    path = write_item(written.folder, _build(application, record))
+    return OutputRecord(path.name, output.title, path.stat().st_size, sha256_of(path))
+
+
+def _record(
+    written: WrittenUnit,
+    key: str,
+    title: str,
+    geobox: GeoBox,
+    assets: Sequence[AssetRecord],
+    lineage: str,
+    properties: Mapping[str, Any],
+) -> ItemRecord:
+    """Return the record of an item on a grid, of the unit's period and sources."""
+    unit, scenes = written.plan.unit, raster_of(written.plan).recipe.stack.scenes
+    producers = producers_of(s.producers for s in scenes)
+    shape, transform = (int(geobox.shape[0]), int(geobox.shape[1])), _transform(geobox)
+    geometry, bbox = footprint_4326(crs_name(geobox), transform, shape)
+    return ItemRecord(
+        id=key,
+        title=title,
+        start=unit.start,
+        end=unit.end,
+        crs=crs_name(geobox),
+        shape=shape,
+        transform=transform,
+        geometry=geometry,
+        bbox=bbox,
+        assets=tuple(assets),
+        lineage=lineage,
+        properties={
+            "constellation": "sentinel-2",
+            "instruments": ["msi"],
+            **({"providers": producers} if producers != [ESA] else {}),
+            **({"gsd": transform[0]} if parse_crs(crs_name(geobox)).is_projected else {}),
+            **properties,
+        },
+    )
+
+
+def _build(application: str, record: ItemRecord) -> dict[str, Any]:
+    return build_item(record, collection_id=application, software_version=__version__, now=datetime.now(UTC))
+
+
+def _valid(pixels: int, geobox: GeoBox) -> dict[str, float]:
+    return {VALID_PERCENT: round(100 * pixels / (int(geobox.shape[0]) * int(geobox.shape[1])), 4)}
 
 
 def collection_and_catalog(

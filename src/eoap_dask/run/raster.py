@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from eoap_dask.render.encode import ImageSpec
     from eoap_dask.render.resources import Resource
     from eoap_dask.run.options import RunOptions
+    from eoap_dask.run.plan import UnitPlan
 
 SHOWN_PASSES = 20
 """Passes of a unit that a notebook shows, at most."""
@@ -322,6 +323,13 @@ class RasterCollector:
         for cog in self._cogs.values():
             with suppress(OSError):  # a full disk, perhaps; what remains goes with the directory
                 cog.close()
+
+
+def raster_of(planned: UnitPlan) -> RasterWork:
+    """Return the work of a unit that is a raster; TypeError for another kind."""
+    if not isinstance(planned.work, RasterWork):
+        raise TypeError(f"{planned.unit.key} isn't a raster, but {type(planned.work).__name__}.")
+    return planned.work
 
 
 def first_round(recipe: Recipe) -> Recipe:

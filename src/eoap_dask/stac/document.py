@@ -40,9 +40,13 @@ def link(rel: str, href: str, media_type: str, title: str | None = None) -> dict
     return {**made, "title": title} if title else made
 
 
-def extensions(properties: Mapping[str, Any], assets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def extensions(
+    properties: Mapping[str, Any],
+    assets: Mapping[str, Mapping[str, Any]],
+    has_files: bool = False,  # whether links tell sizes and checksums
+) -> list[str]:
     """Return the extensions whose fields occur, sorted; eo and raster must not be listed otherwise."""
-    names = set(properties)
+    names = {*properties, *(("file:size",) if has_files else ())}
     for asset in assets.values():
         names.update(asset)
         for band in asset.get("bands", ()):

@@ -21,6 +21,7 @@ from eoap_dask.stac.records import (
     BandRecord,
     ClassRecord,
     ItemRecord,
+    OutputRecord,
     RenderRecord,
 )
 
@@ -56,7 +57,7 @@ def build_item(record: ItemRecord, *, collection_id: str, software_version: str,
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
-        "stac_extensions": extensions(properties, assets),
+        "stac_extensions": extensions(properties, assets, record.outputs != ()),
         "id": record.id,
         "geometry": dict(record.geometry),
         "bbox": list(record.bbox),
@@ -70,10 +71,17 @@ def build_item(record: ItemRecord, *, collection_id: str, software_version: str,
                 for source in record.derived_from
                 if _is_href(source)
             ),
+            *(_output(output) for output in record.outputs),
         ],
         "assets": assets,
         "collection": collection_id,
     }
+
+
+def _output(output: OutputRecord) -> dict[str, Any]:
+    """Return the link to the item of an output."""
+    made = link("item", f"./{output.filename}", GEOJSON, output.title)
+    return {**made, "file:size": output.size, "file:checksum": multihash_sha256(output.sha256)}
 
 
 def with_period(item: Mapping[str, Any], title: str, start: datetime, end: datetime) -> dict[str, Any]:

@@ -113,6 +113,17 @@ class RenderRecord:
 
 
 @dataclass(frozen=True)
+class OutputRecord:
+    """The item of one of several outputs of a unit, as the unit's item lists it."""
+
+    filename: str
+    """Relative to the unit's item."""
+    title: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ItemRecord:
     """One unit's product, whose files are written."""
 
@@ -138,6 +149,8 @@ class ItemRecord:
     """How it was made, in a sentence or two."""
     derived_from: tuple[str, ...] = ()
     """Unsigned hrefs of the source items; a bare id can't be linked, and is listed in `eoap:derived_from`."""
+    outputs: tuple[OutputRecord, ...] = ()
+    """Items of its outputs, where it has several."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     """More properties (``eoap:digest``, counts); they override those made here."""
     renders: tuple[RenderRecord, ...] = ()

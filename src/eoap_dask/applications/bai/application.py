@@ -47,7 +47,7 @@ from eoap_dask.run.product import (
     thumbnail_asset,
     write_unit_item,
 )
-from eoap_dask.run.raster import RasterWork
+from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
 from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
@@ -335,8 +335,8 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
 
     Raises `NothingFoundError` when the two scenes have no clear pixel in common.
     """
-    unit, work, folder, images = written.plan.unit, written.plan.work, written.folder, written.made.images
-    assert isinstance(work, RasterWork)  # noqa: S101 - plan_pair() has seen to it
+    unit, work = written.plan.unit, raster_of(written.plan)
+    folder, images = written.folder, written.made.images
     recipe, geobox, passes = work.recipe, work.geobox, work.recipe.stack.passes
     pixels = recipe.shape[0] * recipe.shape[1]
     assert isinstance(recipe.science, Burn)  # noqa: S101 - plan_pair() has seen to it

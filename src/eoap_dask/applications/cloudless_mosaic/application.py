@@ -43,7 +43,7 @@ from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Run
 from eoap_dask.run.product import band_statistics, collection_and_catalog, image_asset, thumbnail_asset, write_unit_item
-from eoap_dask.run.raster import RasterWork
+from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.model import Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
@@ -280,8 +280,7 @@ def _picks(bands: Sequence[str], sensor: Sensor) -> tuple[tuple[int, ...], str]:
 
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     """Write the thumbnail and, last, the item of a unit whose images are written; return the item."""
-    work, folder, images = written.plan.work, written.folder, written.made.images
-    assert isinstance(work, RasterWork)  # noqa: S101 - _plan_unit() has seen to it
+    work, folder, images = raster_of(written.plan), written.folder, written.made.images
     recipe, geobox = work.recipe, work.geobox
     sensor = request.sensor
     pixels = recipe.shape[0] * recipe.shape[1]
