@@ -43,7 +43,8 @@ def test_version() -> None:
 def test_imports_stay_light(module: str) -> None:
     program = (
         f"import sys, {module}; heavy = {{'numpy', 'xarray', 'rasterio', 'dask', 'distributed', 'shapely', 'pyproj', "
-        "'pystac', 'requests', 'odc'} & set(sys.modules); sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)"
+        "'pystac', 'requests', 'odc', 'rioxarray', 'rio_stac', 'xrspatial'} & set(sys.modules); "
+        "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr

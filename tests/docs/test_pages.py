@@ -1,4 +1,4 @@
-"""The pages of docs/ run: their code, from top to bottom, on the demo's fire instead of one far away."""
+"""The pages of docs/ run: their code, from top to bottom, on the demo's archives instead of one far away."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
+import rasterio
+import shapely
+import xarray as xr
 from distributed import Client
+from odc.geo.geom import Geometry
 from PIL import Image
 
 from eoap_dask import errors
@@ -16,7 +21,10 @@ from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.cli.application import ENDING
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
+from eoap_dask.demo.archive import make_archive
+from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import EXIT_CODES, EoapError, OutOfMemoryError
+from eoap_dask.geo.footprint import footprint_4326
 from eoap_dask.params import declarations
 from eoap_dask.run.options import RunOptions
 
@@ -79,3 +87,68 @@ def test_the_page_on_burned_area(
     with Image.open(tmp_path / "severity.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 6
     assert (tmp_path / "fire" / "catalog.json").is_file()
+
+
+def test_the_page_on_lazy_arrays(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("zarr")
+    monkeypatch.chdir(tmp_path)
+    bands = ("nir", "red")
+    archive = make_archive(
+        tmp_path_factory.mktemp("lazy") / "demo",
+        size_px=512,
+        resolution_m=60.0,
+        months=("2020-10",),
+        dates_per_month=3,
+        bands=bands,
+    )
+    names: dict[str, Any] = {"__name__": "page"}
+    with ServerProcess(archive) as server:
+        for number, block in enumerate(code_of("lazy.md")):
+            code = re.sub(r'"https://planetarycomputer[^"]+"', repr(server.url), block)
+            exec(compile(code, f"lazy.md, block {number + 1}", "exec"), names)  # noqa: S102 - our own page
+        xr.testing.assert_identical(names["again"].compute(), names["cube"].compute())
+    ndvi = names["ndvi"]
+    assert float(ndvi.notnull().mean()) > 0.5
+
+    # the files: grid and nodata, and only what lies in the park
+    with rasterio.open("ndvi.tif") as whole, rasterio.open("park.tif") as park, rasterio.open("red.tif") as raw:
+        assert whole.transform == ndvi.odc.geobox.transform
+        assert np.isnan([whole.nodata, park.nodata]).all()
+        np.testing.assert_array_equal(whole.read(1), ndvi)
+        assert (raw.nodata, raw.scales, raw.dtypes) == (0, (1e-4,), ("uint16",))
+        shape = Geometry(names["park"], "EPSG:4326").to_crs(ndvi.odc.geobox.crs).geom
+        rows, columns = np.indices(park.shape)
+        xs, ys = park.transform @ (columns + 0.5, rows + 0.5)
+        inside = shapely.contains_xy(shape, xs, ys)
+        found = park.read(1)
+        assert np.isnan(found[~inside]).all()
+        assert np.nanmax(np.abs(found - ndvi.sel(x=xs[0], y=ys[:, 0]).to_numpy())[inside]) == 0
+
+    # the fields, by numpy
+    table = names["table"].set_index("zone")
+    assert len(table) == 3
+    for number, field in enumerate(names["fields"].geometry):
+        inside = shapely.contains_xy(field, *np.meshgrid(ndvi.x, ndvi.y))
+        seen = ndvi.to_numpy()[inside].astype(float)
+        seen = seen[~np.isnan(seen)]
+        assert table.loc[number, "count"] == seen.size > 100
+        assert table.loc[number, "mean"] == pytest.approx(seen.mean(), rel=1e-5)
+        assert table.loc[number, "std"] == pytest.approx(seen.std(), rel=1e-4)
+
+    # the neighbourhoods: the mean of what of nine was seen
+    smooth = names["smooth"]
+    around = ndvi.rolling(y=3, x=3, center=True, min_periods=1).construct(y="dy", x="dx").mean(["dy", "dx"])
+    np.testing.assert_allclose(smooth, around, rtol=1e-4, atol=1e-6)
+    assert smooth.odc.geobox == ndvi.odc.geobox
+
+    # the item, against our own footprint of the same grid
+    item = names["item"]
+    geometry, bbox = footprint_4326("EPSG:32610", ndvi.odc.geobox.transform, ndvi.shape)
+    assert item.bbox == pytest.approx(bbox, abs=1e-5)
+    assert shapely.geometry.shape(item.geometry).hausdorff_distance(shapely.geometry.shape(geometry)) < 2e-5
+    assert item.properties["proj:epsg"] == 32610
+    (band,) = item.assets["asset"].extra_fields["raster:bands"]
+    assert band["nodata"] == "nan"
+    assert band["statistics"]["maximum"] == pytest.approx(float(ndvi.max()))

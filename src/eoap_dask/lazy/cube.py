@@ -30,6 +30,7 @@ from dask._task_spec import DataNode, Task, TaskRef
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
 
 from eoap_dask.errors import BandError, GridError, NothingFoundError, UsageError
 from eoap_dask.geo.aoi import Aoi, parse_aoi
@@ -43,6 +44,7 @@ from eoap_dask.items.query import Query
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.lazy.loaders.planes import foreign_planes
+from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.periods import check_range, parse_day, split_periods
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.reading import StackReader
@@ -164,8 +166,8 @@ def load(
     xr.Dataset, (time, y, x), lazy
         Per band float32 surface reflectance, NaN = no data; with `raw` uint16, reflectance × 10000, 0 = no data.
         ``cloud_mask``: bool, True where the scene classification says that the ground isn't seen (saturated, shadow,
-        cloud, cirrus). Coordinates ``time`` (start of the pass, UTC), ``y``, ``x`` and ``spatial_ref``, so that
-        ``.odc`` and ``.rio`` know the grid. Clouds are not masked yet: see `mask_clouds`.
+        cloud, cirrus). Coordinates ``time`` (start of the pass, UTC), ``y``, ``x`` and ``spatial_ref``. Clouds are
+        not masked yet: see `mask_clouds`.
 
     Raises
     ------
@@ -175,6 +177,13 @@ def load(
         when no item touches the grid
     AssetError
         when computed, where an asset can't be read
+
+    Notes
+    -----
+    ``.odc`` and ``.rio`` know the grid and nodata of each variable. That NaN is nodata stands in the encoding of float
+    bands, which xarray drops in arithmetic; ``.rio.write_nodata(np.nan, encoded=True)`` says it again. Raw bands have
+    the attributes ``nodata``, 0, and ``scale``, 0.0001 (reflectance = number × scale), which xarray doesn't apply, so
+    that ``to_zarr`` and ``open_zarr`` give back what was written.
     """
     if geobox is None and aoi is None:
         raise GridError(
@@ -237,9 +246,10 @@ def load(
     for band in bands:
         cube[band].attrs = {"long_name": "surface reflectance", "units": "1"}
         if raw:
-            cube[band].attrs |= {"scale_factor": 1e-4, "nodata": 0}
+            # not scale_factor and _FillValue: opening a file of it, xarray would make floats of the numbers
+            cube[band].attrs |= {"scale": 1e-4, "nodata": 0}
         else:
-            cube[band] = _reflectance(cube[band])
+            cube[band] = encode_nan(_reflectance(cube[band]))
     return cube
 
 
@@ -254,7 +264,7 @@ def mask_clouds(cube: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xr.Dataset, same dims, dtypes and chunks, lazy if the input is
-        NaN (float) or 0 (raw) where ``cloud_mask`` is True; without ``cloud_mask``.
+        NaN (float) or 0 (raw), its nodata, where ``cloud_mask`` is True; without ``cloud_mask``.
 
     Raises
     ------
@@ -265,7 +275,8 @@ def mask_clouds(cube: xr.Dataset) -> xr.Dataset:
         raise UsageError("The dataset has no cloud_mask.", "Expected one from load(cloud_mask='scl').")
     bad = cube["cloud_mask"]
     rest = cube.drop_vars("cloud_mask")
-    return rest.map(lambda a: a.where(~bad, np.nan if a.dtype.kind == "f" else a.dtype.type(0)), keep_attrs=True)
+    clear = rest.map(lambda a: a.where(~bad, np.nan if a.dtype.kind == "f" else a.dtype.type(0)), keep_attrs=True)
+    return _encoded(clear)
 
 
 def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "median") -> xr.Dataset:
@@ -285,8 +296,9 @@ def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "media
     Returns
     -------
     xr.Dataset, (time, y, x), lazy if the input is
-        Per band the composite, of the input's dtype and nodata; ``count``, uint16, observations of the first band.
-        ``time`` is the first day of the period. Periods without an observation are left out.
+        Per band the composite, of the input's dtype, grid and nodata, also for ``.odc`` and ``.rio``; ``count``,
+        uint16, observations of the first band, without nodata. ``time`` is the first day of the period. Periods
+        without an observation are left out.
 
     Raises
     ------
@@ -307,7 +319,13 @@ def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "media
         layers["count"] = _reduce(next(iter(part.data_vars.values())), count_valid, counts=True)
         month = xr.Dataset(layers, {k: v for k, v in part.coords.items() if "time" not in v.dims})
         found.append(month.expand_dims(time=[np.datetime64(one.start.replace(day=1), "ns")]))
-    return xr.concat(found, "time", data_vars="all", coords="minimal", compat="override", join="override")
+    return _encoded(xr.concat(found, "time", data_vars="all", coords="minimal", compat="override", join="override"))
+
+
+def _encoded(cube: xr.Dataset) -> xr.Dataset:
+    for array in cube.data_vars.values():
+        encode_nan(array)
+    return cube
 
 
 def _reduce(array: xr.DataArray, kernel: Any, *, counts: bool = False) -> xr.DataArray:
@@ -374,8 +392,6 @@ def _read_chunk(stack: Stack, first: int, last: int, window: Window) -> np.ndarr
 
 
 def _coordinates(geobox: GeoBox, passes: Sequence[Any]) -> dict[str, Any]:
-    from odc.geo.xr import xr_coords
-
     found: Mapping[Any, Any] = xr_coords(geobox, dims=("y", "x"))
     times = np.array([p.datetime.replace(tzinfo=None) for p in passes], "datetime64[ns]")
     return {"time": ("time", times), **found}

@@ -8,7 +8,8 @@ Rules of all functions:
   their CRS is the same where both have one. A dim that only one has is carried along, so that a scene before a fire
   can be compared with a series after it.
 * The result is float32 (classes: uint8) with the coordinates of the inputs, NaN where an input is or where the index
-  isn't defined, dimensionless, and chunked as the inputs are. Nothing is computed.
+  isn't defined, dimensionless, and chunked as the inputs are. ``.rio.nodata`` is NaN (classes: 0). Nothing is
+  computed.
 
 Examples
 --------
@@ -38,6 +39,7 @@ from eoap_dask.kernels import indices as kernels
 from eoap_dask.kernels.severity import KEY_BENSON, SeverityClass
 from eoap_dask.kernels.severity import severity as classify
 from eoap_dask.kernels.severity import severity_classes as make_classes
+from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.text import option
 
 GRID_TOLERANCE_PX = 1e-3
@@ -433,7 +435,7 @@ def _index(
 ) -> xr.DataArray:
     out = _apply(kernel, options or {}, inputs, np.float32).rename(name)
     out.attrs = {"long_name": long_name, "units": "1"}
-    return out
+    return encode_nan(out)
 
 
 def _apply(
@@ -520,6 +522,4 @@ def _mismatch(first_name: str, name: str, what: str) -> GridMismatchError:
 
 
 def _crs(array: Any) -> Any:
-    import odc.geo.xr  # noqa: F401  # makes .odc
-
     return array.odc.crs

@@ -12,7 +12,6 @@ import dask
 import numpy as np
 import pytest
 import rasterio
-import rioxarray  # noqa: F401 - registers .rio
 import shapely
 import xarray as xr
 from distributed import Client
@@ -175,6 +174,9 @@ def test_nothing_computes_while_it_is_built(place: Place) -> None:
             assert fire[name].dims == ("y", "x")
             assert fire[name].chunks is not None
             assert fire[name].dtype == (np.uint8 if name == "severity" else np.float32)
+            assert fire[name].rio.transform() == fire.odc.geobox.transform
+            np.testing.assert_equal(float(fire[name].rio.nodata), 0 if name == "severity" else np.nan)
+        assert fire.dbai.attrs == {"long_name": "differenced burned area index", "units": "1"}
         assert burned.chunks is not None
         with pytest.raises(AssertionError, match="something was computed"):
             burned.compute()

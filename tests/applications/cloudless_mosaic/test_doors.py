@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import rioxarray  # noqa: F401 - registers .rio
 import shapely
 import xarray as xr
 from affine import Affine
@@ -302,7 +301,7 @@ def test_raw(items: ItemSet, place: Doors) -> None:
         assert cube[band].attrs == {
             "long_name": "surface reflectance",
             "units": "1",
-            "scale_factor": 1e-4,
+            "scale": 1e-4,
             "nodata": 0,
         }
         assert month[band].attrs == mask_clouds(cube)[band].attrs == cube[band].attrs

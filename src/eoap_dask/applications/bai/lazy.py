@@ -32,6 +32,7 @@ from eoap_dask.items.itemset import ItemSet
 from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.lazy import indices
 from eoap_dask.lazy.cube import load
+from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.scenes.model import Pass, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import sensor_for
@@ -81,7 +82,7 @@ def burned_area(
         ``bai_pre``, ``bai_post``, ``dbai`` (after − before), ``nbr_pre``, ``nbr_post``, ``dnbr`` (before − after),
         ``rdnbr``, ``rbr``: float32, dimensionless, NaN where either scene doesn't see ground (cloud, shadow, water,
         snow or nothing). ``severity``: uint8, see `severity_classes`, 0 there. The same numbers as the application's,
-        but for the rounding with which it stores them.
+        but for the rounding with which it stores them. ``.odc`` and ``.rio`` know the grid and nodata of each.
 
     Raises
     ------
@@ -108,12 +109,13 @@ def burned_area(
     first, last = (one.where(valid) for one in seen)
     nbr_pre, nbr_post = (indices.nbr(one.nir, one.swir22) for one in (first, last))
     bai_pre, bai_post = (indices.bai(one.red, one.nir) for one in (first, last))
+    dbai = encode_nan((bai_post - bai_pre).assign_attrs(long_name="differenced burned area index", units="1"))
     dnbr = indices.dnbr(nbr_pre, nbr_post)
     return xr.Dataset(
         {
             "bai_pre": bai_pre,
             "bai_post": bai_post,
-            "dbai": bai_post - bai_pre,
+            "dbai": dbai,
             "nbr_pre": nbr_pre,
             "nbr_post": nbr_post,
             "dnbr": dnbr,
