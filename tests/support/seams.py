@@ -1,8 +1,8 @@
 """An application of tests, which leans on every seam that the real ones don't need yet.
 
 Three cells in three UTM zones with sparse chips, one without, two means, and a change that needs both: with a halo, a
-statistic in three passes, and a table that every worker is set up with. A stream adds a cell that depends on the change.
-Workers import this module.
+statistic in three passes, and a table that every worker is set up with. A stream adds a cell that depends on the
+change. Workers import this module.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -122,7 +121,8 @@ class Hooks:
     """Gets every event."""
     control: Control = field(default_factory=Control)
     unit_done: Callable[[dict[str, Any]], None] = lambda _: None
-    """Gets the item of each unit that is finished, once it is kept whatever happens; in the thread of the run."""
+    """Gets the item of each unit that is finished, by this run or before, once it is kept whatever happens; in the
+    thread of the run."""
     published: Callable[[Run], None] = lambda _: None
     """Gets the run when its product is published."""
 
@@ -195,12 +195,12 @@ def _publish(
             with _end_told(tell):
                 schedule = Schedule(
                     plan.units if production.units is None else production.units,
-                    partial(_take_over, options=options, publication=publication, tell=tell, blocks=plan.blocks),
+                    lambda planned: _take_over(planned, options, publication, hooks, tell, plan.blocks),
                 )
                 outcome = _carry_out(production, schedule, options, publication, hooks, tell, client)
                 seconds = time.monotonic() - started
                 finished = [outcome.items[key] for key in schedule.keys if key in outcome.items]
-                is_published = _is_published(publication.out, outcome)
+                is_published = not publication.keeps_others and _is_published(publication.out, outcome)
                 if not is_published:
                     _refuse_failed(production, schedule, options, outcome, publication, seconds)
                     collection, catalog = production.describe(publication.all_items(finished))
@@ -243,7 +243,9 @@ def _refuse_failed(
     write_json(publication.root / "run.json", _account(production, schedule, outcome, seconds))
     if production.units is not None:
         _refuse_loss(schedule.keys, options, type(publication))
-    lost = set(outcome.failed) & set(product_units(publication.out))  # an update never drops what is there
+    lost: set[str] = set()
+    if not publication.keeps_others:  # an update never drops what is there
+        lost = set(outcome.failed) & set(product_units(publication.out))
     if len(outcome.failed) <= options.max_failures and outcome.items and not lost:
         return
     if not outcome.failed:
@@ -362,7 +364,7 @@ def _worker_check(client: Client, options: RunOptions, meanwhile: ExitStack, sha
 
 
 def _take_over(
-    planned: UnitPlan, options: RunOptions, publication: Publisher, tell: EventFile, blocks: int
+    planned: UnitPlan, options: RunOptions, publication: Publisher, hooks: Hooks, tell: EventFile, blocks: int
 ) -> dict[str, Any] | None:
     """Take over a unit that is finished already, with what its item says of dates brought up to date."""
     unit = planned.unit
@@ -381,6 +383,7 @@ def _take_over(
     if renewed != item:
         publication.renew(renewed)
     tell(Event("unit-skipped", unit.key, checked + planned.work.tasks, blocks))
+    hooks.unit_done(renewed)
     return renewed
 
 

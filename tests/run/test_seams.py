@@ -1,0 +1,359 @@
+"""The seams that other applications lean on, held by one that leans on all of them: `tests/support/seams.py`."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from distributed import Client
+from tests.support import seams
+from tests.support.seams import CHIP, REACH, SHAPE, THRESHOLD, WINDOWS, ZONES, Seams, pixels
+
+from eoap_dask import Control, Hooks, RunOptions
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.demo.catalogue import Catalogue
+from eoap_dask.demo.process import ServerProcess
+from eoap_dask.errors import StoppedError, UnitsFailedError, UsageError
+from eoap_dask.files import sha256_of
+from eoap_dask.publish.per_unit import UnitPublication
+from eoap_dask.publish.publication import Publication
+from eoap_dask.run.events import Event
+from eoap_dask.run.produce import Production, Run, produce
+
+pytestmark = pytest.mark.cluster
+
+CELLS = [f"cell-{zone}" for zone in ZONES]
+KEYS = [*CELLS, "cell-empty", "mean-a", "mean-b", "change"]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seams]:
+    root = tmp_path_factory.mktemp("seams")
+    seams.write_scenes(root)
+    table = root / "table.bin"
+    lookup = (np.arange(65536, dtype=np.uint32) * 7 + 3) % 60_000
+    table.write_bytes(lookup.astype("<u2").tobytes() + bytes(3 << 20))
+    with ServerProcess(Catalogue(root, [], "sentinel-2-l2a")) as server:
+        yield Seams(server.files_url, table)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with local_client(Size(1, 2, 2 << 30)) as running:
+        yield running
+
+
+def make(
+    app: Seams, out: Path, client: Client | None, hooks: Hooks | None = None, *, stream: bool = False, **how: Any
+) -> Run:
+    publisher = how.pop("publisher", Publication)
+    app = Seams(app.files_url, app.table)
+    hooks = hooks or Hooks()
+    done = hooks.unit_done
+    hooks = Hooks(
+        hooks.run, hooks.listener, hooks.control, lambda item: (app.done(item), done(item))[0], hooks.published
+    )
+    production = Production(app.plan(), app.finish, app.describe, units=app.stream() if stream else None)
+    options = RunOptions(output_dir=out, **{"block": 512, **how})
+    return produce(production, options, hooks, client=client, publisher=publisher)
+
+
+@pytest.fixture(scope="module")
+def run(app: Seams, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make(app, tmp_path_factory.mktemp("seams-run") / "out", client)
+
+
+def assets(out: Path) -> dict[str, str]:
+    """Return the checksum of each asset, by its path."""
+    return {p.relative_to(out).as_posix(): sha256_of(p) for p in sorted(out.rglob("*.tif"))}
+
+
+def read(path: Path) -> Any:
+    with rasterio.open(path) as file:
+        return file.read()
+
+
+# What is made, against numpy.
+
+
+def median_of(zone: int, *days: int) -> Any:
+    """The median of the days with data; an even number averages the two middle ones, half rounds up."""
+    stack = np.stack([pixels(zone, day) for day in days]).astype(np.int64)
+    count = (stack > 0).sum(axis=0)
+    values = np.sort(np.where(stack == 0, 1 << 20, stack), axis=0)  # what is missing comes last
+    low, high = ((np.maximum(count, 1) - 1) // 2, np.maximum(count, 1) // 2)
+    both = [np.take_along_axis(values, one[None], 0)[0] for one in (low, high)]
+    return np.where(count == 0, 0, (both[0] + both[1] + 1) // 2)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_chips_are_windows_of_their_cell_in_its_zone(run: Run, zone: int) -> None:
+    cell = run.output / f"cell-{zone}"
+    whole = median_of(zone, 0, 1, 2)
+    for number, window in enumerate(WINDOWS):
+        name = f"cell-{zone}-chip{number}"
+        part = whole[window.row : window.row_stop, window.col : window.col_stop]
+        np.testing.assert_array_equal(read(cell / "images" / f"{name}.tif")[0], part)
+        mask = np.where(part == 0, 0, np.where(part > THRESHOLD, 2, 1))
+        np.testing.assert_array_equal(read(cell / "masks" / f"{name}.tif")[0], mask)
+        with rasterio.open(cell / "images" / f"{name}.tif") as file:
+            assert file.shape == (CHIP, CHIP)
+            assert file.crs.to_epsg() == zone
+            assert file.transform.c == 300_000 + 10 * (zone % 7) + 10 * window.col
+            assert file.transform.f == 4_900_000 - 10 * window.row
+
+
+def test_the_item_of_a_cell_lists_and_checksums_those_of_its_chips(run: Run) -> None:
+    cell = run.output / CELLS[0]
+    item = json.loads((cell / f"{CELLS[0]}.json").read_text())
+    links = {link["href"]: link for link in item["links"] if link["rel"] == "item"}
+    assert list(links) == [f"./{CELLS[0]}-chip{n}.json" for n in range(3)]
+    for href, link in links.items():
+        path = cell / href
+        assert (link["file:size"], link["file:checksum"]) == (path.stat().st_size, f"1220{sha256_of(path)}")
+        chip = json.loads(path.read_text())
+        assert chip["properties"]["proj:shape"] == [CHIP, CHIP]
+        for asset in chip["assets"].values():
+            assert asset["file:checksum"] == f"1220{sha256_of(cell / asset['href'])}"
+    assert item["assets"] == {}
+
+
+def test_a_cell_without_chips_is_done_too(run: Run) -> None:
+    assert sorted(p.name for p in (run.output / "cell-empty").iterdir()) == ["cell-empty.json"]
+    item = json.loads((run.output / "cell-empty" / "cell-empty.json").read_text())
+    assert item["properties"]["test:chips"] == 0
+    assert "eoap:valid_percent" not in item["properties"]
+    assert [one["id"] for one in run.items] == KEYS
+
+
+def test_a_change_of_two_units_with_a_statistic_in_three_passes_a_halo_and_a_table(run: Run) -> None:
+    before, after = median_of(ZONES[1], 0, 1), median_of(ZONES[1], 2, 3)
+    both = (before > 0) & (after > 0)
+    change = (after - before)[both]
+    mean, deviation = change.mean(), change.std()
+    share = (np.abs(change - mean) > deviation).mean()
+    item = json.loads((run.output / "change" / "change.json").read_text())
+    assert item["properties"]["test:state"] == pytest.approx([mean, deviation, share], rel=1e-12)
+    score = np.pad(np.where(both, (after - before - mean) / deviation, 0.0), REACH)
+    side = 2 * REACH + 1
+    expected = sum(score[r : r + SHAPE[0], c : c + SHAPE[1]] for r in range(side) for c in range(side))
+    np.testing.assert_allclose(read(run.output / "change" / "score.tif")[0], expected, rtol=2e-6, atol=2e-6)
+    looked_up = (before.astype(np.int64) * 7 + 3) % 60_000
+    np.testing.assert_array_equal(read(run.output / "change" / "looked-up.tif")[0], looked_up)
+
+
+# Equal bytes, however it is made.
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"block": 1024},
+        {"block": 1024, "budget": 1},
+        {"sink": "client"},
+        {"sink": "workers", "budget": 600_000},
+    ],
+    ids=["one block", "strips of 16 rows", "tiles through the client", "other strips, tiles on disk"],
+)
+def test_blocks_and_strips_change_no_byte(app: Seams, client: Client, run: Run, tmp_path: Path, how: Any) -> None:
+    again = make(app, tmp_path / "out", client, **how)
+    assert assets(again.output) == assets(run.output)
+    state = [item["properties"]["test:state"] for item in again.items]
+    assert state == [item["properties"]["test:state"] for item in run.items]
+
+
+@pytest.mark.long
+def test_workers_change_no_byte(app: Seams, run: Run, tmp_path: Path) -> None:
+    with local_client(Size(3, 1, 1 << 30)) as three:
+        assert assets(make(app, tmp_path / "out", three).output) == assets(run.output)
+
+
+# Resume.
+
+
+def kinds(heard: list[Event], kind: str) -> list[str]:
+    return [event.unit for event in heard if event.kind == kind]
+
+
+def test_a_run_with_nothing_to_do_needs_no_cluster(app: Seams, run: Run) -> None:
+    heard: list[Event] = []
+    again = make(app, run.output, None, Hooks(listener=heard.append), cluster="tcp://127.0.0.1:1")
+    assert kinds(heard, "unit-skipped") == KEYS
+    assert [item["id"] for item in again.items] == KEYS
+
+
+@pytest.mark.parametrize("unit", ["cell-32631", "mean-b"])
+def test_a_stopped_run_goes_on_where_it_was(app: Seams, client: Client, run: Run, tmp_path: Path, unit: str) -> None:
+    control, heard = Control(), []
+
+    def listen(event: Event) -> None:
+        if (event.kind, event.unit) == ("unit-done", unit):
+            control.stop("The test says so.")
+
+    with pytest.raises(StoppedError, match="The test says so"):
+        make(app, tmp_path / "out", client, Hooks(listener=listen, control=control))
+    assert not (tmp_path / "out").exists()
+    kept = {p.name for p in (tmp_path / "out.partial").iterdir() if p.is_dir() and p.name in KEYS}
+    assert unit in kept
+    assert "change" not in kept
+    again = make(app, tmp_path / "out", client, Hooks(listener=heard.append))
+    assert set(kinds(heard, "unit-skipped")) == kept
+    assert assets(again.output) == assets(run.output)
+
+
+def test_a_damaged_chip_makes_its_cell_anew(app: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+    first = make(app, tmp_path / "out", client)
+    chip = first.output / CELLS[1] / "masks" / f"{CELLS[1]}-chip2.tif"
+    chip.write_bytes(chip.read_bytes()[:-1] + b"x")
+    heard: list[Event] = []
+    again = make(app, tmp_path / "out", client, Hooks(listener=heard.append))
+    assert kinds(heard, "unit-done") == [CELLS[1]]
+    assert assets(again.output) == assets(run.output)
+
+
+def test_what_changes_in_a_needed_unit_changes_the_one_that_needs_it(
+    app: Seams, client: Client, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit that did without a scene is the same unit, but what it needs to be is not."""
+    first = make(app, tmp_path / "out", client)
+    mean = Seams.mean
+    monkeypatch.setattr(
+        Seams, "mean", lambda self, key, *days: mean(self, key, *(days[:1] if key == "mean-b" else days))
+    )
+    heard: list[Event] = []
+    again = make(app, tmp_path / "out", client, Hooks(listener=heard.append))
+    assert kinds(heard, "unit-done") == ["mean-b", "change"]
+    digests = [json.loads((r.output / "change" / "change.json").read_text())["properties"] for r in (run, again)]
+    assert digests[0]["eoap:digest_parts"]["params"] == digests[1]["eoap:digest_parts"]["params"]
+    assert digests[0]["eoap:digest_parts"]["needs"] != digests[1]["eoap:digest_parts"]["needs"]
+    assert first.output == again.output
+
+
+def test_a_unit_fails_with_one_that_it_needs(
+    app: Seams, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mean = Seams.mean
+    monkeypatch.setattr(
+        Seams, "mean", lambda self, key, *days: mean(self, key, *days, *([9] if key == "mean-b" else []))
+    )
+    heard: list[Event] = []
+    with pytest.raises(UnitsFailedError, match=r"2 of 7 units failed\. mean-b: "):
+        make(app, tmp_path / "out", client, Hooks(listener=heard.append), retries=0)
+    assert kinds(heard, "unit-failed") == ["mean-b", "change"]
+    ledger = json.loads((tmp_path / "out.partial" / "failures.json").read_text())["failures"]
+    assert ledger[1] == {"unit": "change", "reason": "It needs mean-b, which failed.", "attempts": 1}
+
+
+# Units from an iterator; a control; products that grow.
+
+
+def test_units_from_a_stream_whose_last_depends_on_another(
+    app: Seams, client: Client, run: Run, tmp_path: Path
+) -> None:
+    heard: list[Event] = []
+    made = make(app, tmp_path / "out", client, Hooks(listener=heard.append), stream=True)
+    assert [item["id"] for item in made.items] == [*KEYS, "late"]
+    share = made.items[KEYS.index("change")]["properties"]["test:state"][2]
+    part = median_of(ZONES[2], 0, 1, 2)[:CHIP, :CHIP]
+    mask = np.where(part == 0, 0, np.where(part > round(10_000 * share), 2, 1))
+    np.testing.assert_array_equal(read(made.output / "late" / "masks" / "late-chip0.tif")[0], mask)
+    same = {name: one for name, one in assets(made.output).items() if not name.startswith("late/")}
+    assert same == assets(run.output)
+    last = [event for event in heard if event.kind == "block-done"][-1]
+    assert last.blocks_done == last.blocks_total == heard[-1].blocks_done
+    with pytest.raises(UsageError, match="holds late, which this run wouldn't make"):
+        make(app, tmp_path / "out", client)
+    heard.clear()
+    make(app, tmp_path / "out", client, Hooks(listener=heard.append), stream=True)
+    assert kinds(heard, "unit-skipped") == [*KEYS, "late"]
+
+
+def test_a_paused_run_sends_nothing_until_it_goes_on(app: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+    control, done = Control(), []
+
+    def listen(event: Event) -> None:
+        if event.kind == "unit-done":
+            done.append(event.unit)
+            if len(done) == 1:
+                control.pause()
+                timer.start()
+
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(len(done))
+        control.resume()
+
+    timer = threading.Timer(1.5, look)
+    made = make(app, tmp_path / "out", client, Hooks(listener=listen, control=control))
+    assert assets(made.output) == assets(run.output)
+    assert seen[0] < len(KEYS)
+
+
+def test_a_drained_run_finishes_what_it_has_begun(app: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+    control, heard = Control(), []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        if event.kind == "unit-started" and event.unit == CELLS[1]:
+            control.drain("The node goes down.")
+
+    with pytest.raises(StoppedError, match="The node goes down"):
+        make(app, tmp_path / "out", client, Hooks(listener=listen, control=control))
+    assert kinds(heard, "unit-done") == kinds(heard, "unit-started")
+    assert CELLS[1] in kinds(heard, "unit-done")
+    assert len(kinds(heard, "unit-done")) < len(KEYS)
+    assert assets(make(app, tmp_path / "out", client).output) == assets(run.output)
+
+
+def test_units_are_published_one_by_one(app: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+    """A reader sees each unit when it is finished, whole, and a stopped run leaves what there was."""
+    out, control, seen = tmp_path / "out", Control(), []
+
+    def done(item: dict[str, Any]) -> None:
+        found = json.loads((out / item["id"] / f"{item['id']}.json").read_text())
+        for asset in found["assets"].values():
+            assert asset["file:checksum"] == f"1220{sha256_of(out / item['id'] / asset['href'])}"
+        seen.append(item["id"])
+        if item["id"] == CELLS[2]:
+            control.stop()
+
+    with pytest.raises(StoppedError):
+        make(app, out, client, Hooks(control=control, unit_done=done), publisher=UnitPublication)
+    assert not (out / "catalog.json").exists()
+    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / "out.lock").exists()
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.tif")}
+    assert before
+    heard: list[Event] = []
+    made = make(app, out, client, Hooks(listener=heard.append), publisher=UnitPublication, stream=True)
+    assert set(kinds(heard, "unit-skipped")) >= {CELLS[2]}
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    catalog = json.loads(made.catalog.read_text())
+    listed = [link["href"] for link in catalog["links"] if link["rel"] == "item"]
+    assert sorted(listed) == sorted(f"./{key}/{key}.json" for key in [*KEYS, "late"])
+    same = {name: one for name, one in assets(out).items() if not name.startswith("late/")}
+    assert same == assets(run.output)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+def test_hooks_are_told_of_units_and_of_the_product(app: Seams, client: Client, tmp_path: Path) -> None:
+    units: list[str] = []
+    published: list[Run] = []
+    made = make(
+        app,
+        tmp_path / "out",
+        client,
+        Hooks(unit_done=lambda item: units.append(item["id"]), published=published.append),
+    )
+    assert sorted(units) == sorted(KEYS)
+    assert published == [made]
+    assert math.isfinite(made.seconds)
