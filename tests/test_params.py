@@ -7,13 +7,19 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.errors import UsageError
-from eoap_dask.params import as_json, check_choices, declarations, param
+from eoap_dask.params import (
+    as_json,
+    check_choices,
+    declarations,
+    inherited,
+    param,
+)
 from eoap_dask.periods import parse_day
 from eoap_dask.run.options import RunOptions
 from eoap_dask.scenes.sensor import sensor_for
@@ -148,3 +154,45 @@ def test_where_the_product_goes_comes_first() -> None:
     names = [field.name for field in dataclasses.fields(RunOptions)]
     assert names[:3] == ["output_dir", "cluster", "workers"]
     assert names == list(dict.fromkeys([*declarations(RunOptions), "block", "budget"]))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Parents and children
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parent:
+    size: float = param(1.0, "The size.", metavar="NUMBER")
+    source: str = param("", "The source.", local_file=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Child(Parent):
+    ORDER: ClassVar = ("first", "source", "size")
+    first: str = param("f", "The first.")
+    size: float = inherited(Parent, "size", default=2.0)
+    source: str = inherited(Parent, "source", help="Another source.")
+
+
+def test_a_child_has_its_own_order_default_and_help() -> None:
+    assert list(declarations(Parent)) == ["size", "source"]
+    found = declarations(Child)
+    assert list(found) == ["first", "source", "size"]
+    assert (found["size"][0].default, found["size"][1].help, found["size"][1].metavar) == (2.0, "The size.", "NUMBER")
+    assert (found["source"][0].default, found["source"][1].help) == ("", "Another source.")
+    assert found["source"][1].local_file
+    assert list(as_json(Child())) == ["first", "source", "size"]
+
+
+@pytest.mark.parametrize(
+    ("order", "odd"),
+    [
+        (("first", "size"), "source"),
+        (("x", "size"), "x"),
+        (("first", "first", "size", "source"), "first"),
+    ],
+)
+def test_an_order_that_is_not_one_of_all_names_is_refused(order: tuple[str, ...], odd: str) -> None:
+    other = dataclasses.make_dataclass("Other", [], bases=(Child,), namespace={"ORDER": order}, frozen=True)
+    with pytest.raises(TypeError, match=rf"ORDER of Other must name each declared field once: see .*{odd}"):
+        declarations(other)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from eoap_dask.applications.registry import Entry
+from eoap_dask.applications.entry import Entry
 from eoap_dask.cli.types import key_value
 from eoap_dask.params import ENV_PREFIX, Declaration, declarations
 
