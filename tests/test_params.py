@@ -7,13 +7,25 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.bai.parameters import BurnedAreaParams
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
+from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.errors import UsageError
-from eoap_dask.params import as_json, check_choices, declarations, param
+from eoap_dask.params import (
+    as_json,
+    check_choices,
+    declarations,
+    inherited,
+    json_schema,
+    local_files,
+    param,
+    refuse_local_files,
+)
 from eoap_dask.periods import parse_day
 from eoap_dask.run.options import RunOptions
 from eoap_dask.scenes.sensor import sensor_for
@@ -148,3 +160,171 @@ def test_where_the_product_goes_comes_first() -> None:
     names = [field.name for field in dataclasses.fields(RunOptions)]
     assert names[:3] == ["output_dir", "cluster", "workers"]
     assert names == list(dict.fromkeys([*declarations(RunOptions), "block", "budget"]))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Parents and children
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parent:
+    size: float = param(1.0, "The size.", metavar="NUMBER")
+    source: str = param("", "The source.", local_file=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Child(Parent):
+    ORDER: ClassVar = ("first", "source", "size")
+    first: str = param("f", "The first.")
+    size: float = inherited(Parent, "size", default=2.0)
+    source: str = inherited(Parent, "source", help="Another source.")
+
+
+def test_a_child_has_its_own_order_default_and_help() -> None:
+    assert list(declarations(Parent)) == ["size", "source"]
+    found = declarations(Child)
+    assert list(found) == ["first", "source", "size"]
+    assert (found["size"][0].default, found["size"][1].help, found["size"][1].metavar) == (2.0, "The size.", "NUMBER")
+    assert (found["source"][0].default, found["source"][1].help) == ("", "Another source.")
+    assert found["source"][1].local_file
+    assert list(as_json(Child())) == ["first", "source", "size"]
+
+
+@pytest.mark.parametrize(
+    ("order", "odd"),
+    [
+        (("first", "size"), "source"),
+        (("x", "size"), "x"),
+        (("first", "first", "size", "source"), "first"),
+    ],
+)
+def test_an_order_that_is_not_one_of_all_names_is_refused(order: tuple[str, ...], odd: str) -> None:
+    other = dataclasses.make_dataclass("Other", [], bases=(Child,), namespace={"ORDER": order}, frozen=True)
+    with pytest.raises(TypeError, match=rf"ORDER of Other must name each declared field once: see .*{odd}"):
+        declarations(other)
+
+
+# ----------------------------------------------------------------------------------------------------
+# For services
+
+DECLARED = [*(entry.params for entry in APPLICATIONS.values()), RunOptions]
+
+
+@pytest.mark.parametrize("cls", DECLARED)
+def test_the_schema_of_parameters(cls: Any) -> None:
+    schema = json.loads(json.dumps(json_schema(cls)))
+    Draft202012Validator.check_schema(schema)
+    check = Draft202012Validator(schema)
+    check.validate({})
+    check.validate(json.loads(json.dumps(as_json(cls()))))
+    assert not check.is_valid({"unknown": 1})
+    assert list(schema["properties"]) == list(declarations(cls))
+    for name, (field, declared) in declarations(cls).items():
+        about = schema["properties"][name]
+        assert about["default"] == json.loads(json.dumps(as_json(cls())))[name]
+        assert "Repeat for more" not in about["description"]
+        assert about.get("x-local-file", False) is declared.local_file
+        assert not check.is_valid({name: {"an": "object"}}) or name == "aoi"
+        if declared.choices:
+            assert not check.is_valid({name: "none of them"})
+        if isinstance(field.default, float | int) and not isinstance(field.default, bool):
+            assert not check.is_valid({name: str(field.default)})
+            assert check.is_valid({name: 7})
+            assert check.is_valid({name: 7.5}) is isinstance(field.default, float)
+
+
+def test_which_parameters_may_name_a_file() -> None:
+    found = {name for cls in DECLARED for name, (_, declared) in declarations(cls).items() if declared.local_file}
+    assert found == {"aoi", "stac", "items", "pre_fire_url", "post_fire_url", "output_dir", "performance_report"}
+
+
+def test_what_a_schema_says() -> None:
+    found = json_schema(MosaicParams)["properties"]
+    assert found["bands"] == {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Band, by common name or asset key.",
+        "default": ["nir", "red", "green"],
+    }
+    assert found["cloud_mask"]["enum"] == ["scl", "none"]
+    assert found["items"]["type"] == ["string", "null"]
+    assert found["clip"] == {
+        "type": "boolean",
+        "description": "Cut to the shape of the area, or keep its bounding box.",
+        "default": True,
+    }
+    check = Draft202012Validator(json_schema(MosaicParams))
+    area: Any
+    for area in ("1,2,3,4", [1, 2, 3, 4.5], {"type": "Polygon", "coordinates": []}):
+        assert check.is_valid({"aoi": area})
+    for area in (7, [1, 2, 3], ["1", "2", "3", "4"], None):
+        assert not check.is_valid({"aoi": area})
+    options = Draft202012Validator(json_schema(RunOptions))
+    assert options.is_valid({"cluster_options": [["profile", "large"]], "workers": None, "worker_cores": 1})
+    assert not options.is_valid({"cluster_options": [["profile"]]})
+
+
+def test_a_type_without_a_word_in_json_is_refused() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Odd:
+        pair: dict[str, int] = param(None, "No.")
+
+    with pytest.raises(TypeError, match="the parameter pair has the type"):
+        json_schema(Odd)
+
+
+@pytest.mark.parametrize("cls", [entry.params for entry in APPLICATIONS.values()])
+def test_defaults_lead_nowhere_on_this_machine(cls: Any) -> None:
+    assert local_files(cls()) == []
+    refuse_local_files(cls())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://example.org/stac",
+        " HTTP://example.org/area.geojson",
+        "1,2,3,4",
+        "POLYGON ((0 0, 1 0, 1 1, 0 0))",
+        '{"type": "Polygon"}',
+        "[1, 2, 3, 4]",
+        {"type": "Polygon"},
+        [1, 2, 3, 4],
+        "",
+        None,
+    ],
+)
+def test_an_area_that_is_no_file(value: Any) -> None:
+    assert local_files(MosaicParams(aoi=value)) == []
+
+
+ELSEWHERE = ["/etc/passwd", "~/x", "..", "items.json", "file:///etc/passwd", "FILE:/x", "file:x", "s3://b/k", "ftp://h/x",
+             "/vsicurl/http://h/x", "http:/one-slash", "x http://h"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_a_file_of_this_machine_is_told_and_refused(value: str) -> None:
+    assert local_files(MosaicParams(aoi=value)) == [("aoi", value)]
+    assert local_files(MosaicParams(stac=value)) == [("stac", value)]
+    both = BurnedAreaParams(pre_fire_url=value, post_fire_url=value, items=value, filter=value)
+    assert local_files(both) == [("pre_fire_url", value), ("post_fire_url", value), ("items", value)]
+    with pytest.raises(UsageError) as refused:
+        refuse_local_files(MosaicParams(stac=value))
+    assert str(refused.value) == (
+        f"stac names a file of this machine, {value!r}. Expected what can be reached from anywhere. "
+        "Give a URL of https."
+    )
+    with pytest.raises(UsageError, match=r"aoi names a file of this machine, .* Give the value itself, as text"):
+        refuse_local_files(MosaicParams(aoi=value))
+
+
+def test_text_that_is_an_area_is_a_path_elsewhere() -> None:
+    assert local_files(MosaicParams(stac="1,2,3,4")) == [("stac", "1,2,3,4")]
+
+
+def test_paths_of_a_run() -> None:
+    assert local_files(RunOptions(performance_report=Path("r.html"))) == [
+        ("output_dir", "output"),
+        ("performance_report", "r.html"),
+    ]
+    assert local_files(MosaicParams(aoi=Path("area.geojson"))) == [("aoi", "area.geojson")]

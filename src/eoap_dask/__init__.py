@@ -15,8 +15,9 @@ from eoap_dask.__about__ import __version__
 if TYPE_CHECKING:
     from eoap_dask.applications.bai.application import burned_area_map
     from eoap_dask.applications.bai.lazy import burned_area
+    from eoap_dask.applications.bai.parameters import BurnedAreaParams
     from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
-    from eoap_dask.applications.parameters import BurnedAreaParams, MosaicParams
+    from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
     from eoap_dask.errors import (
         AoiError,
         AssetError,
@@ -74,7 +75,6 @@ _PLACES = {
     "AoiError": "errors",
     "AssetError": "errors",
     "BandError": "errors",
-    "BurnedAreaParams": "applications.parameters",
     "ClusterError": "errors",
     "CollectionError": "errors",
     "Control": "run.control",
@@ -86,7 +86,6 @@ _PLACES = {
     "HrefError": "errors",
     "ItemError": "errors",
     "ItemSet": "items.itemset",
-    "MosaicParams": "applications.parameters",
     "NoRunError": "errors",
     "NothingFoundError": "errors",
     "OtherRunError": "errors",
@@ -106,8 +105,6 @@ _PLACES = {
     "UsageError": "errors",
     "bai": "lazy.indices",
     "burned_area": "applications.bai.lazy",
-    "burned_area_map": "applications.bai.application",
-    "cloudless_mosaic": "applications.cloudless_mosaic.application",
     "composite": "lazy.cube",
     "dnbr": "lazy.indices",
     "evi": "lazy.indices",
@@ -126,6 +123,7 @@ _PLACES = {
     "severity": "lazy.indices",
     "severity_classes": "lazy.indices",
 }
+"""Where names are, but for functions and parameters of applications: `applications.registry` tells of those."""
 
 __all__ = [
     "Aoi",
@@ -190,6 +188,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
         return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    if name in __all__:
+        from eoap_dask.applications.registry import PYTHON_NAMES
+
+        return PYTHON_NAMES[name].python(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -16,7 +16,7 @@ from pyproj import Transformer
 from scipy import ndimage
 from tests.support.command_line import PUBLIC, Shell, error_of, make_shell
 
-from eoap_dask.applications.parameters import BurnedAreaParams
+from eoap_dask.applications.bai.parameters import BurnedAreaParams
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.params import declarations
 

@@ -15,7 +15,7 @@ import click
 import pytest
 from tests.support.command_line import Done, Shell, make_shell, read_json
 
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.cli.main import cli as root_command
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.items import DIALECTS

@@ -76,7 +76,7 @@ def test_an_unknown_keyword(tmp_path: Path) -> None:
         ({"resolution": float("nan")}, "resolution must be above 0 and finite, got nan"),
         ({"resolution": 1e6}, "larger than the area"),
         ({"resolution": 0.9, "crs": "EPSG:4326"}, "0.9 degrees is larger than the area"),
-        ({"max_items": 0}, "max_items must be 1 or more, got 0. Try max_items=1000."),
+        ({"max_items": 0}, "max_items must be 1 or more, got 0. It is the largest"),
         ({"max_failures": -1}, "max_failures must be 0 or more, got -1"),
         ({"workers": 0}, "workers must be 1 or more, got 0"),
         ({"worker_memory": "much"}, "'much'"),

@@ -39,7 +39,7 @@ def test_version() -> None:
     assert timed("--version")[1] == f"eoap-dask, version {__version__}\n"
 
 
-@pytest.mark.parametrize("module", ["eoap_dask", "eoap_dask.cli.main", "eoap_dask.applications.parameters"])
+@pytest.mark.parametrize("module", ["eoap_dask", "eoap_dask.cli.main", "eoap_dask.applications.registry"])
 def test_imports_stay_light(module: str) -> None:
     program = (
         f"import sys, {module}; heavy = {{'numpy', 'xarray', 'rasterio', 'dask', 'distributed', 'shapely', 'pyproj', "

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.support.cwl import WORKFLOWS
 
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cli.main import cli
 from eoap_dask.cli.options import picked

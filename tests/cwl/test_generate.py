@@ -16,7 +16,8 @@ from tests.support.command_line import Shell
 from tests.support.cwl import DASK, ROOT, WORKFLOWS
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.applications.registry import APPLICATIONS, Entry
+from eoap_dask.applications.entry import Entry
+from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cwl.describe import inputs_of
 from eoap_dask.cwl.generate import files, package, scattered, to_text, tool
 

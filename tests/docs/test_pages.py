@@ -17,7 +17,7 @@ from odc.geo.geom import Geometry
 from PIL import Image
 
 from eoap_dask import errors
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.cli.application import ENDING
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size

@@ -481,9 +481,10 @@ def test_urls_that_are_wrong(stac, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"max_cloud_cover": -1}, "max_cloud_cover must be 0 to 100, got -1."),
-        ({"max_cloud_cover": float("nan")}, "max_cloud_cover must be 0 to 100, got nan."),
-        ({"max_cloud_cover": 101}, "max_cloud_cover must be 0 to 100, got 101."),
+        ({"max_cloud_cover": 0}, "max_cloud_cover must be more than 0 and at most 100, got 0."),
+        ({"max_cloud_cover": -1}, "max_cloud_cover must be more than 0 and at most 100, got -1."),
+        ({"max_cloud_cover": float("nan")}, "max_cloud_cover must be more than 0 and at most 100, got nan."),
+        ({"max_cloud_cover": 101}, "max_cloud_cover must be more than 0 and at most 100, got 101."),
         ({"max_items": 0}, "max_items must be 1 or more, got 0."),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.kernels.composites import COMPOSITES, count_valid, median
 from eoap_dask.params import declarations
 from eoap_dask.periods import PERIODS

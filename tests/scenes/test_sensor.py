@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.errors import CollectionError
 from eoap_dask.scenes.sensor import Sensor, sensor_for, sensors
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from eoap_dask.cluster.connect import expected_size
 from eoap_dask.items.itemset import ItemSet
+from eoap_dask.params import as_json
 from eoap_dask.publish.checks import check_output
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.run.notebook import default_listener
@@ -25,27 +26,36 @@ from eoap_dask.run.written import WrittenUnit
 if TYPE_CHECKING:
     from distributed import Client
 
+    from eoap_dask.geo.area import Area
+    from eoap_dask.items.search import Search
     from eoap_dask.readers.reader import Reader
     from eoap_dask.run.events import Listener
 
 P = TypeVar("P")
 
 
-class Request(Protocol):
-    """Checked parameters of an application."""
+@dataclass(frozen=True, kw_only=True)
+class BaseRequest:
+    """Parameters of an application, checked without contacting anything; each adds what it reads off its own."""
 
-    @property
-    def params(self) -> Any:
-        """What was asked for."""
-        ...
+    params: Any
+    """What was asked for."""
+    area: Area | None
+    """None where the items decide."""
+    search: Search
 
     @property
     def private_hosts(self) -> frozenset[str]:
         """Hosts on private networks that the user named, so that catalogues may lead there."""
-        ...
+        return self.search.private_hosts
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The parameters as JSON values; an area from a file as the GeoJSON that it held."""
+        return {**as_json(self.params), "aoi": None if self.area is None else self.area.json}
 
 
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=BaseRequest)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,16 @@
-"""What the commands of all applications share: options, and a body that plans or runs, and prints."""
+"""The command of an application, made from its entry: options, and a body that plans or runs, and prints."""
 
 from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from eoap_dask.applications.registry import APPLICATIONS
+from eoap_dask.applications.entry import Entry, Example
 from eoap_dask.cli.options import cwl_option, declared_options, picked, result_options, verbosity_options
 from eoap_dask.errors import EXIT_CODES
 from eoap_dask.run.options import RunOptions
@@ -23,41 +22,40 @@ Every option has an environment variable: EOAP_DASK_ and its name, such as EOAP_
 """
 
 
-def application_command(
-    name: str, module: str, params: type, output_dir: Path, examples: str
-) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a command of a function that has nothing but its documentation.
+def application_command(entry: Entry) -> click.Command:
+    """Return the command of an application, which is imported when it runs, so that ``--help`` starts quickly."""
 
-    `module`, below `eoap_dask.applications`, is imported when the command runs, so that ``--help`` starts quickly.
-    """
+    def body(dry_run: bool, as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
+        from eoap_dask.logs import set_up_logging
 
-    def decorate(function: Callable[..., None]) -> click.Command:
-        def body(dry_run: bool, as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
-            from eoap_dask.logs import set_up_logging
+        set_up_logging(-1 if quiet else verbose)
+        from eoap_dask.cli.progress import Progress
 
-            set_up_logging(-1 if quiet else verbose)
-            from eoap_dask.cli.progress import Progress
+        application = entry.application()
+        wanted, options = picked(entry.params, values), picked(RunOptions, values)
+        if dry_run:
+            plan = application.dry_run(wanted, options)
+            click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
+            return
+        with Progress(quiet=quiet) as progress:
+            run = application.run(wanted, options, listener=progress)
+        click.echo(json.dumps(run.to_dict(), indent=2) if as_json else str(run.catalog))
 
-            application = import_module(f"eoap_dask.applications.{module}.application").APPLICATION
-            wanted, options = picked(params, values), picked(RunOptions, values)
-            if dry_run:
-                plan = application.dry_run(wanted, options)
-                click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
-                return
-            with Progress(quiet=quiet) as progress:
-                run = application.run(wanted, options, listener=progress)
-            click.echo(json.dumps(run.to_dict(), indent=2) if as_json else str(run.catalog))
+    for add in (
+        verbosity_options,
+        result_options,
+        cwl_option(entry),
+        declared_options(RunOptions, output_dir=Path(entry.output_dir)),
+        declared_options(entry.params),
+    ):
+        body = add(body)
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    return click.command(
+        entry.name, help=entry.help, epilog=_shown(entry.examples) + ENDING, context_settings=settings
+    )(body)
 
-        body.__doc__ = function.__doc__
-        for add in (
-            verbosity_options,
-            result_options,
-            *([cwl_option(APPLICATIONS[name])] if name in APPLICATIONS else []),
-            declared_options(RunOptions, output_dir=output_dir),
-            declared_options(params),
-        ):
-            body = add(body)
-        settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-        return click.command(name, epilog=examples + ENDING, context_settings=settings)(body)
 
-    return decorate
+def _shown(examples: Sequence[Example]) -> str:
+    """Return examples as paragraphs that Click doesn't wrap."""
+    texts = ["\n".join(f"  {line}" for line in (f"# {one.what}", *one.lines)) for one in examples]
+    return "\b\nExamples:\n" + "\n\b\n".join(texts) + "\n"

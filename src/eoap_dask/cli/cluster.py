@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from eoap_dask.cli.options import verbosity_options
-from eoap_dask.cli.types import cluster_name, duration, gateway_address, key_value, memory
+from eoap_dask.cli.options import declared_option, verbosity_options
+from eoap_dask.cli.types import cluster_name, duration, gateway_address, memory
+from eoap_dask.cluster.options import DEFAULT_WORKERS, ClusterOptions
 from eoap_dask.params import ENV_PREFIX
 from eoap_dask.text import plural
 
@@ -87,42 +88,23 @@ lacks.
 \b
 {_ABOUT}"""
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    metavar="N",
-    envvar=f"{ENV_PREFIX}WORKERS",
-    help="How many workers to ask for.",
+@declared_option(
+    ClusterOptions, "workers", default=DEFAULT_WORKERS, kind=click.IntRange(1), help="How many workers to ask for."
 )
-@click.option(
-    "--worker-cores",
-    type=click.FloatRange(0, min_open=True),
+@declared_option(
+    ClusterOptions,
+    "worker_cores",
+    kind=click.FloatRange(0, min_open=True),
     metavar="N",
-    envvar=f"{ENV_PREFIX}WORKER_CORES",
     help="Cores of each worker. [default: the Gateway's]",
 )
-@click.option(
-    "--worker-memory",
-    type=memory,
-    metavar="SIZE",
-    envvar=f"{ENV_PREFIX}WORKER_MEMORY",
-    help="Memory of each worker, such as 4G. [default: the Gateway's]",
+@declared_option(
+    ClusterOptions, "worker_memory", kind=memory, help="Memory of each worker, such as 4G. [default: the Gateway's]"
 )
-@click.option(
-    "--image",
-    metavar="IMAGE",
-    envvar=f"{ENV_PREFIX}IMAGE",
-    help="Container image of scheduler and workers. [default: the Gateway's]",
-)
-@click.option(
-    "--cluster-option",
-    "options",
-    type=key_value,
-    multiple=True,
-    metavar="NAME=VALUE",
-    envvar=f"{ENV_PREFIX}CLUSTER_OPTION",
+@declared_option(ClusterOptions, "image", help="Container image of scheduler and workers. [default: the Gateway's]")
+@declared_option(
+    ClusterOptions,
+    "cluster_options",
     help="Another option that the Gateway offers for its clusters. Repeat for more.",
 )
 @click.option(
@@ -134,17 +116,17 @@ lacks.
     envvar=f"{ENV_PREFIX}TIMEOUT",
     help="How long to wait for the scheduler and, from then on, for workers.",
 )
-@click.option(
-    "--allow-version-mismatch",
-    is_flag=True,
-    envvar=f"{ENV_PREFIX}ALLOW_VERSION_MISMATCH",
+@declared_option(
+    ClusterOptions,
+    "allow_version_mismatch",
+    negative="",
     help="Only warn when scheduler and workers have other software than we.",
 )
 @_place_options
 @_json_option
 @verbosity_options
 def start(
-    options: tuple[tuple[str, str], ...],
+    cluster_options: tuple[tuple[str, str], ...],
     timeout: float,
     path: Path,
     address: str | None,
@@ -161,7 +143,7 @@ def start(
     from eoap_dask.cluster.gateway.client import GatewayOptions
     from eoap_dask.cluster.name_file import one_at_a_time, read_name_file
 
-    asked = GatewayOptions(options=dict(options), timeout_s=timeout, **size)
+    asked = GatewayOptions(options=dict(cluster_options), timeout_s=timeout, **size)
     asked.check()
     with one_at_a_time(path):
         noted = read_name_file(path)

@@ -155,7 +155,7 @@ def _commands(server: DemoServer) -> list[str]:
     import shutil
     import sysconfig
 
-    from eoap_dask.applications.parameters import MosaicParams
+    from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
     from eoap_dask.demo.fire import fire_pair, has_fire
 
     commands: list[list[str]] = []

@@ -8,21 +8,21 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.applications.registry import BAI, MOSAIC
-from eoap_dask.cli.bai import command as bai_command
+from eoap_dask.applications.registry import APPLICATIONS
+from eoap_dask.cli.application import application_command
 from eoap_dask.cli.cluster import cluster
 from eoap_dask.cli.cwl import cwl, run_cwl
 from eoap_dask.cli.demo import demo
 from eoap_dask.cli.gateway import gateway
 from eoap_dask.cli.heartbeat import Heartbeat, shared_directory
 from eoap_dask.cli.memory_guard import MemoryGuard, control_group, is_wanted
-from eoap_dask.cli.mosaic import command as mosaic_command
 from eoap_dask.cli.status import status
 from eoap_dask.errors import EoapError
 from eoap_dask.text import named_by_flags
@@ -45,8 +45,8 @@ def cli() -> None:
     """Earth observation on Dask: STAC in, Cloud-Optimized GeoTIFF and STAC out."""
 
 
-cli.add_command(mosaic_command)
-cli.add_command(bai_command)
+for _entry in APPLICATIONS.values():
+    cli.add_command(application_command(_entry))
 cli.add_command(status)
 cli.add_command(cluster)
 cli.add_command(gateway)
@@ -60,14 +60,17 @@ def main() -> NoReturn:
     _run(cli, "eoap-dask")
 
 
-def cloudless_mosaic() -> NoReturn:
-    """Run ``cloudless-mosaic``."""
-    _run(mosaic_command, MOSAIC.name)
+def run_application(name: str) -> NoReturn:
+    """Run the command of an application by itself, as its console script does."""
+    _run(cli.commands[name], name)
 
 
-def bai() -> NoReturn:
-    """Run ``bai``."""
-    _run(bai_command, BAI.name)
+def __getattr__(name: str) -> Callable[[], NoReturn]:
+    """Return the function that a console script of pyproject.toml names: for each application, as its command."""
+    for entry in APPLICATIONS.values():
+        if entry.script == name:
+            return partial(run_application, entry.name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _run(command: click.Command, name: str) -> NoReturn:

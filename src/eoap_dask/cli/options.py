@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from eoap_dask.applications.registry import Entry
+from eoap_dask.applications.entry import Entry
 from eoap_dask.cli.types import key_value
 from eoap_dask.params import ENV_PREFIX, Declaration, declarations
 
@@ -40,6 +40,16 @@ def declared_options(cls: type, **defaults: Any) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def declared_option(cls: type, name: str, *, kind: Any = None, **changes: Any) -> Callable[[F], F]:
+    """Add the option of one declared field, where a command has other words for it than the others.
+
+    `changes` replace its ``default``, or fields of its `Declaration`; `kind` is a type of Click that knows more.
+    """
+    field, declared = declarations(cls)[name]
+    default = changes.pop("default", field.default)
+    return _option(name, field, dataclasses.replace(declared, **changes), default, kind)
 
 
 def picked(cls: type, values: dict[str, Any]) -> Any:
@@ -100,13 +110,17 @@ def cwl_option(application: Entry) -> Callable[[F], F]:
     )
 
 
-def _option(name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any) -> Callable[[F], F]:
+def _option(
+    name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any, kind: Any = None
+) -> Callable[[F], F]:
     flag = "--" + (declared.flag or name.replace("_", "-"))
     envvar = declared.envvar or ENV_PREFIX + (declared.flag.replace("-", "_") or name).upper()
     common: dict[str, Any] = {"help": declared.help, "envvar": envvar, "show_envvar": False}
     if declared.negative:
         return click.option(f"{flag}/--{declared.negative}", name, default=default, show_default=True, **common)
-    kind = click.Choice(declared.choices) if declared.choices else _TYPES[str(field.type)]
+    if field.type == "bool":
+        return click.option(flag, name, is_flag=True, default=default, **common)
+    kind = kind or (click.Choice(declared.choices) if declared.choices else _TYPES[str(field.type)])
     return click.option(
         flag,
         *(f"--{alias}" for alias in declared.aliases),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.options import DEFAULT_WORKERS
 from eoap_dask.cluster.size import MIN_WORKER_BYTES, Size, local_size, size_of
 from eoap_dask.errors import UsageError
 from eoap_dask.text import option, plural
@@ -106,7 +107,9 @@ def expected_size(options: ClusterOptions, client: Client | None, tasks: int) ->
                 f"Try fewer {option('workers')}.",
             )
         return size
-    return Size(options.workers or 2, max(1, int(options.worker_cores or 1)), options.worker_bytes() or 4 << 30)
+    return Size(
+        options.workers or DEFAULT_WORKERS, max(1, int(options.worker_cores or 1)), options.worker_bytes() or 4 << 30
+    )
 
 
 def _active_client() -> Client | None:

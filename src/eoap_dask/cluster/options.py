@@ -9,6 +9,9 @@ from eoap_dask.errors import UsageError
 from eoap_dask.params import param
 from eoap_dask.text import must_be, option, parse_memory
 
+DEFAULT_WORKERS = 2
+"""Of a cluster that is started on a Gateway."""
+
 
 @dataclass(frozen=True)
 class ClusterOptions:

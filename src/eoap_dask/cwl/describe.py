@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ FILE = "FILE"
 
 _SCALARS: dict[Any, str] = {str: "string", int: "int", float: "double", Any: "string", Path: "string"}
 _LABELS = {"aoi": "Area of interest", "crs": "CRS", "stac": "STAC API", "url": "URL"}
-_FOR_COMMANDS = re.compile(r"\s*Repeat for more\.")
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def _input(name: str, hint: Any, field: dataclasses.Field[Any], declared: Declar
         kind = {"type": "enum", "symbols": list(declared.choices)}
     else:
         kind = _kind(name, hint, declared)
-    return Input(flag, kind, _label(name), _FOR_COMMANDS.sub("", declared.help), _plain(default), binding)
+    return Input(flag, kind, _label(name), declared.about, _plain(default), binding)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.applications.registry import APPLICATIONS, Entry
+from eoap_dask.applications.entry import Entry
+from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cwl.describe import Input, inputs_of
 from eoap_dask.cwl.requirement import CWL_NAME, NAMESPACE
 from eoap_dask.cwl.software import IMAGE, software
@@ -94,7 +95,7 @@ def files(image: str | None = None) -> dict[str, str]:
     """Return the files of ``cwl-workflows``: name → text."""
     found = {}
     for application in APPLICATIONS.values():
-        stem = application.package.file or application.package.id
+        stem = application.package.stem
         found[f"{stem}.cwl"] = to_text(package(application, image), application)
         if application.package.scatter:
             found[f"{stem}-scatter.cwl"] = to_text(scattered(application, image), application)

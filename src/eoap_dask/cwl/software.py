@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.applications.registry import Entry
+from eoap_dask.applications.entry import Entry
 
 IMAGE = "ghcr.io/eoap/eoap-dask"
 """Container image of tools and workers; its tag is the version of the package."""

@@ -15,7 +15,7 @@ import rasterio
 from loguru import logger
 
 from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
-from eoap_dask.applications.parameters import MosaicParams
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import OutputError

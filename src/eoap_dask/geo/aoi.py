@@ -17,13 +17,10 @@ from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
 from eoap_dask.errors import AoiError
+from eoap_dask.geo.options import BBOX, WKT
 from eoap_dask.text import plural
 
 _EXAMPLE = "Try 12.1,41.8,12.6,42.1 (west,south,east,north in degrees)."
-_WKT = re.compile(
-    r"^\s*(SRID\s*=\s*(?P<srid>\d+)\s*;)?\s*(POINT|LINESTRING|POLYGON|MULTI\w+|GEOMETRYCOLLECTION|LINEARRING)\b",
-    re.I,
-)
 _LONLAT_NAMES = ("CRS84", "EPSG:4326", "EPSG::4326")
 # 1e-10 degrees are a hundredth of a millimetre: hides what adding and subtracting 360 did to a number
 _DECIMALS = 10
@@ -155,9 +152,9 @@ def _from_text(text: str) -> Aoi:
         raise AoiError("The area of interest is empty.", "Expected a bounding box, GeoJSON, WKT or a path.", _EXAMPLE)
     if stripped[0] in "{[":
         return _from_json(stripped, "GeoJSON text")
-    if match := _WKT.match(stripped):
+    if match := WKT.match(stripped):
         return _from_wkt(stripped, match.group("srid"))
-    if path := _existing(stripped):
+    if not BBOX.fullmatch(stripped) and (path := _existing(stripped)):
         return _from_file(path)
     if "://" in stripped:
         raise AoiError(

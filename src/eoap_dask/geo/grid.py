@@ -76,6 +76,11 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
     Its bounds are those of the area, expanded to multiples of the resolution (CRS units) from the CRS origin, whatever
     the items. Raises `GridError`.
     """
+    return grid_and_shape(aoi, crs, resolution)[0]
+
+
+def grid_and_shape(aoi: Aoi, crs: str, resolution: float) -> tuple[GeoBox, shapely.Geometry]:
+    """Return the grid of `grid_for`, and the shape of the area in its CRS as `project_aoi` has it."""
     if not (math.isfinite(resolution) and resolution > 0):
         raise _no_resolution(resolution)
     code = utm_crs(aoi) if crs == "auto" else crs
@@ -102,7 +107,7 @@ def grid_for(aoi: Aoi, crs: str, resolution: float) -> GeoBox:
             _try_auto(),
         )
     _check_scale(resolution, parsed, unit, max(east - west, north - south), code)
-    return _snapped((west, south, east, north), name, resolution, unit)
+    return _snapped((west, south, east, north), name, resolution, unit), shape
 
 
 def grid_over(bounds: tuple[float, float, float, float], crs: str, resolution: float) -> GeoBox:

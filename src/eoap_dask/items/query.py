@@ -48,9 +48,13 @@ class Query:
     """A CQL2 expression, text or JSON, that must be true."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_cloud_cover <= 100:
+        if not 0 < self.max_cloud_cover <= 100:  # below 0 % there is nothing: a search for it would always be in vain
             raise must_be(
-                "max_cloud_cover", "0 to 100", self.max_cloud_cover, 20, "It is in percent; 100 keeps all items."
+                "max_cloud_cover",
+                "more than 0 and at most 100",
+                self.max_cloud_cover,
+                20,
+                "It is in percent; 100 keeps all items.",
             )
         if self.max_items is not None and self.max_items < 1:
             raise must_be(

@@ -34,8 +34,9 @@ from odc.geo.xr import xr_coords
 
 from eoap_dask.errors import BandError, GridError, NothingFoundError, UsageError
 from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
-from eoap_dask.geo.grid import grid_for, project_aoi
+from eoap_dask.geo.options import AreaParams
 from eoap_dask.geo.window import Window, grid_bounds
 from eoap_dask.items.catalogues import PLANETARY_COMPUTER
 from eoap_dask.items.find import find_items
@@ -198,15 +199,15 @@ def load(
     bands = (bands,) if isinstance(bands, str) else tuple(bands)
     if not bands or len(set(bands)) < len(bands):
         raise BandError(f"bands must name at least one band, and each once, got {list(bands)}.")
-    area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
-    if area is not None and not clip:
-        area = area.boxed()
-    if geobox is None:
-        geobox = grid_for(area, crs, resolution)  # type: ignore[arg-type]
+    area = None
+    if aoi is not None:
+        area = Area.of(AreaParams(aoi=aoi, clip=clip, resolution=resolution, crs=crs), geobox)
+        geobox = area.geobox
+    assert geobox is not None  # noqa: S101 - for the type checker
     if geobox.transform.b or geobox.transform.d:
         raise GridError("The geobox is rotated or sheared.", "Expected rows and columns along the axes of its CRS.")
     name = crs_name(geobox)
-    shape = project_aoi(area, name) if area is not None and not area.is_box else None
+    shape = None if area is None else area.shape
     sensor = sensor_for(items.collection)
     hosts = items.private_hosts(stac)
     scenes = read_scenes(

@@ -26,6 +26,7 @@ class OutputOptions:
         Path("output"),
         "Directory to be made, or an earlier output of the same application, to be updated.",
         metavar="DIR",
+        local_file=True,
     )
 
 
@@ -33,7 +34,9 @@ class OutputOptions:
 class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent come first
     """How a product is made. Nothing here changes a pixel."""
 
-    performance_report: Path | None = param(None, "Write Dask's performance report to this HTML file.", metavar="FILE")
+    performance_report: Path | None = param(
+        None, "Write Dask's performance report to this HTML file.", metavar="FILE", local_file=True
+    )
     max_failures: int = param(0, "How many units (months) may fail before the whole run counts as failed.", metavar="N")
     max_bad_scenes: int = param(
         0, "How many scenes that stay bad after all retries a unit may do without; it says so in its item.", metavar="N"

@@ -18,7 +18,7 @@ from distributed import Client
 
 from eoap_dask import Run, burned_area_map
 from eoap_dask.applications.bai.application import APPLICATION
-from eoap_dask.applications.parameters import BurnedAreaParams
+from eoap_dask.applications.bai.parameters import BurnedAreaParams
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
 from eoap_dask.run.events import Event

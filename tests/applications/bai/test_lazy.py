@@ -18,7 +18,7 @@ from distributed import Client
 from odc.geo.geom import Geometry
 
 from eoap_dask import Run, burned_area, burned_area_map
-from eoap_dask.applications.parameters import BurnedAreaParams
+from eoap_dask.applications.bai.parameters import BurnedAreaParams
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
 from eoap_dask.errors import GridError, HrefError, NothingFoundError, UsageError

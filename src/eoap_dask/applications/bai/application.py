@@ -15,23 +15,24 @@ from typing import TYPE_CHECKING, Any
 import shapely
 from loguru import logger
 
+from eoap_dask.applications.bai.entry import BAI
 from eoap_dask.applications.bai.pair import check_found, common_ground
+from eoap_dask.applications.bai.parameters import BurnedAreaParams
 from eoap_dask.applications.bai.report import BurnReport, report_on, write_report
 from eoap_dask.applications.bai.science import BANDS, NBR_PER_UNIT, PICKS, RDNBR_PER_UNIT, Burn
-from eoap_dask.applications.base import Application
-from eoap_dask.applications.parameters import BurnedAreaParams
+from eoap_dask.applications.base import Application, BaseRequest
 from eoap_dask.errors import ItemError, NothingFoundError, UsageError
-from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name, parse_crs
-from eoap_dask.geo.grid import check_areas, grid_for, grid_over, pixels_of, project_aoi
+from eoap_dask.geo.grid import check_areas, grid_over, pixels_of
 from eoap_dask.geo.window import grid_bounds
-from eoap_dask.items.find import check_source, explain_nothing, find_items, item_from_url
-from eoap_dask.items.query import Query
+from eoap_dask.items.find import item_from_url
+from eoap_dask.items.search import Search
 from eoap_dask.kernels.pixels import NO_NUMBER
 from eoap_dask.kernels.severity import NODATA, SeverityClass, severity_classes
 from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.output.picture import write_thumbnail
-from eoap_dask.params import as_json, check_choices
+from eoap_dask.params import check_choices
 from eoap_dask.periods import parse_day
 from eoap_dask.render.encode import ImageSpec
 from eoap_dask.render.recipe import Recipe
@@ -66,18 +67,16 @@ if TYPE_CHECKING:
     from eoap_dask.run.raster import WrittenImage
     from eoap_dask.run.written import WrittenUnit
 
-NAME = "bai"
+NAME = BAI.name
 EXAMPLE_AOI = "-121.23,40.02,-121.05,40.16"
 """Part of the Dixie fire of 2021, where `BurnedAreaParams` look by default."""
 
 
-@dataclass(frozen=True)
-class Request:
+@dataclass(frozen=True, kw_only=True)
+class Request(BaseRequest):
     """What `BurnedAreaParams` say, checked without contacting anything."""
 
     params: BurnedAreaParams
-    aoi: Aoi | None
-    """None where the two scenes decide."""
     before: DayWindow
     """When to look for the scene before the fire."""
     after: DayWindow
@@ -91,14 +90,8 @@ class Request:
     @property
     def private_hosts(self) -> frozenset[str]:
         """Hosts on private networks that the user named."""
-        params = self.params
-        named = (params.stac, params.items or "", params.pre_fire_url, params.post_fire_url)
-        return frozenset().union(*(private_hosts_of(url) for url in named))
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The parameters as JSON-like values; an area as the GeoJSON that it is."""
-        return {**as_json(self.params), "aoi": None if self.aoi is None else self.aoi.geojson}
+        items = (self.params.pre_fire_url, self.params.post_fire_url)
+        return self.search.private_hosts.union(*(private_hosts_of(url) for url in items))
 
 
 def understand(params: BurnedAreaParams) -> Request:
@@ -135,19 +128,26 @@ def understand(params: BurnedAreaParams) -> Request:
             f"Expected {option('pre_date')} before {option('post_date')}.",
             "Swap them, perhaps.",
         )
-    check_source(params.stac)
     window = timedelta(days=params.window_days)
-    text = params.aoi or ("" if params.pre_fire_url else EXAMPLE_AOI)
-    aoi = parse_aoi(text) if text else None
-    if aoi is not None:
-        check_areas(grid_for(aoi, params.crs, params.resolution))
     return Request(
         params=params,
-        aoi=aoi.boxed() if aoi is not None and not params.clip else aoi,
+        search=Search.of(params),
+        area=_area(params),
         before=DayWindow(before, before - window, before),
         after=DayWindow(after, after, after + window),
         classes=classes,
     )
+
+
+def _area(params: BurnedAreaParams) -> Area | None:
+    """Return the area; None where two named items decide."""
+    if params.aoi is None or (isinstance(params.aoi, str) and not params.aoi):
+        if params.pre_fire_url:
+            return None
+        params = replace(params, aoi=EXAMPLE_AOI)
+    area = Area.of(params)
+    check_areas(area.geobox)
+    return area
 
 
 _OF_A_SEARCH = ("pre_date", "post_date", "window_days", "items", "max_items", "max_cloud_cover", "filter")
@@ -186,10 +186,6 @@ def find_pair(request: Request) -> ItemSet:
             raise _no_search("collection")
         check_found(before, after, params.collection, force=params.force)
         return before.merged(after)
-    if params.items:
-        logger.info("Reading {}", params.items)
-    else:
-        logger.info("Searching {} for {}", params.stac, params.collection)
     before, after = (_clearest(request, window) for window in (request.before, request.after))
     check_found(before, after, params.collection, force=params.force)
     return before.merged(after)
@@ -197,23 +193,11 @@ def find_pair(request: Request) -> ItemSet:
 
 def _clearest(request: Request, window: DayWindow) -> ItemSet:
     """Return the items of the clearest pass in a window."""
-    params, aoi = request.params, request.aoi
-    assert aoi is not None  # noqa: S101 - understand() has seen to it
-    query = Query(
-        params.collection, aoi, window.first, window.last, params.max_cloud_cover, params.max_items, params.filter
-    )
-    source = params.items or params.stac
+    assert request.area is not None  # noqa: S101 - understand() has seen to it
+    search, aoi = request.search, request.area.aoi
     when = "before the fire" if window is request.before else "after the fire"
-    found = find_items(source, query, option="items" if params.items else "stac")
-    if not len(found):
-        raise NothingFoundError(
-            f"No items of {params.collection} {when}, {window}, over {aoi.source}.",
-            explain_nothing(source, query),
-            f"Or try a larger {option('window_days')}.",
-        )
-    if found.truncated:
-        cut = plural(params.max_items, "item")
-        logger.warning("The search {} was cut at {}. Try a larger {}.", when, cut, option("max_items"))
+    query = search.query(aoi, window.first, window.last)
+    found = search.find(query, when, f"Or try a larger {option('window_days')}.")
     choice = clearest_pass(found.features, aoi, window, when)
     logger.info("{}: {}", when.capitalize(), choice.why)
     return replace(found, features=choice.items)
@@ -260,8 +244,8 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
 
 def _grid(request: Request, passes: Sequence[Pass]) -> GeoBox:
     params = request.params
-    if request.aoi is not None:
-        return grid_for(request.aoi, params.crs, params.resolution)
+    if request.area is not None:
+        return request.area.geobox
     crs = passes[0].scenes[0].bands[0].crs if params.crs == "auto" else params.crs
     return grid_over(common_ground(passes, crs), crs, params.resolution)
 
@@ -278,7 +262,7 @@ def _unit(passes: Sequence[Pass]) -> Unit:
 
 def _work(request: Request, reader: Reader, passes: Sequence[Pass], geobox: GeoBox, sensor: Sensor) -> RasterWork:
     params = request.params
-    shape = None if request.aoi is None or request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
+    shape = None if request.area is None else request.area.shape
     recipe = Recipe(
         stack=Stack(
             geobox=geobox,
@@ -451,7 +435,7 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
 APPLICATION = Application(
     name=NAME,
     params=BurnedAreaParams,
-    output_dir=Path("burned-area"),
+    output_dir=Path(BAI.output_dir),
     understand=understand,
     find=find_pair,
     plan=plan_pair,

@@ -24,9 +24,10 @@ import xarray as xr
 from eoap_dask.applications.bai.pair import check_found, common_ground
 from eoap_dask.applications.bai.science import BANDS
 from eoap_dask.errors import UsageError
-from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import parse_crs
-from eoap_dask.geo.grid import check_areas, grid_for, grid_over
+from eoap_dask.geo.grid import check_areas, grid_over
+from eoap_dask.geo.options import AreaParams
 from eoap_dask.items.find import item_from_url
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.kernels.severity import KEY_BENSON
@@ -39,6 +40,8 @@ from eoap_dask.scenes.sensor import sensor_for
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+
+    from eoap_dask.geo.aoi import Aoi
 
 Scene = str | Path | ItemSet
 
@@ -99,12 +102,11 @@ def burned_area(
         for name, scene in (("pre", pre), ("post", post))
     )
     check_found(before, after, force=force)
-    area = None if aoi is None else aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
-    if area is not None and not clip:
-        area = area.boxed()
-    geobox = _grid(before, after, area, crs, resolution)
+    area = None if aoi is None else Area.of(AreaParams(aoi=aoi, clip=clip, resolution=resolution, crs=crs))
+    geobox = _common_grid(before, after, crs, resolution) if area is None else area.geobox
     check_areas(geobox)
-    seen = [_reflectance(items, geobox, area, chunks) for items in (before, after)]
+    kept = None if area is None else area.aoi
+    seen = [_reflectance(items, geobox, kept, chunks) for items in (before, after)]
     valid = seen[0].red.notnull() & seen[1].red.notnull()
     first, last = (one.where(valid) for one in seen)
     nbr_pre, nbr_post = (indices.nbr(one.nir, one.swir22) for one in (first, last))
@@ -126,9 +128,7 @@ def burned_area(
     )
 
 
-def _grid(before: ItemSet, after: ItemSet, area: Aoi | None, crs: str, resolution: float) -> GeoBox:
-    if area is not None:
-        return grid_for(area, crs, resolution)
+def _common_grid(before: ItemSet, after: ItemSet, crs: str, resolution: float) -> GeoBox:
     passes: list[Pass] = []
     for items in (before, after):
         sensor = sensor_for(items.collection)
@@ -147,8 +147,8 @@ def _grid(before: ItemSet, after: ItemSet, area: Aoi | None, crs: str, resolutio
     return grid_over(common_ground(passes, name), name, resolution)
 
 
-def _reflectance(items: ItemSet, geobox: GeoBox, area: Aoi | None, chunks: Mapping[str, int] | None) -> xr.Dataset:
-    cube = load(items, BANDS, geobox=geobox, aoi=area, also_mask=("water", "snow"), chunks=chunks)
+def _reflectance(items: ItemSet, geobox: GeoBox, aoi: Aoi | None, chunks: Mapping[str, int] | None) -> xr.Dataset:
+    cube = load(items, BANDS, geobox=geobox, aoi=aoi, also_mask=("water", "snow"), chunks=chunks)
     if cube.sizes["time"] != 1:
         raise UsageError(
             f"There are {cube.sizes['time']} passes of the satellite where one was expected.",

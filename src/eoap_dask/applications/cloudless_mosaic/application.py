@@ -6,7 +6,6 @@ Read it from the top: understand → search → plan → finish → describe. Re
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -17,23 +16,20 @@ from typing import TYPE_CHECKING, Any
 import shapely
 from loguru import logger
 
-from eoap_dask.applications.base import Application
+from eoap_dask.applications.base import Application, BaseRequest
+from eoap_dask.applications.cloudless_mosaic.entry import MOSAIC
+from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.applications.cloudless_mosaic.science import Composition
-from eoap_dask.applications.parameters import MosaicParams
-from eoap_dask.applications.registry import MOSAIC
-from eoap_dask.errors import BandError, NothingFoundError
-from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.errors import BandError
+from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
-from eoap_dask.geo.grid import grid_for, project_aoi
 from eoap_dask.geo.window import grid_bounds
-from eoap_dask.items.find import check_source, explain_nothing
-from eoap_dask.items.find import find_items as find
 from eoap_dask.items.itemset import ItemSet
-from eoap_dask.items.query import Query, check_filter
+from eoap_dask.items.query import Query
+from eoap_dask.items.search import Search
 from eoap_dask.kernels.composites import COMPOSITES
-from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.output.picture import write_thumbnail
-from eoap_dask.params import as_json, check_choices
+from eoap_dask.params import check_choices
 from eoap_dask.periods import Period, check_range, parse_day, split_periods
 from eoap_dask.render.encode import ImageSpec
 from eoap_dask.render.recipe import Recipe
@@ -49,11 +45,10 @@ from eoap_dask.scenes.model import Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.stac.records import BandRecord
-from eoap_dask.text import must_be, option, plural
+from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
-    from odc.geo.geobox import GeoBox
 
     from eoap_dask.readers.reader import Reader
     from eoap_dask.run.raster import WrittenImage
@@ -61,79 +56,43 @@ if TYPE_CHECKING:
 
 NAME = MOSAIC.name
 
-_NUMBERS = re.compile(r"[-+\d.eE,\s]+")
 
-
-@dataclass(frozen=True)
-class Request:
+@dataclass(frozen=True, kw_only=True)
+class Request(BaseRequest):
     """What `MosaicParams` say, checked without contacting anything."""
 
     params: MosaicParams
-    aoi: Aoi
+    area: Area
     start: date
     end: date
     periods: tuple[Period, ...]
     sensor: Sensor
-    geobox: GeoBox
 
     @property
     def query(self) -> Query:
         """What is searched for."""
-        params = self.params
-        return Query(
-            params.collection,
-            self.aoi,
-            self.start,
-            self.end,
-            params.max_cloud_cover,
-            params.max_items,
-            params.filter,
-        )
-
-    @property
-    def private_hosts(self) -> frozenset[str]:
-        """Hosts on private networks that the user named, so that items may lead there."""
-        return private_hosts_of(self.params.stac) | private_hosts_of(self.params.items or "")
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The parameters as JSON-like values; an area from a file as the GeoJSON that it held."""
-        return {
-            **as_json(self.params),
-            "aoi": text if _NUMBERS.fullmatch(text := str(self.params.aoi)) else self.aoi.geojson,
-        }
+        return self.search.query(self.area.aoi, self.start, self.end)
 
 
 def understand(params: MosaicParams) -> Request:
     """Check parameters without contacting anything; raise `UsageError`, or a subclass, for what can't be used."""
     check_choices(params)
-    if params.max_items < 1:
-        raise must_be("max_items", "1 or more", params.max_items, 1000)
-    if not 0 < params.max_cloud_cover <= 100:
-        raise must_be("max_cloud_cover", "more than 0 and at most 100", params.max_cloud_cover, 25)
     params = dataclasses.replace(params, bands=_split(params.bands))
     if not params.bands:
         raise BandError("No band was asked for.", "Expected at least one.", f"Try {option('bands', ['red'])}.")
     twice = [b for b in params.bands if params.bands.count(b) > 1]
     if twice:
         raise BandError(f"The band {twice[0]!r} was asked for twice.", "Expected each once.", "")
-    check_source(params.stac)  # also where it only names a trusted host: it is recorded
-    if params.items:
-        check_source(params.items, "items")
-    check_filter(params.filter)
     start, end = parse_day(params.start_date), parse_day(params.end_date)
     check_range(start, end)
-    aoi = parse_aoi(params.aoi)
-    if not params.clip:
-        aoi = aoi.boxed()
     return Request(
         params=params,
-        aoi=aoi,
+        search=Search.of(params),
+        area=Area.of(params),
         start=start,
         end=end,
         periods=split_periods(start, end, params.period),
         sensor=sensor_for(params.collection),
-        geobox=grid_for(aoi, params.crs, params.resolution),
     )
 
 
@@ -144,25 +103,14 @@ def _split(bands: tuple[str, ...]) -> tuple[str, ...]:
 
 def find_items(request: Request) -> ItemSet:
     """Search the catalogue, or the given items; raise `NothingFoundError` when no period has an item."""
-    params = request.params
-    source, name = (params.items, "items") if params.items else (params.stac, "stac")
-    logger.info("Searching {} for {}", source, params.collection)
-    found = find(source, request.query, option=name)
-    if not len(found):
-        raise _nothing(request)
+    found = request.search.find(request.query)
     logger.info("{} found", plural(len(found), "item"))
-    if found.truncated:
-        logger.warning(
-            "The search was cut at {}: the mosaic lacks some. Try a larger {}, or fewer dates.",
-            plural(params.max_items, "item"),
-            option("max_items"),
-        )
     return found
 
 
 def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     """Return the plan of all periods; read no pixels."""
-    params, geobox = request.params, request.geobox
+    params, geobox = request.params, request.area.geobox
     scenes = read_scenes(
         items.features,
         params.bands,
@@ -176,7 +124,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     # a pass belongs to one period as a whole, also where midnight came between its scenes
     passes_of = {period: [p for p in passes if p.datetime.date() in period] for period in request.periods}
     if not any(passes_of.values()):
-        raise _nothing(request)
+        raise request.search.nothing(request.query)
     return Plan(
         application=NAME,
         params=request.json,
@@ -235,8 +183,7 @@ def _key(period: Period) -> str:
 
 
 def _plan_unit(request: Request, reader: Reader, period: Period, passes: Sequence[Pass]) -> UnitPlan:
-    params, geobox, sensor = request.params, request.geobox, request.sensor
-    shape = None if request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
+    params, area, sensor = request.params, request.area, request.sensor
     picks, _ = _picks(params.bands, sensor)
     unit = Unit(
         key=_key(period),
@@ -246,11 +193,11 @@ def _plan_unit(request: Request, reader: Reader, period: Period, passes: Sequenc
     )
     recipe = Recipe(
         stack=Stack(
-            geobox=geobox,
+            geobox=area.geobox,
             passes=tuple(passes),
             bands=len(params.bands),
             dropped_classes=sensor.mask_dropped if params.cloud_mask == "scl" else None,
-            clip_wkb=None if shape is None else shapely.to_wkb(shape),
+            clip_wkb=None if area.shape is None else shapely.to_wkb(area.shape),
             reader=reader,
         ),
         science=Composition(params.composite, picks),
@@ -364,12 +311,6 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
         keywords=["sentinel-2", "mosaic", "cloud-free", "surface reflectance"],
         catalog_title=f"Cloud-free mosaics, {request.start} to {request.end}",
     )
-
-
-def _nothing(request: Request) -> NothingFoundError:
-    params = request.params
-    what = f"No items of {params.collection} from {request.start} to {request.end} over {request.aoi.source}."
-    return NothingFoundError(what, explain_nothing(params.items or params.stac, request.query))
 
 
 APPLICATION = Application(

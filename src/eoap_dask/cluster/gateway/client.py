@@ -17,6 +17,7 @@ from eoap_dask.cluster.gateway.api import ClusterInfo, GatewayApi, ended
 from eoap_dask.cluster.gateway.options import Memory
 from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.name_file import check_cluster_name
+from eoap_dask.cluster.options import DEFAULT_WORKERS
 from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.logs import quiet
 from eoap_dask.overlap import warnings_filtered
@@ -35,7 +36,6 @@ PLATFORM_VARIABLES = {
     "clusterMaxMemory": "DASK_GATEWAY_CLUSTER_MAX_RAM",
 }
 """Fields of ``calrissian:DaskGatewayRequirement`` and the variables in which calrissian tells them."""
-DEFAULT_WORKERS = 2
 CONNECT_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0
 SAY_EVERY_S = 30.0

@@ -1,0 +1,40 @@
+"""The parameters of ``cloudless-mosaic``, apart from it so that `--help` imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from eoap_dask.geo.options import AreaParams
+from eoap_dask.items.options import SearchParams
+from eoap_dask.params import inherited, param
+
+
+@dataclass(frozen=True, kw_only=True)
+class MosaicParams(AreaParams, SearchParams):
+    """What decides a mosaic. The defaults are a small example near Seattle."""
+
+    ORDER: ClassVar = (
+        *("start_date", "end_date", "aoi", "clip", "bands", "collection", "stac", "items", "resolution", "crs"),
+        *("max_items", "max_cloud_cover", "filter", "period", "composite", "cloud_mask"),
+    )
+    """Of the options in `--help`, and of the inputs in CWL."""
+
+    start_date: str = param("2020-10-01", "First day, as YYYY-MM-DD.", metavar="DATE")
+    end_date: str = param("2020-12-31", "Last day, inclusive.", metavar="DATE")
+    aoi: Any = inherited(
+        AreaParams, "aoi", default="-122.27508544921875,47.54687159892238,-121.96128845214844,47.745787772920934"
+    )
+    bands: tuple[str, ...] = param(
+        ("nir", "red", "green"),
+        "Band, by common name or asset key. Repeat for more.",
+        metavar="BAND",
+        multiple=True,
+    )
+    period: str = param("monthly", "One mosaic per calendar month.", choices=("monthly",))
+    composite: str = param("median", "How the clear observations of a period become one.", choices=("median",))
+    cloud_mask: str = param(
+        "scl",
+        "Drop clouds and shadows pixel by pixel by the scene classification, or not.",
+        choices=("scl", "none"),
+    )

@@ -1,0 +1,115 @@
+"""A search as parameters describe it: checked before anything is contacted, and explained where it finds nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from loguru import logger
+
+from eoap_dask.errors import NothingFoundError
+from eoap_dask.items.find import check_source, explain_nothing, find_items
+from eoap_dask.items.query import Query
+from eoap_dask.net.hrefs import private_hosts_of
+from eoap_dask.text import option, plural
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from eoap_dask.geo.aoi import Aoi
+    from eoap_dask.items.itemset import ItemSet
+    from eoap_dask.items.options import SearchParams
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `SearchParams` mean."""
+
+    source: str
+    """What is searched: a URL, or a path of this machine."""
+    given_as: Literal["items", "stac"]
+    """The parameter that gave the source."""
+    wanted: Query
+    """Collection, limits and filter, of any place and time."""
+    named: tuple[str, ...]
+    """All sources that the user named, also the one that `items` replaces: their hosts are trusted."""
+
+    @classmethod
+    def of(cls, params: SearchParams) -> Search:
+        """Check parameters without contacting anything.
+
+        Raises
+        ------
+        UsageError
+            for limits, a filter or a source that can't be used
+        """
+        wanted = Query(
+            params.collection,
+            max_cloud_cover=params.max_cloud_cover,
+            max_items=params.max_items,
+            filter=params.filter,
+        )
+        stac = check_source(params.stac)  # also beside items, where it only names a trusted host: it is recorded
+        if not params.items:
+            return cls(stac, "stac", wanted, (stac,))
+        items = check_source(params.items, "items")
+        return cls(items, "items", wanted, (stac, items))
+
+    @cached_property
+    def private_hosts(self) -> frozenset[str]:
+        """Hosts on private networks that the user named, so that items may lead there. Their names are looked up."""
+        return frozenset().union(*(private_hosts_of(one) for one in self.named))
+
+    def query(self, aoi: Aoi, start: date, end: date) -> Query:
+        """Return what is searched for over an area, from a first to a last day."""
+        return replace(self.wanted, aoi=aoi, start=start, end=end)
+
+    def find(self, query: Query, when: str = "", hint: str = "") -> ItemSet:
+        """Search; warn where `max_items` cut it.
+
+        Parameters
+        ----------
+        query : Query
+            From `query`.
+        when : str
+            What the days are, for messages, such as ``before the fire``.
+        hint : str
+            What else to try where nothing is found.
+
+        Returns
+        -------
+        ItemSet
+            With one item or more.
+
+        Raises
+        ------
+        NothingFoundError
+            when there is none: with the reason
+        UsageError, CollectionError, SearchError, HrefError
+            see `find_items`
+        """
+        when = when and f" {when}"
+        if self.given_as == "items":
+            logger.info("Reading {}", self.source)
+        else:
+            logger.info("Searching {} for {}{}", self.source, query.collection, when)
+        found = find_items(self.source, query, option=self.given_as)
+        if not len(found):
+            raise self.nothing(query, when.strip(), hint)
+        if found.truncated:
+            logger.warning(
+                "The search{} was cut at {}: some are missing. Try a larger {}, or fewer dates.",
+                when,
+                plural(query.max_items or len(found), "item"),
+                option("max_items"),
+            )
+        return found
+
+    def nothing(self, query: Query, when: str = "", hint: str = "") -> NothingFoundError:
+        """Return the fault of a search without a result; it searches again for the reason."""
+        days = f"{when}, {query.start} to {query.end}," if when else f"from {query.start} to {query.end}"
+        where = f" over {query.aoi.source}" if query.aoi else ""
+        return NothingFoundError(
+            f"No items of {query.collection} {days}{where}.", explain_nothing(self.source, query), hint
+        )

@@ -1,0 +1,61 @@
+"""Options are declared once: a command that has one of a cluster's has it as all others have it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from eoap_dask import cli as package
+from eoap_dask.cli.main import cli
+from eoap_dask.cli.options import declared_option
+from eoap_dask.cluster.options import ClusterOptions
+from eoap_dask.params import declarations
+
+SHARED = ("workers", "worker_cores", "worker_memory", "image", "cluster_options", "allow_version_mismatch")
+
+
+def options_of(*names: str) -> dict[str, click.Option]:
+    command: click.Command = cli
+    for name in names:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    return {one.name: one for one in command.params if isinstance(one, click.Option) and one.name}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_cluster_that_is_started_for_later_has_the_options_of_a_run(name: str) -> None:
+    start, run = options_of("cluster", "start")[name], options_of("cloudless-mosaic")[name]
+    assert (start.opts, start.envvar, start.multiple) == (run.opts, run.envvar, run.multiple)
+
+
+def test_no_command_spells_an_option_of_clusters_itself() -> None:
+    """But for ``cwl generate --image``, which is no worker's."""
+    declared = declarations(ClusterOptions).items()
+    flags = {f"--{about.flag or name.replace('_', '-')}" for name, (_, about) in declared}
+    folder = Path(next(iter(package.__path__)))
+    found = {
+        (path.name, flag)
+        for path in folder.glob("*.py")
+        for flag in re.findall(r'"(--[a-z-]+)"', path.read_text())
+        if flag in flags
+    }
+    assert found == {("cwl.py", "--image")}
+
+
+def test_other_words_for_one_option() -> None:
+    @click.command
+    @declared_option(ClusterOptions, "workers", default=3, kind=click.IntRange(1), help="So many.")
+    @declared_option(ClusterOptions, "allow_version_mismatch", negative="", help="Never mind.")
+    def command(workers: int, allow_version_mismatch: bool) -> None:
+        """Tell."""
+
+    assert command.make_context("x", []).params == {"workers": 3, "allow_version_mismatch": False}
+    given = command.make_context("x", ["--workers", "2", "--allow-version-mismatch"]).params
+    assert given == {"workers": 2, "allow_version_mismatch": True}
+    with pytest.raises(click.BadParameter, match="0 is not in the range"):
+        command.make_context("x", ["--workers", "0"])
+    with pytest.raises(click.NoSuchOption):
+        command.make_context("x", ["--no-allow-version-mismatch"])
