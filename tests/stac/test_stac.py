@@ -22,7 +22,8 @@ from shapely.geometry import Point, shape
 
 from eoap_dask.files import dump_json, sha256_of
 from eoap_dask.geo.footprint import footprint_4326, union_bbox
-from eoap_dask.items.item import producers
+from eoap_dask.scenes.credit import producers
+from eoap_dask.scenes.sensor import Provider, Terms, sensor_for
 from eoap_dask.stac.attribution import credit, processor, producers_of, source_note
 from eoap_dask.stac.catalog import build_catalog, build_collection, write_catalog
 from eoap_dask.stac.document import EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER
@@ -37,6 +38,9 @@ NOT_HERE = {EO, RASTER, PROCESSING}
 UTM = (10.0, 0.0, 600000.0, 0.0, -10.0, 4600000.0)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SOURCE = "https://earth-search.aws.element84.com/v1/collections/sentinel-2-l2a/items/S2B_10TFK_20210713_0_L2A"
+
+
+S2 = sensor_for("sentinel-2-l2a")
 
 
 def validate(validator: JsonSchemaSTACValidator, document: dict[str, Any]) -> None:
@@ -123,7 +127,7 @@ def record(**more: Any) -> ItemRecord:
         ),
         "lineage": "Median of clear observations.",
         "derived_from": (SOURCE, "S2A_10TFK_20210708_0_L2A"),
-        "properties": {"eoap:digest": "abc", "platform": "sentinel-2b"},
+        "properties": {"eoap:digest": "abc", "platform": "sentinel-2b", "constellation": "sentinel-2"},
     }  # fmt: skip
     return ItemRecord(**{**fields, **more})
 
@@ -133,7 +137,7 @@ def build(item: ItemRecord | None = None, now: datetime = NOW) -> dict[str, Any]
 
 
 def write(root: Path, *items: dict[str, Any]) -> Path:
-    note, makers, links = credit(items)
+    note, makers, links = credit(items, [S2])
     for item in items:
         (root / item["id"]).mkdir(parents=True)
         for entry in item["assets"].values():
@@ -350,7 +354,7 @@ def test_catalog_can_be_moved_and_copied(tmp_path: Path) -> None:
 
 def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchemaSTACValidator) -> None:
     late = build(record(id="b", start=datetime(2022, 1, 1, tzinfo=UTC), end=datetime(2022, 2, 1, tzinfo=UTC)))
-    note, makers, links = credit([build(), late])
+    note, makers, links = credit([build(), late], [S2])
     assert note == "Contains modified Copernicus Sentinel data 2021-2022."
     collection = build_collection(
         "c", "C", note, [late, build()], providers=[*makers, processor("1")], license_links=links
@@ -361,13 +365,14 @@ def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchem
     assert collection["extent"]["spatial"]["bbox"] == [build()["bbox"]]
     assert collection["summaries"] == {
         "platform": ["sentinel-2b"],
+        "constellation": ["sentinel-2"],
         "proj:code": ["EPSG:32610"],
         "processing:level": ["L3"],
     }
     assert "statistics" not in json.dumps(collection)
     assert list(collection["item_assets"]) == ["data", "count", "visual", "thumbnail"]
     assert [link["rel"] for link in collection["links"]] == ["root", "parent", "license"]
-    assert credit([build()])[0] == "Contains modified Copernicus Sentinel data 2021."
+    assert credit([build()], [S2])[0] == "Contains modified Copernicus Sentinel data 2021."
     with pytest.raises(ValueError, match="needs at least one item"):
         build_collection("c", "", "", [])
 
@@ -391,14 +396,35 @@ def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchem
     ],
 )
 def test_the_sources_are_credited_as_they_say(properties: dict[str, Any], says: str) -> None:
-    assert says in source_note(producers_of([producers({"properties": properties})]))
+    assert says in source_note(producers_of([producers({"properties": properties}, S2)], [S2]), [S2])
 
 
 def test_sources_of_several_producers() -> None:
-    found = producers_of([("A",), (), ("Copernicus", "A")])
-    assert source_note(found, "2021") == "Contains modified Copernicus Sentinel data 2021. Contains data of A."
-    other = build(record(properties={"providers": producers_of([("A",)])}))
-    assert credit([other]) == ("Contains data of A.", [{"name": "A", "roles": ["producer"]}], [])
+    esa = S2.provider.name
+    found = producers_of([("A",), (esa,), (esa, "A")], [S2])
+    assert [one["name"] for one in found] == ["A", "European Space Agency (ESA)"]
+    assert source_note(found, [S2], "2021") == "Contains modified Copernicus Sentinel data 2021. Contains data of A."
+    other = build(record(properties={"providers": producers_of([("A",)], [S2])}))
+    assert credit([other], [S2]) == ("Contains data of A.", [{"name": "A", "roles": ["producer"]}], [])
+
+
+def test_another_sensor_is_but_data() -> None:
+    """Who made its data, and the terms, are in its table: nothing here knows Sentinel-2 by name."""
+    usgs = Provider("U.S. Geological Survey", ("producer",), "https://usgs.example", ("USGS",))
+    terms = Terms("Landsat data courtesy of USGS", "https://usgs.example/terms", "text/html", "Terms")
+    landsat = replace(S2, id="l8", constellation="landsat", platforms=("landsat",), provider=usgs, terms=terms)
+    known = [S2, landsat]
+    for properties in ({}, {"platform": "landsat-8"}, {"providers": [{"name": "usgs", "roles": ["licensor"]}]}):
+        assert producers({"properties": properties}, landsat) == ("U.S. Geological Survey",)
+    assert producers({"properties": {"platform": "sentinel-2a"}}, landsat) == ("sentinel-2a",)
+    item = build(record(properties={"constellation": "landsat"}))
+    provider = {"name": "U.S. Geological Survey", "roles": ["producer"], "url": "https://usgs.example"}
+    link = {"rel": "license", "href": "https://usgs.example/terms", "type": "text/html", "title": "Terms"}
+    assert credit([item], known) == ("Landsat data courtesy of USGS 2021.", [provider], [link])
+    note, both, links = credit([build(), item], known)
+    assert note == "Contains modified Copernicus Sentinel data 2021. Landsat data courtesy of USGS 2021."
+    assert [one["name"] for one in both] == ["European Space Agency (ESA)", "U.S. Geological Survey"]
+    assert [one["type"] for one in links] == ["application/pdf", "text/html"]
 
 
 def test_the_catalog_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,8 @@ class Recipe:
     def pack(self) -> bytes:
         """Return the recipe as bytes: hrefs repeat, so that this is some ten to twenty bytes per asset."""
         passes = tuple(
-            replace(p, scenes=tuple(replace(s, href="", fingerprint=()) for s in p.scenes)) for p in self.stack.passes
+            replace(p, scenes=tuple(replace(s, href="", fingerprint=(), producers=(), sensor="") for s in p.scenes))
+            for p in self.stack.passes
         )
         whole = pickle.dumps(replace(self, stack=replace(self.stack, passes=passes)), protocol=5)
         return bytes(imagecodecs.lzma_encode(whole, level=0))  # a fifth less than DEFLATE, which looks less far back

@@ -14,7 +14,8 @@ from eoap_dask.files import sha256_of
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.footprint import footprint_4326
 from eoap_dask.output.cog import MEDIA_TYPE
-from eoap_dask.stac.attribution import ESA, credit, processor, producers_of
+from eoap_dask.scenes.sensor import sensor_of, sensors
+from eoap_dask.stac.attribution import credit, processor, producers_of
 from eoap_dask.stac.catalog import build_catalog, build_collection
 from eoap_dask.stac.item import build_item, write_item
 from eoap_dask.stac.records import PNG, AssetRecord, BandRecord, ItemRecord
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from eoap_dask.run.written import WrittenImage, WrittenUnit
+    from eoap_dask.scenes.model import Scene
 
 LEFT_OUT = "eoap:left_out"
 """Item property: ids of the scenes that stayed bad, and are missing from it."""
@@ -99,7 +101,6 @@ def write_unit_item(
     unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
     transform = _transform(geobox)
     geometry, bbox = footprint_4326(crs_name(geobox), transform, recipe.shape)
-    producers = producers_of(s.producers for s in unit.scenes)
     item = build_item(
         ItemRecord(
             id=unit.key,
@@ -115,9 +116,7 @@ def write_unit_item(
             lineage=lineage,
             derived_from=tuple(s.href for s in unit.scenes),
             properties={
-                "constellation": "sentinel-2",
-                "instruments": ["msi"],
-                **({"providers": producers} if producers != [ESA] else {}),
+                **_source_properties(unit.scenes),
                 **({"gsd": transform[0]} if parse_crs(crs_name(geobox)).is_projected else {}),
                 "eoap:digest": planned.digest,
                 "eoap:digest_parts": dict(planned.parts),
@@ -148,7 +147,7 @@ def collection_and_catalog(
     catalog_title: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items, of which there is at least one."""
-    note, producers, links = credit(items)
+    note, producers, links = credit(items, sensors())
     collection = build_collection(
         application,
         title,
@@ -159,6 +158,18 @@ def collection_and_catalog(
         license_links=links,
     )
     return collection, build_catalog(f"{application}-catalog", catalog_title, f"Made by eoap-dask. {note}", items)
+
+
+def _source_properties(scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Return what an item says of where its scenes are from: constellation, instruments, providers.
+
+    Without providers the data are of the provider of the constellation's sensor; see `credit`.
+    """
+    flown = [sensor_of(name) for name in dict.fromkeys(s.sensor for s in scenes)]
+    providers = producers_of((s.producers for s in scenes), sensors())
+    instruments = list(dict.fromkeys(name for one in flown for name in one.instruments))
+    told = {"providers": providers} if [one["name"] for one in providers] != [flown[0].provider.name] else {}
+    return {"constellation": flown[0].constellation, "instruments": instruments, **told}
 
 
 def _transform(geobox: GeoBox) -> tuple[float, ...]:

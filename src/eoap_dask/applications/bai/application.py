@@ -52,7 +52,8 @@ from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
 from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
-from eoap_dask.scenes.sensor import Sensor, sensor_for
+from eoap_dask.scenes.sensor import Sensor, sensor_for, sensor_of, sensors
+from eoap_dask.stac.attribution import sensors_of
 from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord
 from eoap_dask.text import must_be, option, plural
 
@@ -437,8 +438,9 @@ def _classes(report: BurnReport) -> BandRecord:
 
 def _lineage(unit: Unit) -> str:
     before, after = unit.passes
+    sensor = sensor_of(before.scenes[0].sensor)
     return (
-        f"Indices of {len(before.scenes)} Sentinel-2 Level-2A scene(s) of {before.datetime:%Y-%m-%d} and "
+        f"Indices of {len(before.scenes)} {sensor.title} scene(s) of {before.datetime:%Y-%m-%d} and "
         f"{len(after.scenes)} of {after.datetime:%Y-%m-%d}, where both see ground: no clouds, cloud shadows, water or "
         "snow as the scene classification has them; nearest neighbour resampling; surface reflectance."
     )
@@ -447,13 +449,14 @@ def _lineage(unit: Unit) -> str:
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items."""
     burned = request.classes[3]
+    (sensor,) = sensors_of(items, sensors())
     return collection_and_catalog(
         NAME,
         items,
-        title="Burned area from Sentinel-2",
-        description=f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of Sentinel-2 "
-        "Level-2A scenes.",
-        keywords=["sentinel-2", "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
+        title=f"Burned area from {sensor.name}",
+        description=f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of "
+        f"{sensor.title} scenes.",
+        keywords=[sensor.constellation, "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
         catalog_title=items[0]["properties"]["title"],
     )
 

@@ -19,6 +19,7 @@ from eoap_dask.geo.grid import pixel_hectares
 from eoap_dask.geo.outlines import Perimeter, join_pieces
 from eoap_dask.kernels.severity import NODATA, SeverityClass
 from eoap_dask.output.picture import contact_sheet
+from eoap_dask.scenes.sensor import sensors
 from eoap_dask.stac.attribution import producers_of, source_note
 from eoap_dask.stac.records import CSV, GEOJSON, PARQUET, PNG
 
@@ -126,7 +127,7 @@ def report_on(
             (side for note in notes for side in note.sides),
         ),
         geobox=geobox,
-        credit=source_note(producers_of(s.producers for s in unit.scenes)),
+        credit=source_note(producers_of((s.producers for s in unit.scenes), sensors()), sensors()),
     )
 
 

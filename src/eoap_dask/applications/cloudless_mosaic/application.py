@@ -329,13 +329,13 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     masked = recipe.stack.dropped_classes is not None
     lineage = (
         f"{composite.capitalize()} "
-        f"of {len(unit.scenes)} Sentinel-2 Level-2A scenes of {len(unit.passes)} passes, "
+        f"of {len(unit.scenes)} {sensor.title} scenes of {len(unit.passes)} passes, "
         + (
             "without clouds and cloud shadows as the scene classification has them"
             if masked
             else "without a cloud mask"
         )
-        + "; nearest neighbour resampling; surface reflectance × 10000, 0 where nothing was seen."
+        + f"; nearest neighbour resampling; surface reflectance × {sensor.quantification}, 0 where nothing was seen."
     )
     return write_unit_item(
         NAME,
@@ -371,10 +371,10 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
     return collection_and_catalog(
         NAME,
         items,
-        title="Cloud-free Sentinel-2 mosaics",
-        description=f"Surface reflectance of Sentinel-2 Level-2A, {COMPOSITES[request.params.composite].title}, "
+        title=f"Cloud-free {request.sensor.name} mosaics",
+        description=f"Surface reflectance of {request.sensor.title}, {COMPOSITES[request.params.composite].title}, "
         f"{request.params.period}.",
-        keywords=["sentinel-2", "mosaic", "cloud-free", "surface reflectance"],
+        keywords=[request.sensor.constellation, "mosaic", "cloud-free", "surface reflectance"],
         catalog_title=f"Cloud-free mosaics, {request.start} to {request.end}",
     )
 
