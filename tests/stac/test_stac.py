@@ -22,13 +22,14 @@ from shapely.geometry import Point, shape
 
 from eoap_dask.files import dump_json, sha256_of
 from eoap_dask.geo.footprint import footprint_4326, union_bbox
+from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 from eoap_dask.scenes.credit import producers
 from eoap_dask.scenes.sensor import Provider, Terms, sensor_for
 from eoap_dask.stac.attribution import credit, processor, producers_of, source_note
 from eoap_dask.stac.catalog import build_catalog, build_collection, write_catalog
-from eoap_dask.stac.document import EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER
+from eoap_dask.stac.document import CLASSIFICATION, EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER
 from eoap_dask.stac.item import build_item, multihash_sha256, write_item
-from eoap_dask.stac.records import COG, EO_COMMON_NAMES, PNG, AssetRecord, BandRecord, ItemRecord, RenderRecord
+from eoap_dask.stac.records import COG, EO_COMMON_NAMES, PNG, AssetRecord, ItemRecord, RenderRecord
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -38,9 +39,6 @@ NOT_HERE = {EO, RASTER, PROCESSING}
 UTM = (10.0, 0.0, 600000.0, 0.0, -10.0, 4600000.0)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SOURCE = "https://earth-search.aws.element84.com/v1/collections/sentinel-2-l2a/items/S2B_10TFK_20210713_0_L2A"
-
-
-S2 = sensor_for("sentinel-2-l2a")
 
 
 def validate(validator: JsonSchemaSTACValidator, document: dict[str, Any]) -> None:
@@ -76,21 +74,23 @@ def check_by_hand(document: dict[str, Any]) -> None:
                 assert set(asset["processing:expression"]) == {"format", "expression"}
 
 
-def band(name: str, **more: Any) -> BandRecord:
-    statistics = {"minimum": 1, "maximum": 9000, "mean": 1234.5, "stddev": 10.25, "valid_percent": 99.5}
-    return BandRecord(
-        name, name, f"Surface reflectance, {name}", "uint16", 0, None, 0.0001, 0.0, {**statistics, **more}
-    )
+S2 = sensor_for("sentinel-2-l2a")
+STATISTICS = {"minimum": 1, "maximum": 9000, "mean": 1234.5, "stddev": 10.25, "valid_percent": 99.5}
 
 
-def asset(key: str, *bands: BandRecord, **more: Any) -> AssetRecord:
-    fields = {
+def reflectance(*names: str) -> ImageSpec:
+    bands = (BandSpec(name, f"Surface reflectance, {name}", name, scale=0.0001, offset=0.0) for name in names)
+    return ImageSpec("2021-07", tuple(bands), "uint16", "mean", 0)
+
+
+def asset(key: str, image: ImageSpec | None = None, **more: Any) -> AssetRecord:
+    fields: dict[str, Any] = {
         "key": key,
         "filename": f"{key}.tif",
         "title": key.title(),
         "media_type": COG,
         "roles": ("data",),
-        "bands": bands,
+        "image": image,
         "size": 123,
         "sha256": hashlib.sha256(key.encode()).hexdigest(),
         "shape": (100, 200),
@@ -101,7 +101,7 @@ def asset(key: str, *bands: BandRecord, **more: Any) -> AssetRecord:
 
 def record(**more: Any) -> ItemRecord:
     geometry, bbox = footprint_4326("EPSG:32610", UTM, (100, 200))
-    rgb = tuple(BandRecord(name, name, "", "uint8", 0) for name in ("red", "green", "blue"))
+    rgb = tuple(BandSpec(name, common_name=name) for name in ("red", "green", "blue"))
     fields: dict[str, Any] = {
         "id": "2021-07",
         "title": "July 2021",
@@ -113,9 +113,9 @@ def record(**more: Any) -> ItemRecord:
         "geometry": geometry,
         "bbox": bbox,
         "assets": (
-            asset("data", band("red"), band("nir"), filename="2021-07.tif"),
-            asset("count", BandRecord("count", None, "Clear observations", "uint16", None, "1")),
-            asset("visual", *rgb, roles=("visual",), title="True colour"),
+            asset("data", reflectance("red", "nir"), filename="2021-07.tif", statistics=(STATISTICS, STATISTICS)),
+            asset("count", ImageSpec("count", (BandSpec("count", unit="1"),), "uint16", "nearest", None)),
+            asset("visual", ImageSpec("visual", rgb, "uint8", "mean", 0), roles=("visual",), title="True colour"),
             asset(
                 "thumbnail",
                 filename="thumbnail.png",
@@ -241,9 +241,10 @@ def test_fields_of_the_item() -> None:
 def test_awkward_items_are_valid_too(validator: JsonSchemaSTACValidator) -> None:
     """No band with a common name, nodata NaN, nothing valid, no CRS code, no picture, an expression."""
     empty = {"minimum": float("nan"), "maximum": float("inf"), "valid_percent": 0.0}
-    bai = BandRecord("bai", "bai", "", "float32", float("nan"), "1", statistics=empty)
+    bands = (BandSpec("bai", common_name="bai", unit="1"),)
+    bai = ImageSpec("bai", bands, "float32", "mean", float("nan"), expression="1 / (r + n)")
     wkt = rasterio.crs.CRS.from_string("+proj=laea +lat_0=40 +lon_0=-120").to_wkt()
-    item = build(record(assets=(asset("bai", bai, expression=("text", "1 / (r + n)")),), crs=wkt, derived_from=()))
+    item = build(record(assets=(asset("bai", bai, statistics=(empty,)),), crs=wkt, derived_from=()))
     validate(validator, item)
     assert EO not in item["stac_extensions"]
     assert RASTER not in item["stac_extensions"]
@@ -259,8 +260,21 @@ def test_awkward_items_are_valid_too(validator: JsonSchemaSTACValidator) -> None
             "statistics": {"valid_percent": 0.0},
         }
     ]
-    assert item["assets"]["bai"]["processing:expression"] == {"format": "text", "expression": "1 / (r + n)"}
+    assert item["assets"]["bai"]["processing:expression"] == {"format": "python", "expression": "1 / (r + n)"}
     dump_json(item)  # strict: no NaN
+
+
+def test_classes_are_told_with_their_pixels(validator: JsonSchemaSTACValidator) -> None:
+    """The number of pixels only where it was counted, the colour only where there is one."""
+    classes = (ClassSpec(0, "none", "Nothing", nodata=True), ClassSpec(7, "fire", "Fire", "Hot", (255, 0, 10)))
+    image = ImageSpec("kind", (BandSpec("kind", classes=classes),), "uint8", "nearest", 0)
+    item = build(record(assets=(asset("kind", image, class_pixels={7: 0}),)))
+    validate(validator, item)
+    assert CLASSIFICATION in item["stac_extensions"]
+    assert item["assets"]["kind"]["bands"][0]["classification:classes"] == [
+        {"value": 0, "name": "none", "title": "Nothing", "nodata": True},
+        {"value": 7, "name": "fire", "title": "Fire", "description": "Hot", "color_hint": "FF000A", "count": 0},
+    ]
 
 
 def test_renders_that_are_given(validator: JsonSchemaSTACValidator) -> None:

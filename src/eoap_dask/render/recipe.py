@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import imagecodecs
 
 from eoap_dask.geo.window import TILE, Window, blocks
-from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.images import ImageSpec
 from eoap_dask.render.reading import strip_bytes_per_row
 from eoap_dask.render.science import Science
 from eoap_dask.render.stack import Stack
@@ -64,7 +64,8 @@ class Recipe:
             replace(p, scenes=tuple(replace(s, href="", fingerprint=(), producers=(), sensor="") for s in p.scenes))
             for p in self.stack.passes
         )
-        whole = pickle.dumps(replace(self, stack=replace(self.stack, passes=passes)), protocol=5)
+        images = tuple(spec.bare() for spec in self.images)
+        whole = pickle.dumps(replace(self, stack=replace(self.stack, passes=passes), images=images), protocol=5)
         return bytes(imagecodecs.lzma_encode(whole, level=0))  # a fifth less than DEFLATE, which looks less far back
 
 

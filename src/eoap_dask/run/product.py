@@ -13,16 +13,16 @@ from eoap_dask.__about__ import __version__
 from eoap_dask.files import sha256_of
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.footprint import footprint_4326
-from eoap_dask.output.cog import MEDIA_TYPE
 from eoap_dask.scenes.sensor import sensor_of, sensors
 from eoap_dask.stac.attribution import credit, processor, producers_of
 from eoap_dask.stac.catalog import build_catalog, build_collection
 from eoap_dask.stac.item import build_item, write_item
-from eoap_dask.stac.records import PNG, AssetRecord, BandRecord, ItemRecord
+from eoap_dask.stac.records import COG, PNG, AssetRecord, ItemRecord
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
+    from eoap_dask.kernels.pixels import BandSums
     from eoap_dask.run.written import WrittenImage, WrittenUnit
     from eoap_dask.scenes.model import Scene
 
@@ -33,29 +33,34 @@ VALID_PERCENT = "eoap:valid_percent"
 """Item property: share of the grid's pixels with data. An item with 0 is said to be empty."""
 
 
-def image_asset(
-    image: WrittenImage,
-    geobox: GeoBox,
-    key: str,
-    title: str,
-    roles: tuple[str, ...],
-    bands: tuple[BandRecord, ...],
-    expression: str = "",
-) -> AssetRecord:
-    """Return the record of an image that was written on a grid; `expression` is its formula, as Python has it."""
-    shape = (int(geobox.shape[0]), int(geobox.shape[1]))
+def image_assets(
+    written: WrittenUnit, class_pixels: Mapping[str, Mapping[int, int]] | None = None
+) -> tuple[AssetRecord, ...]:
+    """Return the records of all images of a unit, in the order of its recipe.
+
+    `class_pixels` are pixels by value of the class, for each image of classes (by its name) of which they are known.
+    """
+    recipe, counted = written.plan.recipe, class_pixels or {}
+    images = (written.images[spec.name] for spec in recipe.images)
+    return tuple(image_asset(image, recipe.stack.geobox, counted.get(image.spec.name)) for image in images)
+
+
+def image_asset(image: WrittenImage, geobox: GeoBox, class_pixels: Mapping[int, int] | None = None) -> AssetRecord:
+    """Return the record of an image that was written on a grid; `class_pixels` are pixels by value of the class."""
+    spec, shape = image.spec, (int(geobox.shape[0]), int(geobox.shape[1]))
     return AssetRecord(
-        key,
-        image.path.name,
-        title,
-        MEDIA_TYPE,
-        roles,
-        bands,
-        image.size,
-        image.sha256,
-        shape,
-        _transform(geobox),
-        ("python", expression) if expression else None,
+        key=spec.asset_key,
+        filename=image.path.name,
+        title=spec.title,
+        media_type=COG,
+        roles=spec.roles,
+        image=spec,
+        statistics=tuple(_statistics(sums, shape[0] * shape[1]) for sums in image.sums),
+        class_pixels=class_pixels or {},
+        size=image.size,
+        sha256=image.sha256,
+        shape=shape,
+        transform=_transform(geobox),
     )
 
 
@@ -69,9 +74,9 @@ def file_asset(key: str, path: Path, title: str, media_type: str, roles: tuple[s
     return AssetRecord(key, path.name, title, media_type, roles, size=path.stat().st_size, sha256=sha256_of(path))
 
 
-def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, float] | None:
+def _statistics(sums: BandSums, pixels: int) -> dict[str, float] | None:
     """Return the statistics of the valid pixels of a band, as STAC has them; None when there are none."""
-    number, total, squares, low, high = image.sums[band]
+    number, total, squares, low, high = sums
     if not number:
         return None
     # in whole numbers up to the last step: the variance of a large image has no room for rounding

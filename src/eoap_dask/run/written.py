@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eoap_dask.kernels.pixels import Sums
-from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.images import ImageSpec
 from eoap_dask.run.plan import UnitPlan
 
 

@@ -18,6 +18,7 @@ import shapely
 from loguru import logger
 
 from eoap_dask.applications.base import Application
+from eoap_dask.applications.cloudless_mosaic.images import mosaic_images, shown_bands
 from eoap_dask.applications.cloudless_mosaic.science import Composition
 from eoap_dask.applications.parameters import MosaicParams
 from eoap_dask.applications.registry import MOSAIC
@@ -37,19 +38,17 @@ from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.params import as_json, check_choices
 from eoap_dask.periods import Period, check_range, parse_day, split_periods
-from eoap_dask.render.encode import ImageSpec
 from eoap_dask.render.recipe import ALGORITHM, Recipe
 from eoap_dask.render.stack import MASK_NEAREST_UP_TO_M, Stack
 from eoap_dask.run.events import Listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Run
-from eoap_dask.run.product import band_statistics, collection_and_catalog, image_asset, thumbnail_asset, write_unit_item
+from eoap_dask.run.product import collection_and_catalog, image_assets, thumbnail_asset, write_unit_item
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.model import Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
-from eoap_dask.stac.records import BandRecord
 from eoap_dask.text import must_be, option, plural
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from eoap_dask.readers.reader import Reader
-    from eoap_dask.run.written import WrittenImage, WrittenUnit
+    from eoap_dask.run.written import WrittenUnit
 
 NAME = MOSAIC.name
 
@@ -246,7 +245,7 @@ def _plan_unit(request: Request, reader: Reader, unit: Unit) -> UnitPlan:
     params, geobox, sensor = request.params, request.geobox, request.sensor
     shape = None if request.aoi.is_box else project_aoi(request.aoi, crs_name(geobox))
     clip = None if shape is None else shapely.to_wkb(shape)
-    picks, _ = _picks(params.bands, sensor)
+    picks, _ = shown_bands(params.bands, sensor)
     composite = COMPOSITES[params.composite]
     masked = params.cloud_mask == "scl"
     recipe = Recipe(
@@ -259,7 +258,7 @@ def _plan_unit(request: Request, reader: Reader, unit: Unit) -> UnitPlan:
             reader=reader,
         ),
         science=Composition(params.composite, picks),
-        images=_images(unit.key, params.bands, picks),
+        images=mosaic_images(unit.key, params.bands, sensor, composite.title),
     )
     pixel_params = {
         "bands": list(params.bands),
@@ -272,64 +271,18 @@ def _plan_unit(request: Request, reader: Reader, unit: Unit) -> UnitPlan:
     return UnitPlan.of(unit, recipe, pixel_params, algorithm)
 
 
-def _images(key: str, bands: tuple[str, ...], picks: tuple[int, ...]) -> tuple[ImageSpec, ...]:
-    colour = len(picks) == 3
-    return (
-        ImageSpec(key, bands, "uint16", "mean", 0, scale=1e-4, unit="reflectance"),
-        ImageSpec("count", ("count",), "uint16", "nearest", None),
-        ImageSpec("visual", ("red", "green", "blue") if colour else ("grey",), "uint8", "mean", 0, color=colour),
-    )
-
-
-def _picks(bands: Sequence[str], sensor: Sensor) -> tuple[tuple[int, ...], str]:
-    """Return which bands `visual` shows, and how its title says so."""
-    common = [found.common_name if (found := sensor.band(b)) else b for b in bands]
-    if {"red", "green", "blue"} <= set(common):
-        return tuple(common.index(c) for c in ("red", "green", "blue")), "True colour"
-    if len(bands) < 3:
-        return (0,), f"{bands[0]} in grey"
-    return (0, 1, 2), f"False colour: {bands[0]}, {bands[1]}, {bands[2]} as red, green, blue"
-
-
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     """Write the thumbnail and, last, the item of a unit whose images are written; return the item."""
     planned, folder, images = written.plan, written.folder, written.images
-    unit, recipe, geobox = planned.unit, planned.recipe, planned.recipe.stack.geobox
-    sensor = request.sensor
-    pixels = recipe.shape[0] * recipe.shape[1]
-    data, count, visual = (images[s.name] for s in recipe.images)
-    composite = COMPOSITES[request.params.composite].title
-    _, visual_title = _picks(data.spec.bands, sensor)
+    unit, recipe, sensor = planned.unit, planned.recipe, request.sensor
+    data, visual = images[recipe.images[0].name], images["visual"]
     assets = (
-        image_asset(data, geobox, "data", composite.capitalize(), ("data",), _data_bands(data, sensor, pixels)),
-        image_asset(
-            count,
-            geobox,
-            "count",
-            "Number of clear observations",
-            ("data", "data-mask"),
-            (
-                BandRecord(
-                    "count",
-                    description="Clear observations of the first band",
-                    statistics=band_statistics(count, 0, pixels),
-                ),
-            ),
-        ),
-        image_asset(
-            visual,
-            geobox,
-            "visual",
-            visual_title,
-            ("visual",),
-            tuple(BandRecord(b, description=f"Shown as {b}", data_type="uint8", nodata=0) for b in visual.spec.bands),
-        ),
+        *image_assets(written),
         thumbnail_asset(write_thumbnail(folder / "thumbnail.png", visual.smallest)),
     )
     masked = recipe.stack.dropped_classes is not None
     lineage = (
-        f"{composite.capitalize()} "
-        f"of {len(unit.scenes)} {sensor.title} scenes of {len(unit.passes)} passes, "
+        f"{data.spec.title} of {len(unit.scenes)} {sensor.title} scenes of {len(unit.passes)} passes, "
         + (
             "without clouds and cloud shadows as the scene classification has them"
             if masked
@@ -345,25 +298,6 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         valid_pixels=data.sums[0][0],
         properties={"eoap:scenes": len(unit.scenes), "eoap:passes": len(unit.passes)},
     )
-
-
-def _data_bands(image: WrittenImage, sensor: Sensor, pixels: int) -> tuple[BandRecord, ...]:
-    out = []
-    for i, name in enumerate(image.spec.bands):
-        known = sensor.band(name)
-        out.append(
-            BandRecord(
-                name,
-                common_name=known.common_name if known else None,
-                description=f"Surface reflectance, {known.name}" if known else "Surface reflectance",
-                nodata=0,
-                unit="1",
-                scale=1 / sensor.quantification,
-                offset=0,
-                statistics=band_statistics(image, i, pixels),
-            )
-        )
-    return tuple(out)
 
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
