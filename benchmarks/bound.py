@@ -35,7 +35,8 @@ from eoap_dask.geo.window import blocks
 from eoap_dask.kernels.composites import median
 from eoap_dask.kernels.pixels import Image
 from eoap_dask.output.cog import Cog
-from eoap_dask.render.encode import ImageSpec, encode_image, level_shapes
+from eoap_dask.render.encode import encode_image, level_shapes
+from eoap_dask.render.images import BandSpec, ImageSpec
 
 STARTED = time.process_time()
 """What it took to get here: starting Python, and imports."""
@@ -203,7 +204,13 @@ def run(job: BoundJob) -> dict[str, float]:
         for month, tiles in sorted(months.items()):
             image = render_month(job.grid, tiles, reader, costs)
             geobox = GeoBox(job.grid.shape, Affine(*job.grid.transform), job.grid.crs)
-            write_cog(image, ImageSpec(month, BANDS, "uint16", "mean", 0), geobox, Path(job.output), costs)
+            write_cog(
+                image,
+                ImageSpec(month, tuple(map(BandSpec, BANDS)), "uint16", "mean", 0),
+                geobox,
+                Path(job.output),
+                costs,
+            )
     return costs.to_dict()
 
 

@@ -260,19 +260,19 @@ def _spec_of(name: str, made: Any) -> Any:
     """Return what an image was encoded as."""
     from rasterio.enums import ColorInterp
 
-    from eoap_dask.render.encode import ImageSpec
+    from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 
-    classes = made.colorinterp[0] == ColorInterp.palette
-    scale = made.scales[0]
+    has_classes = made.colorinterp[0] == ColorInterp.palette
+    colours = made.colormap(1).items() if has_classes else ()
+    scale = None if made.scales[0] == 1 else made.scales[0]
+    classes = tuple(ClassSpec(value, colour=colour[:3]) for value, colour in colours)
     return ImageSpec(
         name,
-        made.descriptions,
+        tuple(BandSpec(band, scale=scale, classes=classes) for band in made.descriptions),
         made.dtypes[0],
-        "nearest" if classes else "mean",
+        "nearest" if has_classes else "mean",
         made.nodata,
-        scale=None if scale == 1 else scale,
-        color=made.colorinterp[0] == ColorInterp.red,
-        palette=tuple((value, colour[:3]) for value, colour in made.colormap(1).items()) if classes else (),
+        roles=("visual",) if made.colorinterp[0] == ColorInterp.red else ("data",),
     )
 
 

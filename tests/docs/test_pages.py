@@ -17,16 +17,21 @@ from odc.geo.geom import Geometry
 from PIL import Image
 
 from eoap_dask import errors
+from eoap_dask.applications.bai.images import burn_images
+from eoap_dask.applications.cloudless_mosaic.images import mosaic_images
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.cli.application import ENDING
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
 from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.process import ServerProcess
-from eoap_dask.errors import EXIT_CODES, EoapError, OutOfMemoryError
+from eoap_dask.errors import EXIT_CODES, EoapError, OutOfMemoryError, StoppedError
 from eoap_dask.geo.footprint import footprint_4326
+from eoap_dask.kernels.severity import KEY_BENSON, severity_classes
 from eoap_dask.params import declarations
+from eoap_dask.periods import parse_day
 from eoap_dask.run.options import RunOptions
+from eoap_dask.scenes.sensor import sensor_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -37,7 +42,8 @@ def code_of(page: str) -> list[str]:
 
 def test_exit_codes_mean_the_same_everywhere() -> None:
     faults = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EoapError)]
-    assert {kind.exit_code for kind in faults} == set(EXIT_CODES) - {0}
+    stopped = {StoppedError.exit_code}  # that of a signal, which help texts tell apart
+    assert {kind.exit_code for kind in faults} - stopped == set(EXIT_CODES) - {0}
     assert "memory" in EXIT_CODES[OutOfMemoryError.exit_code]
     readme = " ".join((DOCS.parent / "README.md").read_text().split())
     table = (DOCS / "cwl.md").read_text()
@@ -55,6 +61,46 @@ def test_what_a_platform_can_set_is_no_input() -> None:
     run, inputs = ({name.upper() for name in declarations(kind)} for kind in (RunOptions, MosaicParams))
     assert variables
     assert set(variables) <= run - inputs
+
+
+def test_the_readme_names_the_images_of_a_mosaic_with_their_types() -> None:
+    """As they are described in code: file, type, scale and nodata."""
+    sensor = sensor_for(MosaicParams.collection)
+    images = mosaic_images("monthly-mosaic-2020-10", MosaicParams.bands, sensor, "median")
+    told = re.findall(r"^    ([\w-]+)\.tif +(\w+), (.*)$", (DOCS.parent / "README.md").read_text(), re.MULTILINE)
+    assert [(name, dtype) for name, dtype, _ in told] == [(image.name, image.dtype) for image in images]
+    (scale,) = {band.scale for band in images[0].bands}
+    assert scale is not None
+    assert f"reflectance × {1 / scale:.0f}, {images[0].nodata} = nodata" in told[0][2]
+    tree = (DOCS / "cwl.md").read_text()
+    assert all(f"{image.name}.tif" in tree for image in images)
+
+
+def test_the_readme_names_the_images_of_a_fire_with_their_types() -> None:
+    images = burn_images(severity_classes(), *(parse_day(day) for day in ("2021-07-13", "2021-08-12")))
+    text = " ".join((DOCS.parent / "README.md").read_text().split("It writes, for the pair,")[1].split())
+    told = re.findall(r"`([\w-]+)\.tif`(?: \(([^)]*)\))?", text)
+    assert [name for name, _ in told] == [image.name for image in images]
+    about = ""
+    for image, (_, words) in reversed(list(zip(images, told, strict=True))):
+        if words:
+            about = words  # which holds for those before it, too
+        if image.is_measured:
+            assert image.dtype in about
+            assert ("scale" in about) == (image.bands[0].scale is not None)
+    assert "classes" in dict(told)["severity"]
+
+
+def test_the_page_on_burned_area_has_the_formulas_and_thresholds() -> None:
+    """The formulas as they are in items, in the signs of mathematics."""
+    page = (DOCS / "burned-area.md").read_text().replace("−", "-")
+    rows = dict(re.findall(r"^\| (\w+) \| (.*?[^\\]) \|", page, re.MULTILINE))
+    images = burn_images(severity_classes(), parse_day("2021-07-13"), parse_day("2021-08-12"))
+    formulas = {image.name: image.expression for image in images}
+    assert formulas["nbr"] == rows["NBR"]
+    assert formulas["dnbr"] == rows["dNBR"].replace("NBR before - NBR after", "nbr_pre - nbr_post")
+    assert formulas["rbr"] == rows["RBR"].replace("dNBR", "dnbr").replace("NBR before", "nbr_pre")
+    assert [float(n) for n in re.findall(r"-?\d[\d.]*", rows["severity"])] == list(KEY_BENSON)
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,8 @@ from eoap_dask.geo.window import TILE, blocks
 from eoap_dask.kernels.pixels import statistics
 from eoap_dask.output import cog as cog_module
 from eoap_dask.output.cog import Cog
-from eoap_dask.render.encode import ImageSpec, TileFile, encode_image, encode_tiles, level_shapes, merge_sums
+from eoap_dask.render.encode import TileFile, encode_image, encode_tiles, level_shapes, merge_sums
+from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 
 Image = np.ndarray[Any, np.dtype[Any]]
 Rule = Literal["mean", "nearest"]
@@ -52,9 +54,11 @@ def picture(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Image:
     return out
 
 
-def spec_for(image: Image, rule: Rule = "mean", **more: Any) -> ImageSpec:
-    names = tuple(f"band {n}" for n in range(len(image)))
-    return ImageSpec("data", names, image.dtype.name, rule, more.pop("nodata", 0), **more)  # type: ignore[arg-type]
+def spec_for(
+    image: Image, rule: Rule = "mean", nodata: float | None = 0, roles: tuple[str, ...] = ("data",), **of_bands: Any
+) -> ImageSpec:
+    bands = tuple(BandSpec(f"band {n}", **of_bands) for n in range(len(image)))
+    return ImageSpec("data", bands, image.dtype.name, rule, nodata, roles)  # type: ignore[arg-type]
 
 
 def grid(image: Image, crs: str = "EPSG:32610") -> GeoBox:
@@ -164,7 +168,7 @@ def test_a_strict_cog_with_the_pixels_of_every_level(
 def test_any_number_of_bands(tmp_path: Path, bands: int) -> None:
     image = picture((bands, 530, 20), "uint16", bands)
     path = tmp_path / "a.tif"
-    write(image, spec_for(image, scale=1e-4, unit="1"), path)
+    write(image, spec_for(image, scale=1e-4, unit_title="1"), path)
     assert_levels(path, pyramid(image, "mean"))
     assert_valid(path)
     with rasterio.open(path) as dataset:
@@ -176,6 +180,15 @@ def test_any_number_of_bands(tmp_path: Path, bands: int) -> None:
         assert dataset.colorinterp == (ColorInterp.gray, *[ColorInterp.undefined] * (bands - 1))
         assert bands == 1 or dataset.interleaving.name == "pixel"
         assert dataset.block_shapes == [(512, 512)] * bands
+
+
+def test_each_band_has_its_own_scale_and_offset(tmp_path: Path) -> None:
+    image = picture((3, 20, 20), "int16")
+    bands = (BandSpec("kelvin", scale=0.01, offset=-5), BandSpec("count"), BandSpec("half", scale=0.5))
+    write(image, replace(spec_for(image), bands=bands), tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        assert dataset.descriptions == ("kelvin", "count", "half")
+        assert (dataset.scales, dataset.offsets) == ((0.01, 1.0, 0.5), (-5.0, 0.0, 0.0))
 
 
 def test_the_order_of_arrival_does_not_show(tmp_path: Path) -> None:
@@ -193,7 +206,7 @@ def test_the_order_of_arrival_does_not_show(tmp_path: Path) -> None:
 def test_pictures_are_red_green_and_blue(tmp_path: Path) -> None:
     image = picture((3, 40, 50), "uint8")
     path = tmp_path / "a.tif"
-    write(image, spec_for(image, color=True), path)
+    write(image, spec_for(image, roles=("visual",)), path)
     with rasterio.open(path) as dataset:
         assert dataset.colorinterp == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
         assert dataset.nodatavals == (0.0,) * 3
@@ -402,7 +415,7 @@ def test_coarse_levels_have_their_room_from_the_start(tmp_path: Path) -> None:
 
 def test_images_share_a_scratch_directory(tmp_path: Path) -> None:
     one, other = picture((1, 600, 20), "uint8", 1), picture((1, 600, 20), "uint8", 2)
-    specs = (spec_for(one), ImageSpec("count", ("n",), "uint8", "mean", 0))
+    specs = (spec_for(one), ImageSpec("count", (BandSpec("n"),), "uint8", "mean", 0))
     cogs = [collect(i, s, grid(i), tmp_path / "s") for i, s in zip((one, other), specs, strict=True)]
     for cog, image in zip(cogs, (one, other), strict=True):
         cog.write(tmp_path / f"{cog.spec.name}.tif")
@@ -571,7 +584,8 @@ def test_classes_have_their_colours(tmp_path: Path) -> None:
     image = picture((1, 600, 700), "uint8") % 4
     palette = ((0, (0, 0, 0)), (1, (10, 200, 30)), (2, (250, 160, 0)), (3, (180, 0, 60)))
     path = tmp_path / "a.tif"
-    write(image, spec_for(image, "nearest", palette=palette), path)
+    classes = tuple(ClassSpec(value, colour=None if colour == (0, 0, 0) else colour) for value, colour in palette)
+    write(image, spec_for(image, "nearest", classes=classes), path)
     assert_levels(path, [image, image[:, ::2, ::2]])
     assert_valid(path)
     for level in (None, 0):

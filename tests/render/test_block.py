@@ -42,7 +42,7 @@ from eoap_dask.render import block as render_module
 from eoap_dask.render import reading as stack_module
 from eoap_dask.render import resample as resample_module
 from eoap_dask.render.block import Rendered, compose_rows, render_block
-from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 from eoap_dask.render.reading import StackReader, level_transform, strip_bytes_per_row
 from eoap_dask.render.recipe import Recipe, strip_height
 from eoap_dask.render.stack import Stack
@@ -57,9 +57,9 @@ CLEAR, CLOUD = 4, 9
 LEFT, TOP = 500_000, 5_000_000
 START = datetime(2020, 10, 1, 10, tzinfo=UTC)
 SPECS = (
-    ImageSpec("data", ("red", "nir"), "uint16", "mean", 0, scale=1e-4),
-    ImageSpec("count", ("count",), "uint16", "nearest", None),
-    ImageSpec("visual", ("grey",), "uint8", "mean", 0),
+    ImageSpec("data", (BandSpec("red", scale=1e-4), BandSpec("nir", scale=1e-4)), "uint16", "mean", 0),
+    ImageSpec("count", (BandSpec("count"),), "uint16", "nearest", None),
+    ImageSpec("visual", (BandSpec("grey"),), "uint8", "mean", 0, roles=("visual",)),
 )
 
 
@@ -81,7 +81,7 @@ def recipe_of(
         clip_wkb=None if clip is None else shapely.to_wkb(clip),
         reader=reader,
     )
-    data = replace(SPECS[0], bands=tuple(f"band {i}" for i in range(stack.bands)))
+    data = replace(SPECS[0], bands=tuple(BandSpec(f"band {i}") for i in range(stack.bands)))
     return Recipe(stack, Composition("median", (0,)), (data, *SPECS[1:]), block, budget)
 
 
@@ -378,11 +378,14 @@ def test_rows_of_tiles_of_larger_blocks_give_what_smaller_blocks_give(tmp_path: 
         files[one.mask.href] = [classes]
     science = Burn(KEY_BENSON, 100)
     specs = (
-        ImageSpec("bai", ("a", "b", "c"), "float32", "mean", float("nan")),
-        ImageSpec("nbr", ("a", "b"), "int16", "mean", NO_NUMBER),
-        *(ImageSpec(name, (name,), "int16", "mean", NO_NUMBER) for name in ("dnbr", "rdnbr", "rbr")),
-        ImageSpec("severity", ("severity",), "uint8", "nearest", 0, palette=((1, (1, 2, 3)),)),
-        *(ImageSpec(name, ("r", "g", "b"), "uint8", "mean", 0, color=True) for name in ("before", "after")),
+        ImageSpec("bai", tuple(map(BandSpec, "abc")), "float32", "mean", float("nan")),
+        ImageSpec("nbr", tuple(map(BandSpec, "ab")), "int16", "mean", NO_NUMBER),
+        *(ImageSpec(name, (BandSpec(name),), "int16", "mean", NO_NUMBER) for name in ("dnbr", "rdnbr", "rbr")),
+        ImageSpec("severity", (BandSpec("severity", classes=(ClassSpec(1),)),), "uint8", "nearest", 0),
+        *(
+            ImageSpec(name, tuple(map(BandSpec, "rgb")), "uint8", "mean", 0, roles=("visual",))
+            for name in ("before", "after")
+        ),
     )
     plain = recipe_of(scenes, box(1200, 60, 10), Memory(files))
     found = {}
@@ -929,7 +932,7 @@ def test_blocks_become_files_with_the_same_pixels(files: Files, tmp_path: Path) 
         for day, baseline in ((1, "02.12"), (2, "05.00"), (3, "05.10"))
     ]
     recipe = files.recipe(items, box(530, 600, 10))
-    recipe = replace(recipe, images=(replace(SPECS[0], bands=("red",)), *SPECS[1:]))
+    recipe = replace(recipe, images=(replace(SPECS[0], bands=(BandSpec("red"),)), *SPECS[1:]))
     data, count, _ = compose_window(recipe, whole(recipe))
     packed = recipe.pack()
     assert pickle.loads(pickle.dumps(packed)) == packed  # noqa: S301
@@ -945,7 +948,7 @@ def test_blocks_become_files_with_the_same_pixels(files: Files, tmp_path: Path) 
         cog.write(tmp_path / f"{spec.name}.tif")
         with rasterio.open(tmp_path / f"{spec.name}.tif") as dataset:
             np.testing.assert_array_equal(dataset.read(), expected[spec.name])
-        assert cog.sums == statistics(expected[spec.name])
+        assert cog.sums == ([] if spec.name == "visual" else statistics(expected[spec.name]))
 
 
 def test_a_recipe_is_small_and_holds_no_more_than_pixels_need() -> None:

@@ -17,7 +17,8 @@ from odc.geo.geobox import GeoBox
 
 from eoap_dask.geo.window import Window
 from eoap_dask.output.cog import Cog
-from eoap_dask.render.encode import ImageSpec, encode_image, level_shapes
+from eoap_dask.render.encode import encode_image, level_shapes
+from eoap_dask.render.images import BandSpec, ImageSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,8 @@ def scene(shape: tuple[int, int]) -> np.ndarray:
 
 def test_gdal_and_tifffile_read_the_chosen_format(tmp_path: Path) -> None:
     image = scene((700, 900))
-    window, spec = Window(0, 700, 0, 900), ImageSpec("composite", ("nir", "red", "green"), "uint16", "mean", 0)
+    bands = tuple(map(BandSpec, ("nir", "red", "green")))
+    window, spec = Window(0, 700, 0, 900), ImageSpec("composite", bands, "uint16", "mean", 0)
     geobox = GeoBox((700, 900), Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0), "EPSG:32610")
     cog = Cog(spec, geobox, tmp_path / "scratch")
     cog.add(encode_image(image, spec, window, 1024, len(level_shapes((700, 900)))), window)

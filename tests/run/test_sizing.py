@@ -13,7 +13,7 @@ from eoap_dask.geo.window import TILE
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
 from eoap_dask.readers.tiles import TileReader
-from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.images import BandSpec, ImageSpec
 from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.sizing import BLOCK, IN_FLIGHT_BYTES, choose_sizes, may_send
@@ -31,7 +31,10 @@ def recipe_of(*bands: tuple[str, int]) -> Recipe:
         clip_wkb=None,
         reader=TileReader(NoSigner(), Retry()),
     )
-    images = (ImageSpec(f"{dtype}-{n}", tuple(f"band {i}" for i in range(n)), dtype, "mean", 0) for dtype, n in bands)
+    images = (
+        ImageSpec(f"{dtype}-{n}", tuple(BandSpec(f"band {i}") for i in range(n)), dtype, "mean", 0)
+        for dtype, n in bands
+    )
     return Recipe(stack, Composition("median", (0,)), tuple(images))
 
 

@@ -23,8 +23,8 @@ from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.tiles import TileReader
-from eoap_dask.render.encode import ImageSpec
 from eoap_dask.render.identity import NO_PIXELS, identity_of
+from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 from eoap_dask.render.needed import UnitStack
 from eoap_dask.render.recipe import Cutout, Recipe
 from eoap_dask.render.science import Science
@@ -60,7 +60,8 @@ STACK = Stack(
     clip_wkb=None,
     reader=TileReader(NoSigner(), Retry()),
 )
-IMAGE = ImageSpec("data", ("nir", "red"), "uint16", "mean", 0, scale=1e-4)
+BAND = BandSpec("red", "Red light", scale=1e-4, offset=0, classes=(ClassSpec(1, "one", colour=(1, 2, 3)),))
+IMAGE = ImageSpec("data", (BandSpec("nir"), BAND), "uint16", "mean", 0, title="Data")
 RECIPE = Recipe(STACK, Composition("median", (0,)), (IMAGE,))
 
 
@@ -175,6 +176,7 @@ def same() -> Iterator[dict[str, Any]]:
     yield {"passes": passes_of(*(replace(s, href="", datetime=START + timedelta(1), tile="") for s in SCENES))}
     yield {"reads": 32}
     yield {"reader": GdalReader(NoSigner(), Retry())}
+    yield {"recipe": replace(RECIPE, images=(replace(IMAGE, title="Other", key="other"),))}
     yield {"recipe": replace(RECIPE, block=2048, budget=1)}
     yield {"recipe": replace(RECIPE, state=(1, 2), is_survey=True)}
 

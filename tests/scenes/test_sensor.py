@@ -10,7 +10,7 @@ import pytest
 
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.errors import CollectionError
-from eoap_dask.scenes.sensor import Sensor, sensor_for, sensors
+from eoap_dask.scenes.sensor import Sensor, sensor_for, sensor_of, sensors
 
 S2 = sensor_for("sentinel-2-l2a")
 
@@ -37,6 +37,25 @@ def test_the_numbers_make_sense(sensor: Sensor) -> None:
     assert sensor.collections
 
 
+@pytest.mark.parametrize("sensor", sensors(), ids=lambda s: s.id)
+def test_the_credits_make_sense(sensor: Sensor) -> None:
+    assert sensor_of(sensor.id) is sensor
+    assert sensor.provider.is_meant(sensor.provider.name)
+    assert sensor.flies_on(sensor.constellation)
+    assert sensor.instruments
+    assert all(name == name.lower() for name in (*sensor.instruments, *sensor.platforms, sensor.constellation))
+    assert {"producer"} <= set(sensor.provider.roles) <= {"producer", "licensor", "processor", "host"}
+    assert sensor.provider.url.startswith("https://")
+    assert sensor.terms.href.startswith("https://")
+    assert sensor.terms.notice[-1] not in " ."  # years and a full stop follow
+
+
+def test_names_are_compared_word_by_word() -> None:
+    said = ("ESA", "esa", "ESA/Copernicus", "Copernicus Data Space Ecosystem", "European Space Agency (ESA)")
+    assert all(S2.provider.is_meant(name) for name in said)
+    assert not any(S2.provider.is_meant(name) for name in ("", "Mesa Labs", "European Space", "ESAB"))
+
+
 def test_a_collection_belongs_to_one_sensor() -> None:
     collections = [c for s in sensors() for c in s.collections]
     assert len(collections) == len(set(collections))
@@ -59,6 +78,7 @@ def test_a_collection_that_nobody_knows_is_said() -> None:
 def test_sentinel_2_by_the_book() -> None:
     # ESA, Sentinel-2 Products Specification Document: bands, classes, and the offset of baseline 04.00
     assert " ".join(b.name for b in S2.bands) == "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12"
+    assert (S2.constellation, S2.instruments) == ("sentinel-2", ("msi",))
     assert (S2.offset_baseline, S2.offset_dn, S2.nodata) == ("04.00", 1000, 0)
 
 

@@ -22,12 +22,14 @@ from shapely.geometry import Point, shape
 
 from eoap_dask.files import dump_json, sha256_of
 from eoap_dask.geo.footprint import footprint_4326, union_bbox
-from eoap_dask.items.item import producers
+from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
+from eoap_dask.scenes.credit import producers
+from eoap_dask.scenes.sensor import Provider, Terms, sensor_for
 from eoap_dask.stac.attribution import credit, processor, producers_of, source_note
 from eoap_dask.stac.catalog import build_catalog, build_collection, write_catalog
-from eoap_dask.stac.document import EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER
+from eoap_dask.stac.document import CLASSIFICATION, EO, FILE, PROCESSING, PROJECTION, RASTER, RENDER
 from eoap_dask.stac.item import build_item, multihash_sha256, write_item
-from eoap_dask.stac.records import COG, EO_COMMON_NAMES, PNG, AssetRecord, BandRecord, ItemRecord, RenderRecord
+from eoap_dask.stac.records import COG, EO_COMMON_NAMES, PNG, AssetRecord, ItemRecord, RenderRecord
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -72,21 +74,23 @@ def check_by_hand(document: dict[str, Any]) -> None:
                 assert set(asset["processing:expression"]) == {"format", "expression"}
 
 
-def band(name: str, **more: Any) -> BandRecord:
-    statistics = {"minimum": 1, "maximum": 9000, "mean": 1234.5, "stddev": 10.25, "valid_percent": 99.5}
-    return BandRecord(
-        name, name, f"Surface reflectance, {name}", "uint16", 0, None, 0.0001, 0.0, {**statistics, **more}
-    )
+S2 = sensor_for("sentinel-2-l2a")
+STATISTICS = {"minimum": 1, "maximum": 9000, "mean": 1234.5, "stddev": 10.25, "valid_percent": 99.5}
 
 
-def asset(key: str, *bands: BandRecord, **more: Any) -> AssetRecord:
-    fields = {
+def reflectance(*names: str) -> ImageSpec:
+    bands = (BandSpec(name, f"Surface reflectance, {name}", name, scale=0.0001, offset=0.0) for name in names)
+    return ImageSpec("2021-07", tuple(bands), "uint16", "mean", 0)
+
+
+def asset(key: str, image: ImageSpec | None = None, **more: Any) -> AssetRecord:
+    fields: dict[str, Any] = {
         "key": key,
         "filename": f"{key}.tif",
         "title": key.title(),
         "media_type": COG,
         "roles": ("data",),
-        "bands": bands,
+        "image": image,
         "size": 123,
         "sha256": hashlib.sha256(key.encode()).hexdigest(),
         "shape": (100, 200),
@@ -97,7 +101,7 @@ def asset(key: str, *bands: BandRecord, **more: Any) -> AssetRecord:
 
 def record(**more: Any) -> ItemRecord:
     geometry, bbox = footprint_4326("EPSG:32610", UTM, (100, 200))
-    rgb = tuple(BandRecord(name, name, "", "uint8", 0) for name in ("red", "green", "blue"))
+    rgb = tuple(BandSpec(name, common_name=name) for name in ("red", "green", "blue"))
     fields: dict[str, Any] = {
         "id": "2021-07",
         "title": "July 2021",
@@ -109,9 +113,9 @@ def record(**more: Any) -> ItemRecord:
         "geometry": geometry,
         "bbox": bbox,
         "assets": (
-            asset("data", band("red"), band("nir"), filename="2021-07.tif"),
-            asset("count", BandRecord("count", None, "Clear observations", "uint16", None, "1")),
-            asset("visual", *rgb, roles=("visual",), title="True colour"),
+            asset("data", reflectance("red", "nir"), filename="2021-07.tif", statistics=(STATISTICS, STATISTICS)),
+            asset("count", ImageSpec("count", (BandSpec("count", unit="1"),), "uint16", "nearest", None)),
+            asset("visual", ImageSpec("visual", rgb, "uint8", "mean", 0), roles=("visual",), title="True colour"),
             asset(
                 "thumbnail",
                 filename="thumbnail.png",
@@ -123,7 +127,7 @@ def record(**more: Any) -> ItemRecord:
         ),
         "lineage": "Median of clear observations.",
         "derived_from": (SOURCE, "S2A_10TFK_20210708_0_L2A"),
-        "properties": {"eoap:digest": "abc", "platform": "sentinel-2b"},
+        "properties": {"eoap:digest": "abc", "platform": "sentinel-2b", "constellation": "sentinel-2"},
     }  # fmt: skip
     return ItemRecord(**{**fields, **more})
 
@@ -133,7 +137,7 @@ def build(item: ItemRecord | None = None, now: datetime = NOW) -> dict[str, Any]
 
 
 def write(root: Path, *items: dict[str, Any]) -> Path:
-    note, makers, links = credit(items)
+    note, makers, links = credit(items, [S2])
     for item in items:
         (root / item["id"]).mkdir(parents=True)
         for entry in item["assets"].values():
@@ -237,9 +241,10 @@ def test_fields_of_the_item() -> None:
 def test_awkward_items_are_valid_too(validator: JsonSchemaSTACValidator) -> None:
     """No band with a common name, nodata NaN, nothing valid, no CRS code, no picture, an expression."""
     empty = {"minimum": float("nan"), "maximum": float("inf"), "valid_percent": 0.0}
-    bai = BandRecord("bai", "bai", "", "float32", float("nan"), "1", statistics=empty)
+    bands = (BandSpec("bai", common_name="bai", unit="1"),)
+    bai = ImageSpec("bai", bands, "float32", "mean", float("nan"), expression="1 / (r + n)")
     wkt = rasterio.crs.CRS.from_string("+proj=laea +lat_0=40 +lon_0=-120").to_wkt()
-    item = build(record(assets=(asset("bai", bai, expression=("text", "1 / (r + n)")),), crs=wkt, derived_from=()))
+    item = build(record(assets=(asset("bai", bai, statistics=(empty,)),), crs=wkt, derived_from=()))
     validate(validator, item)
     assert EO not in item["stac_extensions"]
     assert RASTER not in item["stac_extensions"]
@@ -255,8 +260,21 @@ def test_awkward_items_are_valid_too(validator: JsonSchemaSTACValidator) -> None
             "statistics": {"valid_percent": 0.0},
         }
     ]
-    assert item["assets"]["bai"]["processing:expression"] == {"format": "text", "expression": "1 / (r + n)"}
+    assert item["assets"]["bai"]["processing:expression"] == {"format": "python", "expression": "1 / (r + n)"}
     dump_json(item)  # strict: no NaN
+
+
+def test_classes_are_told_with_their_pixels(validator: JsonSchemaSTACValidator) -> None:
+    """The number of pixels only where it was counted, the colour only where there is one."""
+    classes = (ClassSpec(0, "none", "Nothing", nodata=True), ClassSpec(7, "fire", "Fire", "Hot", (255, 0, 10)))
+    image = ImageSpec("kind", (BandSpec("kind", classes=classes),), "uint8", "nearest", 0)
+    item = build(record(assets=(asset("kind", image, class_pixels={7: 0}),)))
+    validate(validator, item)
+    assert CLASSIFICATION in item["stac_extensions"]
+    assert item["assets"]["kind"]["bands"][0]["classification:classes"] == [
+        {"value": 0, "name": "none", "title": "Nothing", "nodata": True},
+        {"value": 7, "name": "fire", "title": "Fire", "description": "Hot", "color_hint": "FF000A", "count": 0},
+    ]
 
 
 def test_renders_that_are_given(validator: JsonSchemaSTACValidator) -> None:
@@ -350,7 +368,7 @@ def test_catalog_can_be_moved_and_copied(tmp_path: Path) -> None:
 
 def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchemaSTACValidator) -> None:
     late = build(record(id="b", start=datetime(2022, 1, 1, tzinfo=UTC), end=datetime(2022, 2, 1, tzinfo=UTC)))
-    note, makers, links = credit([build(), late])
+    note, makers, links = credit([build(), late], [S2])
     assert note == "Contains modified Copernicus Sentinel data 2021-2022."
     collection = build_collection(
         "c", "C", note, [late, build()], providers=[*makers, processor("1")], license_links=links
@@ -361,13 +379,14 @@ def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchem
     assert collection["extent"]["spatial"]["bbox"] == [build()["bbox"]]
     assert collection["summaries"] == {
         "platform": ["sentinel-2b"],
+        "constellation": ["sentinel-2"],
         "proj:code": ["EPSG:32610"],
         "processing:level": ["L3"],
     }
     assert "statistics" not in json.dumps(collection)
     assert list(collection["item_assets"]) == ["data", "count", "visual", "thumbnail"]
     assert [link["rel"] for link in collection["links"]] == ["root", "parent", "license"]
-    assert credit([build()])[0] == "Contains modified Copernicus Sentinel data 2021."
+    assert credit([build()], [S2])[0] == "Contains modified Copernicus Sentinel data 2021."
     with pytest.raises(ValueError, match="needs at least one item"):
         build_collection("c", "", "", [])
 
@@ -391,14 +410,35 @@ def test_the_collection_tells_what_the_items_have_in_common(validator: JsonSchem
     ],
 )
 def test_the_sources_are_credited_as_they_say(properties: dict[str, Any], says: str) -> None:
-    assert says in source_note(producers_of([producers({"properties": properties})]))
+    assert says in source_note(producers_of([producers({"properties": properties}, S2)], [S2]), [S2])
 
 
 def test_sources_of_several_producers() -> None:
-    found = producers_of([("A",), (), ("Copernicus", "A")])
-    assert source_note(found, "2021") == "Contains modified Copernicus Sentinel data 2021. Contains data of A."
-    other = build(record(properties={"providers": producers_of([("A",)])}))
-    assert credit([other]) == ("Contains data of A.", [{"name": "A", "roles": ["producer"]}], [])
+    esa = S2.provider.name
+    found = producers_of([("A",), (esa,), (esa, "A")], [S2])
+    assert [one["name"] for one in found] == ["A", "European Space Agency (ESA)"]
+    assert source_note(found, [S2], "2021") == "Contains modified Copernicus Sentinel data 2021. Contains data of A."
+    other = build(record(properties={"providers": producers_of([("A",)], [S2])}))
+    assert credit([other], [S2]) == ("Contains data of A.", [{"name": "A", "roles": ["producer"]}], [])
+
+
+def test_another_sensor_is_but_data() -> None:
+    """Who made its data, and the terms, are in its table: nothing here knows Sentinel-2 by name."""
+    usgs = Provider("U.S. Geological Survey", ("producer",), "https://usgs.example", ("USGS",))
+    terms = Terms("Landsat data courtesy of USGS", "https://usgs.example/terms", "text/html", "Terms")
+    landsat = replace(S2, id="l8", constellation="landsat", platforms=("landsat",), provider=usgs, terms=terms)
+    known = [S2, landsat]
+    for properties in ({}, {"platform": "landsat-8"}, {"providers": [{"name": "usgs", "roles": ["licensor"]}]}):
+        assert producers({"properties": properties}, landsat) == ("U.S. Geological Survey",)
+    assert producers({"properties": {"platform": "sentinel-2a"}}, landsat) == ("sentinel-2a",)
+    item = build(record(properties={"constellation": "landsat"}))
+    provider = {"name": "U.S. Geological Survey", "roles": ["producer"], "url": "https://usgs.example"}
+    link = {"rel": "license", "href": "https://usgs.example/terms", "type": "text/html", "title": "Terms"}
+    assert credit([item], known) == ("Landsat data courtesy of USGS 2021.", [provider], [link])
+    note, both, links = credit([build(), item], known)
+    assert note == "Contains modified Copernicus Sentinel data 2021. Landsat data courtesy of USGS 2021."
+    assert [one["name"] for one in both] == ["European Space Agency (ESA)", "U.S. Geological Survey"]
+    assert [one["type"] for one in links] == ["application/pdf", "text/html"]
 
 
 def test_the_catalog_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

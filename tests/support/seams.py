@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,19 +24,18 @@ from eoap_dask.kernels.composites import median
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
 from eoap_dask.readers.tiles import TileReader
-from eoap_dask.render.encode import ImageSpec
+from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 from eoap_dask.render.needed import UnitStack
 from eoap_dask.render.recipe import Cutout, Recipe
 from eoap_dask.render.resources import Resource
 from eoap_dask.render.science import Image, Science, Strip
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.plan import Plan, UnitPlan
-from eoap_dask.run.product import Output, collection_and_catalog, image_asset, write_unit_item
+from eoap_dask.run.product import Output, collection_and_catalog, image_asset, image_assets, write_unit_item
 from eoap_dask.run.raster import RasterWork, first_round
 from eoap_dask.run.unit import Unit
 from eoap_dask.run.written import WrittenUnit
 from eoap_dask.scenes.model import Pass, Scene, Source
-from eoap_dask.stac.records import BandRecord
 
 NAME = "seams"
 START = datetime(2021, 7, 1, 10, tzinfo=UTC)
@@ -89,7 +88,11 @@ def scene(files_url: str, zone: int, day: int) -> Pass:
     name, when = f"{zone}-{day}", START + timedelta(day)
     transform = tuple(float(v) for v in tuple(grid(zone).transform)[:6])
     source = Source("red", f"{files_url}/{name}.tif", f"EPSG:{zone}", transform, SHAPE, 0, 0)  # type: ignore[arg-type]
-    return Pass(name, when, (Scene(name, f"./{name}.json", when, name, "", (5, 0), (source,), None, (name, "1")),))
+    return Pass(
+        name,
+        when,
+        (Scene(name, f"./{name}.json", when, name, "", (5, 0), (source,), None, (name, "1"), (), "sentinel-2"),),
+    )
 
 
 @dataclass(frozen=True)
@@ -179,10 +182,11 @@ class Change(Science):
         out[1][0] = strip.tools[strip.layers[0, 0, inside, inside]]
 
 
-DATA = ImageSpec("images", ("red",), "uint16", "mean", 0)
-MASK = ImageSpec("masks", ("mask",), "uint8", "nearest", 0)
-SCORE = ImageSpec("score", ("score",), "float32", "mean", None)
-LOOKED_UP = ImageSpec("looked-up", ("value",), "uint16", "mean", 0)
+CLASSES = (ClassSpec(0, "nodata", nodata=True), ClassSpec(1, "low"), ClassSpec(2, "high"))
+DATA = ImageSpec("images", (BandSpec("red"),), "uint16", "mean", 0)
+MASK = ImageSpec("masks", (BandSpec("mask", classes=CLASSES),), "uint8", "nearest", 0)
+SCORE = ImageSpec("score", (BandSpec("score"),), "float32", "mean", None)
+LOOKED_UP = ImageSpec("looked-up", (BandSpec("value"),), "uint16", "mean", 0)
 
 
 @dataclass
@@ -211,7 +215,7 @@ class Seams:
 
     def mean(self, key: str, *days: int) -> UnitPlan:
         """Return a composite of some days."""
-        return self.unit(key, Recipe(self.stack(ZONES[1], *days), Mean(), (ImageSpec(key, *_like(DATA)),)))
+        return self.unit(key, Recipe(self.stack(ZONES[1], *days), Mean(), (replace(DATA, name=key),)))
 
     def change(self) -> UnitPlan:
         """Return the unit that needs two."""
@@ -250,29 +254,18 @@ class Seams:
         """Write the items of chips, and that of the unit."""
         made, folder = written.made, written.folder
 
-        def asset(image: Any, key: str) -> Any:
-            bands = tuple(
-                BandRecord(band, data_type=image.spec.dtype, nodata=image.spec.nodata) for band in image.spec.bands
-            )
-            return image_asset(image, image.geobox, key, key, ("data",), bands, folder=folder)
+        def output(name: str, images: dict[str, Any]) -> Output:
+            data = images["images"]
+            assets = [image_asset(image, folder) for image in images.values()]
+            return Output(name, name, data.geobox, assets, data.sums[0][0])
 
-        outputs = [
-            Output(
-                name,
-                name,
-                images["images"].geobox,
-                [asset(i, k) for k, i in images.items()],
-                images["images"].sums[0][0],
-            )
-            for name, images in made.cutouts.items()
-        ]
-        images = [asset(image, key) for key, image in made.images.items()]
+        outputs = [output(name, images) for name, images in made.cutouts.items()]
         return write_unit_item(
             NAME,
             written,
-            images,
+            image_assets(written),
             "Made by a test.",
-            valid_pixels=None if not images else next(iter(made.images.values())).sums[0][0],
+            valid_pixels=next(iter(made.images.values())).sums[0][0] if made.images else None,
             properties={"test:state": list(made.state or ()), "test:chips": len(outputs)},
             outputs=outputs,
         )
@@ -282,7 +275,3 @@ class Seams:
         return collection_and_catalog(
             NAME, items, title="Seams", description="Made by a test.", keywords=["test"], catalog_title="Seams"
         )
-
-
-def _like(spec: ImageSpec) -> tuple[Any, ...]:
-    return spec.bands, spec.dtype, spec.overviews, spec.nodata

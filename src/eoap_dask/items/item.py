@@ -20,9 +20,6 @@ from eoap_dask.net.signing import origin, unsigned
 Item = dict[str, Any]
 """A STAC item as it came, as a plain dictionary."""
 
-_MOST_PROVIDERS = 8
-_LONGEST_NAME = 120
-
 
 def instant(item: Mapping[str, Any]) -> datetime:
     """Return the item's datetime, or the start of its range, in UTC; ValueError when it has no readable time."""
@@ -48,29 +45,6 @@ def moments(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
 def cloud_cover(item: Mapping[str, Any]) -> float | None:
     """Return `eo:cloud_cover` in percent; None where it isn't a finite number."""
     return finite_number(item["properties"].get("eo:cloud_cover"))
-
-
-def producers(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of an item's producers and licensors; without any its platform, unless that is a Sentinel.
-
-    Sentinel data keep Copernicus as a producer, whoever processed them, unless somebody else licenses them.
-    """
-    properties = item["properties"]
-    named: dict[str, bool] = {}
-    for one in _listed(properties.get("providers"))[:_MOST_PROVIDERS]:
-        roles = _listed(one.get("roles")) if isinstance(one, Mapping) else []
-        name = " ".join(str(one.get("name") or "").split())[:_LONGEST_NAME] if roles else ""
-        if name and ("producer" in roles or "licensor" in roles):
-            named[name] = named.get(name, False) or "licensor" in roles
-    flown = [p for p in (properties.get("platform"), properties.get("constellation")) if isinstance(p, str) and p]
-    is_sentinel = any(p.lower().startswith("sentinel") for p in flown)
-    if is_sentinel and named and not any(named.values()):
-        return ("Copernicus", *named)
-    return tuple(named) or (() if is_sentinel or not flown else (flown[0][:_LONGEST_NAME],))
-
-
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def finite_number(value: object) -> float | None:

@@ -254,7 +254,8 @@ _GREYS_PER_STEP = np.float32(254 / VISUAL_WHITE)
 """Rounded up from 254 / 3000, so that no half is lost (a test checks every number)."""
 
 
-Sums = list[tuple[int, Any, Any, float, float]]
+BandSums = tuple[int, Any, Any, float, float]
+Sums = list[BandSums]
 """Per band: number of valid pixels, sum, sum of squares, minimum, maximum.
 
 Integer bands have integer sums. Float bands have tuples of partial sums, one per tile of the grid, for `math.fsum`,

@@ -23,12 +23,11 @@ import numpy as np
 
 from eoap_dask.geo.window import TILE, Window
 from eoap_dask.kernels.pixels import Image, Sums
-from eoap_dask.render.encode import HALVE, EncodedImage, ImageSpec, encode_tiles, level_shapes, merge_sums
+from eoap_dask.render.encode import HALVE, EncodedImage, encode_tiles, level_shapes, merge_sums
+from eoap_dask.render.images import ImageSpec
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-
-MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 _CLASSIC_LIMIT = (1 << 32) - (1 << 20)
 _OPEN_FILES = 128
@@ -294,19 +293,21 @@ def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
         "driver": "GTiff", "width": TILE, "height": TILE, "count": count, "dtype": spec.dtype, "tiled": True,
         "blockxsize": TILE, "blockysize": TILE, "interleave": "pixel", "compress": "deflate",
         "predictor": 3 if spec.dtype == "float32" else 2, "sparse_ok": True, "crs": str(geobox.crs),
-        "transform": geobox.transform, "nodata": spec.nodata, "photometric": "RGB" if spec.color else "MINISBLACK",
+        "transform": geobox.transform, "nodata": spec.nodata, "photometric": "RGB" if spec.is_colour else "MINISBLACK",
     }  # fmt: skip
     with rasterio.MemoryFile() as memory:
         with memory.open(**profile) as dataset:
-            for i, name in enumerate(spec.bands, 1):
-                dataset.set_band_description(i, name)
-                if spec.unit:
-                    dataset.set_band_unit(i, spec.unit)
-            if spec.scale is not None:
-                dataset.scales = (spec.scale,) * count
+            for i, band in enumerate(spec.bands, 1):
+                dataset.set_band_description(i, band.name)
+                if band.unit_title:
+                    dataset.set_band_unit(i, band.unit_title)
+            if any(band.scale is not None for band in spec.bands):
+                dataset.scales = tuple(1 if band.scale is None else band.scale for band in spec.bands)
+            if any(band.offset for band in spec.bands):
+                dataset.offsets = tuple(band.offset or 0 for band in spec.bands)
             if spec.palette:
                 dataset.write_colormap(1, dict(spec.palette))
-            elif not spec.color:
+            elif not spec.is_colour:
                 dataset.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (count - 1)
         content = bytes(memory.getbuffer())
     every, first = [], []

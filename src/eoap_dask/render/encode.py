@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import imagecodecs
@@ -17,6 +17,7 @@ from isal import isal_zlib
 from eoap_dask.errors import TilesError
 from eoap_dask.geo.window import TILE, Window
 from eoap_dask.kernels.pixels import Image, Sums, halve_mean, halve_nearest, statistics
+from eoap_dask.render.images import ImageSpec
 
 DEFLATE_LEVEL = 2
 """ISA-L's, 0 to 3: as small as any encoder's of real reflectances, in half the time (`benchmarks/compression.py`).
@@ -25,38 +26,6 @@ Level 3 makes other bytes on processors with AVX-512 than on those without.
 
 HALVE = {"mean": halve_mean, "nearest": halve_nearest}
 """How overviews are made, by `ImageSpec.overviews`."""
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """Layout of an output image."""
-
-    name: str
-    bands: tuple[str, ...]
-    dtype: Literal["uint8", "uint16", "int16", "float32"]
-    overviews: Literal["mean", "nearest"]
-    nodata: float | None
-    """0, NaN in float32, −32768 in int16; None where every value is data."""
-    scale: float | None = None
-    """Value × scale = physical quantity."""
-    unit: str | None = None
-    color: bool = False
-    """Three bands are red, green and blue."""
-    palette: tuple[tuple[int, tuple[int, int, int]], ...] = ()
-    """For a uint8 band of classes: value, and its red, green and blue."""
-
-    @property
-    def pixel_bytes(self) -> int:
-        """Bytes of a pixel with all its bands."""
-        return len(self.bands) * np.dtype(self.dtype).itemsize
-
-    def empty(self, shape: tuple[int, int]) -> Image:
-        """Return memory for an image, (band, y, x), with any content."""
-        return np.empty((len(self.bands), *shape), self.dtype)
-
-    def clear(self, image: Image) -> None:
-        """Fill an image with nodata."""
-        image[...] = 0 if self.nodata is None else self.nodata
 
 
 @dataclass
@@ -155,7 +124,7 @@ class BlockEncoder:
 
     def add(self, rows: Image) -> None:
         """Encode the next rows, (band, y, x): 512 of them, or the last ones. They aren't kept."""
-        if not (self._spec.color or self._spec.palette):
+        if self._spec.is_measured:
             self._sums = merge_sums(self._sums, statistics(rows, self._nodata))
         self._encode(0, rows)
 

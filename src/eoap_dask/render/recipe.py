@@ -10,12 +10,13 @@ from typing import Any
 import imagecodecs
 
 from eoap_dask.geo.window import TILE, Window, blocks
-from eoap_dask.render.encode import ImageSpec
 from eoap_dask.render.identity import NO_PIXELS, identity_of
+from eoap_dask.render.images import ImageSpec
 from eoap_dask.render.needed import UnitStack
 from eoap_dask.render.reading import strip_bytes_per_row
 from eoap_dask.render.science import Science
 from eoap_dask.render.stack import Stack
+from eoap_dask.scenes.model import Scene
 
 ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1, "visual": 1, "encode": 1}
 """Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
@@ -98,12 +99,16 @@ class Recipe:
         """Return the recipe as bytes: hrefs repeat, so that this is some ten to twenty bytes per asset."""
         stack = self.stack
         if isinstance(stack, Stack):
-            passes = (
-                replace(p, scenes=tuple(replace(s, href="", fingerprint=()) for s in p.scenes)) for p in stack.passes
-            )
+            passes = (replace(p, scenes=tuple(map(_bare, p.scenes))) for p in stack.passes)
             stack = replace(stack, passes=tuple(passes))
-        whole = pickle.dumps(replace(self, stack=stack), protocol=5)
+        images = tuple(spec.bare() for spec in self.images)
+        whole = pickle.dumps(replace(self, stack=stack, images=images), protocol=5)
         return bytes(imagecodecs.lzma_encode(whole, level=0))  # a fifth less than DEFLATE, which looks less far back
+
+
+def _bare(scene: Scene) -> Scene:
+    """Return a scene without what isn't needed to read it."""
+    return replace(scene, href="", fingerprint=(), producers=(), sensor="")
 
 
 def strip_height(recipe: Recipe, window: Window, passes: int) -> int:

@@ -14,18 +14,20 @@ from eoap_dask.__about__ import __version__
 from eoap_dask.files import sha256_of
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.footprint import footprint_4326
-from eoap_dask.output.cog import MEDIA_TYPE
 from eoap_dask.run.raster import raster_of
-from eoap_dask.stac.attribution import ESA, credit, processor, producers_of
+from eoap_dask.scenes.sensor import sensor_of, sensors
+from eoap_dask.stac.attribution import credit, processor, producers_of
 from eoap_dask.stac.catalog import build_catalog, build_collection
 from eoap_dask.stac.item import build_item, write_item
-from eoap_dask.stac.records import PNG, AssetRecord, BandRecord, ItemRecord, OutputRecord
+from eoap_dask.stac.records import COG, PNG, AssetRecord, ItemRecord, OutputRecord
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
+    from eoap_dask.kernels.pixels import BandSums
     from eoap_dask.run.raster import WrittenImage
     from eoap_dask.run.written import WrittenUnit
+    from eoap_dask.scenes.model import Scene
 
 LEFT_OUT = "eoap:left_out"
 """Item property: ids of the scenes that stayed bad, and are missing from it."""
@@ -34,33 +36,35 @@ VALID_PERCENT = "eoap:valid_percent"
 """Item property: share of the grid's pixels with data. An item with 0 is said to be empty."""
 
 
-def image_asset(
-    image: WrittenImage,
-    geobox: GeoBox,
-    key: str,
-    title: str,
-    roles: tuple[str, ...],
-    bands: tuple[BandRecord, ...],
-    expression: str = "",
-    folder: Path | None = None,
-) -> AssetRecord:
-    """Return the record of an image that was written on a grid; `expression` is its formula, as Python has it.
+def image_assets(
+    written: WrittenUnit, class_pixels: Mapping[str, Mapping[int, int]] | None = None
+) -> tuple[AssetRecord, ...]:
+    """Return the records of all images of a unit, in the order of its recipe.
 
-    `folder` is the unit's directory, for an image that lies deeper than that.
+    `class_pixels` are pixels by value of the class, for each image of classes (by its name) of which they are known.
     """
+    counted = class_pixels or {}
+    images = written.made.images.values()
+    return tuple(image_asset(image, written.folder, counted.get(image.spec.name)) for image in images)
+
+
+def image_asset(image: WrittenImage, folder: Path, class_pixels: Mapping[int, int] | None = None) -> AssetRecord:
+    """Return the record of an image in a unit's directory; `class_pixels` are pixels by value of the class."""
+    spec, geobox = image.spec, image.geobox
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
     return AssetRecord(
-        key,
-        image.path.name if folder is None else image.path.relative_to(folder).as_posix(),
-        title,
-        MEDIA_TYPE,
-        roles,
-        bands,
-        image.size,
-        image.sha256,
-        shape,
-        _transform(geobox),
-        ("python", expression) if expression else None,
+        key=spec.asset_key,
+        filename=image.path.relative_to(folder).as_posix(),
+        title=spec.title,
+        media_type=COG,
+        roles=spec.roles,
+        image=spec,
+        statistics=tuple(_statistics(sums, shape[0] * shape[1]) for sums in image.sums),
+        class_pixels=class_pixels or {},
+        size=image.size,
+        sha256=image.sha256,
+        shape=shape,
+        transform=_transform(geobox),
     )
 
 
@@ -74,9 +78,9 @@ def file_asset(key: str, path: Path, title: str, media_type: str, roles: tuple[s
     return AssetRecord(key, path.name, title, media_type, roles, size=path.stat().st_size, sha256=sha256_of(path))
 
 
-def band_statistics(image: WrittenImage, band: int, pixels: int) -> dict[str, float] | None:
+def _statistics(sums: BandSums, pixels: int) -> dict[str, float] | None:
     """Return the statistics of the valid pixels of a band, as STAC has them; None when there are none."""
-    number, total, squares, low, high = image.sums[band]
+    number, total, squares, low, high = sums
     if not number:
         return None
     # in whole numbers up to the last step: the variance of a large image has no room for rounding
@@ -157,7 +161,6 @@ def _record(
 ) -> ItemRecord:
     """Return the record of an item on a grid, of the unit's period and sources."""
     unit, scenes = written.plan.unit, raster_of(written.plan).recipe.stack.scenes
-    producers = producers_of(s.producers for s in scenes)
     shape, transform = (int(geobox.shape[0]), int(geobox.shape[1])), _transform(geobox)
     geometry, bbox = footprint_4326(crs_name(geobox), transform, shape)
     return ItemRecord(
@@ -173,9 +176,7 @@ def _record(
         assets=tuple(assets),
         lineage=lineage,
         properties={
-            "constellation": "sentinel-2",
-            "instruments": ["msi"],
-            **({"providers": producers} if producers != [ESA] else {}),
+            **_source_properties(scenes),
             **({"gsd": transform[0]} if parse_crs(crs_name(geobox)).is_projected else {}),
             **properties,
         },
@@ -200,7 +201,7 @@ def collection_and_catalog(
     catalog_title: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items, of which there is at least one."""
-    note, producers, links = credit(items)
+    note, producers, links = credit(items, sensors())
     collection = build_collection(
         application,
         title,
@@ -211,6 +212,20 @@ def collection_and_catalog(
         license_links=links,
     )
     return collection, build_catalog(f"{application}-catalog", catalog_title, f"Made by eoap-dask. {note}", items)
+
+
+def _source_properties(scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Return what an item says of where its scenes are from, if any: constellation, instruments, providers.
+
+    Without providers the data are of the provider of the constellation's sensor; see `credit`.
+    """
+    if not scenes:
+        return {}
+    flown = [sensor_of(name) for name in dict.fromkeys(s.sensor for s in scenes)]
+    providers = producers_of((s.producers for s in scenes), sensors())
+    instruments = list(dict.fromkeys(name for one in flown for name in one.instruments))
+    told = {"providers": providers} if [one["name"] for one in providers] != [flown[0].provider.name] else {}
+    return {"constellation": flown[0].constellation, "instruments": instruments, **told}
 
 
 def _transform(geobox: GeoBox) -> tuple[float, ...]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from eoap_dask.cluster.size import Size
     from eoap_dask.kernels.pixels import Sums
-    from eoap_dask.render.encode import ImageSpec
+    from eoap_dask.render.images import ImageSpec
     from eoap_dask.render.resources import Resource
     from eoap_dask.run.options import RunOptions
     from eoap_dask.run.plan import UnitPlan

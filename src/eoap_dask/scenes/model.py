@@ -52,7 +52,9 @@ class Scene:
     """What decides pixels: id, pass, and for each asset the digest of its unsigned href, checksum or update time, grid
     and scaling."""
     producers: tuple[str, ...] = ()
-    """Names of the data's producers, where the item has them."""
+    """Names of the data's producers, see `credit.producers`."""
+    sensor: str = ""
+    """Its id."""
 
 
 def without_duplicates(scenes: Sequence[Scene]) -> tuple[Scene, ...]:

@@ -19,10 +19,11 @@ from pyproj import CRS
 from eoap_dask.errors import BandError, ItemError
 from eoap_dask.geo.crs import transformer
 from eoap_dask.geo.window import Transform
-from eoap_dask.items.item import Item, finite_number, producers
+from eoap_dask.items.item import Item, finite_number
 from eoap_dask.net.hrefs import check_href
 from eoap_dask.net.signing import unsigned
 from eoap_dask.redact import redact
+from eoap_dask.scenes.credit import producers
 from eoap_dask.scenes.model import Scene, Source, without_duplicates
 from eoap_dask.scenes.sensor import Sensor
 from eoap_dask.text import option
@@ -169,7 +170,8 @@ def _read_scene(
             key,
             *(_fingerprint(s) for s in (*sources, mask) if s is not None),
         ),
-        producers=producers(item),
+        producers=producers(item, sensor),
+        sensor=sensor.id,
     )
 
 

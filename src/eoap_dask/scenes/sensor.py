@@ -1,11 +1,13 @@
-"""Sensors as data: for each collection, which asset holds a band and how its numbers become reflectance."""
+"""Sensors as data: which asset holds a band, how its numbers become reflectance, and who is to be credited."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from eoap_dask.errors import CollectionError
 
@@ -23,12 +25,51 @@ class SensorBand:
 
 
 @dataclass(frozen=True)
+class Provider:
+    """Who made the data of a sensor."""
+
+    name: str
+    roles: tuple[str, ...]
+    """STAC's: producer, licensor…"""
+    url: str
+    aliases: tuple[str, ...]
+    """Words by which items name it."""
+
+    def is_meant(self, name: str) -> bool:
+        """Tell whether a name in an item is this provider's."""
+        return any(re.search(rf"\b{re.escape(alias)}\b", name, re.IGNORECASE) for alias in self.aliases)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Terms of use of a provider's data."""
+
+    notice: str
+    """What a product must say; years follow it."""
+    href: str
+    media_type: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Sensor:
-    """What reading reflectance and masking clouds needs to know of a collection."""
+    """What reading, masking and crediting needs to know of some collections."""
 
     id: str
+    name: str
+    """For people: ``Sentinel-2``."""
     title: str
+    """With the level of processing: ``Sentinel-2 Level-2A``."""
     collections: tuple[str, ...]
+    constellation: str
+    """As STAC has it."""
+    instruments: tuple[str, ...]
+    platforms: tuple[str, ...]
+    """How names of its platforms and constellation begin in items, in lower case."""
+    provider: Provider
+    """Who made the data where an item names nobody."""
+    terms: Terms
+    """Of the provider."""
     quantification: int
     """Stored value of reflectance 1."""
     nodata: int
@@ -51,6 +92,10 @@ class Sensor:
         """Classes other than a clear view of land: dropped ones, water, snow."""
         return tuple(sorted({*self.mask_dropped, *self.mask_water, *self.mask_snow}))
 
+    def flies_on(self, platform: str) -> bool:
+        """Tell whether a platform or constellation is one of this sensor's."""
+        return platform.lower().startswith(self.platforms)
+
     def band(self, wanted: str) -> SensorBand | None:
         """Return the band with this common name, own name or asset key, or None."""
         for band in self.bands:
@@ -69,6 +114,11 @@ def sensors() -> tuple[Sensor, ...]:
     return tuple(found)
 
 
+def sensor_of(identifier: str) -> Sensor:
+    """Return the sensor with an id, as `Scene.sensor` has it."""
+    return {sensor.id: sensor for sensor in sensors()}[identifier]
+
+
 def sensor_for(collection: str) -> Sensor:
     """Return the sensor of a collection, or raise `CollectionError`."""
     for sensor in sensors():
@@ -82,12 +132,23 @@ def sensor_for(collection: str) -> Sensor:
     )
 
 
-def _parse(table: dict) -> Sensor:  # type: ignore[type-arg]
-    mask, offset = table["mask"], table["offset"]
+def _parse(table: dict[str, Any]) -> Sensor:
+    mask, offset, provider = table["mask"], table["offset"], table["provider"]
     return Sensor(
         id=table["id"],
+        name=table["name"],
         title=table["title"],
         collections=tuple(table["collections"]),
+        constellation=table["constellation"],
+        instruments=tuple(table["instruments"]),
+        platforms=tuple(table["platforms"]),
+        provider=Provider(
+            name=provider["name"],
+            roles=tuple(provider["roles"]),
+            url=provider["url"],
+            aliases=tuple(provider["aliases"]),
+        ),
+        terms=Terms(**table["terms"]),
         quantification=table["quantification"],
         nodata=table["nodata"],
         offset_baseline=offset["baseline"],

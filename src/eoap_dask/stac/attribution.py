@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from eoap_dask.scenes.sensor import Provider, Sensor
 from eoap_dask.stac.document import link
-
-SENTINEL_LEGAL_NOTICE = "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice"
-
-ESA: dict[str, Any] = {
-    "name": "European Space Agency (ESA)",
-    "roles": ["producer", "licensor"],
-    "url": "https://sentinel.esa.int/web/sentinel/missions/sentinel-2",
-}
-_OF_COPERNICUS = re.compile(r"\bESA\b|\bEuropean Space Agency\b|\bCopernicus\b", re.I)
 
 
 def processor(software_version: str) -> dict[str, Any]:
@@ -27,37 +18,58 @@ def processor(software_version: str) -> dict[str, Any]:
     }
 
 
-def producers_of(sources: Iterable[Iterable[str]]) -> list[dict[str, Any]]:
-    """Return the STAC providers of some sources, each once; without names (see `Scene.producers`) it is ESA."""
-    found: dict[str, dict[str, Any]] = {}
-    for names in sources:
-        for name in tuple(names) or (ESA["name"],):
-            provider: dict[str, Any] = ESA if _OF_COPERNICUS.search(name) else {"name": name, "roles": ["producer"]}
-            found.setdefault(provider["name"], provider)
-    return list(found.values())
+def producers_of(sources: Iterable[Iterable[str]], known: Sequence[Sensor]) -> list[dict[str, Any]]:
+    """Return the STAC providers of some sources (see `Scene.producers`), each once; sensors' providers in full."""
+    own = {sensor.provider.name: sensor.provider for sensor in known}
+    names = dict.fromkeys(name for source in sources for name in source)
+    return [_entry(own[name]) if name in own else {"name": name, "roles": ["producer"]} for name in names]
 
 
-def source_note(producers: Sequence[Mapping[str, Any]], when: str = "") -> str:
-    """Return the attribution of the sources, with the words of `SENTINEL_LEGAL_NOTICE` for Copernicus data.
+def source_note(producers: Sequence[Mapping[str, Any]], known: Sequence[Sensor], when: str = "") -> str:
+    """Return the attribution of the sources, with the words that terms of sensors ask for.
 
     `when` are years, such as ``2021-2022``.
     """
-    others = [one["name"] for one in producers if one != ESA]
-    sentences = [f"Contains modified Copernicus Sentinel data{f' {when}' if when else ''}."] if ESA in producers else []
+    notices = dict.fromkeys(sensor.terms.notice for sensor in _credited(producers, known))
+    own = {sensor.provider.name for sensor in known}
+    others = [one["name"] for one in producers if one["name"] not in own]
+    sentences = [f"{notice}{f' {when}' if when else ''}." for notice in notices]
     return " ".join([*sentences, *([f"Contains data of {', '.join(others)}."] if others else [])])
 
 
 def credit(
-    items: Iterable[Mapping[str, Any]],
+    items: Iterable[Mapping[str, Any]], known: Sequence[Sensor]
 ) -> tuple[str, list[Mapping[str, Any]], list[dict[str, Any]]]:
     """Return the note (see `source_note`), the STAC providers, and the license links for what `build_item` returned.
 
-    Items without ``providers`` count as ESA's; their periods give the years. The links go with ``license="other"``.
+    Items without ``providers`` are of their sensor's; their periods give the years. The links go with
+    ``license="other"``.
     """
     items = list(items)
     years = sorted({int(item["properties"][key][:4]) for item in items for key in ("start_datetime", "end_datetime")})
     when = "-".join(str(year) for year in dict.fromkeys((years[0], years[-1]))) if years else ""
-    found = {one["name"]: one for item in items for one in item["properties"].get("providers", [ESA])}
+    found: dict[str, Mapping[str, Any]] = {}
+    for item in items:
+        default = [_entry(sensor.provider) for sensor in sensors_of([item], known)]
+        found |= {one["name"]: one for one in item["properties"].get("providers", default)}
     producers = list(found.values())
-    terms = link("license", SENTINEL_LEGAL_NOTICE, "application/pdf", "Copernicus Sentinel data: legal notice")
-    return source_note(producers, when), producers, [terms] if ESA in producers else []
+    terms = dict.fromkeys(sensor.terms for sensor in _credited(producers, known))
+    links = [link("license", one.href, one.media_type, one.title) for one in terms]
+    return source_note(producers, known, when), producers, links
+
+
+def sensors_of(items: Iterable[Mapping[str, Any]], known: Sequence[Sensor]) -> tuple[Sensor, ...]:
+    """Return the sensors of what `build_item` returned, each once, by their constellations."""
+    names = dict.fromkeys(item["properties"].get("constellation") for item in items)
+    found = (next((sensor for sensor in known if sensor.constellation == name), None) for name in names)
+    return tuple(sensor for sensor in found if sensor is not None)
+
+
+def _credited(producers: Iterable[Mapping[str, Any]], known: Sequence[Sensor]) -> list[Sensor]:
+    """Return the sensors whose providers are among the producers."""
+    names = {one["name"] for one in producers}
+    return [sensor for sensor in known if sensor.provider.name in names]
+
+
+def _entry(provider: Provider) -> dict[str, Any]:
+    return {"name": provider.name, "roles": list(provider.roles), "url": provider.url}

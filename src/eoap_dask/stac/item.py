@@ -11,15 +11,13 @@ from typing import Any
 
 from eoap_dask.files import write_json
 from eoap_dask.output.layout import LAYOUT
+from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 from eoap_dask.stac.document import STAC_VERSION, check_id, extensions, link, rfc3339
 from eoap_dask.stac.records import (
-    COG,
     EO_COMMON_NAMES,
     GEOJSON,
     JSON,
     AssetRecord,
-    BandRecord,
-    ClassRecord,
     ItemRecord,
     OutputRecord,
     RenderRecord,
@@ -134,35 +132,44 @@ def _bounds(shape: tuple[int, int], transform: Sequence[float]) -> list[float]:
     return [min(x), min(y), max(x), max(y)]
 
 
-def _band(band: BandRecord) -> dict[str, Any]:
-    nodata: float | str | None = band.nodata
+def _bands(asset: AssetRecord, image: ImageSpec) -> list[dict[str, Any]]:
+    statistics = asset.statistics or (None,) * len(image.bands)
+    return [
+        _band(band, image, measured, asset.class_pixels) for band, measured in zip(image.bands, statistics, strict=True)
+    ]
+
+
+def _band(
+    band: BandSpec, image: ImageSpec, measured: Mapping[str, float] | None, class_pixels: Mapping[int, int]
+) -> dict[str, Any]:
+    nodata: float | str | None = image.nodata
     if isinstance(nodata, float) and not math.isfinite(nodata):
         nodata = "nan" if math.isnan(nodata) else "inf" if nodata > 0 else "-inf"
-    statistics = {key: float(number) for key, number in (band.statistics or {}).items() if math.isfinite(number)}
+    statistics = {key: float(number) for key, number in (measured or {}).items() if math.isfinite(number)}
     fields = {
         "name": band.name,
         "description": band.description or None,
-        "data_type": band.data_type,
+        "data_type": image.dtype,
         "nodata": nodata,
         "unit": band.unit,
         "statistics": statistics or None,
         "eo:common_name": band.common_name if band.common_name in EO_COMMON_NAMES else None,
         "raster:scale": band.scale,
         "raster:offset": band.offset,
-        "classification:classes": [_class(one) for one in band.classes] or None,
+        "classification:classes": [_class(one, class_pixels.get(one.value)) for one in band.classes] or None,
     }
     return {key: content for key, content in fields.items() if content is not None}
 
 
-def _class(record: ClassRecord) -> dict[str, Any]:
+def _class(one: ClassSpec, pixels: int | None) -> dict[str, Any]:
     fields = {
-        "value": record.value,
-        "name": record.name,
-        "title": record.title,
-        "description": record.description or None,
-        "color_hint": record.color_hint or None,
-        "nodata": record.nodata or None,
-        "count": record.pixels,
+        "value": one.value,
+        "name": one.name,
+        "title": one.title,
+        "description": one.description or None,
+        "color_hint": one.color_hint or None,
+        "nodata": one.nodata or None,
+        "count": pixels,
     }
     return {key: content for key, content in fields.items() if content is not None}
 
@@ -174,20 +181,19 @@ def _asset(asset: AssetRecord, crs: str) -> dict[str, Any]:
         "type": asset.media_type,
         "roles": list(asset.roles),
     }
-    if asset.bands:
-        fields["bands"] = [_band(band) for band in asset.bands]
+    if asset.image is not None:
+        fields["bands"] = _bands(asset, asset.image)
     fields.update(_projection(crs, asset.shape, asset.transform))
-    if asset.expression is not None:
-        form, text = asset.expression
-        fields["processing:expression"] = {"format": form, "expression": text}
+    if asset.image is not None and asset.image.expression:
+        fields["processing:expression"] = {"format": "python", "expression": asset.image.expression}
     return {**fields, "file:size": asset.size, "file:checksum": multihash_sha256(asset.sha256)}
 
 
 def _default_renders(assets: Sequence[AssetRecord]) -> tuple[RenderRecord, ...]:
     """Return a render of the first picture as it is."""
     for asset in assets:
-        if "visual" in asset.roles and asset.media_type == COG:
-            count = len(asset.bands)
+        if "visual" in asset.roles and asset.image is not None:
+            count = len(asset.image.bands)
             return (
                 RenderRecord(
                     key="visual",
@@ -195,7 +201,7 @@ def _default_renders(assets: Sequence[AssetRecord]) -> tuple[RenderRecord, ...]:
                     assets=(asset.key,),
                     bidx=tuple(range(1, count + 1)),
                     rescale=((0, 255),) * count,
-                    nodata=0,
+                    nodata=asset.image.nodata,
                 ),
             )
     return ()

@@ -1,4 +1,4 @@
-"""What STAC documents are made of: items, assets, bands, classes, renders."""
+"""What STAC documents are made of: items, assets, renders. Bands and classes of an image are in its `ImageSpec`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from eoap_dask.render.images import ImageSpec
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 PNG = "image/png"
@@ -26,49 +28,6 @@ EO_COMMON_NAMES = frozenset(
 
 
 @dataclass(frozen=True)
-class ClassRecord:
-    """One class of a band of classes (classification extension)."""
-
-    value: int
-    """As stored."""
-    name: str
-    """For machines: letters, digits, ``-`` and ``_``."""
-    title: str
-    """For people."""
-    description: str = ""
-    color_hint: str = ""
-    """``RRGGBB``."""
-    nodata: bool = False
-    """Whether it means no data."""
-    pixels: int | None = None
-    """Number of pixels; None where they weren't counted."""
-
-
-@dataclass(frozen=True)
-class BandRecord:
-    """One band of an asset, as stored."""
-
-    name: str
-    """Unique within the asset."""
-    common_name: str | None = None
-    """`eo:common_name`; left out of the JSON when it isn't one of `EO_COMMON_NAMES`."""
-    description: str = ""
-    data_type: str = "uint16"
-    """numpy's name of the stored type."""
-    nodata: float | None = None
-    """As stored; may be NaN."""
-    unit: str | None = None
-    """Of the value after scale and offset."""
-    scale: float | None = None
-    """Physical value = stored value × scale + offset."""
-    offset: float | None = None
-    statistics: Mapping[str, float] | None = None
-    """`minimum`, `maximum`, `mean`, `stddev`, `valid_percent` of stored values; infinite ones and NaN are left out."""
-    classes: tuple[ClassRecord, ...] = ()
-    """Meaning of the stored values of a band of classes."""
-
-
-@dataclass(frozen=True)
 class AssetRecord:
     """One file of an item."""
 
@@ -80,8 +39,13 @@ class AssetRecord:
     """`COG`, `PNG`, `JSON`…"""
     roles: tuple[str, ...]
     """data, visual, thumbnail, data-mask, date, metadata."""
-    bands: tuple[BandRecord, ...] = ()
-    """In the file's order; empty for what isn't a raster, or isn't meant for analysis."""
+    image: ImageSpec | None = None
+    """What the bands of a raster are; None for other files."""
+    statistics: tuple[Mapping[str, float] | None, ...] = ()
+    """Per band `minimum`, `maximum`, `mean`, `stddev`, `valid_percent` of stored values; infinite ones and NaN are left
+    out. None, or nothing at all, where there are none."""
+    class_pixels: Mapping[int, int] = field(default_factory=dict)
+    """Number of pixels of each class, by its value, where they were counted."""
     size: int = 0
     """Bytes."""
     sha256: str = ""
@@ -90,8 +54,6 @@ class AssetRecord:
     """Rows and columns; None for a file without a grid (a thumbnail)."""
     transform: tuple[float, ...] | None = None
     """Affine a, b, c, d, e, f from (column, row) to CRS units; None as for `shape`."""
-    expression: tuple[str, str] | None = None
-    """Format and text of the formula that made it (`processing:expression`)."""
 
 
 @dataclass(frozen=True)

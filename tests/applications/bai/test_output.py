@@ -37,6 +37,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("offline")]
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 UNIT = "bai-20210713-20210812"
+ESA = "European Space Agency (ESA)"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 IMAGES: dict[str, tuple[tuple[str, ...], str, float | None]] = {
@@ -171,9 +172,9 @@ def test_the_item_says_what_was_compared(run: Run, item: dict[str, Any], fire: A
 @pytest.mark.parametrize(
     ("makers", "credit"),
     [
-        (((), ()), "Contains modified Copernicus Sentinel data."),
+        (((ESA,), (ESA,)), "Contains modified Copernicus Sentinel data."),
         ((("A",), ("A",)), "Contains data of A."),
-        (((), ("A",)), "Contains modified Copernicus Sentinel data. Contains data of A."),
+        (((ESA,), ("A",)), "Contains modified Copernicus Sentinel data. Contains data of A."),
     ],
 )
 def test_the_picture_credits_who_made_the_sources(makers: tuple[tuple[str, ...], ...], credit: str) -> None:

@@ -16,10 +16,11 @@ import shapely
 from loguru import logger
 
 from eoap_dask.applications.bai.entry import BAI
+from eoap_dask.applications.bai.images import burn_images
 from eoap_dask.applications.bai.pair import check_found, common_ground
 from eoap_dask.applications.bai.parameters import BurnedAreaParams
-from eoap_dask.applications.bai.report import BurnReport, report_on, write_report
-from eoap_dask.applications.bai.science import BANDS, NBR_PER_UNIT, PICKS, RDNBR_PER_UNIT, Burn
+from eoap_dask.applications.bai.report import report_on, write_report
+from eoap_dask.applications.bai.science import BANDS, Burn
 from eoap_dask.applications.base import Application, BaseRequest
 from eoap_dask.errors import ItemError, NothingFoundError, UsageError
 from eoap_dask.geo.area import Area
@@ -28,23 +29,20 @@ from eoap_dask.geo.grid import check_areas, grid_over, pixels_of
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.items.find import item_from_url
 from eoap_dask.items.search import Search
-from eoap_dask.kernels.pixels import NO_NUMBER
-from eoap_dask.kernels.severity import NODATA, SeverityClass, severity_classes
+from eoap_dask.kernels.severity import SeverityClass, severity_classes
 from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.params import check_choices
 from eoap_dask.periods import parse_day
-from eoap_dask.render.encode import ImageSpec
 from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Run
 from eoap_dask.run.product import (
-    band_statistics,
     collection_and_catalog,
     file_asset,
-    image_asset,
+    image_assets,
     thumbnail_asset,
     write_unit_item,
 )
@@ -53,8 +51,8 @@ from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
 from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
-from eoap_dask.scenes.sensor import Sensor, sensor_for
-from eoap_dask.stac.records import AssetRecord, BandRecord, ClassRecord
+from eoap_dask.scenes.sensor import Sensor, sensor_for, sensor_of, sensors
+from eoap_dask.stac.attribution import sensors_of
 from eoap_dask.text import must_be, option, plural
 
 if TYPE_CHECKING:
@@ -64,7 +62,6 @@ if TYPE_CHECKING:
     from eoap_dask.items.itemset import ItemSet
     from eoap_dask.readers.reader import Reader
     from eoap_dask.run.events import Listener
-    from eoap_dask.run.raster import WrittenImage
     from eoap_dask.run.written import WrittenUnit
 
 NAME = BAI.name
@@ -273,45 +270,9 @@ def _work(request: Request, reader: Reader, passes: Sequence[Pass], geobox: GeoB
             reader=reader,
         ),
         science=Burn(params.thresholds, pixels_of(params.min_area_ha, geobox)),
-        images=_images(request.classes),
+        images=burn_images(request.classes, *(one.datetime for one in passes)),
     )
     return RasterWork(recipe)
-
-
-def _images(classes: Sequence[SeverityClass]) -> tuple[ImageSpec, ...]:
-    """Return the images of `science.BurnImages`, in their order."""
-    nbr = 1 / NBR_PER_UNIT
-    palette = ((NODATA, (0, 0, 0)), *((c.value, c.colour) for c in classes))
-    return (
-        ImageSpec("bai", ("bai_pre", "bai_post", "dbai"), "float32", "mean", float("nan")),
-        ImageSpec("nbr", ("nbr_pre", "nbr_post"), "int16", "mean", NO_NUMBER, scale=nbr),
-        ImageSpec("dnbr", ("dnbr",), "int16", "mean", NO_NUMBER, scale=nbr),
-        ImageSpec("rdnbr", ("rdnbr",), "int16", "mean", NO_NUMBER, scale=1 / RDNBR_PER_UNIT),
-        ImageSpec("rbr", ("rbr",), "int16", "mean", NO_NUMBER, scale=nbr),
-        ImageSpec("severity", ("severity",), "uint8", "nearest", NODATA, palette=palette),
-        ImageSpec("visual-pre", _SHOWN, "uint8", "mean", 0, color=True),
-        ImageSpec("visual-post", _SHOWN, "uint8", "mean", 0, color=True),
-    )
-
-
-_SHOWN = tuple(BANDS[i] for i in PICKS)
-_BANDS = {
-    "bai_pre": "Burned Area Index before the fire",
-    "bai_post": "Burned Area Index after the fire",
-    "dbai": "Burned Area Index, after - before",
-    "nbr_pre": "Normalized Burn Ratio before the fire",
-    "nbr_post": "Normalized Burn Ratio after the fire",
-    "dnbr": "Differenced Normalized Burn Ratio, before - after",
-    "rdnbr": "Relative dNBR, dNBR / √|NBR before|",
-    "rbr": "Relativized Burn Ratio, dNBR / (NBR before + 1.001)",
-}
-_IMAGES = {
-    "bai": ("Burned Area Index", "1 / max((0.1 - red)**2 + (0.06 - nir)**2, 1e-8)"),
-    "nbr": ("Normalized Burn Ratio", "(nir - swir22) / (nir + swir22)"),
-    "dnbr": ("Change of the Normalized Burn Ratio (dNBR)", "nbr_pre - nbr_post"),
-    "rdnbr": ("Relative dNBR", "dnbr / sqrt(abs(nbr_pre))"),
-    "rbr": ("Relativized Burn Ratio", "dnbr / (nbr_pre + 1.001)"),
-}
 
 
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
@@ -322,7 +283,6 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     unit, work = written.plan.unit, raster_of(written.plan)
     folder, images = written.folder, written.made.images
     recipe, geobox, passes = work.recipe, work.geobox, work.recipe.stack.passes
-    pixels = recipe.shape[0] * recipe.shape[1]
     assert isinstance(recipe.science, Burn)  # noqa: S101 - plan_pair() has seen to it
     report = report_on(written.made.notes, request.classes, geobox, unit, passes, recipe.science.min_pixels)
     if not report.clear_pixels:
@@ -338,13 +298,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
             f"{plural(len(report.perimeters), 'perimeter')} {'is' if report.cut_perimeters == 1 else 'are'}",
         )
     assets = (
-        *(
-            image_asset(images[key], geobox, key, title, ("data",), _bands(images[key], pixels), formula)
-            for key, (title, formula) in _IMAGES.items()
-        ),
-        image_asset(images["severity"], geobox, "severity", "Burn severity", ("data",), (_classes(report),)),
-        _picture(images["visual-pre"], geobox, f"{unit.start:%Y-%m-%d}, before the fire"),
-        _picture(images["visual-post"], geobox, f"{unit.end:%Y-%m-%d}, after the fire"),
+        *image_assets(written, {"severity": dict(enumerate(report.class_pixels))}),
         thumbnail_asset(write_thumbnail(folder / "thumbnail.png", images["visual-post"].smallest)),
         *(file_asset(*file) for file in write_report(folder, report, images)),
     )
@@ -365,54 +319,11 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     )
 
 
-def _bands(image: WrittenImage, pixels: int) -> tuple[BandRecord, ...]:
-    spec = image.spec
-    return tuple(
-        BandRecord(
-            band,
-            description=_BANDS[band],
-            data_type=spec.dtype,
-            nodata=spec.nodata,
-            unit="1",
-            scale=spec.scale,
-            offset=None if spec.scale is None else 0,
-            statistics=band_statistics(image, number, pixels),
-        )
-        for number, band in enumerate(spec.bands)
-    )
-
-
-def _picture(image: WrittenImage, geobox: GeoBox, title: str) -> AssetRecord:
-    bands = tuple(BandRecord(b, description=f"{b}, 0 to 0.3", data_type="uint8", nodata=0) for b in _SHOWN)
-    title = f"{title}: {', '.join(_SHOWN)} as red, green, blue"
-    return image_asset(image, geobox, image.spec.name, title, ("visual",), bands)
-
-
-def _classes(report: BurnReport) -> BandRecord:
-    nodata = ClassRecord(
-        NODATA, "nodata", "No data", "Cloud, shadow, water, snow or nothing, in either scene", nodata=True
-    )
-    return BandRecord(
-        "severity",
-        description="Class of burn severity by dNBR, after Key & Benson (2006), doi:10.2737/RMRS-GTR-164",
-        data_type="uint8",
-        nodata=NODATA,
-        classes=(
-            replace(nodata, pixels=report.class_pixels[NODATA]),
-            *(
-                ClassRecord(
-                    c.value, c.name, c.title, f"dNBR {c.range_text}", c.hex_colour, pixels=report.class_pixels[c.value]
-                )
-                for c in report.classes
-            ),
-        ),
-    )
-
-
 def _lineage(passes: Sequence[Pass]) -> str:
     before, after = passes
+    sensor = sensor_of(before.scenes[0].sensor)
     return (
-        f"Indices of {len(before.scenes)} Sentinel-2 Level-2A scene(s) of {before.datetime:%Y-%m-%d} and "
+        f"Indices of {len(before.scenes)} {sensor.title} scene(s) of {before.datetime:%Y-%m-%d} and "
         f"{len(after.scenes)} of {after.datetime:%Y-%m-%d}, where both see ground: no clouds, cloud shadows, water or "
         "snow as the scene classification has them; nearest neighbour resampling; surface reflectance."
     )
@@ -421,13 +332,14 @@ def _lineage(passes: Sequence[Pass]) -> str:
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items."""
     burned = request.classes[3]
+    (sensor,) = sensors_of(items, sensors())
     return collection_and_catalog(
         NAME,
         items,
-        title="Burned area from Sentinel-2",
-        description=f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of Sentinel-2 "
-        "Level-2A scenes.",
-        keywords=["sentinel-2", "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
+        title=f"Burned area from {sensor.name}",
+        description=f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of "
+        f"{sensor.title} scenes.",
+        keywords=[sensor.constellation, "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
         catalog_title=items[0]["properties"]["title"],
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
+from eoap_dask.applications.bai.images import NO_DATA
 from eoap_dask.applications.bai.science import NBR_PER_UNIT, BlockNote
 from eoap_dask.files import write_bytes
 from eoap_dask.geo.crs import crs_name
@@ -19,6 +20,7 @@ from eoap_dask.geo.grid import pixel_hectares
 from eoap_dask.geo.outlines import Perimeter, join_pieces
 from eoap_dask.kernels.severity import NODATA, SeverityClass
 from eoap_dask.output.picture import contact_sheet
+from eoap_dask.scenes.sensor import sensors
 from eoap_dask.stac.attribution import producers_of, source_note
 from eoap_dask.stac.records import CSV, GEOJSON, PARQUET, PNG
 
@@ -78,7 +80,9 @@ class BurnReport:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(("value", "name", "title", "dnbr_from", "dnbr_to", "burned", "pixels", "hectares"))
         pixels = self.class_pixels[NODATA]
-        table.writerow((NODATA, "nodata", "No data", "", "", "", pixels, f"{self._ha(pixels):.{_HA_DECIMALS}f}"))
+        table.writerow(
+            (NO_DATA.value, NO_DATA.name, NO_DATA.title, "", "", "", pixels, f"{self._ha(pixels):.{_HA_DECIMALS}f}")
+        )
         for c in self.classes:
             pixels = self.class_pixels[c.value]
             edges = ["" if not np.isfinite(edge) else f"{edge:g}" for edge in (c.lower, c.upper)]
@@ -132,7 +136,7 @@ def report_on(
             (side for note in notes for side in note.sides),
         ),
         geobox=geobox,
-        credit=source_note(producers_of(s.producers for p in passes for s in p.scenes)),
+        credit=source_note(producers_of((s.producers for p in passes for s in p.scenes), sensors()), sensors()),
     )
 
 
@@ -162,27 +166,24 @@ def write_report(
 
 def write_picture(path: Path, report: BurnReport, images: dict[str, WrittenImage]) -> Path:
     """Write both dates and the severity side by side, with legend and scale."""
-    severity = images["severity"].smallest
+    severity, pictures = images["severity"], (images["visual-pre"], images["visual-post"])
     colours = np.zeros((3, 256), np.uint8)
-    for one in report.classes:
-        colours[:, one.value] = one.colour
-    before, after = report.dates
-    shown = "swir22, nir, red as red, green, blue"
+    for value, colour in severity.spec.palette.items():
+        colours[:, value] = colour
     summary = f"{report.burned_ha:,.1f} ha burned of {report.clear_pixels * report.pixel_ha:,.1f} ha seen clearly"
     if report.perimeters:
         summary += f"; the largest perimeter has {report.perimeters[0].pixels * report.pixel_ha:,.1f} ha"
-    pixels = int(report.geobox.shape[1]) / severity.shape[2]
+    pixels = int(report.geobox.shape[1]) / severity.smallest.shape[2]
     return contact_sheet(
         path,
         [
-            (f"{before}, before the fire\n{shown}", images["visual-pre"].smallest),
-            (f"{after}, after the fire\n{shown}", images["visual-post"].smallest),
-            ("Burn severity by dNBR\nchecked: cloud, shadow, water, snow, no data", colours[:, severity[0]]),
+            *((one.spec.title.replace(": ", "\n"), one.smallest) for one in pictures),
+            ("Burn severity by dNBR\nchecked: cloud, shadow, water, snow, no data", colours[:, severity.smallest[0]]),
         ],
         report.title,
         summary,
         f"Classes after Key & Benson (2006). {report.credit}",
-        [(f"{c.title} ({report.hectares[c.name]:,.1f} ha)", c.colour) for c in report.classes],
+        [(f"{c.title} ({report.hectares[c.name]:,.1f} ha)", severity.spec.palette[c.value]) for c in report.classes],
         abs(report.geobox.transform.a) * _metres(report.geobox) * pixels,
     )
 

@@ -18,6 +18,7 @@ from loguru import logger
 
 from eoap_dask.applications.base import Application, BaseRequest
 from eoap_dask.applications.cloudless_mosaic.entry import MOSAIC
+from eoap_dask.applications.cloudless_mosaic.images import mosaic_images, shown_bands
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.applications.cloudless_mosaic.science import Composition
 from eoap_dask.errors import BandError
@@ -31,27 +32,24 @@ from eoap_dask.kernels.composites import COMPOSITES
 from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.params import check_choices
 from eoap_dask.periods import Period, check_range, parse_day, split_periods
-from eoap_dask.render.encode import ImageSpec
 from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.events import Listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Run
-from eoap_dask.run.product import band_statistics, collection_and_catalog, image_asset, thumbnail_asset, write_unit_item
+from eoap_dask.run.product import collection_and_catalog, image_assets, thumbnail_asset, write_unit_item
 from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.model import Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
-from eoap_dask.stac.records import BandRecord
 from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from eoap_dask.readers.reader import Reader
-    from eoap_dask.run.raster import WrittenImage
     from eoap_dask.run.written import WrittenUnit
 
 NAME = MOSAIC.name
@@ -184,7 +182,7 @@ def _key(period: Period) -> str:
 
 def _plan_unit(request: Request, reader: Reader, period: Period, passes: Sequence[Pass]) -> UnitPlan:
     params, area, sensor = request.params, request.area, request.sensor
-    picks, _ = _picks(params.bands, sensor)
+    picks, _ = shown_bands(params.bands, sensor)
     unit = Unit(
         key=_key(period),
         title=f"Cloud-free mosaic, {period.label}",
@@ -201,75 +199,30 @@ def _plan_unit(request: Request, reader: Reader, period: Period, passes: Sequenc
             reader=reader,
         ),
         science=Composition(params.composite, picks),
-        images=_images(unit.key, params.bands, picks),
+        images=mosaic_images(unit.key, params.bands, sensor, COMPOSITES[params.composite].title),
     )
     return UnitPlan.of(unit, RasterWork(recipe))
 
 
-def _images(key: str, bands: tuple[str, ...], picks: tuple[int, ...]) -> tuple[ImageSpec, ...]:
-    colour = len(picks) == 3
-    return (
-        ImageSpec(key, bands, "uint16", "mean", 0, scale=1e-4, unit="reflectance"),
-        ImageSpec("count", ("count",), "uint16", "nearest", None),
-        ImageSpec("visual", ("red", "green", "blue") if colour else ("grey",), "uint8", "mean", 0, color=colour),
-    )
-
-
-def _picks(bands: Sequence[str], sensor: Sensor) -> tuple[tuple[int, ...], str]:
-    """Return which bands `visual` shows, and how its title says so."""
-    common = [found.common_name if (found := sensor.band(b)) else b for b in bands]
-    if {"red", "green", "blue"} <= set(common):
-        return tuple(common.index(c) for c in ("red", "green", "blue")), "True colour"
-    if len(bands) < 3:
-        return (0,), f"{bands[0]} in grey"
-    return (0, 1, 2), f"False colour: {bands[0]}, {bands[1]}, {bands[2]} as red, green, blue"
-
-
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     """Write the thumbnail and, last, the item of a unit whose images are written; return the item."""
-    work, folder, images = raster_of(written.plan), written.folder, written.made.images
-    recipe, geobox = work.recipe, work.geobox
-    sensor = request.sensor
-    pixels = recipe.shape[0] * recipe.shape[1]
-    data, count, visual = (images[s.name] for s in recipe.images)
-    composite = COMPOSITES[request.params.composite].title
-    _, visual_title = _picks(data.spec.bands, sensor)
+    folder, images = written.folder, written.made.images
+    recipe, sensor = raster_of(written.plan).recipe, request.sensor
+    scenes, passes = len(recipe.stack.scenes), len(recipe.stack.passes)
+    data, visual = images[recipe.images[0].name], images["visual"]
     assets = (
-        image_asset(data, geobox, "data", composite.capitalize(), ("data",), _data_bands(data, sensor, pixels)),
-        image_asset(
-            count,
-            geobox,
-            "count",
-            "Number of clear observations",
-            ("data", "data-mask"),
-            (
-                BandRecord(
-                    "count",
-                    description="Clear observations of the first band",
-                    statistics=band_statistics(count, 0, pixels),
-                ),
-            ),
-        ),
-        image_asset(
-            visual,
-            geobox,
-            "visual",
-            visual_title,
-            ("visual",),
-            tuple(BandRecord(b, description=f"Shown as {b}", data_type="uint8", nodata=0) for b in visual.spec.bands),
-        ),
+        *image_assets(written),
         thumbnail_asset(write_thumbnail(folder / "thumbnail.png", visual.smallest)),
     )
     masked = recipe.stack.dropped_classes is not None
     lineage = (
-        f"{composite.capitalize()} "
-        f"of {len(recipe.stack.scenes)} Sentinel-2 Level-2A scenes of {len(recipe.stack.passes)} passes, "
+        f"{data.spec.title} of {scenes} {sensor.title} scenes of {passes} passes, "
         + (
             "without clouds and cloud shadows as the scene classification has them"
             if masked
             else "without a cloud mask"
         )
-        + "; nearest neighbour resampling; surface reflectance × 10000, 0 where nothing was seen."
+        + f"; nearest neighbour resampling; surface reflectance × {sensor.quantification}, 0 where nothing was seen."
     )
     return write_unit_item(
         NAME,
@@ -277,27 +230,8 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         assets,
         lineage,
         valid_pixels=data.sums[0][0],
-        properties={"eoap:scenes": len(recipe.stack.scenes), "eoap:passes": len(recipe.stack.passes)},
+        properties={"eoap:scenes": scenes, "eoap:passes": passes},
     )
-
-
-def _data_bands(image: WrittenImage, sensor: Sensor, pixels: int) -> tuple[BandRecord, ...]:
-    out = []
-    for i, name in enumerate(image.spec.bands):
-        known = sensor.band(name)
-        out.append(
-            BandRecord(
-                name,
-                common_name=known.common_name if known else None,
-                description=f"Surface reflectance, {known.name}" if known else "Surface reflectance",
-                nodata=0,
-                unit="1",
-                scale=1 / sensor.quantification,
-                offset=0,
-                statistics=band_statistics(image, i, pixels),
-            )
-        )
-    return tuple(out)
 
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -305,10 +239,10 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
     return collection_and_catalog(
         NAME,
         items,
-        title="Cloud-free Sentinel-2 mosaics",
-        description=f"Surface reflectance of Sentinel-2 Level-2A, {COMPOSITES[request.params.composite].title}, "
+        title=f"Cloud-free {request.sensor.name} mosaics",
+        description=f"Surface reflectance of {request.sensor.title}, {COMPOSITES[request.params.composite].title}, "
         f"{request.params.period}.",
-        keywords=["sentinel-2", "mosaic", "cloud-free", "surface reflectance"],
+        keywords=[request.sensor.constellation, "mosaic", "cloud-free", "surface reflectance"],
         catalog_title=f"Cloud-free mosaics, {request.start} to {request.end}",
     )
 
