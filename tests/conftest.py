@@ -14,16 +14,19 @@ from functools import cache
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pystac
 import pytest
 from loguru import logger
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from eoap_dask.demo.archive import Archive, make_archive
+from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.items import Dialect
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.demo.server import DemoServer
 from tests.support.command_line import Shell, make_shell
+from tests.support.seams import Seams, write_scenes
 
 SHARED = Path(os.environ.get("EOAP_DASK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Real data that isn't part of the repository; tests that need it skip without it."""
@@ -61,6 +64,18 @@ Fires = Callable[[Dialect], ServedFire]
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     """A small archive: two tiles in two UTM zones, three months, 40 m pixels."""
     return make_archive(tmp_path_factory.mktemp("archive") / "demo", size_px=512, resolution_m=60.0, dates_per_month=4)
+
+
+@pytest.fixture(scope="session")
+def seams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seams]:
+    """The application of tests that leans on all seams, with its scenes served."""
+    root = tmp_path_factory.mktemp("seams")
+    write_scenes(root)
+    table = root / "table.bin"
+    lookup = (np.arange(65536, dtype=np.uint32) * 7 + 3) % 60_000
+    table.write_bytes(lookup.astype("<u2").tobytes() + bytes(3 << 20))
+    with ServerProcess(Catalogue(root, [], "sentinel-2-l2a")) as running:
+        yield Seams(running.files_url, table)
 
 
 @pytest.fixture

@@ -413,3 +413,89 @@ def test_a_disk_that_fails_in_reading(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("eoap_dask.publish.holdings.sha256_of", fail)
     assert check_unit(make_unit(tmp_path), KEY, DIGEST) == "it can't be read (Input/output error)"
+
+
+# --- outputs with items of their own, and stores of many objects ---------------------------------------
+
+
+def make_cell(root: Path) -> Path:
+    """A unit without assets of its own, whose two outputs have items."""
+    folder = root / KEY
+    links = [{"rel": "root", "href": "../catalog.json"}]
+    for name in ("chip-1", "chip-2"):
+        assets = {"image": asset(folder, f"images/{name}.tif", name.encode())}
+        content = json.dumps({"id": name, "assets": assets}).encode()
+        links.append({"rel": "item", **asset(folder, f"{name}.json", content)})
+    write_json(folder / f"{KEY}.json", {"id": KEY, "properties": {"eoap:digest": DIGEST}, "assets": {}, "links": links})
+    return folder
+
+
+def test_a_unit_of_outputs_is_all_their_files(tmp_path: Path) -> None:
+    found = check_unit(make_cell(tmp_path), KEY, DIGEST)
+    assert isinstance(found, FinishedUnit)
+    assert [file.name for file in found.files] == [
+        *("chip-1.json", "images/chip-1.tif"),
+        *("chip-2.json", "images/chip-2.tif"),
+    ]
+    (tmp_path / KEY / f"{KEY}.json").write_text(
+        json.dumps({"id": KEY, "properties": {"eoap:digest": DIGEST}, "assets": {}, "links": []})
+    )
+    empty = check_unit(tmp_path / KEY, KEY, DIGEST)
+    assert isinstance(empty, FinishedUnit)
+    assert empty.files == ()
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda f: (f / "chip-2.json").unlink(), "chip-2.json isn't there"),
+        (lambda f: (f / "chip-2.json").write_text("{}"), "chip-2.json has 2 bytes instead of"),
+        (lambda f: (f / "images/chip-2.tif").write_bytes(b"chip-3"), "images/chip-2.tif doesn't match its checksum"),
+        (lambda f: (f / "images/chip-1.tif").unlink(), "images/chip-1.tif isn't there"),
+    ],
+)
+def test_a_damaged_output_is_noticed(tmp_path: Path, damage: Callable[[Path], object], why: str) -> None:
+    folder = make_cell(tmp_path)
+    damage(folder)
+    assert str(check_unit(folder, KEY, DIGEST)).startswith(why)
+
+
+@pytest.mark.parametrize("href", ["../other.json", "/etc/passwd", "https://x/y.json", None])
+def test_an_output_elsewhere_counts_for_nothing(tmp_path: Path, href: str | None) -> None:
+    folder = make_cell(tmp_path)
+    edit(folder / f"{KEY}.json", lambda d: d["links"][1].update(href=href))
+    assert check_unit(folder, KEY, DIGEST) == f"its output {href} isn't in its directory"
+
+
+def make_store(root: Path) -> Path:
+    """A unit whose one asset is a store of two objects."""
+    folder = root / KEY
+    objects = [asset(folder, f"cube.zarr/{name}", name.encode()) for name in ("zarr.json", "c/0/0")]
+    content = json.dumps({"objects": {one.pop("href"): one for one in objects}}).encode()
+    store = {
+        **asset(folder, "cube.manifest.json", content),
+        "href": "./cube.zarr",
+        "eoap:manifest": "cube.manifest.json",
+    }
+    write_json(folder / f"{KEY}.json", {"id": KEY, "properties": {"eoap:digest": DIGEST}, "assets": {"cube": store}})
+    return folder
+
+
+def test_a_store_is_what_its_manifest_lists(tmp_path: Path) -> None:
+    found = check_unit(make_store(tmp_path), KEY, DIGEST)
+    assert isinstance(found, FinishedUnit)
+    assert [file.name for file in found.files] == ["cube.zarr/zarr.json", "cube.zarr/c/0/0", "cube.manifest.json"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda f: (f / "cube.zarr/c/0/0").unlink(), "cube.zarr/c/0/0 isn't there"),
+        (lambda f: (f / "cube.zarr/zarr.json").write_bytes(b"ZARR.json"), "cube.zarr/zarr.json doesn't match"),
+        (lambda f: (f / "cube.manifest.json").unlink(), "cube.manifest.json isn't there"),
+    ],
+)
+def test_a_damaged_store_is_noticed(tmp_path: Path, damage: Callable[[Path], object], why: str) -> None:
+    folder = make_store(tmp_path)
+    damage(folder)
+    assert str(check_unit(folder, KEY, DIGEST)).startswith(why)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +19,16 @@ import numpy as np
 import pytest
 import rasterio
 from distributed import Client
-from tests.support import seams
-from tests.support.seams import CHIP, REACH, SHAPE, THRESHOLD, WINDOWS, ZONES, Seams, pixels
+from tests.support.seams import CHIP, REACH, SHAPE, THRESHOLD, WINDOWS, ZONES, Seams, make, pixels
 
-from eoap_dask import Control, Hooks, RunOptions
+from eoap_dask import Control, Hooks
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
-from eoap_dask.demo.catalogue import Catalogue
-from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import StoppedError, UnitsFailedError, UsageError
 from eoap_dask.files import sha256_of
 from eoap_dask.publish.per_unit import UnitPublication
-from eoap_dask.publish.publication import Publication
 from eoap_dask.run.events import Event
-from eoap_dask.run.produce import Production, Run, produce
+from eoap_dask.run.produce import Run
 
 pytestmark = pytest.mark.cluster
 
@@ -35,40 +37,14 @@ KEYS = [*CELLS, "cell-empty", "mean-a", "mean-b", "change"]
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seams]:
-    root = tmp_path_factory.mktemp("seams")
-    seams.write_scenes(root)
-    table = root / "table.bin"
-    lookup = (np.arange(65536, dtype=np.uint32) * 7 + 3) % 60_000
-    table.write_bytes(lookup.astype("<u2").tobytes() + bytes(3 << 20))
-    with ServerProcess(Catalogue(root, [], "sentinel-2-l2a")) as server:
-        yield Seams(server.files_url, table)
-
-
-@pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with local_client(Size(1, 2, 2 << 30)) as running:
         yield running
 
 
-def make(
-    app: Seams, out: Path, client: Client | None, hooks: Hooks | None = None, *, stream: bool = False, **how: Any
-) -> Run:
-    publisher = how.pop("publisher", Publication)
-    app = Seams(app.files_url, app.table)
-    hooks = hooks or Hooks()
-    done = hooks.unit_done
-    hooks = Hooks(
-        hooks.run, hooks.listener, hooks.control, lambda item: (app.done(item), done(item))[0], hooks.published
-    )
-    production = Production(app.plan(), app.finish, app.describe, units=app.stream() if stream else None)
-    options = RunOptions(output_dir=out, **{"block": 512, **how})
-    return produce(production, options, hooks, client=client, publisher=publisher)
-
-
 @pytest.fixture(scope="module")
-def run(app: Seams, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return make(app, tmp_path_factory.mktemp("seams-run") / "out", client)
+def run(seams: Seams, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make(seams, tmp_path_factory.mktemp("seams-run") / "out", client)
 
 
 def assets(out: Path) -> dict[str, str]:
@@ -163,17 +139,17 @@ def test_a_change_of_two_units_with_a_statistic_in_three_passes_a_halo_and_a_tab
     ],
     ids=["one block", "strips of 16 rows", "tiles through the client", "other strips, tiles on disk"],
 )
-def test_blocks_and_strips_change_no_byte(app: Seams, client: Client, run: Run, tmp_path: Path, how: Any) -> None:
-    again = make(app, tmp_path / "out", client, **how)
+def test_blocks_and_strips_change_no_byte(seams: Seams, client: Client, run: Run, tmp_path: Path, how: Any) -> None:
+    again = make(seams, tmp_path / "out", client, **how)
     assert assets(again.output) == assets(run.output)
     state = [item["properties"]["test:state"] for item in again.items]
     assert state == [item["properties"]["test:state"] for item in run.items]
 
 
 @pytest.mark.long
-def test_workers_change_no_byte(app: Seams, run: Run, tmp_path: Path) -> None:
+def test_workers_change_no_byte(seams: Seams, run: Run, tmp_path: Path) -> None:
     with local_client(Size(3, 1, 1 << 30)) as three:
-        assert assets(make(app, tmp_path / "out", three).output) == assets(run.output)
+        assert assets(make(seams, tmp_path / "out", three).output) == assets(run.output)
 
 
 # Resume.
@@ -183,15 +159,15 @@ def kinds(heard: list[Event], kind: str) -> list[str]:
     return [event.unit for event in heard if event.kind == kind]
 
 
-def test_a_run_with_nothing_to_do_needs_no_cluster(app: Seams, run: Run) -> None:
+def test_a_run_with_nothing_to_do_needs_no_cluster(seams: Seams, run: Run) -> None:
     heard: list[Event] = []
-    again = make(app, run.output, None, Hooks(listener=heard.append), cluster="tcp://127.0.0.1:1")
+    again = make(seams, run.output, None, Hooks(listener=heard.append), cluster="tcp://127.0.0.1:1")
     assert kinds(heard, "unit-skipped") == KEYS
     assert [item["id"] for item in again.items] == KEYS
 
 
 @pytest.mark.parametrize("unit", ["cell-32631", "mean-b"])
-def test_a_stopped_run_goes_on_where_it_was(app: Seams, client: Client, run: Run, tmp_path: Path, unit: str) -> None:
+def test_a_stopped_run_goes_on_where_it_was(seams: Seams, client: Client, run: Run, tmp_path: Path, unit: str) -> None:
     control, heard = Control(), []
 
     def listen(event: Event) -> None:
@@ -199,37 +175,37 @@ def test_a_stopped_run_goes_on_where_it_was(app: Seams, client: Client, run: Run
             control.stop("The test says so.")
 
     with pytest.raises(StoppedError, match="The test says so"):
-        make(app, tmp_path / "out", client, Hooks(listener=listen, control=control))
+        make(seams, tmp_path / "out", client, Hooks(listener=listen, control=control))
     assert not (tmp_path / "out").exists()
     kept = {p.name for p in (tmp_path / "out.partial").iterdir() if p.is_dir() and p.name in KEYS}
     assert unit in kept
     assert "change" not in kept
-    again = make(app, tmp_path / "out", client, Hooks(listener=heard.append))
+    again = make(seams, tmp_path / "out", client, Hooks(listener=heard.append))
     assert set(kinds(heard, "unit-skipped")) == kept
     assert assets(again.output) == assets(run.output)
 
 
-def test_a_damaged_chip_makes_its_cell_anew(app: Seams, client: Client, run: Run, tmp_path: Path) -> None:
-    first = make(app, tmp_path / "out", client)
+def test_a_damaged_chip_makes_its_cell_anew(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+    first = make(seams, tmp_path / "out", client)
     chip = first.output / CELLS[1] / "masks" / f"{CELLS[1]}-chip2.tif"
     chip.write_bytes(chip.read_bytes()[:-1] + b"x")
     heard: list[Event] = []
-    again = make(app, tmp_path / "out", client, Hooks(listener=heard.append))
+    again = make(seams, tmp_path / "out", client, Hooks(listener=heard.append))
     assert kinds(heard, "unit-done") == [CELLS[1]]
     assert assets(again.output) == assets(run.output)
 
 
 def test_what_changes_in_a_needed_unit_changes_the_one_that_needs_it(
-    app: Seams, client: Client, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seams: Seams, client: Client, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A unit that did without a scene is the same unit, but what it needs to be is not."""
-    first = make(app, tmp_path / "out", client)
+    first = make(seams, tmp_path / "out", client)
     mean = Seams.mean
     monkeypatch.setattr(
         Seams, "mean", lambda self, key, *days: mean(self, key, *(days[:1] if key == "mean-b" else days))
     )
     heard: list[Event] = []
-    again = make(app, tmp_path / "out", client, Hooks(listener=heard.append))
+    again = make(seams, tmp_path / "out", client, Hooks(listener=heard.append))
     assert kinds(heard, "unit-done") == ["mean-b", "change"]
     digests = [json.loads((r.output / "change" / "change.json").read_text())["properties"] for r in (run, again)]
     assert digests[0]["eoap:digest_parts"]["params"] == digests[1]["eoap:digest_parts"]["params"]
@@ -238,7 +214,7 @@ def test_what_changes_in_a_needed_unit_changes_the_one_that_needs_it(
 
 
 def test_a_unit_fails_with_one_that_it_needs(
-    app: Seams, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seams: Seams, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mean = Seams.mean
     monkeypatch.setattr(
@@ -246,7 +222,7 @@ def test_a_unit_fails_with_one_that_it_needs(
     )
     heard: list[Event] = []
     with pytest.raises(UnitsFailedError, match=r"2 of 7 units failed\. mean-b: "):
-        make(app, tmp_path / "out", client, Hooks(listener=heard.append), retries=0)
+        make(seams, tmp_path / "out", client, Hooks(listener=heard.append), retries=0)
     assert kinds(heard, "unit-failed") == ["mean-b", "change"]
     ledger = json.loads((tmp_path / "out.partial" / "failures.json").read_text())["failures"]
     assert ledger[1] == {"unit": "change", "reason": "It needs mean-b, which failed.", "attempts": 1}
@@ -256,10 +232,10 @@ def test_a_unit_fails_with_one_that_it_needs(
 
 
 def test_units_from_a_stream_whose_last_depends_on_another(
-    app: Seams, client: Client, run: Run, tmp_path: Path
+    seams: Seams, client: Client, run: Run, tmp_path: Path
 ) -> None:
     heard: list[Event] = []
-    made = make(app, tmp_path / "out", client, Hooks(listener=heard.append), stream=True)
+    made = make(seams, tmp_path / "out", client, Hooks(listener=heard.append), stream=True)
     assert [item["id"] for item in made.items] == [*KEYS, "late"]
     share = made.items[KEYS.index("change")]["properties"]["test:state"][2]
     part = median_of(ZONES[2], 0, 1, 2)[:CHIP, :CHIP]
@@ -270,13 +246,13 @@ def test_units_from_a_stream_whose_last_depends_on_another(
     last = [event for event in heard if event.kind == "block-done"][-1]
     assert last.blocks_done == last.blocks_total == heard[-1].blocks_done
     with pytest.raises(UsageError, match="holds late, which this run wouldn't make"):
-        make(app, tmp_path / "out", client)
+        make(seams, tmp_path / "out", client)
     heard.clear()
-    make(app, tmp_path / "out", client, Hooks(listener=heard.append), stream=True)
+    make(seams, tmp_path / "out", client, Hooks(listener=heard.append), stream=True)
     assert kinds(heard, "unit-skipped") == [*KEYS, "late"]
 
 
-def test_a_paused_run_sends_nothing_until_it_goes_on(app: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+def test_a_paused_run_sends_nothing_until_it_goes_on(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:
     control, done = Control(), []
 
     def listen(event: Event) -> None:
@@ -293,12 +269,12 @@ def test_a_paused_run_sends_nothing_until_it_goes_on(app: Seams, client: Client,
         control.resume()
 
     timer = threading.Timer(1.5, look)
-    made = make(app, tmp_path / "out", client, Hooks(listener=listen, control=control))
+    made = make(seams, tmp_path / "out", client, Hooks(listener=listen, control=control))
     assert assets(made.output) == assets(run.output)
     assert seen[0] < len(KEYS)
 
 
-def test_a_drained_run_finishes_what_it_has_begun(app: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+def test_a_drained_run_finishes_what_it_has_begun(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:
     control, heard = Control(), []
 
     def listen(event: Event) -> None:
@@ -307,14 +283,14 @@ def test_a_drained_run_finishes_what_it_has_begun(app: Seams, client: Client, ru
             control.drain("The node goes down.")
 
     with pytest.raises(StoppedError, match="The node goes down"):
-        make(app, tmp_path / "out", client, Hooks(listener=listen, control=control))
+        make(seams, tmp_path / "out", client, Hooks(listener=listen, control=control))
     assert kinds(heard, "unit-done") == kinds(heard, "unit-started")
     assert CELLS[1] in kinds(heard, "unit-done")
     assert len(kinds(heard, "unit-done")) < len(KEYS)
-    assert assets(make(app, tmp_path / "out", client).output) == assets(run.output)
+    assert assets(make(seams, tmp_path / "out", client).output) == assets(run.output)
 
 
-def test_units_are_published_one_by_one(app: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+def test_units_are_published_one_by_one(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:
     """A reader sees each unit when it is finished, whole, and a stopped run leaves what there was."""
     out, control, seen = tmp_path / "out", Control(), []
 
@@ -327,14 +303,14 @@ def test_units_are_published_one_by_one(app: Seams, client: Client, run: Run, tm
             control.stop()
 
     with pytest.raises(StoppedError):
-        make(app, out, client, Hooks(control=control, unit_done=done), publisher=UnitPublication)
+        make(seams, out, client, Hooks(control=control, unit_done=done), publisher=UnitPublication)
     assert not (out / "catalog.json").exists()
     assert not (tmp_path / "out.partial").exists()
     assert not (tmp_path / "out.lock").exists()
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*.tif")}
     assert before
     heard: list[Event] = []
-    made = make(app, out, client, Hooks(listener=heard.append), publisher=UnitPublication, stream=True)
+    made = make(seams, out, client, Hooks(listener=heard.append), publisher=UnitPublication, stream=True)
     assert set(kinds(heard, "unit-skipped")) >= {CELLS[2]}
     assert {p: p.stat().st_mtime_ns for p in before} == before
     catalog = json.loads(made.catalog.read_text())
@@ -345,11 +321,11 @@ def test_units_are_published_one_by_one(app: Seams, client: Client, run: Run, tm
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
-def test_hooks_are_told_of_units_and_of_the_product(app: Seams, client: Client, tmp_path: Path) -> None:
+def test_hooks_are_told_of_units_and_of_the_product(seams: Seams, client: Client, tmp_path: Path) -> None:
     units: list[str] = []
     published: list[Run] = []
     made = make(
-        app,
+        seams,
         tmp_path / "out",
         client,
         Hooks(unit_done=lambda item: units.append(item["id"]), published=published.append),
@@ -357,3 +333,50 @@ def test_hooks_are_told_of_units_and_of_the_product(app: Seams, client: Client, 
     assert sorted(units) == sorted(KEYS)
     assert published == [made]
     assert math.isfinite(made.seconds)
+
+
+def test_what_a_stream_no_longer_asks_for_is_removed(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+    """A stream isn't known before its end: what an interrupted run left of other units goes then."""
+    control = Control()
+
+    def listen(event: Event) -> None:
+        if event.kind == "unit-done" and event.unit == CELLS[0]:
+            control.stop()
+
+    with pytest.raises(StoppedError):
+        make(seams, tmp_path / "out", client, Hooks(listener=listen, control=control))
+    left = tmp_path / "out.partial" / "left-over"
+    (tmp_path / "out.partial" / CELLS[0]).rename(left)
+    (left / f"{CELLS[0]}.json").rename(left / "left-over.json")
+    made = make(seams, tmp_path / "out", client, stream=True)
+    assert not (made.output / "left-over").exists()
+    assert {name for name in assets(made.output) if not name.startswith("late/")} == set(assets(run.output))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("grows", [False, True], ids=["at once", "unit by unit"])
+@pytest.mark.parametrize("after", [1, 4, 9, 14])
+def test_killed_and_run_again(seams: Seams, run: Run, tmp_path: Path, after: int, grows: bool) -> None:
+    """Nothing that says it is finished is damaged, and the next run makes the same bytes."""
+    out = tmp_path / "out"
+    command = [*(sys.executable, "-m", "tests.support.seams"), seams.files_url, str(seams.table), str(out)]
+    command += ["grows"] * grows
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(command, cwd=root, start_new_session=True)
+    events, deadline = tmp_path / "out.partial" / "events.jsonl", time.monotonic() + 60
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            if events.exists() and events.read_text().count('"block-done"') >= after:
+                break
+            time.sleep(0.005)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for path in out.glob("*/*.json"):  # whoever looks now finds whole units
+        item = json.loads(path.read_text())
+        for asset in item["assets"].values():
+            assert asset["file:checksum"] == f"1220{sha256_of(path.parent / asset['href'])}"
+    subprocess.run(command, cwd=root, check=True, timeout=100)
+    assert {k: v for k, v in assets(out).items() if not k.startswith("late/")} == assets(run.output)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -8,6 +8,7 @@ change. Workers import this module.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,12 +18,16 @@ from typing import Any, ClassVar
 import numpy as np
 import rasterio
 from affine import Affine
+from distributed import Client
 from odc.geo.geobox import GeoBox
 
+from eoap_dask import Hooks, Run, RunOptions
 from eoap_dask.geo.window import Window
 from eoap_dask.kernels.composites import median
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
+from eoap_dask.publish.per_unit import UnitPublication
+from eoap_dask.publish.publication import Publication
 from eoap_dask.readers.tiles import TileReader
 from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 from eoap_dask.render.needed import UnitStack
@@ -31,6 +36,7 @@ from eoap_dask.render.resources import Resource
 from eoap_dask.render.science import Image, Science, Strip
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.plan import Plan, UnitPlan
+from eoap_dask.run.produce import Production, produce
 from eoap_dask.run.product import Output, collection_and_catalog, image_asset, image_assets, write_unit_item
 from eoap_dask.run.raster import RasterWork, first_round
 from eoap_dask.run.unit import Unit
@@ -275,3 +281,39 @@ class Seams:
         return collection_and_catalog(
             NAME, items, title="Seams", description="Made by a test.", keywords=["test"], catalog_title="Seams"
         )
+
+
+def make(
+    app: Seams,
+    out: Path,
+    client: Client | None,
+    hooks: Hooks | None = None,
+    *,
+    stream: bool = False,
+    publisher: Any = Publication,
+    **how: Any,
+) -> Run:
+    """Make the product, in blocks of 512."""
+    app, given = Seams(app.files_url, app.table), hooks or Hooks()
+
+    def done(item: dict[str, Any]) -> None:
+        app.done(item)
+        given.unit_done(item)
+
+    production = Production(app.plan(), app.finish, app.describe, units=app.stream() if stream else None)
+    options = RunOptions(output_dir=out, **{"block": 512, **how})
+    return produce(production, options, replace(given, unit_done=done), client=client, publisher=publisher)
+
+
+if __name__ == "__main__":  # where its files are served, the table, the output, and perhaps that it grows
+    url, table_path, output, *growing = sys.argv[1:]
+    grows = bool(growing)
+    make(
+        Seams(url, Path(table_path)),
+        Path(output),
+        None,
+        stream=grows,
+        publisher=UnitPublication if grows else Publication,
+        cluster="local",
+        workers=1,
+    )

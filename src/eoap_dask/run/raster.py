@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +81,15 @@ class RasterWork:
 
     recipe: Recipe
 
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """Its blocks or cutouts, one for each task."""
+        return self.recipe.windows()
+
     @property
     def tasks(self) -> int:
         """One for each block or cutout."""
-        return len(self.recipe.windows())
+        return len(self.windows)
 
     @property
     def task(self) -> Callable[..., Any]:
@@ -129,13 +135,13 @@ class RasterWork:
         if not isinstance(stack, UnitStack):
             return ()
         paths = [file(unit, LAYOUT.image(stack.stem(unit))) for unit in stack.units]
-        window = self.recipe.windows()[number].grown(self.recipe.science.halo, self.recipe.shape)
+        window = self.windows[number].grown(self.recipe.science.halo, self.recipe.shape)
         return tuple(paths) if shared else tuple(cut_part(path, window) for path in paths)
 
     def task_bytes(self, number: int) -> int:
         """Return the bytes of a block's images, and of the layers that go with it."""
         recipe, stack = self.recipe, self.recipe.stack
-        height, width = recipe.windows()[number].shape
+        height, width = self.windows[number].shape
         pixels = recipe.block**2 if recipe.cutouts is None else height * width
         taken = 2 * stack.bands * len(stack.units) * height * width if isinstance(stack, UnitStack) else 0
         return pixels * sum(spec.pixel_bytes for spec in recipe.images) + taken
@@ -166,7 +172,7 @@ class RasterWork:
         """Return what it is estimated to take; looks at every block."""
         recipe, geobox = self.recipe, self.geobox
         read = peak = 0
-        for window in recipe.windows():
+        for window in self.windows:
             touching = recipe.stack.touching(window)
             bounds = window_bounds(geobox, window)
             for _, scenes in touching:
@@ -253,7 +259,7 @@ class RasterCollector:
         self._begin(work)
 
     def _begin(self, work: RasterWork) -> None:
-        self._work, self._windows = work, work.recipe.windows()
+        self._work = work
         self._surveyed.clear()
         if work.recipe.cutouts is None and not work.recipe.is_survey:
             self._cogs = {s.name: Cog(s, work.geobox, self._scratch) for s in work.recipe.images}
@@ -272,10 +278,10 @@ class RasterCollector:
             self._cutouts[number] = self._write_cutout(number, result)
             return
         for name, image in result.images.items():
-            self._cogs[name].add(image, self._windows[number])
+            self._cogs[name].add(image, self._work.windows[number])
 
     def _write_cutout(self, number: int, result: Rendered) -> dict[str, WrittenImage]:
-        recipe, window = self._work.recipe, self._windows[number]
+        recipe, window = self._work.recipe, self._work.windows[number]
         geobox = recipe.stack.geobox[window.row : window.row_stop, window.col : window.col_stop]
         assert recipe.cutouts is not None  # noqa: S101 - add() has seen to it
         found = {}

@@ -13,6 +13,9 @@ from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.client import GatewayOptions, RunningCluster, gateway_cluster
 from eoap_dask.cluster.gateway.server import LocalGateway
 
+ROOT = Path(__file__).parents[3]
+"""Workers find the sciences of tests here."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
@@ -32,7 +35,9 @@ def server() -> None:
 def gateway(server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGateway]:
     """A private Gateway whose clusters have at most 4 cores and 8 GiB."""
     logs = tmp_path_factory.mktemp("gateway") / "logs"
-    own = LocalGateway(logs_dir=logs, max_cores=4, max_memory="8G", environment={"GDAL_CACHEMAX": "64"})
+    own = LocalGateway(
+        logs_dir=logs, max_cores=4, max_memory="8G", environment={"GDAL_CACHEMAX": "64", "PYTHONPATH": str(ROOT)}
+    )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in NOT_FOR_CLUSTERS.items():
             patch.setenv(name, value)

@@ -38,7 +38,7 @@ from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
-from eoap_dask.run.produce import Run
+from eoap_dask.run.produce import Hooks, Run
 from eoap_dask.run.product import (
     collection_and_catalog,
     file_asset,
@@ -362,6 +362,7 @@ def burned_area_map(
     *,
     client: Client | None = None,
     listener: Listener | None = None,
+    hooks: Hooks | None = None,
     **changes: Any,
 ) -> Run:
     """Map what burned between two scenes, and publish it as a STAC catalog.
@@ -376,6 +377,8 @@ def burned_area_map(
         Where to work. By default the active client, else an embedded cluster that is stopped afterwards.
     listener : callable, optional
         Gets an `Event` whenever something happens; by default a bar in a notebook, and nothing elsewhere.
+    hooks : Hooks, optional
+        The run's id, its control (pause, go on, drain, stop), and who is told of units and of the product.
     **changes
         Fields of `BurnedAreaParams` and `RunOptions`.
 
@@ -395,7 +398,9 @@ def burned_area_map(
         when searching or signing fails, or an item can't be used
     ClusterError
         when the cluster doesn't start, or goes away
+    StoppedError
+        when the control says so; finished units are kept
     UnitsFailedError
         when an asset can't be read
     """
-    return APPLICATION.run(params, options, client=client, listener=listener, changes=changes)
+    return APPLICATION.run(params, options, client=client, listener=listener, hooks=hooks, changes=changes)

@@ -37,7 +37,7 @@ from eoap_dask.render.stack import Stack
 from eoap_dask.run.events import Listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
-from eoap_dask.run.produce import Run
+from eoap_dask.run.produce import Hooks, Run
 from eoap_dask.run.product import collection_and_catalog, image_assets, thumbnail_asset, write_unit_item
 from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.unit import Unit
@@ -137,6 +137,7 @@ def cloudless_mosaic(
     *,
     client: Client | None = None,
     listener: Listener | None = None,
+    hooks: Hooks | None = None,
     **changes: Any,
 ) -> Run:
     """Make cloud-free composites of Sentinel-2 over an area, and publish them as a STAC catalog.
@@ -151,6 +152,8 @@ def cloudless_mosaic(
         Where to work. By default the active client, else an embedded cluster that is stopped afterwards.
     listener : callable, optional
         Gets an `Event` whenever something happens; by default a bar in a notebook, and nothing elsewhere.
+    hooks : Hooks, optional
+        The run's id, its control (pause, go on, drain, stop), and who is told of units and of the product.
     **changes
         Fields of `MosaicParams` and `RunOptions`.
 
@@ -170,10 +173,12 @@ def cloudless_mosaic(
         when searching or signing fails, or an item can't be used
     ClusterError
         when the cluster doesn't start, or goes away
+    StoppedError
+        when the control says so; finished units are kept
     UnitsFailedError
         when more units failed than allowed; finished ones stay in ``<output_dir>.partial``
     """
-    return APPLICATION.run(params, options, client=client, listener=listener, changes=changes)
+    return APPLICATION.run(params, options, client=client, listener=listener, hooks=hooks, changes=changes)
 
 
 def _key(period: Period) -> str:
