@@ -205,6 +205,33 @@ class AssetError(EoapError):
         self.attempts = attempts
 
 
+class ContradictionError(AssetError):
+    """A source is other than the catalogue says, which isn't to become silent pixels.
+
+    Parameters
+    ----------
+    what, expected, hint, item_id, asset, href, attempts
+        As in `AssetError`, of the first source that was found.
+    found
+        For each such source of the unit what it really is: a tuple of item id, asset, CRS and affine transform.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        expected: str = "",
+        hint: str = "",
+        item_id: str = "",
+        asset: str = "",
+        href: str = "",
+        attempts: int = 1,
+        found: tuple[tuple[str, str, str, tuple[float, ...]], ...] = (),
+    ) -> None:
+        super().__init__(what, expected, hint, item_id, asset, href, attempts)
+        self.args = (*self.args, found)
+        self.found = found
+
+
 class UnitsFailedError(EoapError):
     """More units of work failed than were allowed."""
 

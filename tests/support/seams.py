@@ -38,7 +38,7 @@ from eoap_dask.render.stack import Stack
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Production, produce
 from eoap_dask.run.product import Output, collection_and_catalog, image_asset, image_assets, write_unit_item
-from eoap_dask.run.raster import RasterWork, first_round
+from eoap_dask.run.raster import RasterWork
 from eoap_dask.run.unit import Unit
 from eoap_dask.run.written import WrittenUnit
 from eoap_dask.scenes.model import Pass, Scene, Source
@@ -211,7 +211,7 @@ class Seams:
     def unit(self, key: str, recipe: Recipe, *needs: str) -> UnitPlan:
         """Return a unit of the days of all scenes."""
         unit = Unit(key, f"Unit {key}", START, START + timedelta(4), needs)
-        return UnitPlan.of(unit, RasterWork(first_round(recipe)))
+        return UnitPlan.of(unit, RasterWork.of(recipe))
 
     def cell(self, key: str, zone: int, windows: Sequence[Window], threshold: int = THRESHOLD) -> UnitPlan:
         """Return a cell with a chip for each window."""

@@ -48,6 +48,7 @@ from eoap_dask.lazy.loaders.planes import foreign_planes
 from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.periods import check_range, parse_day, split_periods
 from eoap_dask.readers.choose import make_reader
+from eoap_dask.render.headers import settle
 from eoap_dask.render.reading import StackReader
 from eoap_dask.render.stack import Stack
 from eoap_dask.scenes.model import footprint_touches, group_passes
@@ -218,6 +219,8 @@ def load(
         private_hosts=hosts,
         local_files=items.local_files,
     )
+    reader = make_reader("auto", items.signer(hosts), private_hosts=hosts)
+    scenes, _ = settle(items.features, scenes, reader)
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], name, bounds)])
     if not passes:
@@ -233,7 +236,7 @@ def load(
         bands=len(bands),
         dropped_classes=tuple(sorted(dropped)) if cloud_mask == "scl" else None,
         clip_wkb=None if shape is None else shapely.to_wkb(shape),
-        reader=make_reader("auto", items.signer(hosts), private_hosts=hosts),
+        reader=reader,
     )
     if loader == "eoap-dask":
         planes = _planes(stack, dict(chunks or {}))

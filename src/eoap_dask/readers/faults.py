@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from eoap_dask.errors import AssetError
+from eoap_dask.errors import AssetError, ContradictionError
 from eoap_dask.redact import redact
 from eoap_dask.text import plural
 
 if TYPE_CHECKING:
+    from eoap_dask.geo.window import Transform
+    from eoap_dask.readers.reader import FileGrid
     from eoap_dask.scenes.model import Source
 
 NOT_A_RASTER = "it isn't a raster file (an error page, perhaps)."
@@ -26,6 +29,46 @@ def unreadable(source: Source, item_id: str, reason: str, attempts: int) -> Asse
         href=redact(source.href),
         attempts=attempts,
     )
+
+
+NEAR = 0.01
+"""Pixels by which an item may miss its file's grid: what is written with few digits does."""
+
+
+def contradiction(source: Source, item_id: str, grid: FileGrid) -> ContradictionError | None:
+    """Return the fault of an asset whose file lies elsewhere than its item says; None where the two agree."""
+    crs = grid.crs if grid.crs is not None and source.crs.upper().startswith("EPSG:") else source.crs.upper()
+    transform = grid.transform or source.transform
+    if crs == source.crs.upper() and _near(source.transform, transform, source.shape):
+        return None
+    found = (item_id, source.asset, crs if crs != source.crs.upper() else source.crs, transform)
+    return ContradictionError(
+        f"The asset {source.asset!r} of item {item_id!r} lies at {_place(crs, transform)}, "
+        f"but its item says {_place(source.crs, source.transform)}.",
+        "The file counts.",
+        item_id=item_id,
+        asset=source.asset,
+        href=redact(source.href),
+        found=(found,),
+    )
+
+
+def _near(one: Transform, other: Transform, shape: tuple[int, int]) -> bool:
+    """Tell whether two transforms put the corners of an image to the same places, within `NEAR` of a pixel."""
+    side = min(math.hypot(other[0], other[3]), math.hypot(other[1], other[4]))
+    corners = ((0, 0), (0, shape[1]), (shape[0], 0))
+    return all(math.dist(_at(one, *corner), _at(other, *corner)) <= NEAR * side for corner in corners)
+
+
+def _at(transform: Transform, row: int, col: int) -> tuple[float, float]:
+    a, b, c, d, e, f = transform
+    return a * col + b * row + c, d * col + e * row + f
+
+
+def _place(crs: str, transform: Transform) -> str:
+    a, b, c, d, e, f = transform
+    turned = f", turned by {b:g} and {d:g}" if b or d else ""
+    return f"({c:.10g}, {f:.10g}) in steps of {a:g} and {e:g}{turned} in {crs if len(crs) < 40 else 'its own CRS'}"
 
 
 def refused(source: Source, item_id: str, what: str, attempts: int = 1) -> AssetError:

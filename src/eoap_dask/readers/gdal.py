@@ -20,6 +20,7 @@ from eoap_dask.errors import AssetError, SigningError
 from eoap_dask.net.retry import Attempt, Retry, retrying
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
 from eoap_dask.readers.ranges import FinalReadError, HttpFile, RetryableReadError
+from eoap_dask.readers.reader import FileGrid
 from eoap_dask.readers.tiff import TILE_BYTES
 from eoap_dask.redact import redact
 
@@ -69,6 +70,7 @@ class GdalRaster:
     item_id: str
     _open: dict[int, Any] = field(default_factory=dict)
     _shapes: tuple[tuple[int, int], ...] = ()
+    _grid: FileGrid | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _attempt: Attempt = Attempt(1, math.inf)
     _found: str = ""
@@ -80,6 +82,13 @@ class GdalRaster:
         if not self._shapes:
             self._retried(lambda: self._dataset(0))
         return self._shapes
+
+    @property
+    def grid(self) -> FileGrid:
+        """Where the file says that it lies."""
+        if self._grid is None:
+            self._retried(lambda: self._dataset(0))
+        return self._grid or FileGrid()
 
     def read(
         self,
@@ -132,6 +141,7 @@ class GdalRaster:
             self._check_blocks(dataset)
             if level == 0:
                 self._check(dataset)
+                self._grid = _grid_of(dataset)
                 # shapes as opened: GDAL rounds the sides of a COG's overviews down, and of others up
                 levels = range(1, len(dataset.overviews(1)) + 1)
                 self._shapes = (dataset.shape, *(self._dataset(one).shape for one in levels))
@@ -185,6 +195,14 @@ class GdalRaster:
             dataset.close()
         self._open.clear()
         self._found = ""
+
+
+def _grid_of(dataset: Any) -> FileGrid:
+    code = dataset.crs.to_epsg() if dataset.crs else None
+    transform = tuple(float(v) for v in tuple(dataset.transform)[:6])
+    placed = transform != (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL says of a file without a place
+    a, b, c, d, e, f = transform
+    return FileGrid(f"EPSG:{code}" if code else None, (a, b, c, d, e, f) if placed else None)
 
 
 def driver_of(href: str) -> str:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from eoap_dask.geo.window import Window
+    from eoap_dask.geo.window import Transform, Window
     from eoap_dask.scenes.model import Source
+
+
+@dataclass(frozen=True, slots=True)
+class FileGrid:
+    """Where a file says that its native level lies; None where it doesn't."""
+
+    crs: str | None = None
+    """``EPSG:32610`` or the like."""
+    transform: Transform | None = None
 
 
 class Raster(Protocol):
@@ -18,6 +28,11 @@ class Raster(Protocol):
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of each level, native first."""
+        ...
+
+    @property
+    def grid(self) -> FileGrid:
+        """Where the file says that it lies."""
         ...
 
     def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:

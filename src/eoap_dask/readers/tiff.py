@@ -22,6 +22,7 @@ import tifffile
 from eoap_dask.errors import AssetError
 from eoap_dask.readers.faults import NOT_A_RASTER
 from eoap_dask.readers.ranges import FileReplacedError, FileState, FinalReadError, RetryableReadError
+from eoap_dask.readers.reader import FileGrid
 from eoap_dask.text import plural
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ _TILES = 1 << 21
 """Limit of offsets and sizes, for all images: two for each tile."""
 _TAGS = 4096
 _OFFSETS, _SIZES, _STRIPS = 324, 325, (273, 279)
+_PIXEL_SCALE, _TIE_POINTS, _TRANSFORM, _GEO_KEYS = 33550, 33922, 34264, 34735
+_GEO_TAGS = {_PIXEL_SCALE: 3, _TIE_POINTS: 6, _TRANSFORM: 16, _GEO_KEYS: 1024}
+"""Tags that place an image, and how many numbers each may have: more are for GDAL, or absurd."""
+_RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
+_PIXEL_IS_POINT, _USER_DEFINED = 2, 32767
 _LEVELS = 32
 _MAX_SIDE_PX = 1 << 20
 
@@ -100,6 +106,7 @@ class Header:
     """Native first; empty for files that `read_header` doesn't call plain."""
     state: FileState
     """State of the file when the header was read."""
+    grid: FileGrid = field(default_factory=FileGrid)
     number: int = field(default_factory=count().__next__)
     """Differs for every header that is read."""
     read_at: float = field(default_factory=time.monotonic)
@@ -141,6 +148,7 @@ def read_header(file: ByteSource) -> Header:
 def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
     shape: tuple[int, int] | None = None
     levels: list[Level] = []
+    grid = FileGrid()
     plain = tiff.byteorder == "<" == {"little": "<"}.get(sys.byteorder) and not tiff.is_ndpi
     page: Any
     for number, page in enumerate(tiff.pages):  # one in memory at a time
@@ -148,6 +156,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
             raise FinalReadError(f"its header lists more than {_LEVELS} images.")
         if number == 0:
             shape = int(page.imagelength), int(page.imagewidth)
+            grid = _grid(page)
             plain = plain and page.subfiletype == 0
         elif page.subfiletype != 1:
             continue  # GDAL too ignores further images that are no overviews
@@ -157,7 +166,33 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
             levels.append(level)
     if shape is None:
         raise FinalReadError("its header lists no image.")
-    return Header(shape, tuple(levels) if plain else (), sparse.state)
+    return Header(shape, tuple(levels) if plain else (), sparse.state, grid)
+
+
+def _grid(page: Any) -> FileGrid:
+    """Return where an image lies by its GeoTIFF tags (OGC 19-008r4); nothing of what isn't told, or is absurd."""
+    values = {}
+    for tag, most in _GEO_TAGS.items():
+        found = page.tags.get(tag)
+        values[tag] = found.value if found is not None and found.count <= most else None
+    keys = [int(one) for one in values[_GEO_KEYS] or ()]
+    entries = zip(*[iter(keys[4:])] * 4, strict=False)
+    told = {key: value for key, place, number, value in entries if not place and number}
+    scale, ties, matrix = values[_PIXEL_SCALE], values[_TIE_POINTS], values[_TRANSFORM]
+    code = told.get(_PROJECTED) or told.get(_GEOGRAPHIC) or 0
+    crs = f"EPSG:{code}" if 1024 <= code < _USER_DEFINED else None
+    transform: tuple[float, ...] | None = None
+    if matrix is not None and len(matrix) >= 8:
+        transform = tuple(float(matrix[n]) for n in (0, 1, 3, 4, 5, 7))
+    elif scale is not None and ties is not None and len(scale) >= 2 and len(ties) == 6:
+        a, e = float(scale[0]), -float(scale[1])
+        transform = (a, 0.0, ties[3] - a * ties[0], 0.0, e, ties[4] - e * ties[1])
+    if transform is None or not all(map(math.isfinite, transform)) or not transform[0] * transform[4]:
+        return FileGrid(crs)
+    a, b, c, d, e, f = transform
+    if told.get(_RASTER_TYPE) == _PIXEL_IS_POINT:  # told of centres, where we mean corners
+        c, f = c - (a + b) / 2, f - (d + e) / 2
+    return FileGrid(crs, (a, b, c, d, e, f))
 
 
 def _level(page: Any, sparse: _Sparse) -> Level | None:

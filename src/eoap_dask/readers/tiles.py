@@ -34,6 +34,7 @@ from eoap_dask.readers.ranges import (
     LocalFile,
     RetryableReadError,
 )
+from eoap_dask.readers.reader import FileGrid
 from eoap_dask.readers.shared import Kept, MemoryBudget, Shared
 from eoap_dask.readers.tiff import DEFLATE, DEFLATE_OLD, LZW, UNPACKED, ZSTD, Header, Level, read_header
 
@@ -114,6 +115,12 @@ class TileRaster:
         """Height and width of each level, native first."""
         header = self._header()
         return tuple(level.shape for level in header.levels) if header else self._gdal().shapes
+
+    @property
+    def grid(self) -> FileGrid:
+        """Where the file says that it lies."""
+        header = self._header()
+        return header.grid if header else self._gdal().grid
 
     def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
         """Fill `out` with the pixels of a window of a level, as `Raster.read`."""

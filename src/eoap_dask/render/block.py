@@ -19,15 +19,16 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
+from eoap_dask.errors import ContradictionError
 from eoap_dask.geo.window import TILE, Window
 from eoap_dask.render.buffers import Buffers
 from eoap_dask.render.encode import BlockEncoder, EncodedImage, TileFile, level_shapes
 from eoap_dask.render.needed import Part, UnitReader, UnitStack
-from eoap_dask.render.reading import StackReader
+from eoap_dask.render.reading import StackReader, all_contradictions
 from eoap_dask.render.recipe import FEWEST_ROWS, Recipe, strip_height
 from eoap_dask.render.resources import STORE
 from eoap_dask.render.science import Flags, Image, Layers, Science, Strip
-from eoap_dask.render.stack import LayerReader
+from eoap_dask.render.stack import LayerReader, Stack
 
 KEPT_BYTES = 128 << 20
 """Memory of layers that is kept from block to block, per process; part of what blocks are budgeted for."""
@@ -62,9 +63,17 @@ def render_block(
     """Read, mask, compose and encode block `number` of the recipe in `packed` (from `Recipe.pack`), or survey it.
 
     Encoded tiles are left in `folder`, which client and worker see under one path, or else returned. `parts` are those
-    of the images that a `UnitStack` needs. Raises AssetError, TilesError and ResourceError.
+    of the images that a `UnitStack` needs. Raises AssetError, its child ContradictionError with all sources of the unit
+    that lie elsewhere than their items say, TilesError and ResourceError.
     """
     recipe = _unpack(packed)
+    try:
+        return _render(recipe, number, folder, parts)
+    except ContradictionError as fault:  # one of many, perhaps: the unit is to begin again once
+        raise all_contradictions(recipe.stack, fault) if isinstance(recipe.stack, Stack) else fault from None
+
+
+def _render(recipe: Recipe, number: int, folder: str | None, parts: Sequence[Part]) -> Rendered | Surveyed:
     window = recipe.windows()[number]
     tools = _tools(recipe.science)
     with ExitStack() as stack:

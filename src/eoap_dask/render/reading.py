@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import cache
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from eoap_dask.errors import AssetError, ContradictionError
 from eoap_dask.geo.rasterize import rasterize_window
 from eoap_dask.geo.window import Transform, Window, window_bounds
 from eoap_dask.kernels.mask import dropped_nearest, dropped_share
 from eoap_dask.kernels.pixels import fill_layer, to_stored
+from eoap_dask.readers.faults import contradiction
 from eoap_dask.readers.limits import READS
 from eoap_dask.render.buffers import Buffer, Buffers
 from eoap_dask.render.resample import IndexMap, data_level, index_map, mask_level, needed_of
@@ -30,7 +32,7 @@ from eoap_dask.render.stack import _MAP_SIDE, Stack, pixel_side
 from eoap_dask.scenes.model import Scene, Source, footprint_touches
 
 if TYPE_CHECKING:
-    from eoap_dask.readers.reader import Raster
+    from eoap_dask.readers.reader import Raster, Reader
 
 
 PIECE_BYTES = 4 << 20
@@ -193,6 +195,8 @@ class StackReader:
             return None  # not even opened
         raster = self._raster(job.scene, source)
         shapes = raster.shapes
+        if (fault := contradiction(source, job.scene.id, raster.grid)) is not None:
+            raise fault
         sizes = tuple(pixel_side(source) * source.shape[1] / width for _, width in shapes)
         pixel = self.stack.pixel_size(source.crs)
         samples = 1
@@ -277,6 +281,30 @@ class StackReader:
             if key not in self._maps:
                 self._maps[key] = index_map(self.stack.geobox, strip, source.crs, transform, shape, samples)
             return self._maps[key]
+
+
+def all_contradictions(stack: Stack, first: ContradictionError) -> ContradictionError:
+    """Return a fault with every source of a stack whose file lies elsewhere than its item says; reads their headers."""
+    found = contradictions_of(stack.reader, stack.scenes, stack.reads)
+    everything = tuple(one.found[0] for one in found) or first.found
+    return ContradictionError(
+        first.what, first.expected, first.hint, first.item_id, first.asset, first.href, first.attempts, everything
+    )
+
+
+def contradictions_of(reader: Reader, scenes: Iterable[Scene], reads: int = READS) -> list[ContradictionError]:
+    """Return a fault for each source of scenes whose file lies elsewhere than its item says; reads their headers."""
+
+    def look(scene: Scene, source: Source) -> ContradictionError | None:
+        try:
+            with closing(reader.open(source, scene.id)) as raster:
+                return contradiction(source, scene.id, raster.grid)
+        except AssetError:  # a task that needs it says so
+            return None
+
+    sources = [(scene, one) for scene in scenes for one in (*scene.bands, *((scene.mask,) if scene.mask else ()))]
+    looks = [_pool(reads).submit(look, scene, source) for scene, source in sources]
+    return [fault for future in looks if (fault := future.result()) is not None]
 
 
 def level_transform(source: Source, shape: tuple[int, int]) -> Transform:

@@ -16,7 +16,7 @@ from eoap_dask.kernels.mask import SHARE_DIVISOR, class_table
 from eoap_dask.readers.limits import READS
 from eoap_dask.render.identity import identity_of
 from eoap_dask.render.resample import pixel_size_in
-from eoap_dask.scenes.model import Pass, Scene, Source, footprint_touches
+from eoap_dask.scenes.model import Contradictions, Pass, Scene, Source, corrected, footprint_touches
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -57,6 +57,11 @@ class Stack:
     def scenes(self) -> tuple[Scene, ...]:
         """All scenes, in order of time and id."""
         return tuple(s for p in self.passes for s in p.scenes)
+
+    def corrected(self, found: Contradictions) -> Stack:
+        """Return the stack with the grids that files really have, see `ContradictionError.found`."""
+        passes = (replace(p, scenes=tuple(corrected(s, found) for s in p.scenes)) for p in self.passes)
+        return replace(self, passes=tuple(passes))
 
     def without(self, scene_id: str) -> Stack:
         """Return the stack without a scene, and without its pass if that has no other."""

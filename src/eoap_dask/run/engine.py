@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -21,7 +21,15 @@ from loguru import logger
 
 from eoap_dask.cluster.supply import supply
 from eoap_dask.cluster.watch import WorkerWatch
-from eoap_dask.errors import AssetError, ClusterError, EoapError, NothingFoundError, ResourceError, TilesError
+from eoap_dask.errors import (
+    AssetError,
+    ClusterError,
+    ContradictionError,
+    EoapError,
+    NothingFoundError,
+    ResourceError,
+    TilesError,
+)
 from eoap_dask.logs import carried
 from eoap_dask.redact import redact
 from eoap_dask.run.control import Control
@@ -55,6 +63,8 @@ class Outcome:
     """Why units failed."""
     left_out: list[Failure] = field(default_factory=list)
     """Scenes that units did without."""
+    corrected: list[Failure] = field(default_factory=list)
+    """Sources that are other than the catalogue says, with the first one's reason for each unit."""
     unseen: dict[str, NothingFoundError] = field(default_factory=dict)
     """Failed units without a clear pixel, by key."""
     blocks: int = 0
@@ -127,6 +137,8 @@ class Engine:
         self._numbers: Iterator[int] = iter(())
         self._current: _Progress | None = None
         self._rounds: deque[_Progress] = deque()
+        self._again: set[str] = set()
+        """Keys of units that were begun before."""
         self._held: tuple[_Progress, int] | None = None
         self._open: dict[str, _Progress] = {}
         self._running: dict[Future[Any], tuple[_Progress, int, int]] = {}
@@ -280,7 +292,7 @@ class Engine:
         collector = work.collect(folder, scratch)
         progress = _Progress(planned, folder, scratch, collector, work, packed, work.tasks)
         self._open[key] = progress
-        self._tell("unit-retried" if planned.left_out else "unit-started", key, str(work))
+        self._tell("unit-retried" if key in self._again else "unit-started", key, str(work))
         self._go_on(progress)
         return progress
 
@@ -320,6 +332,9 @@ class Engine:
         key = progress.plan.unit.key
         try:
             result = self._result(future, number)
+        except ContradictionError as exc:
+            self._correct(progress, exc)
+            return
         except AssetError as exc:
             self._do_without(progress, Failure(key, exc.what, exc.item_id, exc.asset, exc.href, exc.attempts))
             return
@@ -434,10 +449,29 @@ class Engine:
             self._fail(progress, failure)
             return
         self._outcome.left_out.append(failure)
+        self._begin_again(progress, rest)
+
+    def _correct(self, progress: _Progress, fault: ContradictionError) -> None:
+        """Begin the unit again with what its sources really are."""
+        key = progress.plan.unit.key
+        failure = Failure(key, fault.what, fault.item_id, fault.asset, fault.href, fault.attempts)
+        planned = progress.plan.correct(fault)
+        if planned is None:
+            self._fail(progress, failure)
+            return
+        if not self._outcome.corrected:
+            more = f" So do {len(fault.found) - 1} more of {key}." if len(fault.found) > 1 else ""
+            logger.warning("{}{} The files count, here and in what follows.", fault.what, more)
+        for item, asset, *_ in fault.found:
+            self._outcome.corrected.append(replace(failure, item=item, asset=asset, href=""))
+        self._begin_again(progress, planned)
+
+    def _begin_again(self, progress: _Progress, planned: UnitPlan) -> None:
         self._done_blocks -= progress.done
         self._more_blocks -= progress.added
         self._stop(progress)
-        self._schedule.put_back(rest)
+        self._again.add(planned.unit.key)
+        self._schedule.put_back(planned)
 
     def _fail(self, progress: _Progress, failure: Failure) -> None:
         self._more_blocks -= progress.waiting  # nobody will do these

@@ -16,6 +16,7 @@ from eoap_dask.run.work import Work
 from eoap_dask.text import plural, show_bytes
 
 if TYPE_CHECKING:
+    from eoap_dask.errors import ContradictionError
     from eoap_dask.publish.holdings import UnitState
     from eoap_dask.run.options import RunOptions
 
@@ -49,6 +50,11 @@ class UnitPlan:
         """Return the plan without a source, None where it can't do without. Its digest stays: it is the same unit."""
         work = self.work.without(source)
         return None if work is None else replace(self, work=work, left_out=(*self.left_out, source))
+
+    def correct(self, fault: ContradictionError) -> UnitPlan | None:
+        """Return the plan with what sources really are, None where that changes nothing. Its digest stays."""
+        work = self.work.corrected(fault)
+        return None if work is None else replace(self, work=work)
 
     def _repr_html_(self) -> str:
         rows = {

@@ -239,7 +239,7 @@ def _refuse_failed(
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
     for key in _blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
-    write_json(publication.root / "failures.json", _ledger(outcome))
+    write_json(publication.root / "failures.json", _ledger(production.plan, outcome))
     write_json(publication.root / "run.json", _account(production, schedule, outcome, seconds))
     if production.units is not None:
         _refuse_loss(schedule.keys, options, type(publication))
@@ -436,11 +436,17 @@ def _is_published(out: Path, outcome: Outcome) -> bool:
     return all((out / LAYOUT.item_of(key)).read_text() == dump_json(item) for key, item in outcome.items.items())
 
 
-def _ledger(outcome: Outcome) -> dict[str, Any]:
+def _ledger(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     """Return the content of ``failures.json``."""
+    before = [
+        Failure(u.unit.key, "Its file lies elsewhere than its item says; the file counts.", item, asset)
+        for u in plan.units
+        for item, asset in u.work.contradictions
+    ]
     return {
         "failures": [f.to_dict() for f in outcome.failures],
         "left_out": [f.to_dict() for f in outcome.left_out],
+        "corrected": [f.to_dict() for f in (*before, *outcome.corrected)],
     }
 
 

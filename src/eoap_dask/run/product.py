@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LEFT_OUT = "eoap:left_out"
 """Item property: ids of the scenes that stayed bad, and are missing from it."""
 
+CORRECTED = "eoap:corrected_grids"
+"""Item property: items and assets whose files lie elsewhere than the catalogue says; the files count."""
+
 VALID_PERCENT = "eoap:valid_percent"
 """Item property: share of the grid's pixels with data. An item with 0 is said to be empty."""
 
@@ -129,6 +132,7 @@ def write_unit_item(
         "eoap:digest": planned.digest,
         "eoap:digest_parts": dict(planned.parts),
         **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
+        **({CORRECTED: [" ".join(one) for one in work.contradictions]} if work.contradictions else {}),
         **(_valid(valid_pixels, work.geobox) if valid_pixels is not None else {}),
         **properties,
         "eoap:resampled_scenes": work.resampled,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.geo.window import Window, window_bounds
@@ -26,13 +26,14 @@ from eoap_dask.run.sizing import (
     with_reads,
 )
 from eoap_dask.run.work import Estimate
-from eoap_dask.scenes.model import Source
+from eoap_dask.scenes.model import Contradictions, Source
 from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from eoap_dask.cluster.size import Size
+    from eoap_dask.errors import ContradictionError
     from eoap_dask.kernels.pixels import Sums
     from eoap_dask.render.images import ImageSpec
     from eoap_dask.render.resources import Resource
@@ -80,6 +81,14 @@ class RasterWork:
     """Renders a recipe into COGs. A `Work`."""
 
     recipe: Recipe
+    contradictions: tuple[tuple[str, str], ...] = ()
+    """Item and asset of each source whose file lies elsewhere than its item says."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, found: Contradictions = ()) -> Self:
+        """Return the first round of a recipe; `found` are contradictions that its scenes may have, see `settle`."""
+        known = {scene.id for scene in recipe.stack.scenes}
+        return cls(first_round(recipe), tuple(sorted({(item, asset) for item, asset, *_ in found if item in known})))
 
     @cached_property
     def windows(self) -> tuple[Window, ...]:
@@ -158,7 +167,18 @@ class RasterWork:
         stack = recipe.stack.without(source)
         if len(stack.passes) < recipe.science.fewest_passes:
             return None
-        return RasterWork(first_round(replace(recipe, stack=stack)))
+        return replace(self, recipe=first_round(replace(recipe, stack=stack)))
+
+    def corrected(self, fault: ContradictionError) -> RasterWork | None:
+        """Return the work with the grids that files really have."""
+        recipe = self.recipe
+        if isinstance(recipe.stack, UnitStack):
+            return None
+        stack = recipe.stack.corrected(fault.found)
+        if stack == recipe.stack:
+            return None
+        names = {(item, asset) for item, asset, *_ in fault.found}
+        return RasterWork(first_round(replace(recipe, stack=stack)), tuple(sorted({*self.contradictions, *names})))
 
     def sized(self, size: Size, options: RunOptions, units: int) -> RasterWork:
         """Return the work with blocks, strips and reads that suit a cluster."""
@@ -166,7 +186,8 @@ class RasterWork:
         reads = options.reads or choose_reads(recipe, units, size, len(recipe.stack.passes), options)
         recipe = with_reads(recipe, reads)
         block, budget = choose_sizes(recipe, units, size)
-        return RasterWork(replace(recipe, block=options.block or block, budget=options.budget or budget))
+        recipe = replace(recipe, block=options.block or block, budget=options.budget or budget)
+        return replace(self, recipe=recipe)
 
     def estimate(self) -> Estimate:
         """Return what it is estimated to take; looks at every block."""
@@ -304,7 +325,7 @@ class RasterCollector:
             one = self._surveyed[key]
             note = one if note is None else recipe.science.merge(note, one)
         state, again = recipe.science.reduce(note, recipe.state)
-        self._begin(RasterWork(replace(recipe, state=state, is_survey=again)))
+        self._begin(replace(self._work, recipe=replace(recipe, state=state, is_survey=again)))
         return self._work
 
     def write(self) -> WrittenRaster:

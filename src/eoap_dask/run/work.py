@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from eoap_dask.cluster.size import Size
+    from eoap_dask.errors import ContradictionError
     from eoap_dask.render.resources import Resource
     from eoap_dask.run.options import RunOptions
 
@@ -43,7 +44,8 @@ class Work(Protocol):
 
         `packed` is from `pack`; `folder`, a directory that client and worker see under one path, or None, is for large
         results; `parts` are from `parts`. Without both it is called as ``task(packed, number)``. Raises AssetError for
-        a source that stays bad, TilesError and ResourceError.
+        a source that stays bad, ContradictionError for one that is other than was planned with, TilesError and
+        ResourceError.
         """
         ...
 
@@ -55,6 +57,11 @@ class Work(Protocol):
     @property
     def reads(self) -> int:
         """Files that a worker reads at once."""
+        ...
+
+    @property
+    def contradictions(self) -> tuple[tuple[str, str], ...]:
+        """Item and asset of each source that is other than the catalogue says; the work goes by what it is."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
@@ -100,6 +107,10 @@ class Work(Protocol):
 
     def without(self, source: str) -> Work | None:
         """Return the work without a source that stays bad, from its beginning; None where it can't do without it."""
+        ...
+
+    def corrected(self, fault: ContradictionError) -> Work | None:
+        """Return the work with what sources really are, from its beginning; None where that changes nothing."""
         ...
 
     def sized(self, size: Size, options: RunOptions, units: int) -> Work:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from eoap_dask.geo.crs import project_bounds
@@ -55,6 +55,24 @@ class Scene:
     """Names of the data's producers, see `credit.producers`."""
     sensor: str = ""
     """Its id."""
+
+
+Contradictions = tuple[tuple[str, str, str, tuple[float, ...]], ...]
+"""For each file that lies elsewhere than its item says: item id, asset, and its real CRS and affine transform."""
+
+
+def corrected(scene: Scene, found: Contradictions) -> Scene:
+    """Return a scene on the grids that its files really have; `found` as in `ContradictionError.found`."""
+    grids = {asset: (crs, transform) for item, asset, crs, transform in found if item == scene.id}
+    if not grids:
+        return scene
+
+    def place(source: Source) -> Source:
+        crs, (a, b, c, d, e, f) = grids.get(source.asset, (source.crs, source.transform))
+        return replace(source, crs=crs, transform=(a, b, c, d, e, f))
+
+    mask = None if scene.mask is None else place(scene.mask)
+    return replace(scene, bands=tuple(map(place, scene.bands)), mask=mask)
 
 
 def without_duplicates(scenes: Sequence[Scene]) -> tuple[Scene, ...]:

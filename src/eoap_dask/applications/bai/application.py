@@ -34,6 +34,7 @@ from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.params import check_choices
 from eoap_dask.periods import parse_day
+from eoap_dask.render.headers import settle
 from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.options import RunOptions
@@ -49,7 +50,7 @@ from eoap_dask.run.product import (
 from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
-from eoap_dask.scenes.model import Pass, Scene, footprint_touches, group_passes
+from eoap_dask.scenes.model import Contradictions, Pass, Scene, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for, sensor_of, sensors
 from eoap_dask.stac.attribution import sensors_of
@@ -215,7 +216,8 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
             raise ItemError(
                 exc.what, exc.expected, f"Name another item, or try another {option('collection')}."
             ) from None
-    passes = group_passes(scenes)
+    settled, found = settle(items.features, scenes, reader)
+    passes = group_passes(settled)
     if len(passes) != 2:
         raise UsageError(
             f"The items {', '.join(s.id for s in scenes)} are of {plural(len(passes), 'pass', 'passes')} "
@@ -232,7 +234,7 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
                 "Expected two scenes over it.",
                 f"Check {option('aoi')}, or name other items.",
             )
-    work = _work(request, reader, passes, geobox, sensors[0])
+    work = _work(request, reader, passes, geobox, sensors[0], found)
     if work.reprojected:
         crss = sorted({s.bands[0].crs for s in work.recipe.stack.scenes})
         logger.warning("Scenes are in {}: they are resampled to {}.", " and ".join(crss), crs_name(geobox))
@@ -257,7 +259,14 @@ def _unit(passes: Sequence[Pass]) -> Unit:
     )
 
 
-def _work(request: Request, reader: Reader, passes: Sequence[Pass], geobox: GeoBox, sensor: Sensor) -> RasterWork:
+def _work(
+    request: Request,
+    reader: Reader,
+    passes: Sequence[Pass],
+    geobox: GeoBox,
+    sensor: Sensor,
+    found: Contradictions,
+) -> RasterWork:
     params = request.params
     shape = None if request.area is None else request.area.shape
     recipe = Recipe(
@@ -272,7 +281,7 @@ def _work(request: Request, reader: Reader, passes: Sequence[Pass], geobox: GeoB
         science=Burn(params.thresholds, pixels_of(params.min_area_ha, geobox)),
         images=burn_images(request.classes, *(one.datetime for one in passes)),
     )
-    return RasterWork(recipe)
+    return RasterWork.of(recipe, found)
 
 
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from eoap_dask.kernels.composites import COMPOSITES
 from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.params import check_choices
 from eoap_dask.periods import Period, check_range, parse_day, split_periods
+from eoap_dask.render.headers import settle
 from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.events import Listener
@@ -41,7 +42,7 @@ from eoap_dask.run.produce import Hooks, Run
 from eoap_dask.run.product import collection_and_catalog, image_assets, thumbnail_asset, write_unit_item
 from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.unit import Unit
-from eoap_dask.scenes.model import Pass, footprint_touches, group_passes
+from eoap_dask.scenes.model import Contradictions, Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import read_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.text import option, plural
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from eoap_dask.readers.reader import Reader
+    from eoap_dask.run.raster import WrittenImage
     from eoap_dask.run.written import WrittenUnit
 
 NAME = MOSAIC.name
@@ -117,6 +119,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
         private_hosts=request.private_hosts,
         local_files=items.local_files,
     )
+    scenes, found = settle(items.features, scenes, reader)
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds)])
     # a pass belongs to one period as a whole, also where midnight came between its scenes
@@ -126,7 +129,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     return Plan(
         application=NAME,
         params=request.json,
-        units=tuple(_plan_unit(request, reader, period, seen) for period, seen in passes_of.items() if seen),
+        units=tuple(_plan_unit(request, reader, period, seen, found) for period, seen in passes_of.items() if seen),
         empty=tuple(_key(period) for period, seen in passes_of.items() if not seen),
     )
 
@@ -185,7 +188,9 @@ def _key(period: Period) -> str:
     return f"monthly-mosaic-{period.key}"
 
 
-def _plan_unit(request: Request, reader: Reader, period: Period, passes: Sequence[Pass]) -> UnitPlan:
+def _plan_unit(
+    request: Request, reader: Reader, period: Period, passes: Sequence[Pass], found: Contradictions
+) -> UnitPlan:
     params, area, sensor = request.params, request.area, request.sensor
     picks, _ = shown_bands(params.bands, sensor)
     unit = Unit(
@@ -206,7 +211,7 @@ def _plan_unit(request: Request, reader: Reader, period: Period, passes: Sequenc
         science=Composition(params.composite, picks),
         images=mosaic_images(unit.key, params.bands, sensor, COMPOSITES[params.composite].title),
     )
-    return UnitPlan.of(unit, RasterWork(recipe))
+    return UnitPlan.of(unit, RasterWork.of(recipe, found))
 
 
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
@@ -219,6 +224,14 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         *image_assets(written),
         thumbnail_asset(write_thumbnail(folder / "thumbnail.png", visual.smallest)),
     )
+    lowest = _lowest_percent(written.made.notes, data)
+    if lowest > MOST_LOWEST_PERCENT:
+        logger.warning(
+            "{:.0f} % of the clear pixels of {} have the lowest value there is in one band: an offset of reflectance "
+            "may have been taken off twice.",
+            lowest,
+            written.plan.unit.key,
+        )
     masked = recipe.stack.dropped_classes is not None
     lineage = (
         f"{data.spec.title} of {scenes} {sensor.title} scenes of {passes} passes, "
@@ -235,8 +248,22 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         assets,
         lineage,
         valid_pixels=data.sums[0][0],
-        properties={"eoap:scenes": scenes, "eoap:passes": passes},
+        properties={
+            "eoap:scenes": scenes,
+            "eoap:passes": passes,
+            **({"eoap:lowest_percent": round(lowest, 2)} if lowest > MOST_LOWEST_PERCENT else {}),
+        },
     )
+
+
+MOST_LOWEST_PERCENT = 25.0
+"""Clear pixels of a band that may have the lowest value, 1: deep water and shadow do, in some bands."""
+
+
+def _lowest_percent(notes: Sequence[tuple[int, ...]], data: WrittenImage) -> float:
+    """Return how many of the clear pixels of a band have the lowest value, in percent; of the band with most."""
+    counts = [sum(band) for band in zip(*notes, strict=True)]
+    return max((100 * low / sums[0] for low, sums in zip(counts, data.sums, strict=False) if sums[0]), default=0.0)
 
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
