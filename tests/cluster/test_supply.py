@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +119,58 @@ def test_a_damaged_piece_is_noticed(tmp_path: Path, hidden: Resource, content: b
     assert store.wait(hidden, 0).read_bytes() == content
     store.clear()
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_two_may_send_the_same_at_once(tmp_path: Path, hidden: Resource, content: bytes) -> None:
+    store = Store()
+    half = len(content) // 2
+    for sender in ("a", "b"):
+        store.add(hidden, 0, content[:half], tmp_path, sender)
+    for sender in ("a", "b"):
+        store.add(hidden, half, content[half:], tmp_path, sender)
+    assert store.wait(hidden, 0).read_bytes() == content
+
+
+def test_a_file_that_changes_where_it_is_seen_counts_no_more(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(content)
+    resource, store = Resource.of("model", path), Store()
+    assert store.find(resource) == path
+    path.write_bytes(content[::-1])
+    assert store.find(resource) is None
+    path.unlink()
+    assert store.find(resource) is None
+
+
+def test_a_worker_that_dies_meanwhile_is_left_out(
+    hidden: Resource, content: bytes, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        pieces = 0
+
+        def check() -> None:
+            nonlocal pieces
+            pieces += 1
+            if pieces == 2:
+                client.retire_workers(workers=[next(iter(client.scheduler_info()["workers"]))], close_workers=True)
+
+        begun = time.monotonic()
+        supply(client, [hidden], check)
+        assert time.monotonic() - begun < 20
+        assert content in {found[1] for found in client.run(look, hidden).values() if found}
+
+
+def test_a_file_that_is_gone_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(content)
+    resource = Resource.of("model", path)
+    path.unlink()
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        pytest.raises(ResourceError, match=r"model\.bin can't be read: No such file"),
+    ):
+        supply(client, [resource])

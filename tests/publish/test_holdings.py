@@ -434,8 +434,8 @@ def test_a_unit_of_outputs_is_all_their_files(tmp_path: Path) -> None:
     found = check_unit(make_cell(tmp_path), KEY, DIGEST)
     assert isinstance(found, FinishedUnit)
     assert [file.name for file in found.files] == [
-        *("chip-1.json", "images/chip-1.tif"),
-        *("chip-2.json", "images/chip-2.tif"),
+        *("images/chip-1.tif", "chip-1.json"),
+        *("images/chip-2.tif", "chip-2.json"),
     ]
     (tmp_path / KEY / f"{KEY}.json").write_text(
         json.dumps({"id": KEY, "properties": {"eoap:digest": DIGEST}, "assets": {}, "links": []})

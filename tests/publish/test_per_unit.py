@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from eoap_dask.errors import OutputError
 from eoap_dask.files import write_json
 from eoap_dask.publish.checks import identity
+from eoap_dask.publish.holdings import MARKER
 from eoap_dask.publish.per_unit import UnitPublication
 from eoap_dask.publish.place import DirectoryPlace
 
@@ -40,10 +42,14 @@ def finish(publication: UnitPublication, *items: dict[str, Any]) -> None:
 
 
 def seen(out: Path) -> dict[str, bytes]:
-    """What a reader sees of units that have an item; each must be whole."""
+    """What a reader sees of units and outputs that have an item; each must be whole."""
     found = {}
     for path in sorted(out.glob("*/*.json")):
         item = json.loads(path.read_text())
+        for link in item.get("links", ()):
+            assert (
+                link["file:checksum"] == "1220" + hashlib.sha256((path.parent / link["href"]).read_bytes()).hexdigest()
+            )
         for asset in item["assets"].values():
             content = (path.parent / asset["href"]).read_bytes()
             assert asset["file:checksum"] == "1220" + hashlib.sha256(content).hexdigest()
@@ -62,7 +68,7 @@ def test_units_appear_when_they_are_done_and_the_catalog_last(tmp_path: Path) ->
         finish(publication, one)
     assert json.loads((out / "catalog.json").read_text()) == {"links": ["one"]}
     assert sorted(p.name for p in out.parent.iterdir()) == ["out"]
-    assert sorted(p.name for p in out.iterdir()) == ["catalog.json", "one", "run.json"]
+    assert sorted(p.name for p in out.iterdir()) == [MARKER, "catalog.json", "one", "run.json"]
 
 
 def test_a_run_that_fails_leaves_its_units_and_its_ledger(tmp_path: Path) -> None:
@@ -73,7 +79,7 @@ def test_a_run_that_fails_leaves_its_units_and_its_ledger(tmp_path: Path) -> Non
         write_json(publication.root / "failures.json", {"failures": []})
         publication.keep_partial = True
     assert seen(out) == {"one": b"pixels"}
-    assert sorted(p.name for p in out.iterdir()) == ["failures.json", "one"]
+    assert sorted(p.name for p in out.iterdir()) == [MARKER, "failures.json", "one"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
@@ -118,6 +124,81 @@ def test_a_unit_that_is_replaced_loses_its_item_first(tmp_path: Path, monkeypatc
     assert order == [{"one": b"before"}, {}, {"one": b"after"}]
 
 
+def write_cell(publication: UnitPublication, *chips: str) -> None:
+    """Make a unit whose outputs have items of their own."""
+    folder = publication.unit_dir("cell")
+    links = []
+    for chip in chips:
+        content = chip.encode()
+        (folder / f"{chip}.tif").write_bytes(content)
+        checksum = "1220" + hashlib.sha256(content).hexdigest()
+        asset = {"href": f"./{chip}.tif", "file:size": len(content), "file:checksum": checksum}
+        name = chip.partition("-")[0]
+        path = write_json(folder / f"{name}.json", {"id": name, "assets": {"image": asset}})
+        own = path.read_bytes()
+        checksum = "1220" + hashlib.sha256(own).hexdigest()
+        links.append({"rel": "item", "href": f"./{name}.json", "file:size": len(own), "file:checksum": checksum})
+    write_json(
+        folder / "cell.json", {"id": "cell", "properties": {"eoap:digest": "1" * 32}, "assets": {}, "links": links}
+    )
+    publication.unit_done("cell")
+
+
+def test_outputs_are_whole_whenever_their_items_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every step of making a cell, and of replacing it by one with other chips."""
+    steps: list[dict[str, bytes]] = []
+    out = tmp_path / "out"
+
+    def watched(action: Callable[..., None]) -> Callable[..., None]:
+        def act(self: DirectoryPlace, *arguments: Any) -> None:
+            action(self, *arguments)
+            steps.append(seen(out))
+
+        return act
+
+    monkeypatch.setattr(DirectoryPlace, "put", watched(DirectoryPlace.put))
+    monkeypatch.setattr(DirectoryPlace, "delete", watched(DirectoryPlace.delete))
+    with UnitPublication(out, APP) as publication:
+        write_cell(publication, "one-a", "two-a")
+        write_cell(publication, "one-b", "three-b")
+    assert {"one": b"one-a", "two": b"two-a"} in steps
+    assert steps[-1] == {"one": b"one-b", "three": b"three-b"}
+    assert sorted(p.name for p in (out / "cell").iterdir()) == [
+        *("cell.json", "one-b.tif", "one.json", "three-b.tif", "three.json")
+    ]
+
+
+@pytest.mark.parametrize("there", ["file", "directory", "product", "another", "snapshot"])
+def test_what_is_somebody_elses_is_refused(tmp_path: Path, there: str) -> None:
+    out = tmp_path / "out"
+    if there == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "catalog.json").write_text("mine")
+    if there == "product":
+        write_json(out / "run.json", identity(APP))
+    elif there == "another":
+        write_json(out / MARKER, {**identity("other"), "kind": "per-unit"})
+    elif there == "snapshot":
+        shutil.rmtree(out)
+        (tmp_path / "out.partial").mkdir()
+        write_json(tmp_path / "out.partial" / MARKER, identity(APP))
+    before = sorted((p, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file())
+    with pytest.raises(OutputError), UnitPublication(out, APP):
+        pass
+    assert sorted((p, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()) == before
+
+
+def test_what_a_killed_put_left_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with UnitPublication(out, APP) as publication:
+        write_unit(publication, "one")
+    (out / ".catalog.json.12345.tmp").write_text("half")
+    with UnitPublication(out, APP):
+        assert not (out / ".catalog.json.12345.tmp").exists()
+
+
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     with (
         UnitPublication(tmp_path / "out", APP),
@@ -137,7 +218,7 @@ def test_a_unit_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
         for key in ("", "../x", "X", ".hidden"):
             with pytest.raises(ValueError, match="can't name"):
                 publication.unit_dir(key)
-    assert not out.exists() or list(out.iterdir()) == []
+    assert [p.name for p in out.iterdir()] == [MARKER]
 
 
 # Places.

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from eoap_dask.errors import ResourceError
-from eoap_dask.render import block
 from eoap_dask.render.resources import STORE, Resource
 from eoap_dask.render.science import Science, Strip
+from eoap_dask.render.tools import KEPT, TOOLS
 
 made: Counter[int] = Counter()
 
@@ -39,7 +39,7 @@ def test_a_science_is_set_up_once_for_all_threads(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"model")
     science = Slow(1, (Resource.of("model", tmp_path / "a"),))
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(block._tools, [science] * 20))
+        found = list(pool.map(TOOLS.of, [science] * 20))
     assert len({one[0] for one in found}) == 1
     assert found[0][1] == ["model"]
     assert made == {1: 1}
@@ -51,7 +51,7 @@ def test_what_does_not_come_fails_the_task(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(type(STORE), "wait", lambda self, one: _wait(self, one))
     science = Slow(2, (Resource("model", "0" * 64, 1, tmp_path / "nowhere"),))
     with pytest.raises(ResourceError):
-        block._tools(science)
+        TOOLS.of(science)
     assert 2 not in made
 
 
@@ -60,6 +60,34 @@ _real_wait = type(STORE).wait
 
 def _wait(store: object, resource: Resource) -> Path:
     return _real_wait(store, resource, 0.1)  # type: ignore[arg-type]
+
+
+def test_several_sciences_keep_their_set_ups() -> None:
+    """Those that need none push nothing out, and one that waits holds up nobody."""
+    TOOLS.clear()
+    made.clear()
+    sciences = [Slow(10 + n) for n in range(KEPT)]
+    for _ in range(3):
+        for science in sciences:
+            assert TOOLS.of(science)[1] == []
+            assert TOOLS.of(Science()) is None
+    assert made == {10 + n: 1 for n in range(KEPT)}
+    TOOLS.of(Slow(99))  # one more: the oldest goes
+    TOOLS.of(sciences[0])
+    assert made[10] == 2
+
+
+def test_a_science_whose_file_does_not_come_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(STORE), "wait", lambda self, one: _real_wait(self, one, 1.0))
+    stuck = Slow(3, (Resource("model", "0" * 64, 1, tmp_path / "nowhere"),))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(TOOLS.of, stuck)
+        time.sleep(0.1)
+        begun = time.monotonic()
+        TOOLS.of(Slow(4))
+        assert time.monotonic() - begun < 0.6
+        with pytest.raises(ResourceError):
+            waiting.result()
 
 
 def test_a_plain_science_needs_nothing() -> None:

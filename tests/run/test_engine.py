@@ -18,6 +18,7 @@ from eoap_dask import cloudless_mosaic
 from eoap_dask.cluster import profiler
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, UnitsFailedError
+from eoap_dask.run.control import Control
 from eoap_dask.run.engine import Engine
 from eoap_dask.run.events import Event, read_events
 from eoap_dask.run.produce import Run
@@ -153,6 +154,7 @@ def test_a_long_transfer_is_waited_for_and_the_cluster_looked_after() -> None:
     engine = object.__new__(Engine)
     looks: list[None] = []
     engine._watch = SimpleNamespace(look=lambda: looks.append(None))  # type: ignore[assignment]
+    engine._control = Control()
     with ThreadPoolExecutor(1) as engine._fetcher:
         transfer = Transfer()
         assert engine._fetch(transfer) == "rendered"  # type: ignore[arg-type,comparison-overlap]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from eoap_dask.errors import StoppedError, UnitsFailedError, UsageError
 from eoap_dask.files import sha256_of
 from eoap_dask.publish.per_unit import UnitPublication
 from eoap_dask.run.events import Event
+from eoap_dask.run.plan import UnitPlan
 from eoap_dask.run.produce import Run
 
 pytestmark = pytest.mark.cluster
@@ -253,25 +255,71 @@ def test_units_from_a_stream_whose_last_depends_on_another(
 
 
 def test_a_paused_run_sends_nothing_until_it_goes_on(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:
-    control, done = Control(), []
-
-    def listen(event: Event) -> None:
-        if event.kind == "unit-done":
-            done.append(event.unit)
-            if len(done) == 1:
-                control.pause()
-                timer.start()
-
+    """What is under way when it is paused comes back, two blocks for each of two slots at most; then nothing does."""
+    control, blocks = Control(), [0]
     seen: list[int] = []
 
-    def look() -> None:
-        seen.append(len(done))
-        control.resume()
+    def listen(event: Event) -> None:
+        if event.kind == "block-done":
+            blocks[0] += 1
+            if blocks[0] == 1:
+                control.pause()
+                threading.Timer(1.0, lambda: seen.append(blocks[0])).start()
+                threading.Timer(2.0, lambda: (seen.append(blocks[0]), control.resume())).start()
 
-    timer = threading.Timer(1.5, look)
     made = make(seams, tmp_path / "out", client, Hooks(listener=listen, control=control))
     assert assets(made.output) == assets(run.output)
-    assert seen[0] < len(KEYS)
+    assert seen[0] == seen[1] <= 5 < blocks[0]
+
+
+def test_a_stream_is_told_of_failures_and_ends(
+    seams: Seams, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for ever for a unit that can't come."""
+    mean = Seams.mean
+
+    def more(self: Seams, key: str, *days: int) -> UnitPlan:  # there is no file of day 9
+        return mean(self, key, *days, *([9] if key == "mean-b" else []))
+
+    monkeypatch.setattr(Seams, "mean", more)
+    failed: list[str] = []
+    hooks = Hooks(unit_failed=lambda failure: failed.append(failure.unit))
+    with pytest.raises(UnitsFailedError):
+        make(seams, tmp_path / "out", client, hooks, stream=True, retries=0, max_failures=1)
+    assert failed == ["mean-b", "change"]
+
+
+def test_a_stream_that_never_ends_gives_up_after_too_many_failures(
+    seams: Seams, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(self: Seams) -> Iterator[UnitPlan | None]:
+        for number in count():
+            yield self.mean(f"mean-{number}", 9)
+
+    monkeypatch.setattr(Seams, "stream", endless)
+    with pytest.raises(UnitsFailedError, match="units failed"):
+        make(seams, tmp_path / "out", client, stream=True, retries=0, max_failures=2)
+
+
+def test_a_unit_of_nothing_that_was_lost_is_made_again(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+    first = make(seams, tmp_path / "out", client)
+    (first.output / "cell-empty" / "cell-empty.json").unlink()
+    again = make(seams, tmp_path / "out", client)
+    assert (again.output / "cell-empty" / "cell-empty.json").is_file()
+    assert assets(again.output) == assets(run.output)
+
+
+def test_equal_chips_have_equal_items(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:
+    """So that what needs their cell isn't made anew with it."""
+    again = make(seams, tmp_path / "out", client)
+    for chip in sorted((run.output / CELLS[0]).glob("*-chip*.json")):
+        assert chip.read_bytes() == (again.output / CELLS[0] / chip.name).read_bytes()
+
+
+def test_what_a_unit_is_made_from_is_linked(run: Run) -> None:
+    item = json.loads((run.output / "change" / "change.json").read_text())
+    links = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
+    assert links == ["../mean-a/mean-a.json", "../mean-b/mean-b.json"]
 
 
 def test_a_drained_run_finishes_what_it_has_begun(seams: Seams, client: Client, run: Run, tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ RECIPE = Recipe(STACK, Composition("median", (0,)), (IMAGE,))
 
 def of(recipe: Recipe = RECIPE, key: str = "2020-10", **stack: Any) -> str:
     recipe = replace(recipe, stack=replace(recipe.stack, **stack)) if stack else recipe
-    return UnitPlan.of(Unit(key, "October 2020", START, START), RasterWork(recipe)).digest
+    work = RasterWork(recipe)
+    planned = UnitPlan.of(Unit(key, "October 2020", START, START, work.needs), work)
+    return planned.with_needs(dict.fromkeys(work.needs, "1")).digest if work.needs else planned.digest
 
 
 def moved(**changes: Any) -> GeoBox:
@@ -203,6 +205,38 @@ def test_the_digest_of_a_unit_that_needs_others_holds_their_content() -> None:
     assert len({planned.with_needs(one).digest for one in contents}) == 3
     assert planned.with_needs(contents[0]).digest == planned.with_needs({**contents[0], "c": "9"}).digest
     assert planned.with_needs(contents[0]).parts.keys() == {"grid", "params", "scenes", "algorithm", "needs"}
+
+
+def test_a_unit_must_name_what_its_work_needs() -> None:
+    """Else its digest would be complete without it."""
+    work = RasterWork(replace(RECIPE, stack=UnitStack(GEOBOX, ("a", "b"), "{unit}", 2)))
+    with pytest.raises(ValueError, match="must name what its work needs"):
+        UnitPlan.of(Unit("change", "Change", START, START, needs=("a",)), work)
+
+
+def test_the_order_of_passes_counts_where_a_science_says_so() -> None:
+    turned = passes_of(*reversed(SCENES))
+    assert of() == of(passes=turned)
+    burn = replace(RECIPE, science=Burn(KEY_BENSON, 100))
+    assert of(burn) != of(burn, passes=turned)
+
+
+@pytest.mark.parametrize(
+    ("names", "window"),
+    [
+        (["../x"], Window(0, 8, 0, 8)),
+        (["a", "a"], Window(0, 8, 0, 8)),
+        ([""], Window(0, 8, 0, 8)),
+        (["A"], Window(0, 8, 0, 8)),
+        (["a"], Window(-1, 8, 0, 8)),
+        (["a"], Window(0, 301, 0, 8)),
+        (["a"], Window(0, 8, 393, 401)),
+        (["a"], Window(8, 8, 0, 8)),
+    ],
+)
+def test_a_cutout_has_a_safe_name_of_its_own_and_lies_in_its_grid(names: list[str], window: Window) -> None:
+    with pytest.raises(ValueError, match=r"name must be its own|must lie inside a grid"):
+        replace(RECIPE, cutouts=tuple(Cutout(name, window) for name in names))
 
 
 @pytest.mark.parametrize("needs", [("b",), ("a",), ("c", "b")])

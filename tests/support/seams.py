@@ -39,7 +39,7 @@ from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Production, produce
 from eoap_dask.run.product import Output, collection_and_catalog, image_asset, image_assets, write_unit_item
 from eoap_dask.run.raster import RasterWork
-from eoap_dask.run.unit import Unit
+from eoap_dask.run.unit import Failure, Unit
 from eoap_dask.run.written import WrittenUnit
 from eoap_dask.scenes.model import Pass, Scene, Source
 
@@ -143,7 +143,7 @@ class Change(Science):
         return (self.table,)
 
     def set_up(self, files: Mapping[str, Path]) -> Any:
-        """Return the table; a mark tells how often that happened."""
+        """Return the table."""
         path = files[self.table.name]
         return np.frombuffer(path.read_bytes()[: 2 * 65536], np.uint16)
 
@@ -202,6 +202,7 @@ class Seams:
     files_url: str
     table: Path
     finished: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
     def stack(self, zone: int, *days: int) -> Stack:
         """Return the layers of some days."""
@@ -248,6 +249,8 @@ class Seams:
         """Yield all units, and in the end one that depends on what the change came to."""
         yield from self.plans()
         while "change" not in self.finished:
+            if self.failed:
+                return
             yield None
         share = self.finished["change"]["properties"]["test:state"][2]
         yield self.cell("late", ZONES[2], WINDOWS[:1], threshold=round(10_000 * share))
@@ -300,9 +303,14 @@ def make(
         app.done(item)
         given.unit_done(item)
 
+    def failed(failure: Failure) -> None:
+        app.failed.append(failure.unit)
+        given.unit_failed(failure)
+
+    hooks = replace(given, unit_done=done, unit_failed=failed)
     production = Production(app.plan(), app.finish, app.describe, units=app.stream() if stream else None)
     options = RunOptions(output_dir=out, **{"block": 512, **how})
-    return produce(production, options, replace(given, unit_done=done), client=client, publisher=publisher)
+    return produce(production, options, hooks, client=client, publisher=publisher)
 
 
 if __name__ == "__main__":  # where its files are served, the table, the output, and perhaps that it grows

@@ -13,7 +13,7 @@ WKT = re.compile(
     re.I,
 )
 """How text begins that is WKT."""
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?"
 BBOX = re.compile(rf"\s*\(?\s*{_NUMBER}(?:[,;\s]+{_NUMBER}){{3}}\s*\)?\s*", re.I)
 """The whole of a text that is a bounding box."""
 

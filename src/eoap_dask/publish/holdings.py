@@ -325,7 +325,8 @@ def files_of(folder: Path, item: Mapping[str, Any]) -> tuple[UnitFile, ...] | st
     if isinstance(found, str):
         return found
     files = dict(found)
-    for link in item.get("links") or ():
+    links = item.get("links")
+    for link in links if isinstance(links, list) else ():
         if not (isinstance(link, dict) and link.get("rel") == "item"):
             continue
         own = _file_of(link, f"its output {link.get('href')}")
@@ -336,7 +337,7 @@ def files_of(folder: Path, item: Mapping[str, Any]) -> tuple[UnitFile, ...] | st
         found = _assets_of(folder, output)
         if isinstance(found, str):
             return found
-        files |= {own.name: own, **found}
+        files |= {**found, own.name: own}  # an item comes after its assets
     return tuple(files.values())
 
 

@@ -7,17 +7,39 @@ items say, at any time, whether a run is at work or was killed; and a run that i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from eoap_dask.errors import OutputError
 from eoap_dask.files import real_directories, remove_tree, write_json
 from eoap_dask.output.layout import LAYOUT
-from eoap_dask.publish.checks import check_partial, identity, unwritable
-from eoap_dask.publish.holdings import MARKER, FinishedUnit, check_unit, files_of, resolve, sibling
+from eoap_dask.publish.checks import check_partial, check_place, identity, unwritable
+from eoap_dask.publish.holdings import (
+    MARKER,
+    FinishedUnit,
+    another_place,
+    check_unit,
+    files_of,
+    owner,
+    parse_object,
+    partial_owner,
+    resolve,
+    sibling,
+)
 from eoap_dask.publish.place import DirectoryPlace
 from eoap_dask.publish.publication import SCRATCH
+
+_KIND = {"kind": "per-unit"}
+"""What the mark of a product that grows says beside its owner."""
+_DRAFT = re.compile(r"\..*\.\d+\.tmp")
+
+
+def _grows(mark: Mapping[str, Any]) -> bool:
+    return mark.get("kind") == _KIND["kind"]
 
 
 class UnitPublication:
@@ -34,15 +56,20 @@ class UnitPublication:
         out: Path,
         application: str,
         *,
-        resume: bool = False,
+        resume: bool = False,  # noqa: ARG002 - what is asked for again is made anew by the run
         update: bool = False,  # noqa: ARG002 - what is there is always added to
     ) -> None:
-        self._given, self._application, self._resume = out, application, resume
+        self._given, self._application = out, application
         self.out = resolve(out)
         self.root = sibling(self.out, ".partial")
         self.place = DirectoryPlace(self.out)
         self.keep_partial = False
         self._exit = ExitStack()
+
+    @property
+    def ledger(self) -> Path:
+        """Where ``failures.json`` is when a run has failed."""
+        return self.out
 
     @property
     def scratch(self) -> Path:
@@ -53,12 +80,13 @@ class UnitPublication:
         with ExitStack() as undo:
             try:
                 undo.enter_context(self.place.lease())
-                check_partial(self.root, self._application)
+                self._check()
                 remove_tree(self.root)
                 self.root.mkdir()
                 undo.callback(self._clean_up)
-                write_json(self.root / MARKER, identity(self._application))
+                mark = write_json(self.root / MARKER, {**identity(self._application), **_KIND})
                 self.scratch.mkdir()
+                self.place.put(MARKER, mark)
             except OSError as error:
                 raise unwritable(self._given, error) from error
             self._exit = undo.pop_all()
@@ -66,6 +94,30 @@ class UnitPublication:
 
     def __exit__(self, *exception: Any) -> None:
         self._exit.__exit__(*exception)
+
+    def _check(self) -> None:
+        """Raise unless the output is free, or grew by runs of this application."""
+        check_partial(self.root, self._application)
+        left = partial_owner(self.root)
+        if left is not None and not _grows(left):
+            raise OutputError(
+                f"{self.root} holds an unfinished run that makes its product at once.",
+                "Its finished units would be lost.",
+                another_place("or run that again, to its end"),
+            )
+        if not os.path.lexists(self.out):
+            check_place(self.out, self._given, None)
+            return
+        found = owner(self.out, MARKER) if self.out.is_dir() and not self.out.is_symlink() else None
+        if found is None or not _grows(found) or found.get("application") != self._application:
+            raise OutputError(
+                f"{self._given} exists, and isn't a product of {self._application} that grows unit by unit.",
+                "Units are added to one of these, or to a new directory.",
+                another_place(),
+            )
+        for name in list(self.place.names()):
+            if _DRAFT.fullmatch(name.rpartition("/")[2]):  # a run was killed
+                self.place.delete(name)
 
     def unit_dir(self, key: str) -> Path:
         """Create the directory of a unit, empty, and return it; ValueError for a bad key."""
@@ -85,10 +137,12 @@ class UnitPublication:
             raise ValueError(f"Unit {key!r} isn't complete: {files}.")
         self.place.delete(LAYOUT.item_of(key))
         names = {f"{key}/{file.name}" for file in files}
-        for name in [one for one in self.place.names(key) if one not in names]:
+        # items of outputs before their assets, and what is no longer made
+        there = list(self.place.names(key))
+        for name in (*(one for one in there if one.endswith(".json")), *(one for one in there if one not in names)):
             self.place.delete(name)
         for file in files:
-            self.place.put(f"{key}/{file.name}", folder / file.name)
+            self.place.put(f"{key}/{file.name}", folder / file.name, file.sha256)
         self.place.put(LAYOUT.item_of(key), folder / LAYOUT.item(key))
         remove_tree(folder)
 
@@ -121,8 +175,9 @@ class UnitPublication:
         known = {item["id"]: item for item in finished}
         for key in sorted(real_directories(self.out)):
             content = self.place.read(LAYOUT.item_of(key)) if LAYOUT.is_key(key) else None
-            if content is not None and key not in known:
-                known[key] = json.loads(content)
+            item = parse_object(content) if content is not None else None
+            if item is not None and key not in known and "eoap:digest" in (item.get("properties") or {}):
+                known[key] = item
         return [known[key] for key in sorted(known)]
 
     def discard(self) -> None:
@@ -141,9 +196,8 @@ class UnitPublication:
                 self.place.put(name, self.root / name)
 
     def _clean_up(self) -> None:
-        """Remove what isn't published; of a run that failed, the ledger is."""
+        """Remove what isn't published; of a run that failed, log, events and ledger are."""
         for name in real_directories(self.root) - {"logs"}:
             remove_tree(self.root / name)
-        if self.keep_partial:
-            self._put_rest()
+        self._put_rest()
         remove_tree(self.root)

@@ -23,8 +23,11 @@ class Place(Protocol):
         """Return a context in which nobody else writes here; `OutputError` where somebody does."""
         ...
 
-    def put(self, name: str, file: Path) -> None:
-        """Put a file here, replacing another; readers see the whole one or the other, never a part."""
+    def put(self, name: str, file: Path, sha256: str = "") -> None:
+        """Put a file here, replacing another; readers see the whole one or the other, never a part.
+
+        `sha256` is its checksum, where that is known.
+        """
         ...
 
     def read(self, name: str) -> bytes | None:
@@ -56,15 +59,16 @@ class DirectoryPlace:
         finally:
             remove_empty(made)
 
-    def put(self, name: str, file: Path) -> None:
+    def put(self, name: str, file: Path, sha256: str = "") -> None:
         """Put a file here by one rename."""
         target = self._inside(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         draft.unlink(missing_ok=True)
-        link_or_copy(file, draft, sha256_of(file))
+        link_or_copy(file, draft, sha256 or sha256_of(file))
         fsync_path(draft)
         draft.replace(target)
+        draft.unlink(missing_ok=True)  # where both were names of one file, a rename leaves them
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, None where there is none."""

@@ -93,6 +93,11 @@ class Publication:
         self._exit = ExitStack()
 
     @property
+    def ledger(self) -> Path:
+        """Where ``failures.json`` is when a run has failed."""
+        return self.root
+
+    @property
     def scratch(self) -> Path:
         """A directory for files that aren't part of the product; removed in the end, however the run ends."""
         return self.root / SCRATCH

@@ -30,6 +30,11 @@ class Publisher(Protocol):
     def __exit__(self, *exception: Any) -> None: ...
 
     @property
+    def ledger(self) -> Path:
+        """Directory of ``failures.json`` when a run has failed."""
+        ...
+
+    @property
     def scratch(self) -> Path:
         """A directory for files that aren't part of the product; removed in the end, however the run ends."""
         ...

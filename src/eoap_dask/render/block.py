@@ -6,9 +6,7 @@ blob, travels once per worker.
 
 from __future__ import annotations
 
-import os
 import pickle
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -26,9 +24,9 @@ from eoap_dask.render.encode import BlockEncoder, EncodedImage, TileFile, level_
 from eoap_dask.render.needed import Part, UnitReader, UnitStack
 from eoap_dask.render.reading import StackReader, all_contradictions
 from eoap_dask.render.recipe import FEWEST_ROWS, Recipe, strip_height
-from eoap_dask.render.resources import STORE
-from eoap_dask.render.science import Flags, Image, Layers, Science, Strip
+from eoap_dask.render.science import Flags, Image, Layers, Strip
 from eoap_dask.render.stack import LayerReader, Stack
+from eoap_dask.render.tools import TOOLS
 
 KEPT_BYTES = 128 << 20
 """Memory of layers that is kept from block to block, per process; part of what blocks are budgeted for."""
@@ -75,7 +73,7 @@ def render_block(
 
 def _render(recipe: Recipe, number: int, folder: str | None, parts: Sequence[Part]) -> Rendered | Surveyed:
     window = recipe.windows()[number]
-    tools = _tools(recipe.science)
+    tools = TOOLS.of(recipe.science)
     with ExitStack() as stack:
         reader = stack.enter_context(_reader(recipe, window, parts))
         if recipe.is_survey:
@@ -144,8 +142,9 @@ def _survey(recipe: Recipe, window: Window, reader: LayerReader, tools: Any) -> 
                 layers = strip.layers[:, :, rows, columns]
                 if not layers.any():  # as where no scene touches the block
                     continue
-                dropped = None if strip.dropped is None else strip.dropped[:, rows, columns]
-                cell = replace(strip, layers=layers, dropped=dropped, window=Window(row, stop, col, col_stop))
+                dropped = None if strip.dropped is None else _read_only(strip.dropped[:, rows, columns])
+                window_of_cell = Window(row, stop, col, col_stop)
+                cell = replace(strip, layers=_read_only(layers), dropped=dropped, window=window_of_cell)
                 tile, note = ((row - window.row) // TILE, (col - window.col) // TILE), science.survey(cell)
                 if recipe.cutouts is None:
                     tile = tile[0] + window.row // TILE, tile[1] + window.col // TILE
@@ -170,9 +169,19 @@ def _strips(recipe: Recipe, window: Window, reader: LayerReader, tools: Any) -> 
                 stop = min(window.row + ((row - window.row) // TILE + 1) * TILE, strip.row_stop)
                 part = Window(row, stop, strip.col, strip.col_stop)
                 rows = slice(row - strip.row, stop - strip.row + 2 * halo)
-                flags = None if dropped is None else dropped[:, rows]
-                yield part, Strip(layers[:, :, rows], flags, numbers, part, recipe.state, tools)
+                own, flags = layers[:, :, rows], None if dropped is None else dropped[:, rows]
+                if halo:  # shared with the parts beside it
+                    own = _read_only(own)
+                    flags = None if flags is None else _read_only(flags)
+                yield part, Strip(own, flags, numbers, part, recipe.state, tools)
                 row = stop
+
+
+def _read_only(array: Any) -> Any:
+    """Return a view that can't be written to."""
+    view = array[...]
+    view.flags.writeable = False
+    return view
 
 
 def _read(recipe: Recipe, reader: LayerReader, strip: Window, layers: Layers, dropped: Flags | None) -> None:
@@ -196,25 +205,3 @@ def _unpack(packed: bytes) -> Recipe:
     recipe = pickle.loads(imagecodecs.lzma_decode(packed))  # noqa: S301 - made by our own client, sent by Dask, which pickles anyway
     assert isinstance(recipe, Recipe)  # noqa: S101
     return recipe
-
-
-def _tools(science: Science) -> Any:
-    """Return what a science is set up with: once per process, also where several threads ask."""
-    with _set_up_lock:
-        return _set_up(science)
-
-
-@lru_cache(2)
-def _set_up(science: Science) -> Any:
-    return science.set_up({one.name: STORE.wait(one) for one in science.resources})
-
-
-_set_up_lock = threading.Lock()
-
-
-def _after_fork() -> None:
-    global _set_up_lock  # the thread that held it wasn't forked
-    _set_up_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import imagecodecs
 import numpy as np
@@ -23,7 +24,6 @@ from eoap_dask.render.identity import NO_PIXELS
 from eoap_dask.scenes.model import Pass, Scene
 
 if TYPE_CHECKING:
-    import shapely
     from odc.geo.geobox import GeoBox
 
 Part = Path | bytes
@@ -41,11 +41,21 @@ class UnitStack:
     """Which image of each: its file's stem, with ``{unit}`` for the unit's key."""
     bands: int
     reads: int = field(default=READS, metadata=NO_PIXELS)
-    passes: tuple[Pass, ...] = ()
-    """None: what counts is the content of the units."""
-    map_points: int = 0
-    clip: shapely.Geometry | None = None
-    dropped_classes: tuple[int, ...] | None = None
+    # what a `Stack` has beside these
+    passes: ClassVar[tuple[Pass, ...]] = ()
+    map_points: ClassVar[int] = 0
+    clip: ClassVar[None] = None
+    dropped_classes: ClassVar[None] = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes per pixel of the images, which a task receives and holds whole."""
+        return 2 * self.bands * len(self.units)
+
+    @property
+    def depth(self) -> int:
+        """Layers of a band."""
+        return len(self.units)
 
     @property
     def scenes(self) -> tuple[Scene, ...]:
@@ -77,7 +87,8 @@ class UnitReader:
 
     def __enter__(self) -> Self:
         for part in self._parts:
-            self._arrays.append(read_window(part, self._window) if isinstance(part, Path) else _unpack_part(part))
+            read = read_window(part, self._window, self.stack) if isinstance(part, Path) else _unpack_part(part)
+            self._arrays.append(read)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,15 +103,19 @@ class UnitReader:
             dropped[...] = False
 
 
-def read_window(path: Path, window: Window) -> npt.NDArray[np.uint16]:
-    """Return a window of one of our images, (band, y, x), uint16; `TilesError` when it can't be read."""
+def read_window(path: Path, window: Window, stack: UnitStack) -> npt.NDArray[np.uint16]:
+    """Return a window of an image of a unit, (band, y, x), uint16.
+
+    Raises `TilesError` when it can't be read, or isn't on the stack's grid with its bands and 0 as nodata.
+    """
     import rasterio
     from rasterio.windows import Window as RasterioWindow
 
     height, width = window.shape
     try:
-        with ExitStack() as stack:
-            file = stack.enter_context(rasterio.open(path))
+        with ExitStack() as exits:
+            file = exits.enter_context(rasterio.open(path))
+            fault = _misfit(file, stack)
             pixels: npt.NDArray[Any] = file.read(window=RasterioWindow(window.col, window.row, width, height))
     except (OSError, rasterio.errors.RasterioError) as exc:
         raise TilesError(
@@ -108,17 +123,38 @@ def read_window(path: Path, window: Window) -> npt.NDArray[np.uint16]:
             "Finished units must stay until the run ends.",
             "Run the same command again.",
         ) from exc
-    if pixels.dtype != np.uint16 or pixels.shape[1:] != window.shape:
+    if fault:
         raise TilesError(
-            f"{path.name}, which another unit needs, has {pixels.dtype} pixels of shape {pixels.shape}.",
-            f"Expected uint16, and {height} × {width} of them.",
+            f"{path.name}, which another unit needs, {fault}.",
+            f"Expected {stack.bands} bands of uint16 with 0 as nodata, on the grid of the unit that needs it.",
+            "This is a fault of the application.",
         )
     return pixels
 
 
-def cut_part(path: Path, window: Window) -> bytes:
+def _misfit(file: Any, stack: UnitStack) -> str:
+    """Return what makes an image unfit to be a layer; empty where nothing does."""
+    geobox = stack.geobox
+    if file.shape != geobox.shape or not file.transform.almost_equals(geobox.transform, 1e-9):
+        return f"has {file.height} × {file.width} pixels at {tuple(file.transform)[:6]}"
+    if file.crs != _crs(str(geobox.crs)):
+        return f"is in {file.crs}"
+    if file.count != stack.bands or set(file.dtypes) != {"uint16"} or file.nodata != 0:
+        return f"has {file.count} bands of {file.dtypes[0]} with {file.nodata} as nodata"
+    return ""
+
+
+@lru_cache(16)
+def _crs(text: str) -> Any:
+    """Return a CRS as rasterio has it."""
+    from rasterio.crs import CRS
+
+    return CRS.from_string(text)
+
+
+def cut_part(path: Path, window: Window, stack: UnitStack) -> bytes:
     """Return a window of an image for a task: its shape, then compressed pixels."""
-    pixels = np.ascontiguousarray(read_window(path, window))
+    pixels = np.ascontiguousarray(read_window(path, window, stack))
     shape = np.array([*pixels.shape], "<u4").tobytes()
     delta: Any = imagecodecs.delta_encode(pixels, axis=-1)
     return shape + bytes(imagecodecs.deflate_encode(delta, level=1))

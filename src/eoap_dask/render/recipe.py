@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,8 @@ from eoap_dask.render.science import Science
 from eoap_dask.render.stack import Stack
 from eoap_dask.scenes.model import Scene
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
 ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1, "visual": 1, "encode": 1}
 """Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
 
@@ -30,7 +33,7 @@ class Cutout:
     """A window of a unit's grid that becomes images of its own, such as a chip."""
 
     name: str
-    """Unique in the unit, and part of the names of its files."""
+    """Unique in the unit, and part of the names of its files: lower-case letters, digits, ``.``, ``_``, ``-``."""
     window: Window
 
 
@@ -53,6 +56,16 @@ class Recipe:
     is_survey: bool = field(default=False, metadata=NO_PIXELS)
     """Whether the unit is surveyed, and not composed."""
 
+    def __post_init__(self) -> None:
+        names: set[str] = set()
+        for one in self.cutouts or ():
+            if not _NAME.fullmatch(one.name) or one.name in names:
+                raise ValueError(f"A cutout's name must be its own and safe as a file's, got {one.name!r}.")
+            names.add(one.name)
+            window, (height, width) = one.window, self.shape
+            if not (0 <= window.row < window.row_stop <= height and 0 <= window.col < window.col_stop <= width):
+                raise ValueError(f"The cutout {one.name} must lie inside a grid of {self.shape} pixels, got {window}.")
+
     def windows(self) -> tuple[Window, ...]:
         """Return the blocks of the unit, or its cutouts."""
         if self.cutouts is not None:
@@ -69,6 +82,7 @@ class Recipe:
                 "science": identity_of(self.science),
                 "images": identity_of(self.images),
                 "cutouts": identity_of(self.cutouts),
+                **({"order": [p.key for p in stack.passes]} if self.science.is_ordered else {}),
             },
             "scenes": sorted(identity_of(s.fingerprint) for p in stack.passes for s in p.scenes),
             "algorithm": {**ALGORITHM, **self.science.versions()},
@@ -89,11 +103,11 @@ class Recipe:
 
     def image_bytes(self, pixels: int) -> int:
         """Return the bytes of the images of so many pixels while they are made: a row of tiles, and encoded ones."""
-        return pixels * (2 * sum(spec.pixel_bytes for spec in self.images) + 2)
+        return pixels * (2 * sum(spec.pixel_bytes for spec in self.images) + 2 + self.stack.held_bytes)
 
     def block_bytes(self, side: int) -> int:
-        """Return the bytes of the images of a whole block."""
-        return side**2 * sum(spec.pixel_bytes for spec in self.images)
+        """Return the bytes of what a whole block receives and gives."""
+        return side**2 * (sum(spec.pixel_bytes for spec in self.images) + self.stack.held_bytes)
 
     def pack(self) -> bytes:
         """Return the recipe as bytes: hrefs repeat, so that this is some ten to twenty bytes per asset."""

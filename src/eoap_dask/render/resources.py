@@ -49,45 +49,49 @@ class Store:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folder: Path | None = None
-        self._there: dict[str, Path] = {}
+        self._there: dict[str, tuple[Path, tuple[int, ...]]] = {}
 
     def find(self, resource: Resource) -> Path | None:
         """Return where a resource is; also the client's own file, where this process sees that."""
         with self._lock:
             known = self._there.get(resource.sha256)
-        if known is not None:
-            return known
+        if known is not None and known[1] == _state(known[0]):
+            return known[0]
         try:
-            if resource.path.stat().st_size == resource.size:
+            state = _state(resource.path)
+            if state and state[1] == resource.size:
                 with resource.path.open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() == resource.sha256:
-                        return self._keep(resource.sha256, resource.path)
+                        return self._keep(resource.sha256, resource.path, state)
         except OSError:
             pass
         return None
 
-    def add(self, resource: Resource, offset: int, piece: bytes, folder: Path) -> None:
+    def add(self, resource: Resource, offset: int, piece: bytes, folder: Path, sender: str = "") -> None:
         """Write a piece of a resource into a directory below `folder`; the last one makes it available.
+
+        Several may send one resource at the same time, each under a name of its own.
 
         Raises `ResourceError` when the whole doesn't match its checksum, OSError when the disk refuses.
         """
         path = self._place(folder) / resource.sha256
-        with path.with_suffix(".part").open("r+b" if offset else "wb") as file:
+        part = path.with_suffix(f".{sender}.part")
+        with part.open("r+b" if offset else "wb") as file:
             file.seek(offset)
             file.write(piece)
         if offset + len(piece) < resource.size:
             return
-        with path.with_suffix(".part").open("rb") as file:
+        with part.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != resource.sha256:
-            path.with_suffix(".part").unlink()
+            part.unlink()
             raise ResourceError(
                 f"{resource.name} arrived on a worker with another content than {resource.path} had.",
                 "Expected a file that doesn't change during a run.",
                 "Run the same command again.",
             )
-        path.with_suffix(".part").replace(path)
-        self._keep(resource.sha256, path)
+        part.replace(path)
+        self._keep(resource.sha256, path, _state(path))
 
     def wait(self, resource: Resource, patience_s: float = PATIENCE_S) -> Path:
         """Return where a resource is, once it is there; raise `ResourceError` when it doesn't come."""
@@ -110,9 +114,10 @@ class Store:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _keep(self, sha256: str, path: Path) -> Path:
+    def _keep(self, sha256: str, path: Path, state: tuple[int, ...]) -> Path:
         with self._lock:
-            return self._there.setdefault(sha256, path)
+            self._there[sha256] = (path, state)
+        return path
 
     def _place(self, folder: Path) -> Path:
         with self._lock:
@@ -120,6 +125,15 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._folder = Path(tempfile.mkdtemp(prefix="eoap-dask-resources-", dir=folder))
             return self._folder
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written to; nothing where it isn't there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 STORE = Store()

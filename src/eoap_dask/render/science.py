@@ -24,7 +24,8 @@ class Strip:
 
     layers: Layers
     """(band, pass, y + 2 halo, x + 2 halo), uint16, stored pixels, 0 = no data; only passes that touch the block, at
-    least one. May be changed. Beyond the grid there is no data."""
+    least one. Beyond the grid there is no data. May be changed where there is no halo, but not in a survey; else it is
+    shared with strips beside it, and read-only."""
     dropped: Flags | None
     """(pass, y + 2 halo, x + 2 halo), True where the scene classification says that the ground isn't seen; None without
     `Science.keeps_dropped`."""
@@ -51,6 +52,8 @@ class Science:
     """Passes that it needs at least: a scene that the last of them needs can't be left out."""
     work_bytes: ClassVar[int] = 0
     """Bytes per pixel of a strip that it needs beside layers and images."""
+    is_ordered: ClassVar[bool] = False
+    """Whether the order of the passes decides what it makes."""
     surveys: ClassVar[bool] = False
     """Whether the unit is surveyed before it is composed, see `survey`."""
 
@@ -69,14 +72,17 @@ class Science:
         return {}
 
     def set_up(self, files: Mapping[str, Path]) -> Any:  # noqa: ARG002
-        """Return what `compose` needs on a worker, once per process; `files` are its `resources` by name."""
+        """Return what `compose` needs on a worker; `files` are its `resources` by name.
+
+        Called once per process, unless that works on many others in between.
+        """
         return None
 
     def survey(self, strip: Strip) -> Any:
         """Return what the unit's statistics need to know of a strip; small.
 
-        Called for parts of 16 rows and 512 columns on the grid's lattice, the same for any blocks and strips, where any
-        layer has data.
+        Called for parts of 16 rows and 512 columns on the lattice of the grid, or of a cutout, the same for any blocks
+        and strips, where any layer has data.
         """
         raise NotImplementedError
 
@@ -98,6 +104,9 @@ class Science:
 
     def compose(self, strip: Strip, out: tuple[Image, ...]) -> None:
         """Fill the images of a strip.
+
+        Pixels where no layer has data must come out as `ImageSpec.clear` makes them: it isn't called for blocks that no
+        pass touches.
 
         Parameters
         ----------

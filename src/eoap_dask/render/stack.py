@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,14 @@ class Stack:
         if self.dropped_classes is not None:
             mask = [list(self.dropped_classes), MASK_NEAREST_UP_TO_M, 1 / SHARE_DIVISOR]
         return {"bands": self.bands, "mask": mask, "clip": identity_of(self.clip_wkb)}
+
+    held_bytes: ClassVar[int] = 0
+    """Bytes per pixel of layers that a task receives and holds whole."""
+
+    @property
+    def depth(self) -> int:
+        """Layers of a band, at most."""
+        return len(self.passes)
 
     @property
     def scenes(self) -> tuple[Scene, ...]:

@@ -51,8 +51,8 @@ class Control:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is to be sent."""
-        return self._is_paused and not self._is_stopped
+        """Whether nothing is to be sent; never while it drains or stops."""
+        return self._is_paused and not (self._is_draining or self._is_stopped)
 
     @property
     def is_draining(self) -> bool:

@@ -7,6 +7,7 @@ becomes of it, and the application says how a finished unit becomes an item.
 from __future__ import annotations
 
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 300.0
 """How long a cluster may be without workers."""
+SUSPECT_S = 30.0
+"""How long a block whose workers died waits until nothing else runs, before nothing else is sent."""
 TICK_S = 0.1
 """How long to wait for a block before looking after the cluster."""
 
@@ -127,7 +130,11 @@ class Engine:
         control: Control | None = None,
         # gets the item of each unit that is finished, once it can't be lost any more
         on_unit: Callable[[dict[str, Any]], None] = lambda _: None,
+        on_failure: Callable[[Failure], None] = lambda _: None,
+        # with more failed units than that no other is begun; None goes on to the end
+        give_up_after: int | None = None,
     ) -> None:
+        self._on_failure, self._give_up_after = on_failure, give_up_after
         self._check_workers, self._workers_write = check_workers, workers_write
         self._schedule, self._client, self._publication = schedule, client, publication
         self._finish, self._listener, self._max_bad_scenes = finish, listener, max_bad_scenes
@@ -146,6 +153,8 @@ class Engine:
         self._running_bytes = 0
         self._suspects: deque[tuple[_Progress, int]] = deque()
         self._alone: Future[Any] | None = None
+        self._suspected = 0.0
+        """When the first suspect was put aside."""
         self._resources: dict[str, Resource] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._writing: dict[str, ThreadFuture[dict[str, Any]]] = {}
@@ -184,15 +193,23 @@ class Engine:
             self._cancel(list(self._running))
             for progress in list(self._open.values()):
                 self._discard(progress)
-            for key, written in self._writing.items():  # stopped in the middle: keep what is whole
-                if written.done() and not written.cancelled() and written.exception() is None:
-                    self._publication.unit_done(key)
+            for key in [k for k, f in self._writing.items() if f.done() and not f.cancelled() and not f.exception()]:
+                try:  # stopped in the middle: keep what is whole
+                    self._collect(key)
+                except Exception as exc:  # noqa: BLE001 - what stopped us is what matters
+                    logger.debug("{} can't be kept: {}", key, exc)
         return self._outcome
+
+    @property
+    def _begins_no_more(self) -> bool:
+        """Whether no unit is to be begun any more."""
+        too_many = self._give_up_after is not None and len(self._outcome.failed) > self._give_up_after
+        return self._control.is_draining or too_many
 
     def _is_over(self) -> bool:
         if self._open or self._writing:
             return False
-        return self._control.is_draining or self._schedule.is_over
+        return self._begins_no_more or self._schedule.is_over
 
     def _finished(self, results: as_completed) -> list[Future[Any]]:
         """Return the tasks that are done, after waiting a moment where there are none."""
@@ -214,7 +231,7 @@ class Engine:
             if self._rounds:
                 self._current = self._rounds.popleft()
             else:
-                planned = None if self._control.is_draining else self._schedule.next()
+                planned = self._schedule.again() if self._begins_no_more else self._schedule.next()
                 self._lose()
                 if planned is None:
                     return None
@@ -234,7 +251,9 @@ class Engine:
         if self._alone in self._running or self._control.is_paused:
             return
         slots = self._watch.slots or self._slots
-        while len(self._running) < 2 * slots:
+        # where there is always more to send, suspects would never have their turn
+        waits = self._suspects and time.monotonic() - self._suspected > SUSPECT_S
+        while len(self._running) < 2 * slots and not waits:
             found, self._held = self._held or self._next_task(), None
             if found is None:
                 break
@@ -300,7 +319,16 @@ class Engine:
         """Begin a unit's next round, or write it, when there are no tasks to wait for."""
         key = progress.plan.unit.key
         while not progress.waiting:
-            work = progress.collector.next_round()
+            try:
+                work = progress.collector.next_round()
+            except EoapError as exc:
+                if isinstance(exc, NothingFoundError):
+                    self._outcome.unseen[key] = exc
+                self._fail(progress, Failure(key, exc.what))
+                return
+            except OSError as exc:
+                self._fail(progress, Failure(key, f"Writing failed: {exc.strerror or exc}."))
+                return
             progress.packed.release()
             if work is None:
                 del self._open[key]
@@ -312,16 +340,16 @@ class Engine:
             self._more_blocks += work.tasks
             self._rounds.append(progress)
 
-    def _supply(self, resources: tuple[Resource, ...] = ()) -> None:
-        """Bring resources to the workers that lack them."""
-        self._resources |= {one.sha256: one for one in resources}
-        if self._resources:
-            supply(self._client, tuple(self._resources.values()))
+    def _supply(self, resources: tuple[Resource, ...]) -> None:
+        """Bring resources to all workers, unless that was done."""
+        new = {one.sha256: one for one in resources if one.sha256 not in self._resources}
+        self._resources |= new
+        supply(self._client, tuple(new.values()), self._control.check)
 
     def _joined(self) -> None:
-        """Look at workers that have joined."""
+        """Look at workers that have joined, and bring them what the others have."""
         self._check_workers()
-        self._supply()
+        supply(self._client, tuple(self._resources.values()), self._control.check)
 
     def _take(self, future: Future[Any]) -> None:
         progress, number, size = self._running.pop(future)
@@ -369,6 +397,8 @@ class Engine:
             self._fail(progress, Failure(progress.plan.unit.key, str(error)))
             return
         # Dask blames every block that was on the worker, and gives each up after some deaths
+        if not self._suspects:
+            self._suspected = time.monotonic()
         self._suspects.append((progress, number))
         self._tell("block-retried", progress.plan.unit.key, f"Workers died while they had block {number}.")
 
@@ -401,6 +431,7 @@ class Engine:
         fetched = self._fetcher.submit(carried(future.result))
         try:
             while not wait([fetched], TICK_S).done:
+                self._control.check()
                 self._watch.look()
         except BaseException:
             self._cancel([future])  # which ends the thread
@@ -482,6 +513,8 @@ class Engine:
         self._schedule.failed(failure.unit)
         self._outcome.failures.append(failure)
         self._tell("unit-failed", failure.unit, failure.reason)
+        self._on_failure(failure)
+        self._lose()
 
     def _stop(self, progress: _Progress) -> None:
         self._cancel([f for f, (other, _, _) in self._running.items() if other is progress])

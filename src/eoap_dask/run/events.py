@@ -76,6 +76,7 @@ class EventFile:
         self._run, self._seq, self._lock = run or uuid4().hex, 0, Lock()
         self._file: IO[str] | None = None
         self.latest: Event | None = None  # the last one that it took
+        self.has_begun = False  # whether it was told what is left to do
 
     def __enter__(self) -> Self:
         self._file = self._path.open("a", encoding="utf-8")
@@ -95,6 +96,7 @@ class EventFile:
                 self._file.write(event.to_json() + "\n")
                 self._file.flush()  # somebody may be watching
             self.latest = event
+            self.has_begun = self.has_begun or event.kind == "todo"
         self._also(event)
 
 

@@ -36,7 +36,9 @@ class UnitPlan:
 
     @classmethod
     def of(cls, unit: Unit, work: Work) -> Self:
-        """Return the plan of a whole unit."""
+        """Return the plan of a whole unit; ValueError where its work needs units that it doesn't name."""
+        if not set(work.needs) <= set(unit.needs):
+            raise ValueError(f"{unit.key} must name what its work needs: {work.needs}, got {unit.needs}.")
         parts = digest_parts(work.identity())
         return cls(unit, work, parts, "" if unit.needs else digest(unit.key, parts))
 
@@ -174,9 +176,9 @@ class Plan:
         """Bytes beside the output while the run works, estimated: results of units that are open or being written."""
         if not self.units:
             return 0
-        blocks = max(1, min(u.work.tasks for u in self.units))
-        at_once = min(len(self.units), 2 + 2 * self.size.slots // blocks)
-        return max(u.work.output_bytes for u in self.units) * at_once
+        slots = 2 * self.size.slots
+        most = max(u.work.output_bytes * (2 + slots // max(u.work.tasks, 1)) for u in self.units)
+        return min(most, self.output_bytes)
 
     @property
     def worker_bytes_at_most(self) -> int:

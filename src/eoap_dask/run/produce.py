@@ -7,7 +7,7 @@ import html
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -115,14 +115,16 @@ class Production:
 class Hooks:
     """Who listens to a run, and who controls it."""
 
-    run: str = field(default_factory=lambda: uuid4().hex)
-    """Id of the run, in its events and log: another one for each run."""
+    run: str = ""
+    """Id of the run, in its events and log, another one for each run; made anew where it is empty."""
     listener: Listener = ignore
     """Gets every event."""
     control: Control = field(default_factory=Control)
     unit_done: Callable[[dict[str, Any]], None] = lambda _: None
     """Gets the item of each unit that is finished, by this run or before, once it is kept whatever happens; in the
     thread of the run."""
+    unit_failed: Callable[[Failure], None] = lambda _: None
+    """Gets each unit that failed, or can't be made because another failed."""
     published: Callable[[Run], None] = lambda _: None
     """Gets the run when its product is published."""
 
@@ -156,6 +158,7 @@ def produce(
     ClusterError, OutputError, UsageError
     """
     started, hooks, plan = time.monotonic(), hooks or Hooks(), production.plan
+    hooks = replace(hooks, run=hooks.run or uuid4().hex)
     with of_run(hooks.run):
         for key in plan.empty:
             is_cut = production.items is not None and production.items.truncated
@@ -249,11 +252,13 @@ def _refuse_failed(
     if len(outcome.failed) <= options.max_failures and outcome.items and not lost:
         return
     if not outcome.failed:
+        if publication.all_items(()):
+            return  # there are others, of earlier runs
         raise NothingFoundError("No unit came to be made.", "Expected at least one.")
     if len(outcome.unseen) == len(schedule.keys):
         raise next(iter(outcome.unseen.values()))  # nothing failed: there was nothing to be found
     publication.keep_partial = True
-    raise _too_many(outcome, len(schedule.keys), publication.root)
+    raise _too_many(outcome, len(schedule.keys), publication.ledger)
 
 
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
@@ -267,7 +272,9 @@ def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
     contents: dict[str, str] = {}
     for one in plan.units:  # in an order in which what a unit needs comes before it
         if any(states[key].kind != "skip" for key in one.unit.needs):
-            states[one.unit.key] = UnitState("recompute", "what it needs is made anew")
+            state, _ = holdings.state(one.unit.key, "", None)
+            anew = UnitState("recompute", "what it needs is made anew")
+            states[one.unit.key] = state if state.kind == "new" else anew
             continue
         planned = one.with_needs(contents) if one.unit.needs else one
         state, item = holdings.state(one.unit.key, planned.digest, planned.parts)
@@ -320,12 +327,14 @@ def _carry_out(
                     workers_write=shared is not None,
                     control=hooks.control,
                     on_unit=hooks.unit_done,
+                    on_failure=hooks.unit_failed,
+                    give_up_after=None if production.units is None else options.max_failures,
                 )
                 outcome = engine.run()
                 kept_if_bad.is_wanted = bool(outcome.failures)
     outcome.items.update(schedule.kept)
-    if not schedule.is_over:
-        raise hooks.control.fault()  # it was drained
+    if hooks.control.is_draining and not schedule.is_over:
+        raise hooks.control.fault()
     return outcome
 
 
@@ -370,7 +379,13 @@ def _take_over(
     unit = planned.unit
     if not options.resume:
         return None
-    checked = tell.latest.blocks_done if tell.latest and tell.latest.kind in {"unit-checking", "unit-skipped"} else 0
+    hooks.control.check()
+    latest = tell.latest
+    if tell.has_begun and latest is not None:  # one that comes later, when the run has its own numbers
+        checked, blocks, step = latest.blocks_done, latest.blocks_total, 0
+    else:
+        is_check = latest is not None and latest.kind in {"unit-checking", "unit-skipped"}
+        checked, step = latest.blocks_done if latest is not None and is_check else 0, planned.work.tasks
     if publication.holds(unit.key):  # its checksums may take a while
         tell(Event("unit-checking", unit.key, checked, blocks))
     item = publication.adopt(unit.key, planned.digest)
@@ -382,7 +397,7 @@ def _take_over(
     renewed = with_period(item, unit.title, unit.start, unit.end)
     if renewed != item:
         publication.renew(renewed)
-    tell(Event("unit-skipped", unit.key, checked + planned.work.tasks, blocks))
+    tell(Event("unit-skipped", unit.key, checked + step, blocks))
     hooks.unit_done(renewed)
     return renewed
 
@@ -433,7 +448,10 @@ def _is_published(out: Path, outcome: Outcome) -> bool:
     """Tell whether the output holds just these items already, so that there is nothing to publish."""
     if outcome.failures or outcome.blocks or sorted(product_units(out)) != sorted(outcome.items):
         return False
-    return all((out / LAYOUT.item_of(key)).read_text() == dump_json(item) for key, item in outcome.items.items())
+    paths = {key: out / LAYOUT.item_of(key) for key in outcome.items}
+    if not all(path.is_file() for path in paths.values()):
+        return False
+    return all(paths[key].read_text() == dump_json(item) for key, item in outcome.items.items())
 
 
 def _ledger(plan: Plan, outcome: Outcome) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from eoap_dask.__about__ import __version__
 from eoap_dask.files import sha256_of
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.footprint import footprint_4326
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.run.raster import raster_of
 from eoap_dask.scenes.sensor import sensor_of, sensors
 from eoap_dask.stac.attribution import credit, processor, producers_of
@@ -127,6 +128,9 @@ def write_unit_item(
     The items of its `outputs` are written before, and listed in it.
     """
     planned, work = written.plan, raster_of(written.plan)
+    keys = [one.key for one in outputs]
+    if len({*keys, planned.unit.key}) <= len(keys):
+        raise ValueError(f"Outputs of {planned.unit.key} must have keys of their own, got {keys}.")
     records = [_write_output(application, written, one, lineage) for one in outputs]
     whole = {
         "eoap:digest": planned.digest,
@@ -141,7 +145,8 @@ def write_unit_item(
         "eoap:dropped_classes": list(work.recipe.stack.dropped_classes or ()),
     }
     record = _record(written, planned.unit.key, planned.unit.title, work.geobox, assets, lineage, whole)
-    sources = tuple(s.href for s in work.recipe.stack.scenes)
+    units = (f"../{LAYOUT.item_of(key)}" for key in planned.unit.needs)
+    sources = (*(s.href for s in work.recipe.stack.scenes), *units)
     item = _build(application, replace(record, derived_from=sources, outputs=tuple(records)))
     write_item(written.folder, item)
     return item
@@ -150,7 +155,9 @@ def write_unit_item(
 def _write_output(application: str, written: WrittenUnit, output: Output, lineage: str) -> OutputRecord:
     own = {**_valid(output.valid_pixels, output.geobox), **output.properties, "eoap:unit": written.plan.unit.key}
     record = _record(written, output.key, output.title, output.geobox, output.assets, lineage, own)
-    path = write_item(written.folder, _build(application, record))
+    item = _build(application, record)
+    del item["properties"]["processing:datetime"]  # the unit's item has it: outputs of equal runs are equal
+    path = write_item(written.folder, item)
     return OutputRecord(path.name, output.title, path.stat().st_size, sha256_of(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,12 @@ class RasterWork:
         return self.recipe.science.resources
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """The units whose images are its layers."""
+        stack = self.recipe.stack
+        return stack.units if isinstance(stack, UnitStack) else ()
+
+    @property
     def reads(self) -> int:
         """Files that a worker reads at once."""
         return self.recipe.stack.reads
@@ -145,15 +152,14 @@ class RasterWork:
             return ()
         paths = [file(unit, LAYOUT.image(stack.stem(unit))) for unit in stack.units]
         window = self.windows[number].grown(self.recipe.science.halo, self.recipe.shape)
-        return tuple(paths) if shared else tuple(cut_part(path, window) for path in paths)
+        return tuple(paths) if shared else tuple(cut_part(path, window, stack) for path in paths)
 
     def task_bytes(self, number: int) -> int:
         """Return the bytes of a block's images, and of the layers that go with it."""
         recipe, stack = self.recipe, self.recipe.stack
         height, width = self.windows[number].shape
         pixels = recipe.block**2 if recipe.cutouts is None else height * width
-        taken = 2 * stack.bands * len(stack.units) * height * width if isinstance(stack, UnitStack) else 0
-        return pixels * sum(spec.pixel_bytes for spec in recipe.images) + taken
+        return pixels * (sum(spec.pixel_bytes for spec in recipe.images) + stack.held_bytes)
 
     def collect(self, folder: Path, scratch: Path) -> RasterCollector:
         """Return a collector that writes COGs."""
@@ -183,7 +189,7 @@ class RasterWork:
     def sized(self, size: Size, options: RunOptions, units: int) -> RasterWork:
         """Return the work with blocks, strips and reads that suit a cluster."""
         recipe = self.recipe
-        reads = options.reads or choose_reads(recipe, units, size, len(recipe.stack.passes), options)
+        reads = options.reads or choose_reads(recipe, units, size, recipe.stack.depth, options)
         recipe = with_reads(recipe, reads)
         block, budget = choose_sizes(recipe, units, size)
         recipe = replace(recipe, block=options.block or block, budget=options.budget or budget)
@@ -215,14 +221,14 @@ class RasterWork:
         """Return an upper limit of a task's memory."""
         recipe = self.recipe
         side = _largest(recipe)
-        row = recipe.strip_bytes_per_row(side, len(recipe.stack.passes))
+        row = recipe.strip_bytes_per_row(side, recipe.stack.depth)
         strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
         return strip + recipe.image_bytes(side.shape[0] * side.shape[1])
 
     @property
     def strip_rows(self) -> int:
         """Rows that a task works on at once."""
-        return strip_height(self.recipe, _largest(self.recipe), len(self.recipe.stack.passes))
+        return strip_height(self.recipe, _largest(self.recipe), self.recipe.stack.depth)
 
     def to_dict(self) -> Mapping[str, Any]:
         """Return its grid, blocks, and how many scenes there are of which kind."""
@@ -276,12 +282,15 @@ class RasterCollector:
         self._cogs: dict[str, Cog] = {}
         self._cutouts: dict[int, dict[str, WrittenImage]] = {}
         self._notes: dict[int, tuple[Any, ...]] = {}
-        self._surveyed: dict[Any, Any] = {}
+        self._surveyed: dict[int, dict[tuple[int, int], Any]] = {}
+        self._missing: dict[int, int] = {}
+        self._note: Any = None
         self._begin(work)
 
     def _begin(self, work: RasterWork) -> None:
         self._work = work
-        self._surveyed.clear()
+        self._surveyed, self._note = {}, None
+        self._missing = dict(Counter(map(self._group, range(work.tasks))))
         if work.recipe.cutouts is None and not work.recipe.is_survey:
             self._cogs = {s.name: Cog(s, work.geobox, self._scratch) for s in work.recipe.images}
 
@@ -291,8 +300,9 @@ class RasterCollector:
             self._levels.setdefault(kind, set()).update(sides)
         recipe = self._work.recipe
         if isinstance(result, Surveyed):
-            own = (number,) if recipe.cutouts is not None else ()
-            self._surveyed |= {(*own, *tile): note for tile, note in result.notes}
+            self._surveyed.setdefault(self._group(number), {}).update(result.notes)
+            self._missing[self._group(number)] -= 1
+            self._merge()
             return
         self._notes[number] = result.notes
         if recipe.cutouts is not None:
@@ -300,6 +310,20 @@ class RasterCollector:
             return
         for name, image in result.images.items():
             self._cogs[name].add(image, self._work.windows[number])
+
+    def _group(self, number: int) -> int:
+        """Return the row of blocks, or the cutout, of a task: tiles of one come before those of the next."""
+        recipe = self._work.recipe
+        return number if recipe.cutouts is not None else self._work.windows[number].row // recipe.block
+
+    def _merge(self) -> None:
+        """Merge notes in the order of their tiles, the same for all blocks, as far as there is no gap."""
+        merge = self._work.recipe.science.merge
+        while self._missing and not self._missing[group := min(self._missing)]:
+            del self._missing[group]
+            notes = self._surveyed.pop(group, {})
+            for tile in sorted(notes):
+                self._note = notes[tile] if self._note is None else merge(self._note, notes[tile])
 
     def _write_cutout(self, number: int, result: Rendered) -> dict[str, WrittenImage]:
         recipe, window = self._work.recipe, self._work.windows[number]
@@ -320,11 +344,7 @@ class RasterCollector:
         recipe = self._work.recipe
         if not recipe.is_survey:
             return None
-        note = None
-        for key in sorted(self._surveyed):  # in one order for all blocks
-            one = self._surveyed[key]
-            note = one if note is None else recipe.science.merge(note, one)
-        state, again = recipe.science.reduce(note, recipe.state)
+        state, again = recipe.science.reduce(self._note, recipe.state)
         self._begin(replace(self._work, recipe=replace(recipe, state=state, is_survey=again)))
         return self._work
 

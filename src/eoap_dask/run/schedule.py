@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from eoap_dask.run.unit import Failure
 
 Units = Iterable[UnitPlan | None]
 """Units of a run, perhaps without a known end; None where there is none at the moment, and it is to be asked again."""
+
+DRAWN_AT_ONCE = 256
+"""Units that are drawn for one that can be done now: a stream may be endless."""
 
 
 class Schedule:
@@ -24,10 +28,15 @@ class Schedule:
     ) -> None:
         self._units: Iterator[UnitPlan | None] = iter(units)
         self._take_over = take_over
-        self._waiting: deque[UnitPlan] = deque()
         self._size: Callable[[Sequence[UnitPlan]], Sequence[UnitPlan]] = lambda units: units
-        self._seen: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+        self._contents: dict[str, str] = {}
         self._failed: set[str] = set()
+        self._again: deque[UnitPlan] = deque()
+        self._ready: list[tuple[int, UnitPlan]] = []
+        self._blocked: dict[str, UnitPlan] = {}
+        self._unmet: dict[str, int] = {}
+        self._dependents: dict[str, list[str]] = {}
         self._unfinished: set[str] = set()
         self._is_drawn = False
         self.kept: dict[str, dict[str, Any]] = {}
@@ -42,63 +51,79 @@ class Schedule:
     @property
     def keys(self) -> tuple[str, ...]:
         """Keys of all units so far, in their order."""
-        return tuple(self._seen)
+        return tuple(self._numbers)
 
     @property
     def waiting(self) -> tuple[UnitPlan, ...]:
-        """Units that are known and haven't been handed out."""
-        return tuple(self._waiting)
+        """Units that are known and haven't been handed out, in their order."""
+        waiting = [*(one for _, one in self._ready), *self._blocked.values()]
+        return (*self._again, *sorted(waiting, key=lambda one: self._numbers[one.unit.key]))
 
     @property
     def is_over(self) -> bool:
         """Whether no unit will come any more, unless one is put back."""
-        return self._is_drawn and not self._waiting
+        return self._is_drawn and not (self._again or self._ready or self._blocked)
 
     def look_ahead(self) -> None:
         """Take over all units that can be: for a whole plan, so that it is known how much is left."""
         while self._draw():
             pass
-        before = -1
-        while before != len(self.kept):
-            before = len(self.kept)
-            for planned in list(self._waiting):
-                if self._ready(planned) is None and planned.unit.key in self.kept:
-                    self._waiting = deque(one for one in self._waiting if one.unit.key != planned.unit.key)
+        left = []
+        while self._ready:  # what is finished may make others ready
+            number, planned = heapq.heappop(self._ready)
+            if (found := self._unless_finished(planned)) is not None:
+                left.append((number, found))
+        self._ready = left
+        heapq.heapify(self._ready)
 
     def resize(self, size: Callable[[Sequence[UnitPlan]], Sequence[UnitPlan]]) -> None:
         """Give all units that wait, and those to come, sizes that suit a cluster."""
         self._size = size
-        self._waiting = deque(size(tuple(self._waiting)))
-        self.blocks = sum(one.work.tasks for one in self._waiting)
+        sized = {one.unit.key: one for one in size(self.waiting)}
+        self._again = deque(sized[one.unit.key] for one in self._again)
+        self._ready = [(number, sized[one.unit.key]) for number, one in self._ready]
+        self._blocked = {key: sized[key] for key in self._blocked}
+        self.blocks = sum(one.work.tasks for one in sized.values())
+
+    def again(self) -> UnitPlan | None:
+        """Return a unit that was put back; None where there is none."""
+        return self._again.popleft() if self._again else None
 
     def next(self) -> UnitPlan | None:
         """Return a unit that can be done now; None where there is none, at the moment or any more."""
-        while True:
-            for _ in range(len(self._waiting)):
-                planned = self._waiting.popleft()
-                if any(key in self._failed for key in planned.unit.needs):
-                    self._lose(planned)
-                elif (ready := self._ready(planned)) is not None:
-                    return ready
-                elif planned.unit.key not in self.kept:
-                    self._waiting.append(planned)  # all turn once, so that their order stays
+        if (planned := self.again()) is not None:
+            return planned
+        for _ in range(DRAWN_AT_ONCE):
+            while self._ready:
+                found = self._unless_finished(heapq.heappop(self._ready)[1])
+                if found is not None:
+                    return found
             if not self._draw():
-                return None
+                break
+        return None
 
     def put_back(self, planned: UnitPlan) -> None:
         """Hand out a unit again, before all others."""
-        self._waiting.appendleft(planned)
+        self._again.append(planned)
 
     def finished(self, key: str, item: Mapping[str, Any]) -> None:
         """Note that a unit is finished: others may need it."""
-        self._seen[key] = content_of(item)
+        self._contents[key] = content_of(item)
+        for other in self._dependents.pop(key, ()):
+            if other in self._blocked:
+                self._unmet[other] -= 1
+                if not self._unmet[other]:
+                    self._make_ready(self._blocked.pop(other))
 
     def failed(self, key: str) -> None:
-        """Note that a unit has failed."""
+        """Note that a unit has failed, and with it those that need it."""
         self._failed.add(key)
+        for other in self._dependents.pop(key, ()):
+            if other in self._blocked:
+                self._lose(self._blocked.pop(other), key)
 
     def _draw(self) -> bool:
-        """Put the next unit among those that wait; False where there is none."""
+        """Take the next unit; False where there is none."""
         if self._is_drawn:
             return False
         try:
@@ -108,41 +133,50 @@ class Schedule:
             return False
         if planned is None:
             return False
-        key = planned.unit.key
-        unknown = [one for one in planned.unit.needs if one not in self._seen]
-        if key in self._seen or unknown:
+        key, needs = planned.unit.key, planned.unit.needs
+        unknown = [one for one in needs if one not in self._numbers]
+        if key in self._numbers or unknown:
             raise ValueError(f"{key} came twice, or before {unknown}, which it needs.")
-        self._seen[key] = ""
+        self._numbers[key] = len(self._numbers)
         (planned,) = self._size((planned,))
         self.blocks += planned.work.tasks
-        self._waiting.append(planned)
+        lost = next((one for one in needs if one in self._failed), None)
+        unmet = [one for one in needs if one not in self._contents]
+        if lost is not None:
+            self._lose(planned, lost)
+        elif unmet:
+            self._blocked[key], self._unmet[key] = planned, len(set(unmet))
+            for one in set(unmet):
+                self._dependents.setdefault(one, []).append(key)
+        else:
+            self._make_ready(planned)
         return True
 
-    def _ready(self, planned: UnitPlan) -> UnitPlan | None:
-        """Return a unit with its digest, if it can be done and wasn't finished before."""
-        needs = planned.unit.needs
-        if planned.unit.key in self.kept:
-            return None
-        if not all(self._seen[key] for key in needs):
-            return None
-        if needs:
-            planned = planned.with_needs({key: self._seen[key] for key in needs})
+    def _make_ready(self, planned: UnitPlan) -> None:
+        if planned.unit.needs:
+            planned = planned.with_needs({key: self._contents[key] for key in planned.unit.needs})
         self.digests[planned.unit.key] = planned.digest
-        item = None if planned.digest in self._unfinished else self._take_over(planned)
-        if item is None:
-            self._unfinished.add(planned.digest)
+        heapq.heappush(self._ready, (self._numbers[planned.unit.key], planned))
+
+    def _unless_finished(self, planned: UnitPlan) -> UnitPlan | None:
+        """Return a unit that has to be made; None where it was finished before, and is taken over."""
+        key = planned.unit.key
+        if key in self._unfinished:
             return planned
-        self.kept[planned.unit.key] = dict(item)
-        self.finished(planned.unit.key, item)
+        item = self._take_over(planned)
+        if item is None:
+            self._unfinished.add(key)
+            return planned
+        self.kept[key] = dict(item)
         self.blocks -= planned.work.tasks
+        self.finished(key, item)
         return None
 
-    def _lose(self, planned: UnitPlan) -> None:
+    def _lose(self, planned: UnitPlan, needed: str) -> None:
         key = planned.unit.key
-        lost = next(one for one in planned.unit.needs if one in self._failed)
-        self._failed.add(key)
         self.blocks -= planned.work.tasks
-        self.failures.append(Failure(key, f"It needs {lost}, which failed."))
+        self.failures.append(Failure(key, f"It needs {needed}, which failed."))
+        self.failed(key)
 
 
 def content_of(item: Mapping[str, Any]) -> str:

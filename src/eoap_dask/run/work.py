@@ -60,6 +60,11 @@ class Work(Protocol):
         ...
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the units that `parts` takes from; they must be among `Unit.needs`."""
+        ...
+
+    @property
     def contradictions(self) -> tuple[tuple[str, str], ...]:
         """Item and asset of each source that is other than the catalogue says; the work goes by what it is."""
         ...

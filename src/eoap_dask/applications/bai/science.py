@@ -80,6 +80,7 @@ class Burn(Science):
     """Burned areas smaller than this have no outline."""
     keeps_dropped: ClassVar[bool] = True
     fewest_passes: ClassVar[int] = 2
+    is_ordered: ClassVar[bool] = True
 
     def versions(self) -> Mapping[str, int]:
         """Return the version of the indices and classes."""
