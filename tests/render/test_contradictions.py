@@ -19,6 +19,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 import eoap_dask as eo
+from eoap_dask.applications.cloudless_mosaic.application import APPLICATION
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
 from eoap_dask.demo.catalogue import Catalogue
@@ -149,6 +150,23 @@ def test_the_file_is_right(served: tuple[Path, str], client: Client, tmp_path: P
     # the geometry of the item tells some of them before a pixel is read
     again = [event.kind for event in heard].count("unit-retried")
     assert again == (0 if name in TOLD_BY_THE_GEOMETRY else 1)
+
+
+def test_a_contradiction_in_the_item_itself_is_said_in_the_plan(served: tuple[Path, str], tmp_path: Path) -> None:
+    source = tmp_path / "items.json"
+    wrong = item(served[1], WRONG["a tile further"])
+    source.write_text(json.dumps({"type": "FeatureCollection", "features": [wrong]}))
+    params = eo.MosaicParams(
+        items=str(source),
+        stac=served[1],
+        aoi="15.0005,41.5510,15.0200,41.5660",
+        bands=("red",),
+        start_date="2021-07-01",
+        end_date="2021-07-31",
+    )
+    plan = APPLICATION.dry_run(params, eo.RunOptions(output_dir=tmp_path / "out"))
+    assert plan.to_dict()["units"][0]["corrected_assets"] == 2
+    assert "1 scene of 1 pass, 1 resampled (0 from another CRS), 2 assets put right by the files" in str(plan)
 
 
 @pytest.mark.cluster

@@ -238,6 +238,7 @@ class RasterWork:
             "passes": len(recipe.stack.passes),
             "resampled_scenes": self.resampled,
             "reprojected_scenes": self.reprojected,
+            **({"corrected_assets": len(self.contradictions)} if self.contradictions else {}),
             "blocks": self.tasks,
             "block_px": recipe.block,
             "strip_rows": self.strip_rows,
@@ -252,9 +253,10 @@ class RasterWork:
         stack = self.recipe.stack
         if isinstance(stack, UnitStack):
             return f"from {', '.join(stack.units)}"
+        righted = f", {plural(len(self.contradictions), 'asset')} put right by the files" if self.contradictions else ""
         return (
             f"{plural(len(stack.scenes), 'scene')} of {plural(len(stack.passes), 'pass', 'passes')}, "
-            f"{self.resampled} resampled ({self.reprojected} from another CRS)"
+            f"{self.resampled} resampled ({self.reprojected} from another CRS){righted}"
         )
 
     def _repr_html_(self) -> str:
