@@ -13,6 +13,7 @@ from pyproj import CRS
 
 from eoap_dask.errors import GridError
 from eoap_dask.geo.crs import crs_name, parse_crs, transformer
+from eoap_dask.geo.globe import polygons
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.text import option
 
@@ -47,7 +48,11 @@ def utm_crs(aoi: Aoi) -> str:
 
 def project_aoi(aoi: Aoi, crs: str) -> shapely.Geometry:
     """Return the shape of the area in a CRS, densified so that edges straight in degrees keep their place."""
-    return _project(aoi.geometry, aoi, crs)
+    shape = _project(aoi.geometry, aoi, crs)
+    if shape.is_valid or not all(map(math.isfinite, shape.bounds)):
+        return shape
+    # as where a shape in degrees goes round a pole: its ends meet
+    return shapely.MultiPolygon(polygons(shapely.make_valid(shape)))
 
 
 def _project(geometry: shapely.Geometry, aoi: Aoi, crs: str) -> shapely.Geometry:
