@@ -61,6 +61,9 @@ def says_what_to_do(message: str) -> bool:
 # Without contacting anything
 
 
+SPECK = "POLYGON((12 41.55,12.0001 41.55,12 41.5501,12 41.55))"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -81,6 +84,11 @@ def says_what_to_do(message: str) -> bool:
         (["--aoi", "../broken.geojson"], "broken.geojson"),
         (["--aoi", "../point.geojson"], "only Point"),
         (["--aoi", "nowhere.geojson"], "'nowhere.geojson'"),
+        (["--aoi", "../point.geojson|layerid=0"], "'|layerid=0' after the file '../point.geojson' isn't understood"),
+        (["--aoi", "../point.geojson|layername=x"], "has no layer 'x'. Its layers are point"),
+        (["--aoi", "CURVEPOLYGON(CIRCULARSTRING(0 0,1 1))"], "an odd number of points"),
+        (["--aoi", SPECK], "At 100 metres the area holds no centre of a pixel."),
+        (["--aoi", SPECK], "or --no-clip to keep its bounding box."),
         (["--crs", "EPSG:999999"], "'EPSG:999999'"),
         (["--collection", "landsat-9"], "'landsat-9'"),
         (["--resolution", "0"], "--resolution must be above 0 and finite, got 0."),

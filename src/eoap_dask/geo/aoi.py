@@ -17,6 +17,8 @@ from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
 from eoap_dask.errors import AoiError
+from eoap_dask.geo.curves import from_curved_wkt, is_curved
+from eoap_dask.geo.globe import polygons, shifted, split, to_degrees, within_180
 from eoap_dask.geo.options import BBOX, WKT
 from eoap_dask.text import plural
 
@@ -55,7 +57,7 @@ class Aoi:
     @cached_property
     def geojson(self) -> dict[str, Any]:
         """GeoJSON geometry as RFC 7946 wants it: counter-clockwise, split at the antimeridian."""
-        return _as_geojson(_split(self.geometry) if self.crosses_antimeridian else self.geometry)
+        return _as_geojson(split(self.geometry) if self.crosses_antimeridian else self.geometry)
 
     def boxed(self) -> Aoi:
         """Return the bounding box of the area as an area of its own.
@@ -79,7 +81,7 @@ class Aoi:
             return self.geojson
         east = 540 if self.crosses_antimeridian else 180
         geometry = geometry.intersection(box(-180, -90, east, 90))
-        return _as_geojson(_split(geometry) if geometry.bounds[2] > 180 else geometry)
+        return _as_geojson(split(geometry) if geometry.bounds[2] > 180 else geometry)
 
     def intersects(self, geometry: BaseGeometry) -> bool:
         """Tell whether the area and a shape with longitudes within ±180 (or past them) touch.
@@ -93,7 +95,7 @@ class Aoi:
         -------
         bool
         """
-        return any(self.geometry.intersects(_shifted(geometry, by)) for by in (0, 360, -360))
+        return any(self.geometry.intersects(shifted(geometry, by)) for by in (0, 360, -360))
 
     def __repr__(self) -> str:
         west, south, east, north = self.bbox
@@ -110,7 +112,9 @@ def parse_aoi(value: object) -> Aoi:
         One of: text `west,south,east,north` in degrees (west > east crosses the antimeridian); four numbers;
         GeoJSON as text or mapping (Polygon, MultiPolygon, GeometryCollection, Feature, FeatureCollection:
         their union); WKT; the path of a GeoJSON file or any vector file; a shapely geometry; a GeoDataFrame;
-        an `Aoi`.
+        an `Aoi`. A file of several layers, a directory, or a zip archive of files is the union of all polygons, each
+        layer in its own CRS; ``file.gpkg|layername=x`` is one layer alone. An edge of a shape goes the short way
+        round: one from 179.8 to -179.8 crosses the antimeridian, unless the shape would be more than 180° wide.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def parse_aoi(value: object) -> Aoi:
     if isinstance(value, Aoi):
         return value
     if isinstance(value, Path):
-        return _from_file(value)
+        return _from_file(*(_existing_layer(str(value)) or (value, "")))
     if isinstance(value, str):
         return _from_text(value)
     if isinstance(value, Mapping):
@@ -133,8 +137,7 @@ def parse_aoi(value: object) -> Aoi:
     if isinstance(value, BaseGeometry):
         return _from_geometry(value, value.geom_type)
     if hasattr(value, "to_crs") and hasattr(value, "__geo_interface__"):  # GeoDataFrame, GeoSeries
-        frame: Any = value if getattr(value, "crs", None) is None else value.to_crs(4326)
-        return _from_mapping(frame.__geo_interface__, type(value).__name__)
+        return _from_frame(value, type(value).__name__)
     if hasattr(value, "__geo_interface__"):
         return _from_mapping(value.__geo_interface__, type(value).__name__)
     if isinstance(value, (Sequence, np.ndarray)):
@@ -154,8 +157,8 @@ def _from_text(text: str) -> Aoi:
         return _from_json(stripped, "GeoJSON text")
     if match := WKT.match(stripped):
         return _from_wkt(stripped, match.group("srid"))
-    if not BBOX.fullmatch(stripped) and (path := _existing(stripped)):
-        return _from_file(path)
+    if not BBOX.fullmatch(stripped) and (file := _existing_layer(stripped)):
+        return _from_file(*file)
     if "://" in stripped:
         raise AoiError(
             f"{_shorten(stripped.split('?')[0])!r} is a URL.",
@@ -179,6 +182,24 @@ def _existing(text: str) -> Path | None:
         return path if path.exists() else None
     except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, an unknown ~user
         return None
+
+
+def _existing_layer(text: str) -> tuple[Path, str] | None:
+    """Return a file that exists, and the layer of it that ``file|layername=x`` names; None without such a file."""
+    if path := _existing(text):
+        return path, ""
+    file, bar, rest = text.partition("|")
+    path = _existing(file) if bar else None
+    if path is None:
+        return None
+    key, _, name = rest.partition("=")
+    if key.strip().lower() != "layername" or not name or "|" in name:
+        raise AoiError(
+            f"{_shorten('|' + rest)!r} after the file {_shorten(file)!r} isn't understood.",
+            "Expected the name of a layer, as in file.gpkg|layername=fields.",
+            "Leave it out for all layers.",
+        )
+    return path, name
 
 
 def _is_number(text: str) -> bool:
@@ -293,9 +314,10 @@ def _from_json(text: str, source: str) -> Aoi:
 
 
 def _from_wkt(text: str, srid: str | None) -> Aoi:
+    plain = text[text.index(";") + 1 :] if srid else text
     try:
-        geometry = shapely.from_wkt(text[text.index(";") + 1 :] if srid else text)
-    except (shapely.errors.GEOSException, ValueError) as fault:
+        geometry = from_curved_wkt(plain) if is_curved(plain) else shapely.from_wkt(plain)
+    except (shapely.errors.GEOSException, ValueError, RecursionError) as fault:
         raise AoiError(
             f"The WKT {_shorten(text)!r} can't be read: {_shorten(str(fault))}.",
             "Expected a POLYGON or MULTIPOLYGON.",
@@ -304,6 +326,24 @@ def _from_wkt(text: str, srid: str | None) -> Aoi:
     if srid and srid != "4326":
         geometry = _to_lonlat(geometry, f"EPSG:{srid}", "WKT")
     return _from_geometry(geometry, _shorten(text))
+
+
+def _from_frame(frame: Any, source: str) -> Aoi:
+    """Read a GeoDataFrame or GeoSeries."""
+    return _from_parts([([one for one in frame.geometry if one is not None], frame.crs)], source)
+
+
+def _from_parts(parts: Sequence[tuple[Sequence[BaseGeometry], Any]], source: str) -> Aoi:
+    """Unite geometries, each list with its CRS; None is degrees."""
+    found = [shapely.GeometryCollection(list(shapes)) for shapes, _ in parts]
+    moved = [
+        one if crs is None else _to_lonlat(one, crs, source)
+        for one, (_, crs) in zip(found, parts, strict=True)
+        if len(one.geoms)
+    ]
+    if not moved:
+        raise AoiError(f"The area of interest ({source}) has no geometry.", "Expected at least one polygon.", _EXAMPLE)
+    return _from_geometry(moved[0] if len(moved) == 1 else shapely.GeometryCollection(moved), source)
 
 
 def _from_mapping(value: Mapping[str, Any], source: str) -> Aoi:
@@ -370,12 +410,12 @@ def _not_geojson(source: str, why: str) -> AoiError:
     )
 
 
-def _from_file(path: Path) -> Aoi:
+def _from_file(path: Path, layer: str) -> Aoi:
     shown = _shorten(str(path))
     path = path.expanduser()
     if not path.exists():
         raise AoiError(f"There is no file {shown!r}.", "A path must exist on this machine.", "Check the path.")
-    if path.is_file():
+    if path.is_file() and not layer:
         try:
             if path.stat().st_size == 0:
                 raise AoiError(f"The file {shown!r} is empty.", "Expected GeoJSON or another vector file.", _EXAMPLE)
@@ -391,55 +431,46 @@ def _from_file(path: Path) -> Aoi:
                 "It must be readable.",
                 "Check its permissions.",
             ) from None
-    return _from_vector_file(path, shown)
+    return _from_layers(path, layer, shown)
 
 
-def _from_vector_file(path: Path, shown: str) -> Aoi:
-    import pyogrio
-    import pyogrio.raw
-    from pyogrio.errors import DataSourceError
+def _from_layers(path: Path, layer: str, shown: str) -> Aoi:
+    from eoap_dask.geo.vector import NoLayerError, VectorError, read_layers
 
     try:
-        meta, _, wkb, _ = pyogrio.raw.read(path, columns=[], force_2d=True)
-    except (DataSourceError, ValueError, RuntimeError, OSError) as fault:
+        found = read_layers(path, layer)
+    except NoLayerError as fault:
+        has = ", ".join(fault.layers[:5]) + (", …" if len(fault.layers) > 5 else "")
+        raise AoiError(
+            f"The file {shown!r} has no layer {_shorten(layer)!r}.",
+            f"Its layers are {_shorten(has, 120)}." if has else "It has none with geometry.",
+            "Check the name, or leave it out for all layers.",
+        ) from None
+    except VectorError as fault:
         raise AoiError(
             f"The file {shown!r} can't be read as vector data: {_shorten(str(fault), 120)}.",
-            "Expected GeoJSON, GeoPackage, Shapefile, FlatGeobuf or another format of GDAL.",
+            "Expected GeoJSON, GeoPackage, Shapefile, FlatGeobuf, KML, GeoParquet or another format of GDAL.",
             "Check the file with ogrinfo.",
         ) from None
-    geometries = [one for one in shapely.from_wkb(wkb if wkb is not None else []) if one is not None]
-    if not geometries:
-        raise AoiError(f"The file {shown!r} has no geometry.", "Expected at least one polygon.", "Check the file.")
-    geometry = shapely.GeometryCollection(geometries)
-    if meta.get("crs"):
-        geometry = _to_lonlat(geometry, meta["crs"], path.name)
-    return _from_geometry(geometry, path.name)
+    return _from_parts([(one.shapes, one.crs) for one in found], path.name + (f"|layername={layer}" if layer else ""))
 
 
-def _to_lonlat(geometry: BaseGeometry, crs: str, source: str) -> BaseGeometry:
-    from pyproj import CRS, Transformer
+def _to_lonlat(geometry: BaseGeometry, crs: Any, source: str) -> BaseGeometry:
+    """Return a shape in EPSG:4326, within ±180; `crs` is whatever names one."""
+    from pyproj import CRS
     from pyproj.exceptions import ProjError
 
     try:
         source_crs = CRS.from_user_input(crs)
         if source_crs.to_epsg() == 4326 or source_crs.to_authority() == ("OGC", "CRS84"):
             return geometry
-        transform = Transformer.from_crs(source_crs, "EPSG:4326", always_xy=True).transform
+        return to_degrees(geometry, source_crs)
     except ProjError:
         raise AoiError(
-            f"The CRS {_shorten(crs)!r} of the area of interest ({source}) isn't known.",
+            f"The CRS {_shorten(str(crs))!r} of the area of interest ({source}) isn't known.",
             "Expected a CRS that PROJ knows.",
             "Reproject the shape to EPSG:4326.",
         ) from None
-    # edges that are straight in the source CRS bend in degrees: more vertices keep them where they were
-    longest = max(geometry.bounds[2] - geometry.bounds[0], geometry.bounds[3] - geometry.bounds[1])
-    if math.isfinite(longest) and longest > 0 and not source_crs.is_geographic:
-        geometry = shapely.segmentize(geometry, longest / 64)
-
-    def move(coordinates: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        return np.column_stack(transform(coordinates[:, 0], coordinates[:, 1]))
-
-    return shapely.transform(shapely.force_2d(geometry), move)
 
 
 def _from_geometry(geometry: BaseGeometry, source: str) -> Aoi:
@@ -450,19 +481,20 @@ def _from_geometry(geometry: BaseGeometry, source: str) -> Aoi:
         raise AoiError(f"{subject} is empty.", "Expected at least one polygon.", _EXAMPLE)
     if not np.isfinite(coordinates).all():
         raise AoiError(f"{subject} has a coordinate that isn't finite.", "Expected degrees.", "Check the shape.")
-    polygons = _polygons(geometry)
-    if not polygons:
+    found = polygons(geometry)
+    if not found:
         raise AoiError(
             f"{subject} has no polygon, only {_kinds(geometry)}.",
             "Expected an area: Polygon or MultiPolygon.",
             "Draw a polygon around it, or buffer it.",
         )
-    west, south, east, north = shapely.total_bounds(polygons)
+    west, south, east, north = shapely.total_bounds(found)
     if max(abs(south), abs(north)) > 90 + 1e-9 or max(abs(west), abs(east)) > 180 + 1e-9:
         raise _outside((float(west), float(south), float(east), float(north)), subject, was_box=False)
-    merged = shapely.union_all([part for one in polygons for part in _polygons(shapely.make_valid(one))])
+    found = polygons(within_180(geometry, is_dense=False))
+    merged = shapely.union_all([part for one in found for part in polygons(shapely.make_valid(one))])
     merged = merged.intersection(box(-180, -90, 180, 90)) if max(abs(west), abs(east)) > 180 or north > 90 else merged
-    parts = _polygons(merged)
+    parts = polygons(merged)
     if not parts or not sum(part.area for part in parts) > 0:
         raise AoiError(
             f"{subject} has no area.",
@@ -479,24 +511,15 @@ def _joined(parts: list[Polygon]) -> BaseGeometry:
     west, _, east, _ = plain.bounds
     if len(parts) == 1 or east - west <= 180:
         return plain
-    moved = [_shifted(part, 360) if part.bounds[2] <= 0 else part for part in parts]
+    moved = [shifted(part, 360) if part.bounds[2] <= 0 else part for part in parts]
     continued = shapely.union_all(moved)
     if continued.bounds[2] - continued.bounds[0] > 180:
         return plain
-    return MultiPolygon(_polygons(continued)) if len(_polygons(continued)) > 1 else _polygons(continued)[0]
+    return MultiPolygon(polygons(continued)) if len(polygons(continued)) > 1 else polygons(continued)[0]
 
 
 def _is_box(geometry: BaseGeometry) -> bool:
     return bool(geometry.geom_type == "Polygon" and geometry.normalize().equals(box(*geometry.bounds)))
-
-
-def _polygons(geometry: BaseGeometry) -> list[Polygon]:
-    """Return the polygons in any geometry, nested collections included."""
-    if geometry.geom_type == "Polygon":
-        return [] if geometry.is_empty else [geometry]
-    if hasattr(geometry, "geoms"):
-        return [polygon for part in geometry.geoms for polygon in _polygons(part)]
-    return []
 
 
 def _kinds(geometry: BaseGeometry) -> str:
@@ -505,25 +528,10 @@ def _kinds(geometry: BaseGeometry) -> str:
     return str(geometry.geom_type)
 
 
-def _shifted(geometry: BaseGeometry, degrees: float) -> BaseGeometry:
-    if not degrees:
-        return geometry
-    return shapely.transform(geometry, lambda xy: xy + np.array([degrees, 0.0]))
-
-
-def _split(geometry: BaseGeometry) -> BaseGeometry:
-    """Return a shape whose longitudes continue past 180 as parts within ±180."""
-    near = _polygons(geometry.intersection(box(-180, -90, 180, 90)))
-    far = _polygons(geometry.intersection(box(180, -90, 540, 90)))
-    return MultiPolygon(near + [shapely.transform(part, _back) for part in far])
-
-
-def _back(coordinates: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.column_stack([np.round(coordinates[:, 0] - 360, _DECIMALS), coordinates[:, 1]])
-
-
 def _as_geojson(geometry: BaseGeometry) -> dict[str, Any]:
-    oriented = [shapely.geometry.polygon.orient(part, 1.0) for part in _polygons(geometry)]
+    if geometry.bounds[2] - geometry.bounds[0] > 180:
+        geometry = shapely.segmentize(geometry, 180)  # a longer edge would go the short way round
+    oriented = [shapely.geometry.polygon.orient(part, 1.0) for part in polygons(geometry)]
     plain = oriented[0] if len(oriented) == 1 else MultiPolygon(oriented)
     found: dict[str, Any] = json.loads(json.dumps(shapely.geometry.mapping(plain)))  # lists, not tuples
     return found

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import shapely
 
+from eoap_dask.errors import GridError
 from eoap_dask.geo.aoi import Aoi, parse_aoi
-from eoap_dask.geo.crs import crs_name
-from eoap_dask.geo.grid import grid_and_shape, project_aoi
+from eoap_dask.geo.crs import crs_name, parse_crs
+from eoap_dask.geo.grid import fitting_resolution, grid_and_shape, project_aoi, unit_of
+from eoap_dask.geo.inside import holds_a_centre
 from eoap_dask.geo.options import BBOX
+from eoap_dask.geo.window import grid_bounds
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -49,18 +53,41 @@ class Area:
         Raises
         ------
         AoiError, GridError
-            when the area can't be read, or can't be put on such a grid
+            when the area can't be read, can't be put on such a grid, or holds no centre of its pixels
         """
-        aoi = parse_aoi(params.aoi)
+        aoi, is_given = parse_aoi(params.aoi), geobox is not None
         if not params.clip:
             aoi = aoi.boxed()
         if geobox is None:
             geobox, shape = grid_and_shape(aoi, params.crs, params.resolution)
         else:
             shape = None if aoi.is_box else project_aoi(aoi, crs_name(geobox))
-        return cls(aoi, geobox, None if aoi.is_box else shape, params.aoi)
+        if aoi.is_box or shape is None:
+            return cls(aoi, geobox, None, params.aoi)
+        is_rotated = bool(geobox.transform.b or geobox.transform.d)  # whoever reads on such a grid refuses it
+        if not is_rotated and not holds_a_centre(shape, geobox):
+            raise _too_small(aoi, geobox, shape, is_given=is_given)
+        return cls(aoi, geobox, shape, params.aoi)
 
     @property
     def json(self) -> str | dict[str, Any]:
         """The area for records: a bounding box that was given as text, or else GeoJSON, also of what a file held."""
         return text if BBOX.fullmatch(text := str(self.given)) else self.aoi.geojson
+
+
+def _too_small(aoi: Aoi, geobox: GeoBox, shape: shapely.Geometry, *, is_given: bool) -> GridError:
+    """Return the fault of an area on whose pixels a product would be empty."""
+    if not shapely.intersects(shape, shapely.box(*grid_bounds(geobox))):
+        return GridError(
+            "The area lies outside of the grid.", "Expected a grid over it.", f"Check {option('aoi')} and the grid."
+        )
+    resolution, name = abs(float(geobox.transform.a)), crs_name(geobox)
+    hint = "a finer grid"
+    if not is_given:
+        finer = fitting_resolution(aoi, shape, name, resolution)
+        hint = option("resolution", int(finer) if finer >= 1 else finer) if finer else "a larger area"
+    return GridError(
+        f"At {resolution:g} {unit_of(parse_crs(name))} the area holds no centre of a pixel.",
+        "Expected one at least: pixels count where their centre lies inside.",
+        f"Try {hint}, or {option('clip', False)} to keep its bounding box.",
+    )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 _EDGE = 64  # points per side of a grid
 _TOLERANCE_DEG = 1e-5  # about a metre
@@ -65,6 +68,34 @@ def footprint_4326(crs: str, transform: Sequence[float], shape: tuple[int, int])
         east,
         north,
     ]
+
+
+def shape_footprint_4326(crs: str, shape: BaseGeometry) -> tuple[dict[str, Any], list[float]]:
+    """Return a shape in a projected or geographic CRS as GeoJSON in degrees, and its bbox, as `footprint_4326` does.
+
+    Raises ValueError when it has no place on the globe, or is too small for degrees of six decimals.
+    """
+    import shapely
+    from pyproj import CRS
+    from shapely.geometry import MultiPolygon, mapping
+    from shapely.geometry.polygon import orient
+
+    from eoap_dask.geo.globe import polygons, to_degrees
+
+    moved = to_degrees(shape, CRS.from_user_input(crs))
+    if not all(map(math.isfinite, moved.bounds)):
+        raise ValueError(f"The shape reaches beyond the area where {crs[:40]} is defined.")
+    rounded = shapely.transform(moved.simplify(_TOLERANCE_DEG), lambda xy: xy.round(_DECIMALS) + 0.0)
+    parts = [orient(part) for part in polygons(shapely.make_valid(rounded)) if part.area > 0]
+    if not parts:
+        raise ValueError("The shape has no area.")
+    whole = MultiPolygon(parts)
+    west, south, east, north = whole.bounds
+    boxes = [list(part.bounds) for part in parts]
+    touches_both = west == -180 and east == 180
+    geometry = mapping(parts[0] if len(parts) == 1 else whole)
+    bbox = union_bbox(boxes) if touches_both else [west, south, east, north]
+    return {"type": geometry["type"], "coordinates": _lists(geometry["coordinates"])}, bbox
 
 
 def union_bbox(boxes: Sequence[Sequence[float]]) -> list[float]:

@@ -13,6 +13,8 @@ from pyproj import CRS
 
 from eoap_dask.errors import GridError
 from eoap_dask.geo.crs import crs_name, parse_crs, transformer
+from eoap_dask.geo.globe import polygons
+from eoap_dask.geo.inside import holds_a_centre
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.text import option
 
@@ -47,7 +49,11 @@ def utm_crs(aoi: Aoi) -> str:
 
 def project_aoi(aoi: Aoi, crs: str) -> shapely.Geometry:
     """Return the shape of the area in a CRS, densified so that edges straight in degrees keep their place."""
-    return _project(aoi.geometry, aoi, crs)
+    shape = _project(aoi.geometry, aoi, crs)
+    if shape.is_valid or not all(map(math.isfinite, shape.bounds)):
+        return shape
+    # as where a shape in degrees goes round a pole: its ends meet
+    return shapely.MultiPolygon(polygons(shapely.make_valid(shape)))
 
 
 def _project(geometry: shapely.Geometry, aoi: Aoi, crs: str) -> shapely.Geometry:
@@ -90,8 +96,7 @@ def grid_and_shape(aoi: Aoi, crs: str, resolution: float) -> tuple[GeoBox, shape
     if len(parsed.axis_info) > 2:
         raise GridError(f"{code} has {len(parsed.axis_info)} axes.", "Expected two.", _try_auto())
     name = parsed.to_string() if parsed.to_authority() is None else ":".join(parsed.to_authority())
-    unit = "degrees" if parsed.is_geographic else (parsed.axis_info[0].unit_name if parsed.axis_info else "metre") + "s"
-    unit = unit.replace("foots", "feet")
+    unit = unit_of(parsed)
     shape = project_aoi(aoi, name)
     west, south, east, north = shape.bounds
     if not all(map(math.isfinite, (west, south, east, north))):
@@ -108,6 +113,30 @@ def grid_and_shape(aoi: Aoi, crs: str, resolution: float) -> tuple[GeoBox, shape
         )
     _check_scale(resolution, parsed, unit, max(east - west, north - south), code)
     return _snapped((west, south, east, north), name, resolution, unit), shape
+
+
+def unit_of(crs: CRS) -> str:
+    """Return the plural of the unit of a CRS's axes, such as metres."""
+    name = "degree" if crs.is_geographic else crs.axis_info[0].unit_name if crs.axis_info else "metre"
+    return f"{name}s".replace("foots", "feet")
+
+
+def fitting_resolution(aoi: Aoi, shape: shapely.Geometry, crs: str, above: float) -> float | None:
+    """Return the largest resolution of 1, 2 or 5 times a power of ten at which a shape holds the centre of a pixel.
+
+    Smaller than `above`; None where there is none with a usable grid. `shape` is the area in `crs`.
+    """
+    power = math.ceil(math.log10(above))
+    for resolution in (round(factor * 10.0**n, 9) for n in range(power, power - 9, -1) for factor in (5, 2, 1)):
+        if resolution >= above:
+            continue
+        try:
+            geobox = grid_for(aoi, crs, resolution)
+        except GridError:
+            return None
+        if holds_a_centre(shape, geobox):
+            return resolution
+    return None
 
 
 def grid_over(bounds: tuple[float, float, float, float], crs: str, resolution: float) -> GeoBox:

@@ -9,7 +9,8 @@ from typing import Any
 from eoap_dask.params import param
 
 WKT = re.compile(
-    r"^\s*(SRID\s*=\s*(?P<srid>\d+)\s*;)?\s*(POINT|LINESTRING|POLYGON|MULTI\w+|GEOMETRYCOLLECTION|LINEARRING)\b",
+    r"^\s*(SRID\s*=\s*(?P<srid>\d+)\s*;)?\s*((POINT|LINESTRING|POLYGON|MULTI\w+|GEOMETRYCOLLECTION|LINEARRING)\b"
+    r"|(CURVEPOLYGON|COMPOUNDCURVE|CIRCULARSTRING|TRIANGLE|TIN|POLYHEDRALSURFACE)\s*([ZM]{1,2}\s*)?(\(|EMPTY\b))",
     re.I,
 )
 """How text begins that is WKT."""

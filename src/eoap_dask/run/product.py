@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import shapely
+
 from eoap_dask.__about__ import __version__
 from eoap_dask.files import sha256_of
 from eoap_dask.geo.crs import crs_name, parse_crs
-from eoap_dask.geo.footprint import footprint_4326
+from eoap_dask.geo.footprint import footprint_4326, shape_footprint_4326
+from eoap_dask.geo.inside import count_inside
+from eoap_dask.geo.window import grid_bounds
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.run.raster import raster_of
 from eoap_dask.scenes.sensor import sensor_of, sensors
@@ -24,6 +29,7 @@ from eoap_dask.stac.records import COG, PNG, AssetRecord, ItemRecord, OutputReco
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+    from shapely.geometry.base import BaseGeometry
 
     from eoap_dask.kernels.pixels import BandSums
     from eoap_dask.run.raster import WrittenImage
@@ -37,7 +43,10 @@ CORRECTED = "eoap:corrected_grids"
 """Item property: items and assets whose files lie elsewhere than the catalogue says; the files count."""
 
 VALID_PERCENT = "eoap:valid_percent"
-"""Item property: share of the grid's pixels with data. An item with 0 is said to be empty."""
+"""Item property: share of pixels with data, of those of the grid, or in the area that it is cut to.
+
+An item with 0 is said to be empty.
+"""
 
 
 def image_assets(
@@ -131,13 +140,14 @@ def write_unit_item(
     keys = [one.key for one in outputs]
     if len({*keys, planned.unit.key}) <= len(keys):
         raise ValueError(f"Outputs of {planned.unit.key} must have keys of their own, got {keys}.")
+    clip = work.recipe.stack.clip
     records = [_write_output(application, written, one, lineage) for one in outputs]
     whole = {
         "eoap:digest": planned.digest,
         "eoap:digest_parts": dict(planned.parts),
         **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
         **({CORRECTED: [" ".join(one) for one in work.contradictions]} if work.contradictions else {}),
-        **(_valid(valid_pixels, work.geobox) if valid_pixels is not None else {}),
+        **(_valid(valid_pixels, work.geobox, clip) if valid_pixels is not None else {}),
         **properties,
         "eoap:resampled_scenes": work.resampled,
         "eoap:reprojected_scenes": work.reprojected,
@@ -153,7 +163,8 @@ def write_unit_item(
 
 
 def _write_output(application: str, written: WrittenUnit, output: Output, lineage: str) -> OutputRecord:
-    own = {**_valid(output.valid_pixels, output.geobox), **output.properties, "eoap:unit": written.plan.unit.key}
+    clip = raster_of(written.plan).recipe.stack.clip
+    own = {**_valid(output.valid_pixels, output.geobox, clip), **output.properties, "eoap:unit": written.plan.unit.key}
     record = _record(written, output.key, output.title, output.geobox, output.assets, lineage, own)
     item = _build(application, record)
     del item["properties"]["processing:datetime"]  # the unit's item has it: outputs of equal runs are equal
@@ -173,7 +184,7 @@ def _record(
     """Return the record of an item on a grid, of the unit's period and sources."""
     unit, scenes = written.plan.unit, raster_of(written.plan).recipe.stack.scenes
     shape, transform = (int(geobox.shape[0]), int(geobox.shape[1])), _transform(geobox)
-    geometry, bbox = footprint_4326(crs_name(geobox), transform, shape)
+    geometry, bbox = _footprint(geobox, raster_of(written.plan).recipe.stack.clip)
     return ItemRecord(
         id=key,
         title=title,
@@ -198,8 +209,22 @@ def _build(application: str, record: ItemRecord) -> dict[str, Any]:
     return build_item(record, collection_id=application, software_version=__version__, now=datetime.now(UTC))
 
 
-def _valid(pixels: int, geobox: GeoBox) -> dict[str, float]:
-    return {VALID_PERCENT: round(100 * pixels / (int(geobox.shape[0]) * int(geobox.shape[1])), 4)}
+def _footprint(geobox: GeoBox, clip: BaseGeometry | None) -> tuple[dict[str, Any], list[float]]:
+    """Return geometry and bbox of a grid, or of the part of it that is within the shape that it is cut to."""
+    crs, whole = crs_name(geobox), shapely.box(*grid_bounds(geobox))
+    if clip is not None and not shapely.contains(clip, whole):
+        part = clip if shapely.covers(whole, clip) else shapely.intersection(shapely.make_valid(clip), whole)
+        with suppress(ValueError):  # nothing of it lies here, or less than degrees can tell
+            return shape_footprint_4326(crs, part)
+    return footprint_4326(crs, _transform(geobox), (int(geobox.shape[0]), int(geobox.shape[1])))
+
+
+def _valid(pixels: int, geobox: GeoBox, clip: BaseGeometry | None) -> dict[str, float]:
+    """Return the share of pixels with data, of those whose centre lies in the shape that the grid is cut to."""
+    whole = int(geobox.shape[0]) * int(geobox.shape[1])
+    if clip is not None:
+        whole = count_inside(shapely.to_wkb(clip), geobox)
+    return {VALID_PERCENT: round(100 * pixels / whole, 4) if whole else 0.0}
 
 
 def collection_and_catalog(

@@ -16,6 +16,7 @@ import pystac
 import pytest
 import rasterio
 import rioxarray
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from PIL import Image
@@ -24,7 +25,7 @@ from rasterio.enums import ColorInterp
 from rio_cogeo import cog_info, cog_validate
 from rio_tiler.io import Reader
 
-from eoap_dask import Run, RunOptions, burned_area_map, severity_classes
+from eoap_dask import Run, RunOptions, burned_area_map, parse_aoi, severity_classes
 from eoap_dask.applications.bai.report import report_on
 from eoap_dask.applications.bai.science import BlockNote
 from eoap_dask.cluster.local import local_client
@@ -329,3 +330,12 @@ def test_perimeters_are_geoparquet(run: Run) -> None:
     assert column["crs"]["id"] == {"authority": "EPSG", "code": 32610}
     assert "covering" in column
     assert file.metadata.num_rows > 1
+
+
+def test_perimeters_are_an_area_of_interest(run: Run) -> None:
+    found = parse_aoi(run.output / UNIT / "perimeters.parquet").geometry
+    features = json.loads((run.output / UNIT / "perimeters.geojson").read_text())["features"]
+    burned = shapely.union_all([shapely.geometry.shape(one["geometry"]) for one in features])
+    # the GeoJSON has seven decimals, and no vertices between corners
+    assert shapely.symmetric_difference(found, burned).area < 1e-2 * burned.area
+    assert found.bounds == pytest.approx(burned.bounds, abs=1e-5)

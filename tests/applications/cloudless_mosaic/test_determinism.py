@@ -10,8 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
+import shapely
 from distributed import Client
+from pyproj import Transformer
+from shapely.geometry import shape
 
 from eoap_dask import ItemSet, MosaicParams, Run, RunOptions, cloudless_mosaic
 from eoap_dask.applications.cloudless_mosaic.application import APPLICATION, find_items, understand
@@ -74,6 +79,25 @@ def reference(place: Place, one: Client) -> Run:
     assert run.items[0]["properties"]["proj:shape"][0] > 512
     assert run.items[0]["assets"]["data"]["bands"][0]["statistics"]["valid_percent"] > 20
     return run
+
+
+def test_the_item_of_a_clipped_area_tells_of_the_area(place: Place, reference: Run) -> None:
+    """Geometry, and share of pixels with data: of the area, not of the box around it."""
+    area = shape(place.params.aoi)
+    for item in reference.items:
+        geometry = shape(item["geometry"])
+        assert geometry.is_valid
+        assert shapely.symmetric_difference(geometry, area).area < 1e-3 * area.area
+        assert item["bbox"] == pytest.approx(area.bounds, abs=2e-5)
+        with rasterio.open(reference.output / item["id"] / item["assets"]["data"]["href"]) as file:
+            seen = (file.read(1) > 0).sum()
+            (a, _, c), (_, e, f) = np.reshape(tuple(file.transform)[:6], (2, 3))
+            x, y = np.meshgrid(c + a * (np.arange(file.width) + 0.5), f + e * (np.arange(file.height) + 0.5))
+            lon, lat = Transformer.from_crs(file.crs, 4326, always_xy=True).transform(x, y)
+        inside = shapely.contains_xy(area, lon, lat).sum()
+        assert inside < 0.8 * x.size
+        # centres on the edge, which is straight in degrees here and in pieces there
+        assert item["properties"]["eoap:valid_percent"] == pytest.approx(100 * seen / inside, rel=1e-3)
 
 
 def again(place: Place, client: Client, name: str, params: MosaicParams | None = None, **options: Any) -> Run:
