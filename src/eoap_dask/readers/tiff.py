@@ -41,7 +41,7 @@ _OTHER_BYTES = 2 << 20
 _TILES = 1 << 21
 """Limit of offsets and sizes, for all images: two for each tile."""
 _TAGS = 4096
-_OFFSETS, _SIZES, _STRIPS = 324, 325, (273, 279)
+_OFFSETS, _SIZES, _STRIPS, _NODATA = 324, 325, (273, 279), 42113
 _LEVELS = 32
 _MAX_SIDE_PX = 1 << 20
 
@@ -100,6 +100,8 @@ class Header:
     """Native first; empty for files that `read_header` doesn't call plain."""
     state: FileState
     """State of the file when the header was read."""
+    nodata: int | None = None
+    """Number of missing pixels, where the file has one that is whole."""
     number: int = field(default_factory=count().__next__)
     """Differs for every header that is read."""
     read_at: float = field(default_factory=time.monotonic)
@@ -140,6 +142,7 @@ def read_header(file: ByteSource) -> Header:
 
 def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
     shape: tuple[int, int] | None = None
+    nodata: int | None = None
     levels: list[Level] = []
     plain = tiff.byteorder == "<" == {"little": "<"}.get(sys.byteorder) and not tiff.is_ndpi
     page: Any
@@ -149,6 +152,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
         if number == 0:
             shape = int(page.imagelength), int(page.imagewidth)
             plain = plain and page.subfiletype == 0
+            nodata = whole_number(_nodata(page.tags.valueof(_NODATA)))
         elif page.subfiletype != 1:
             continue  # GDAL too ignores further images that are no overviews
         level = _level(page, sparse) if plain else None
@@ -157,7 +161,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
             levels.append(level)
     if shape is None:
         raise FinalReadError("its header lists no image.")
-    return Header(shape, tuple(levels) if plain else (), sparse.state)
+    return Header(shape, tuple(levels) if plain else (), sparse.state, nodata)
 
 
 def _level(page: Any, sparse: _Sparse) -> Level | None:
@@ -172,7 +176,7 @@ def _level(page: Any, sparse: _Sparse) -> Level | None:
         and int(page.predictor) in (1, 2)
         and 338 not in page.tags  # extra samples
     )
-    fill = _fill(page.tags.valueof(42113), dtype) if dtype is not None else None
+    fill = _fill(page.tags.valueof(_NODATA), dtype) if dtype is not None else None
     if not plain or dtype is None or fill is None:
         return None
     height, width = int(page.imagelength), int(page.imagewidth)
@@ -211,14 +215,26 @@ def _fill(nodata: object, dtype: np.dtype[Any]) -> int | None:
     """Return GDAL's value for the pixels of missing tiles; None where it is unknown."""
     if nodata is None:
         return 0
-    try:
-        value = float(str(nodata).strip("\0 "))
-    except ValueError:
+    value = _nodata(nodata)
+    if value is None:
         return None
     if math.isnan(value):
         return 0
     info = np.iinfo(dtype)
     return math.floor(min(max(value, info.min), info.max) + 0.5)
+
+
+def _nodata(text: object) -> float | None:
+    """Return GDAL's tag of missing pixels as a number; None without one."""
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def whole_number(value: float | None) -> int | None:
+    """Return a number of missing pixels as integers may have it; None for others, such as NaN."""
+    return int(value) if value is not None and float(value).is_integer() else None
 
 
 class _Table(NamedTuple):

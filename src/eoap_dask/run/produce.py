@@ -22,6 +22,8 @@ from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.size import size_of
 from eoap_dask.errors import EoapError, NothingFoundError, OutputError, UnitsFailedError, UsageError
 from eoap_dask.files import dump_json, write_json
+from eoap_dask.items.item import OddItem
+from eoap_dask.items.odd import odd_items_said
 from eoap_dask.logs import log_to, of_run
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.checks import identity
@@ -70,6 +72,8 @@ class Run:
     failures: tuple[Failure, ...]
     """Units that were allowed to fail, and why they did."""
     seconds: float
+    odd_items: tuple[OddItem, ...] = ()
+    """Items that were set aside, and why."""
 
     @property
     def catalog(self) -> Path:
@@ -84,6 +88,7 @@ class Run:
             "items": [{"id": i["id"], "assets": self._files(i)} for i in self.items],
             "empty_periods": list(self.empty),
             "failures": [f.to_dict() for f in self.failures],
+            "odd_items": [one.to_dict() for one in self.odd_items],
             "seconds": round(self.seconds, 3),
         }
 
@@ -161,6 +166,8 @@ def produce(
             is_cut = production.items is not None and production.items.truncated
             why = "The search was cut before" if is_cut else "Nothing was found for"
             logger.warning("{} {}: it is left out.", why, key)
+        if plan.odd_items:
+            logger.warning("{}", odd_items_said(plan.odd_items))
         if production.units is None:
             _refuse_loss([u.unit.key for u in plan.units], options, publisher)
         try:
@@ -211,7 +218,8 @@ def _publish(
             publication.discard()
         else:
             publication.commit()
-    return Run(plan.application, output, tuple(finished), plan.empty, tuple(outcome.failures), seconds)
+    failures = tuple(outcome.failures)
+    return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items)
 
 
 @contextmanager
@@ -239,7 +247,7 @@ def _refuse_failed(
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
     for key in _blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
-    write_json(publication.root / "failures.json", _ledger(outcome))
+    write_json(publication.root / "failures.json", _ledger(production.plan, outcome))
     write_json(publication.root / "run.json", _account(production, schedule, outcome, seconds))
     if production.units is not None:
         _refuse_loss(schedule.keys, options, type(publication))
@@ -436,11 +444,12 @@ def _is_published(out: Path, outcome: Outcome) -> bool:
     return all((out / LAYOUT.item_of(key)).read_text() == dump_json(item) for key, item in outcome.items.items())
 
 
-def _ledger(outcome: Outcome) -> dict[str, Any]:
+def _ledger(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     """Return the content of ``failures.json``."""
     return {
         "failures": [f.to_dict() for f in outcome.failures],
         "left_out": [f.to_dict() for f in outcome.left_out],
+        **({"odd_items": [one.to_dict() for one in plan.odd_items]} if plan.odd_items else {}),
     }
 
 
@@ -464,6 +473,7 @@ def _account(production: Production, schedule: Schedule, outcome: Outcome, secon
             key: {"digest": schedule.digests.get(key, ""), "done": key in outcome.items} for key in schedule.keys
         },
         "empty_periods": list(plan.empty),
+        "odd_items": [one.to_dict() for one in plan.odd_items],
         "blank_units": _blank(outcome),
         "versions": {"eoap-dask": __version__, **_versions()},
         "timings": {"seconds": round(seconds, 3), "finished": datetime.now(UTC).isoformat(timespec="seconds")},
