@@ -140,6 +140,14 @@ $graph:
         label: Filter
         doc: Only items for which this is true, in CQL2 (text or JSON), whatever is searched.
         default: ''
+      on-odd-item:
+        type:
+          type: enum
+          symbols: [skip, fail]
+        label: On odd item
+        doc: 'What becomes of items that lack what is needed (a time, a band, a projection, a baseline or an offset):
+          skip sets them aside and names them, fail stops.'
+        default: skip
     outputs:
       stac-catalog:
         type: Directory
@@ -170,6 +178,7 @@ $graph:
           max-items: max-items
           max-cloud-cover: max-cloud-cover
           filter: filter
+          on-odd-item: on-odd-item
         out: [stac-catalog]
   - class: CommandLineTool
     id: bai
@@ -352,6 +361,17 @@ $graph:
         inputBinding:
           position: 18
           prefix: --filter
+      on-odd-item:
+        type:
+          type: enum
+          symbols: [skip, fail]
+        label: On odd item
+        doc: 'What becomes of items that lack what is needed (a time, a band, a projection, a baseline or an offset):
+          skip sets them aside and names them, fail stops.'
+        default: skip
+        inputBinding:
+          position: 19
+          prefix: --on-odd-item
     outputs:
       stac-catalog:
         type: Directory

@@ -111,6 +111,14 @@ $graph:
         label: Filter
         doc: Only items for which this is true, in CQL2 (text or JSON), whatever is searched.
         default: ''
+      on-odd-item:
+        type:
+          type: enum
+          symbols: [skip, fail]
+        label: On odd item
+        doc: 'What becomes of items that lack what is needed (a time, a band, a projection, a baseline or an offset):
+          skip sets them aside and names them, fail stops.'
+        default: skip
       period:
         type:
           type: enum
@@ -157,6 +165,7 @@ $graph:
           max-items: max-items
           max-cloud-cover: max-cloud-cover
           filter: filter
+          on-odd-item: on-odd-item
           period: period
           composite: composite
           cloud-mask: cloud-mask
@@ -299,6 +308,17 @@ $graph:
         inputBinding:
           position: 13
           prefix: --filter
+      on-odd-item:
+        type:
+          type: enum
+          symbols: [skip, fail]
+        label: On odd item
+        doc: 'What becomes of items that lack what is needed (a time, a band, a projection, a baseline or an offset):
+          skip sets them aside and names them, fail stops.'
+        default: skip
+        inputBinding:
+          position: 14
+          prefix: --on-odd-item
       period:
         type:
           type: enum
@@ -307,7 +327,7 @@ $graph:
         doc: One mosaic per calendar month.
         default: monthly
         inputBinding:
-          position: 14
+          position: 15
           prefix: --period
       composite:
         type:
@@ -317,7 +337,7 @@ $graph:
         doc: How the clear observations of a period become one.
         default: median
         inputBinding:
-          position: 15
+          position: 16
           prefix: --composite
       cloud-mask:
         type:
@@ -327,7 +347,7 @@ $graph:
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
         inputBinding:
-          position: 16
+          position: 17
           prefix: --cloud-mask
     outputs:
       stac-catalog:

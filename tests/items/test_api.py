@@ -279,8 +279,6 @@ def test_answers_that_are_no_stac(api, path, status, body, says):
         ({"features": [1]}, "an entry isn't a GeoJSON feature"),
         ({"features": [{"type": "Feature"}]}, "a feature has no id"),
         ({"features": [{"type": "Feature", "id": "x"}]}, "no properties or no assets"),
-        ({"features": [{**item("x"), "properties": {}}]}, "has no readable time"),
-        ({"features": [{**item("x"), "properties": {"datetime": 5}}]}, "has no readable time"),
         ({"features": [item("x")], "links": [{"rel": "next"}]}, "links that can't be followed"),
         ({"features": [item("x")], "links": [{}]}, "links that can't be followed"),
         ({"features": [item("x")], "links": 5}, "links that can't be followed"),

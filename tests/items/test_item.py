@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eoap_dask.items.item import Item, cloud_cover, finite_number, normalised
+from eoap_dask.items.item import Item, cloud_cover, finite_number, moments, normalised
 
 
 def item(href: str = "a.tif", **properties: Any) -> Item:
@@ -22,7 +22,7 @@ def item(href: str = "a.tif", **properties: Any) -> Item:
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "soon", 5, None])
 def test_a_time_without_a_place_in_the_calendar_is_none(text: Any) -> None:
     with pytest.raises(ValueError, match="has no readable time"):
-        normalised(item(datetime=text), "", strip=False)
+        moments(normalised(item(datetime=text), "", strip=False))
 
 
 @pytest.mark.parametrize("value", [True, "12", None, [1], float("nan"), float("inf"), 10**400, -(10**400)])

@@ -313,6 +313,7 @@ def test_the_item_made_by_hand_reads() -> None:
         0,
         0,
         updated,
+        nodata_by_file=True,
     )
     assert scene.mask == Source(
         "SCL",
@@ -323,6 +324,7 @@ def test_the_item_made_by_hand_reads() -> None:
         0,
         0,
         updated,
+        nodata_by_file=True,
     )
 
 
@@ -357,8 +359,8 @@ WKT = CRS.from_epsg(32611).to_wkt()
         ({"proj:epsg": None}, {"proj:code": "EPSG:32611"}, "EPSG:32611"),
         ({}, {"proj:epsg": 32611}, "EPSG:32611"),
         ({"proj:epsg": None, "proj:code": "EPSG:32610"}, {"proj:code": "EPSG:32611"}, "EPSG:32611"),
-        ({"proj:epsg": None, "proj:wkt2": WKT}, {}, WKT),
-        ({"proj:epsg": None}, {"proj:wkt2": WKT}, WKT),
+        ({"proj:epsg": None, "proj:wkt2": WKT}, {}, "EPSG:32611"),
+        ({"proj:epsg": None}, {"proj:wkt2": WKT}, "EPSG:32611"),
     ],
 )
 def test_the_crs_may_stand_in_many_places(properties: Item, asset: Item, crs: str) -> None:

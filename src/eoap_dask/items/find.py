@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
-from eoap_dask.errors import SearchError, UsageError
+from eoap_dask.errors import ItemError, SearchError, UsageError
 from eoap_dask.items.api import Api, no_such_collection
 from eoap_dask.items.files import ItemDocument, read_items
 from eoap_dask.items.item import Item, cloud_cover, without_signatures
@@ -30,6 +30,8 @@ from eoap_dask.text import plural
 EXAMPLE = "https://earth-search.aws.element84.com/v1"
 _CATALOG_NAMES = ("catalog.json", "collection.json")
 _KINDS = "a static catalog, an item collection, ndjson or stac-geoparquet"
+_A_TIME = "Expected a datetime as in RFC 3339, or a start_datetime and an end_datetime."
+_OTHER_ITEM = "Take the item from another catalogue."
 _ITEM = Wording(
     "STAC item",
     "Expected the URL of one STAC item, as JSON.",
@@ -137,6 +139,8 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
     if "://" not in text:
         place = check_source(text, option)
         found = ItemSet.load(place)
+        if found.odd_items:
+            raise ItemError(found.odd_items[0].reason, _A_TIME, _OTHER_ITEM)
         if len(found) != 1:
             raise UsageError(
                 f"The file {place!r} has {plural(len(found), 'item')}.",
@@ -155,6 +159,8 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
         found = ItemSet.collected([(document, url)], url, signing=_signing_of(url, document, how))
     except ValueError as fault:
         raise how.refused(url, f"can't be used: {redact(fault)}") from None
+    if found.odd_items:
+        raise how.refused(url, f"can't be used: {redact(found.odd_items[0].reason.removesuffix('.'))}")
     return _named(found)
 
 
@@ -219,6 +225,7 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
         signing,
         sieve.is_over,
         sieve.lowest_cloud_cover,
+        odd_items=sieve.odd_items,
     )
 
 

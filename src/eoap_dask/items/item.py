@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,9 +22,34 @@ Item = dict[str, Any]
 """A STAC item as it came, as a plain dictionary."""
 
 
+@dataclass(frozen=True, slots=True)
+class OddItem:
+    """An item that was set aside."""
+
+    id: str
+    reason: str
+    """What it lacks, as a sentence."""
+
+    def to_dict(self) -> dict[str, str]:
+        """Return it as JSON-like values."""
+        return {"id": self.id, "reason": self.reason}
+
+
+def parse_time(text: object) -> datetime:
+    """Return a time as in RFC 3339, in any time zone, in UTC; without a zone it is in UTC. ValueError for others."""
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r:.60} isn't a time")
+    try:
+        moment = datetime.fromisoformat(text.strip().upper())  # t and z are allowed in lower case
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (OverflowError, ValueError):  # in UTC, a time of year 1 or 9999 may be of no year
+        raise ValueError(f"{text!r:.60} isn't a time") from None
+
+
 def instant(item: Mapping[str, Any]) -> datetime:
     """Return the item's datetime, or the start of its range, in UTC; ValueError when it has no readable time."""
-    return moments(item)[0]
+    properties = item["properties"]
+    return parse_time(properties.get("datetime") or properties.get("start_datetime"))
 
 
 def moments(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
@@ -32,14 +58,10 @@ def moments(item: Mapping[str, Any]) -> tuple[datetime, datetime]:
     texts = [properties.get("datetime")] * 2
     if texts[0] is None:
         texts = [properties.get("start_datetime"), properties.get("end_datetime")]
-    found = []
-    for text in texts:
-        try:
-            moment = datetime.fromisoformat(text)
-            found.append(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
-        except (OverflowError, TypeError, ValueError):  # in UTC, a time of year 1 or 9999 may be of no year
-            raise ValueError(f"the item {str(item.get('id'))[:80]!r} has no readable time") from None
-    return found[0], found[1]
+    try:
+        return parse_time(texts[0]), parse_time(texts[1])
+    except ValueError:
+        raise ValueError(f"the item {str(item.get('id'))[:80]!r} has no readable time") from None
 
 
 def cloud_cover(item: Mapping[str, Any]) -> float | None:
@@ -94,9 +116,10 @@ def _east(coordinates: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any,
 
 
 def normalised(feature: object, base: str, *, strip: bool) -> Item:
-    """Return a copy of an item with absolute hrefs (`base` is the URL it was read from), an id, a time and assets.
+    """Return a copy of an item with absolute hrefs (`base` is the URL it was read from), an id and assets.
 
-    `strip` removes signatures. Raises ValueError with what is missing.
+    `strip` removes signatures. A null for a collection is none. Raises ValueError with what is missing; whether the
+    item has a time is seen to by `QueryFilter`.
     """
     if not isinstance(feature, Mapping) or feature.get("type") != "Feature":
         raise ValueError("an entry isn't a GeoJSON feature")
@@ -106,11 +129,12 @@ def normalised(feature: object, base: str, *, strip: bool) -> Item:
     assets = feature.get("assets")
     if not isinstance(feature.get("properties"), Mapping) or not isinstance(assets, Mapping):
         raise ValueError(f"the feature {name[:80]!r} has no properties or no assets, so it isn't a STAC item")
-    moments(feature)
     links = [link for link in feature.get("links") or [] if isinstance(link, Mapping)]
     own = next((str(link["href"]) for link in links if link.get("rel") == "self" and "href" in link), "")
     base = own if origin(own) else base
     item = dict(feature)
+    if item.get("collection") in (None, ""):
+        item.pop("collection", None)
     item["links"] = [{**link, "href": _bare(link["href"])} for link in links if isinstance(link.get("href"), str)]
     item["assets"] = {
         str(key): {**_with_lists(asset), "href": _absolute(asset["href"], base, strip=strip)}
@@ -140,18 +164,22 @@ def item_key(item: Mapping[str, Any]) -> tuple[str, str]:
     return str(item.get("collection", "")), str(item["id"])
 
 
-def item_version(item: Mapping[str, Any]) -> tuple[str, bytes]:
-    """Return when an item was updated, and a digest of it; the greater of two is the newer.
+def item_version(item: Mapping[str, Any]) -> tuple[datetime, bytes]:
+    """Return when an item was updated, and a digest of it; the greater of two is the newer. Untold is the oldest.
 
     The digest makes the choice between versions without a time independent of their order.
     """
     digest = hashlib.blake2b(json_line(item).encode(), digest_size=16).digest()
-    return str(item["properties"].get("updated", "")), digest
+    try:
+        updated = parse_time(item["properties"].get("updated"))
+    except ValueError:
+        updated = datetime.min.replace(tzinfo=UTC)
+    return updated, digest
 
 
 def ordered(items: Iterable[Item]) -> tuple[Item, ...]:
     """Return items sorted by (datetime, id), for each (collection, id) the one last updated."""
-    best: dict[tuple[str, str], tuple[tuple[str, bytes], Item]] = {}
+    best: dict[tuple[str, str], tuple[tuple[datetime, bytes], Item]] = {}
     for item in items:
         key, version = item_key(item), item_version(item)
         if key not in best or version > best[key][0]:

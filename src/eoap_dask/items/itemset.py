@@ -14,6 +14,7 @@ from eoap_dask.errors import OutputError, UsageError
 from eoap_dask.items.files import ItemDocument, read_items
 from eoap_dask.items.item import (
     Item,
+    OddItem,
     cloud_cover,
     finite_number,
     instant,
@@ -54,6 +55,8 @@ class ItemSet:
     local_files: frozenset[str] = frozenset()
     """Files on this machine that may be read: assets within the directory of the file or catalog that the user gave.
     Not saved, since a file can't grant this."""
+    odd_items: tuple[OddItem, ...] = ()
+    """Items that were set aside, and why. Not saved."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -99,6 +102,7 @@ class ItemSet:
             collection=query.collection or self.collection,
             truncated=self.truncated or sieve.is_over,
             lowest_cloud_cover=sieve.lowest_cloud_cover,
+            odd_items=(*self.odd_items, *sieve.odd_items),
         )
 
     def merged(self, other: ItemSet) -> ItemSet:
@@ -132,6 +136,7 @@ class ItemSet:
             self.from_file and other.from_file,
             tuple(place for place in dict.fromkeys(places) if place != places[0]),
             self.local_files | other.local_files,
+            tuple(dict.fromkeys((*self.odd_items, *other.odd_items))),
         )
 
     @classmethod
@@ -184,6 +189,7 @@ class ItemSet:
             from_file,
             places[1:] if from_file else (),
             frozenset(allowed & hrefs),
+            sieve.odd_items,
         )
 
     def save(self, path: Path | str) -> Path:

@@ -27,6 +27,12 @@ class SearchParams:
     )
     max_items: int = param(1000, "At most this many items are used; reaching it is said and recorded.", metavar="N")
     max_cloud_cover: float = param(25.0, "Only scenes with less cloud than this, in percent.", metavar="PERCENT")
+    on_odd_item: str = param(
+        "skip",
+        "What becomes of items that lack what is needed (a time, a band, a projection, a baseline or an offset): skip "
+        "sets them aside and names them, fail stops.",
+        choices=("skip", "fail"),
+    )
     filter: str = param(
         "", "Only items for which this is true, in CQL2 (text or JSON), whatever is searched.", metavar="CQL2"
     )

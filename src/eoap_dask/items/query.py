@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from itertools import accumulate
 from typing import Any
 
@@ -13,7 +13,17 @@ from loguru import logger
 
 from eoap_dask.errors import UsageError
 from eoap_dask.geo.aoi import Aoi
-from eoap_dask.items.item import Item, cloud_cover, finite_number, footprint, item_key, item_version, moments, ordered
+from eoap_dask.items.item import (
+    Item,
+    OddItem,
+    cloud_cover,
+    finite_number,
+    footprint,
+    item_key,
+    item_version,
+    moments,
+    ordered,
+)
 from eoap_dask.redact import redact
 from eoap_dask.text import must_be, option
 
@@ -67,12 +77,16 @@ class Query:
         """Whether items pass at any cloud cover."""
         return self.max_cloud_cover >= 100
 
-    def is_place_and_time(self, item: Mapping[str, Any]) -> bool:
-        """Tell whether an item is of the collection, within the days, and touches the area."""
-        if self.collection is not None and item.get("collection") not in (None, self.collection):
-            return False
+    def is_time(self, item: Mapping[str, Any]) -> bool:
+        """Tell whether an item is within the days; ValueError where it has no readable time."""
         first, last = moments(item)
-        if (self.start is not None and last.date() < self.start) or (self.end is not None and first.date() > self.end):
+        return not (
+            (self.start is not None and last.date() < self.start) or (self.end is not None and first.date() > self.end)
+        )
+
+    def is_place(self, item: Mapping[str, Any]) -> bool:
+        """Tell whether an item is of the collection, and touches the area."""
+        if self.collection is not None and item.get("collection") not in (None, self.collection):
             return False
         if self.aoi is None:
             return True
@@ -93,20 +107,35 @@ class QueryFilter:
     lowest_cloud_cover: float | None = None
     """Lowest cloud cover offered, in percent, also of items that are too cloudy."""
     _kept: dict[tuple[str, str], Item] = field(default_factory=dict)
-    _versions: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
+    _versions: dict[tuple[str, str], tuple[datetime, bytes]] = field(default_factory=dict)
+    _odd: dict[tuple[str, str], OddItem] = field(default_factory=dict)
     _passes: Callable[[Mapping[str, Any]], bool] | None = None
 
     def __post_init__(self) -> None:
         self._passes = _compiled(self.query.filter) if self.query.filter.strip() else None
 
     def offer(self, item: Item) -> None:
-        """Keep a normalised item if it is wanted; of an item that comes again, the version last updated counts."""
+        """Keep a normalised item if it is wanted; of an item that comes again, the version last updated counts.
+
+        One that would be wanted, but for a time that can't be read, is set aside.
+        """
         key, version = item_key(item), item_version(item)
         if key in self._versions and version <= self._versions[key]:
             return
         self._versions[key] = version
         self._kept.pop(key, None)
-        if not self.query.is_place_and_time(item) or not (self._passes is None or self._passes(item)):
+        self._odd.pop(key, None)
+        try:
+            if not self.query.is_time(item):
+                return
+            odd = None
+        except ValueError:
+            odd = OddItem(str(item["id"]), _no_time(item))
+        if not self.query.is_place(item) or not (self._passes is None or self._passes(item)):
+            return
+        if odd is not None:
+            if self.query.is_clear(item):
+                self._odd[key] = odd
             return
         cover = cloud_cover(item)
         if cover is not None and (self.lowest_cloud_cover is None or cover < self.lowest_cloud_cover):
@@ -119,10 +148,23 @@ class QueryFilter:
         """Whether more items match than are wanted."""
         return self.query.max_items is not None and len(self._kept) > self.query.max_items
 
+    @property
+    def odd_items(self) -> tuple[OddItem, ...]:
+        """Items that were set aside, by id."""
+        return tuple(self._odd[key] for key in sorted(self._odd, key=lambda key: key[::-1]))
+
     def items(self) -> tuple[Item, ...]:
         """Return what is kept in order of time, at most `max_items`, the latest."""
         found = ordered(self._kept.values())
         return found[-self.query.max_items :] if self.query.max_items is not None else found
+
+
+def _no_time(item: Mapping[str, Any]) -> str:
+    """Return why an item has no time, as a sentence."""
+    properties = item["properties"]
+    names = ("datetime",) if properties.get("datetime") is not None else ("start_datetime", "end_datetime")
+    told = ", ".join(f"{name} is {properties.get(name)!r:.60}" for name in names)
+    return f"Item {item['id'][:80]!r} has no readable time: {told}."
 
 
 def check_filter(text: str) -> None:

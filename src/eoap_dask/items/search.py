@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from loguru import logger
 
-from eoap_dask.errors import NothingFoundError
+from eoap_dask.errors import ItemError, NothingFoundError
 from eoap_dask.items.find import check_source, explain_nothing, find_items
+from eoap_dask.items.odd import nothing_left
 from eoap_dask.items.query import Query
 from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.text import option, plural
@@ -32,6 +33,8 @@ class Search:
     """The parameter that gave the source."""
     wanted: Query
     """Collection, limits and filter, of any place and time."""
+    on_odd_item: str
+    """``skip`` or ``fail``."""
     named: tuple[str, ...]
     """All sources that the user named, also the one that `items` replaces: their hosts are trusted."""
 
@@ -52,9 +55,9 @@ class Search:
         )
         stac = check_source(params.stac)  # also beside items, where it only names a trusted host: it is recorded
         if not params.items:
-            return cls(stac, "stac", wanted, (stac,))
+            return cls(stac, "stac", wanted, params.on_odd_item, (stac,))
         items = check_source(params.items, "items")
-        return cls(items, "items", wanted, (stac, items))
+        return cls(items, "items", wanted, params.on_odd_item, (stac, items))
 
     @cached_property
     def private_hosts(self) -> frozenset[str]:
@@ -85,7 +88,9 @@ class Search:
         Raises
         ------
         NothingFoundError
-            when there is none: with the reason
+            when there is none, or none without a time: with the reason
+        ItemError
+            for an item without a time, where odd items make a run fail
         UsageError, CollectionError, SearchError, HrefError
             see `find_items`
         """
@@ -95,6 +100,10 @@ class Search:
         else:
             logger.info("Searching {} for {}{}", self.source, query.collection, when)
         found = find_items(self.source, query, option=self.given_as)
+        if found.odd_items and self.on_odd_item == "fail":
+            raise ItemError(found.odd_items[0].reason, "Expected a datetime as in RFC 3339.", "Try another catalogue.")
+        if found.odd_items and not len(found):
+            raise nothing_left(found.odd_items, hint)
         if not len(found):
             raise self.nothing(query, when.strip(), hint)
         if found.truncated:

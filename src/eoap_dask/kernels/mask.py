@@ -8,6 +8,9 @@ import numpy.typing as npt
 SHARE_DIVISOR = 5
 """A pixel is dropped when more than one fifth of its classified samples have a dropped class."""
 
+NODATA = 0
+"""The class of what wasn't classified."""
+
 
 def class_table(dropped: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Return a look-up table over uint8 classes, (256,), True = dropped."""
@@ -22,7 +25,7 @@ def dropped_nearest(classes: npt.NDArray[np.uint8], table: npt.NDArray[np.bool_]
 
 
 def dropped_share(
-    classes: npt.NDArray[np.uint8], table: npt.NDArray[np.bool_], samples: int, nodata: int = 0
+    classes: npt.NDArray[np.uint8], table: npt.NDArray[np.bool_], samples: int, nodata: int = NODATA
 ) -> npt.NDArray[np.bool_]:
     """Flag the pixels in which more than a fifth of the samples have a dropped class, or all are nodata.
 

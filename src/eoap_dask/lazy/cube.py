@@ -46,13 +46,14 @@ from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.lazy.loaders.planes import foreign_planes
 from eoap_dask.lazy.nodata import encode_nan
+from eoap_dask.lazy.odd import warn_of_odd
 from eoap_dask.periods import check_range, parse_day, split_periods
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.headers import settle
 from eoap_dask.render.reading import StackReader
 from eoap_dask.render.stack import Stack
 from eoap_dask.scenes.model import footprint_touches, group_passes
-from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import sensor_for
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def load(
     stac: str | None = None,
     chunks: Mapping[str, int] | None = None,
     loader: Literal["eoap-dask", "stackstac", "odc-stac"] = "eoap-dask",
+    on_odd_item: Literal["skip", "fail"] = "skip",
 ) -> xr.Dataset:
     """Put items on one grid, as a lazy Dataset with one time step per pass of the satellite.
 
@@ -162,6 +164,9 @@ def load(
         ``eoap-dask``, our own readers; or `stackstac` or `odc-stac` for comparison, which place pixels to within an
         eighth of one. With these the nearest class decides on clouds at any resolution, signatures are made now and
         last for about an hour, and files must be GeoTIFF or JPEG 2000.
+    on_odd_item
+        ``skip`` leaves out items that lack what is needed (a time, a band, a projection, a baseline or an offset) and
+        names them in a warning; ``fail`` raises for the first one.
 
     Returns
     -------
@@ -176,7 +181,7 @@ def load(
     UsageError, ItemError, HrefError
         before anything is read
     NothingFoundError
-        when no item touches the grid
+        when no item touches the grid, or none is left
     AssetError
         when computed, where an asset can't be read
 
@@ -193,6 +198,8 @@ def load(
             "Expected one of them.",
             "Try aoi='12.1,41.8,12.6,42.1'.",
         )
+    if on_odd_item not in ("skip", "fail"):
+        raise UsageError(f"on_odd_item must be 'skip' or 'fail', got {on_odd_item!r}.")
     if cloud_mask not in ("scl", "none"):
         raise UsageError(f"cloud_mask must be 'scl' or 'none', got {cloud_mask!r}.")
     if not set(also_mask) <= {"water", "snow"}:
@@ -211,14 +218,16 @@ def load(
     shape = None if area is None else area.shape
     sensor = sensor_for(items.collection)
     hosts = items.private_hosts(stac)
-    scenes = read_scenes(
+    scenes, odd = usable_scenes(
         items.features,
         bands,
         sensor,
         cloud_mask=cloud_mask == "scl",
         private_hosts=hosts,
         local_files=items.local_files,
+        on_odd_item=on_odd_item,
     )
+    warn_of_odd(items, odd, on_odd_item, some=bool(scenes))
     reader = make_reader("auto", items.signer(hosts), private_hosts=hosts)
     scenes, _ = settle(items.features, scenes, reader)
     bounds = grid_bounds(geobox)

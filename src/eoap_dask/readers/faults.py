@@ -18,6 +18,11 @@ NOT_A_RASTER = "it isn't a raster file (an error page, perhaps)."
 BROKEN_PART = "a part of it can't be fetched or decoded (a file cut short, perhaps)."
 
 
+def other_bands(count: int, source: Source) -> str:
+    """Return what is wrong with a file of too few bands, for `refused`."""
+    return f"has {plural(count, 'band')}, but its item says that the band is number {source.band}"
+
+
 def unreadable(source: Source, item_id: str, reason: str, attempts: int) -> AssetError:
     """Return the fault of an asset whose last attempt failed; `reason` is the rest of a sentence, with full stop."""
     tried = f"after {plural(attempts, 'attempt')}"

@@ -18,10 +18,10 @@ from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
 from eoap_dask.net.retry import Attempt, Retry, retrying
-from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
+from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, other_bands, refused, unreadable
 from eoap_dask.readers.ranges import FinalReadError, HttpFile, RetryableReadError
 from eoap_dask.readers.reader import FileGrid
-from eoap_dask.readers.tiff import TILE_BYTES
+from eoap_dask.readers.tiff import TILE_BYTES, whole_number
 from eoap_dask.redact import redact
 
 if TYPE_CHECKING:
@@ -90,6 +90,16 @@ class GdalRaster:
             self._retried(lambda: self._dataset(0))
         return self._grid or FileGrid()
 
+    @property
+    def nodata(self) -> int | None:
+        """The file's own number of missing pixels, as `Raster.nodata`."""
+
+        def find() -> int | None:
+            values = self._dataset(0).nodatavals
+            return whole_number(values[self.source.band - 1])
+
+        return self._retried(find)
+
     def read(
         self,
         level: int,
@@ -101,7 +111,7 @@ class GdalRaster:
         area = RasterioWindow(window.col, window.row, window.shape[1], window.shape[0])  # type: ignore[call-arg,unused-ignore]
 
         def attempt() -> None:
-            self._dataset(level).read(1, window=area, out=out)
+            self._dataset(level).read(self.source.band, window=area, out=out)
 
         self._retried(attempt)
 
@@ -179,6 +189,8 @@ class GdalRaster:
             expected = f"{self.source.shape[0]} × {self.source.shape[1]}"
             what = f"has {height} × {width} pixels, but its item says {expected}"
             raise refused(self.source, self.item_id, what)
+        if self.source.band > dataset.count:
+            raise refused(self.source, self.item_id, other_bands(dataset.count, self.source))
         if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
             what = f"has {dataset.dtypes[0]} pixels, but must have integers"
             raise refused(self.source, self.item_id, what)

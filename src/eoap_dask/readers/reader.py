@@ -35,6 +35,11 @@ class Raster(Protocol):
         """Where the file says that it lies."""
         ...
 
+    @property
+    def nodata(self) -> int | None:
+        """The file's own number of missing pixels, as stored; None where it has none, or one that isn't whole."""
+        ...
+
     def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
         """Fill an array with the pixels of a window of a level, as stored in the file.
 

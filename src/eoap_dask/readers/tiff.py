@@ -42,7 +42,7 @@ _OTHER_BYTES = 2 << 20
 _TILES = 1 << 21
 """Limit of offsets and sizes, for all images: two for each tile."""
 _TAGS = 4096
-_OFFSETS, _SIZES, _STRIPS = 324, 325, (273, 279)
+_OFFSETS, _SIZES, _STRIPS, _NODATA = 324, 325, (273, 279), 42113
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORM, _GEO_KEYS = 33550, 33922, 34264, 34735
 _GEO_TAGS = {_PIXEL_SCALE: 3, _TIE_POINTS: 6, _TRANSFORM: 16, _GEO_KEYS: 1024}
 """Tags that place an image, and how many numbers each may have: more are for GDAL, or absurd."""
@@ -106,6 +106,8 @@ class Header:
     """Native first; empty for files that `read_header` doesn't call plain."""
     state: FileState
     """State of the file when the header was read."""
+    nodata: int | None = None
+    """Number of missing pixels, where the file has one that is whole."""
     grid: FileGrid = field(default_factory=FileGrid)
     number: int = field(default_factory=count().__next__)
     """Differs for every header that is read."""
@@ -147,6 +149,7 @@ def read_header(file: ByteSource) -> Header:
 
 def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
     shape: tuple[int, int] | None = None
+    nodata: int | None = None
     levels: list[Level] = []
     grid = FileGrid()
     plain = tiff.byteorder == "<" == {"little": "<"}.get(sys.byteorder) and not tiff.is_ndpi
@@ -158,6 +161,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
             shape = int(page.imagelength), int(page.imagewidth)
             grid = _grid(page)
             plain = plain and page.subfiletype == 0
+            nodata = whole_number(_nodata(page.tags.valueof(_NODATA)))
         elif page.subfiletype != 1:
             continue  # GDAL too ignores further images that are no overviews
         level = _level(page, sparse) if plain else None
@@ -166,7 +170,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
             levels.append(level)
     if shape is None:
         raise FinalReadError("its header lists no image.")
-    return Header(shape, tuple(levels) if plain else (), sparse.state, grid)
+    return Header(shape, tuple(levels) if plain else (), sparse.state, nodata, grid)
 
 
 def _grid(page: Any) -> FileGrid:
@@ -207,7 +211,7 @@ def _level(page: Any, sparse: _Sparse) -> Level | None:
         and int(page.predictor) in (1, 2)
         and 338 not in page.tags  # extra samples
     )
-    fill = _fill(page.tags.valueof(42113), dtype) if dtype is not None else None
+    fill = _fill(page.tags.valueof(_NODATA), dtype) if dtype is not None else None
     if not plain or dtype is None or fill is None:
         return None
     height, width = int(page.imagelength), int(page.imagewidth)
@@ -246,14 +250,26 @@ def _fill(nodata: object, dtype: np.dtype[Any]) -> int | None:
     """Return GDAL's value for the pixels of missing tiles; None where it is unknown."""
     if nodata is None:
         return 0
-    try:
-        value = float(str(nodata).strip("\0 "))
-    except ValueError:
+    value = _nodata(nodata)
+    if value is None:
         return None
     if math.isnan(value):
         return 0
     info = np.iinfo(dtype)
     return math.floor(min(max(value, info.min), info.max) + 0.5)
+
+
+def _nodata(text: object) -> float | None:
+    """Return GDAL's tag of missing pixels as a number; None without one."""
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def whole_number(value: float | None) -> int | None:
+    """Return a number of missing pixels as integers may have it; None for others, such as NaN."""
+    return int(value) if value is not None and float(value).is_integer() else None
 
 
 class _Table(NamedTuple):

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from eoap_dask.errors import AssetError
 from eoap_dask.net.retry import Retry
-from eoap_dask.readers.faults import BROKEN_PART, refused, unreadable
+from eoap_dask.readers.faults import BROKEN_PART, other_bands, refused, unreadable
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.ranges import (
     ByteSource,
@@ -122,6 +122,12 @@ class TileRaster:
         header = self._header()
         return header.grid if header else self._gdal().grid
 
+    @property
+    def nodata(self) -> int | None:
+        """The file's own number of missing pixels, as `Raster.nodata`."""
+        header = self._header()
+        return header.nodata if header else self._gdal().nodata
+
     def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
         """Fill `out` with the pixels of a window of a level, as `Raster.read`."""
         for _ in range(_LOOKS):
@@ -212,6 +218,8 @@ class TileRaster:
             expected = f"{self.source.shape[0]} × {self.source.shape[1]}"
             what = f"has {height} × {width} pixels, but its item says {expected}"
             raise refused(self.source, self.item_id, what)
+        if header.levels and self.source.band > 1:
+            raise refused(self.source, self.item_id, other_bands(1, self.source))
         return header if header.levels else None
 
     def _read_header(self) -> Header:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from eoap_dask.errors import AssetError, ContradictionError
 from eoap_dask.geo.rasterize import rasterize_window
 from eoap_dask.geo.window import Transform, Window, window_bounds
-from eoap_dask.kernels.mask import dropped_nearest, dropped_share
+from eoap_dask.kernels.mask import NODATA, dropped_nearest, dropped_share
 from eoap_dask.kernels.pixels import fill_layer, to_stored
 from eoap_dask.readers.faults import contradiction
 from eoap_dask.readers.limits import READS
@@ -84,7 +84,7 @@ class StackReader:
         self.stack = stack
         self.passes = stack.touching(window)
         self.levels: dict[str, set[float]] = {"data": set(), "mask": set()}
-        self._rasters: dict[tuple[str, str], Raster] = {}
+        self._rasters: dict[tuple[str, str, int], Raster] = {}
         self._maps: dict[tuple[object, ...], IndexMap | None] = {}
         self._rests: dict[tuple[object, ...], Window | None] = {}
         self._lock = threading.Lock()
@@ -158,7 +158,7 @@ class StackReader:
             points = Window(part.row * n, part.row_stop * n, part.col * n, part.col_stop * n)
             classes = np.empty(points.shape, np.uint8)
             found.gather(pixels, classes, points)
-            bad[part.row : part.row_stop, left:right] = dropped_share(classes, table, n, mask.nodata)
+            bad[part.row : part.row_stop, left:right] = dropped_share(classes, table, n)
         return bad
 
     def _reads(self, strip: Window, layers: npt.NDArray[np.uint16]) -> Generator[_Read | None]:
@@ -215,11 +215,14 @@ class StackReader:
         with self._lock:
             self.levels["mask" if is_mask else "data"].add(round(sizes[level], 3))
         rest = self._rest(source, shapes[level])
+        nodata = _nodata(source, raster, np.uint8 if is_mask else np.uint16)
         if is_mask:
             bad = np.ones(strip.shape, bool)  # without classes no pixel counts as clear
             for piece, found in chain((first,), pieces):
                 pixels, buffer = _buffers.take(found.source.shape, np.uint8)
                 raster.read(level, found.source, pixels, rest)
+                if nodata:
+                    pixels[pixels == nodata] = NODATA
                 bad[strip.slices(piece)] = self._dropped(source, found, pixels, piece.shape)
                 _buffers.give(buffer)
             return _Read(bad, None)
@@ -235,7 +238,7 @@ class StackReader:
                 raster.read(level, found.source, pixels, rest)
                 found.gather(pixels, out[strip.slices(piece)])
                 _buffers.give(buffer)
-        to_stored(out, source.offset, source.nodata)
+        to_stored(out, source.offset, nodata)
         return _Read(out, whole)
 
     def _pieces(
@@ -266,7 +269,7 @@ class StackReader:
             return self._rests[key]
 
     def _raster(self, scene: Scene, source: Source) -> Raster:
-        key = (scene.id, source.asset)
+        key = (scene.id, source.asset, source.band)
         with self._lock:
             if key not in self._rasters:
                 self._rasters[key] = self._exit.enter_context(closing(self.stack.reader.open(source, scene.id)))
@@ -323,6 +326,13 @@ def strip_bytes_per_row(bands: int, passes: int, width: int, map_points: int = 0
 def memory_bytes(reads: int = READS) -> int:
     """Return the memory of reads in a process beside `strip_bytes_per_row`."""
     return reads * PIECE_BYTES + KEPT_BYTES
+
+
+def _nodata(source: Source, raster: Raster, dtype: type[np.unsignedinteger[Any]]) -> int:
+    """Return the number of missing pixels as they are read: values outside the dtype are clipped."""
+    own = raster.nodata if source.nodata_by_file else None
+    info = np.iinfo(dtype)
+    return source.nodata if own is None else min(max(own, int(info.min)), int(info.max))
 
 
 def _halves(window: Window) -> tuple[Window, Window]:

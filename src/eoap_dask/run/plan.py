@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from eoap_dask.cluster.size import Size
+from eoap_dask.items.item import OddItem
+from eoap_dask.items.odd import odd_items_said
 from eoap_dask.readers.limits import READS
 from eoap_dask.render.identity import hash_of
 from eoap_dask.run.sizing import PROCESS_BYTES, shared_bytes
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from eoap_dask.errors import ContradictionError
     from eoap_dask.publish.holdings import UnitState
     from eoap_dask.run.options import RunOptions
+
+_SHOWN_ODD = 10
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class Plan:
     units: tuple[UnitPlan, ...]
     empty: tuple[str, ...] = ()
     """Periods for which nothing was found."""
+    odd_items: tuple[OddItem, ...] = ()
+    """Items that were set aside, and why."""
     size: Size = Size(1, 1, 4 << 30)
     """Size of the cluster that it was planned for, see `sized`."""
     states: Mapping[str, UnitState] = field(default_factory=dict)
@@ -213,6 +219,7 @@ class Plan:
                 for u, work in zip(self.units, works, strict=True)
             ],
             "empty_periods": list(self.empty),
+            "odd_items": [one.to_dict() for one in self.odd_items],
             "block_px": max(blocks, default=None),
             "strip_rows": self.strip_rows,
             "blocks": self.blocks,
@@ -247,6 +254,8 @@ class Plan:
             lines.append(f"  {unit['key']}  {planned.work}{reason}")
         for key in self.empty:
             lines.append(f"  {key}  nothing found")
+        if self.odd_items:
+            lines.append(f"  odd       {odd_items_said(self.odd_items, _SHOWN_ODD)}")
         estimates, to_do = plan["estimates"], plan["to_do"]["estimates"]
 
         def both(name: str) -> str:

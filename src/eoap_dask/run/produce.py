@@ -22,6 +22,8 @@ from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.size import size_of
 from eoap_dask.errors import EoapError, NothingFoundError, OutputError, UnitsFailedError, UsageError
 from eoap_dask.files import dump_json, write_json
+from eoap_dask.items.item import OddItem
+from eoap_dask.items.odd import odd_items_said
 from eoap_dask.logs import log_to, of_run
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.checks import identity
@@ -70,6 +72,8 @@ class Run:
     failures: tuple[Failure, ...]
     """Units that were allowed to fail, and why they did."""
     seconds: float
+    odd_items: tuple[OddItem, ...] = ()
+    """Items that were set aside, and why."""
 
     @property
     def catalog(self) -> Path:
@@ -84,6 +88,7 @@ class Run:
             "items": [{"id": i["id"], "assets": self._files(i)} for i in self.items],
             "empty_periods": list(self.empty),
             "failures": [f.to_dict() for f in self.failures],
+            "odd_items": [one.to_dict() for one in self.odd_items],
             "seconds": round(self.seconds, 3),
         }
 
@@ -164,6 +169,8 @@ def produce(
             is_cut = production.items is not None and production.items.truncated
             why = "The search was cut before" if is_cut else "Nothing was found for"
             logger.warning("{} {}: it is left out.", why, key)
+        if plan.odd_items:
+            logger.warning("{}", odd_items_said(plan.odd_items))
         if production.units is None:
             _refuse_loss([u.unit.key for u in plan.units], options, publisher)
         try:
@@ -214,7 +221,8 @@ def _publish(
             publication.discard()
         else:
             publication.commit()
-    return Run(plan.application, output, tuple(finished), plan.empty, tuple(outcome.failures), seconds)
+    failures = tuple(outcome.failures)
+    return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items)
 
 
 @contextmanager
@@ -465,6 +473,7 @@ def _ledger(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "failures": [f.to_dict() for f in outcome.failures],
         "left_out": [f.to_dict() for f in outcome.left_out],
         "corrected": [f.to_dict() for f in (*before, *outcome.corrected)],
+        **({"odd_items": [one.to_dict() for one in plan.odd_items]} if plan.odd_items else {}),
     }
 
 
@@ -488,6 +497,7 @@ def _account(production: Production, schedule: Schedule, outcome: Outcome, secon
             key: {"digest": schedule.digests.get(key, ""), "done": key in outcome.items} for key in schedule.keys
         },
         "empty_periods": list(plan.empty),
+        "odd_items": [one.to_dict() for one in plan.odd_items],
         "blank_units": _blank(outcome),
         "versions": {"eoap-dask": __version__, **_versions()},
         "timings": {"seconds": round(seconds, 3), "finished": datetime.now(UTC).isoformat(timespec="seconds")},

@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from eoap_dask.errors import NothingFoundError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.items.item import Item, cloud_cover, footprint, instant
-from eoap_dask.scenes.parse import pass_key, seen_once
+from eoap_dask.scenes.parse import pass_keys, seen_once
 from eoap_dask.text import option, plural
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -48,7 +48,7 @@ class Choice:
     items: tuple[Item, ...]
     """Its items over the area, sorted by id."""
     pass_key: str
-    """As `scenes.parse.pass_key`."""
+    """As `scenes.told.pass_keys`."""
     datetime: datetime
     """Of its first item, in UTC."""
     covered_pct: float
@@ -71,11 +71,12 @@ def clearest_pass(items: Sequence[Item], aoi: Aoi, window: DayWindow, when: str 
     """
     area = _equal_area(aoi.geometry)
     passes: dict[str, list[tuple[Item, BaseGeometry]]] = {}
-    for item in seen_once(items):
+    once = seen_once(items)
+    for item, key in zip(once, pass_keys(once), strict=True):
         shown = footprint(item)
         part = None if shown is None else _part(area, shown)
         if part is not None and part.area > 0:
-            passes.setdefault(pass_key(item), []).append((item, part))
+            passes.setdefault(key, []).append((item, part))
     # a pass is in the window as a whole, also where midnight falls between its scenes
     found = [
         _choice(key, parts, area.area)

@@ -27,8 +27,13 @@ class Source:
     offset: int
     """Subtracted from every number that isn't nodata."""
     nodata: int
+    """Number of missing pixels before the offset."""
     version: str = ""
     """Digits that change with the item's checksum or update time of the file."""
+    band: int = 1
+    """Number of the band in the file."""
+    nodata_by_file: bool = False
+    """Whether the file's own number of missing pixels counts, if it has one: then the item tells none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -76,6 +77,8 @@ class Sensor:
     """Stored value of a missing pixel, before any offset."""
     offset_baseline: str
     """Processing baseline from which `offset_dn` applies, where an item doesn't declare an offset."""
+    offset_since: datetime
+    """When that baseline began: what was made before has no offset."""
     offset_dn: int
     bands: tuple[SensorBand, ...]
     mask_assets: tuple[str, ...]
@@ -152,6 +155,7 @@ def _parse(table: dict[str, Any]) -> Sensor:
         quantification=table["quantification"],
         nodata=table["nodata"],
         offset_baseline=offset["baseline"],
+        offset_since=offset["since"],
         offset_dn=offset["dn"],
         bands=tuple(SensorBand(b["name"], b["common_name"], tuple(b["assets"])) for b in table["bands"]),
         mask_assets=tuple(mask["assets"]),

@@ -28,6 +28,8 @@ from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.grid import check_areas, grid_over, pixels_of
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.items.find import item_from_url
+from eoap_dask.items.item import Item, OddItem
+from eoap_dask.items.odd import nothing_left
 from eoap_dask.items.search import Search
 from eoap_dask.kernels.severity import SeverityClass, severity_classes
 from eoap_dask.net.hrefs import private_hosts_of
@@ -51,7 +53,7 @@ from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
 from eoap_dask.scenes.model import Contradictions, Pass, Scene, footprint_touches, group_passes
-from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for, sensor_of, sensors
 from eoap_dask.stac.attribution import sensors_of
 from eoap_dask.text import must_be, option, plural
@@ -196,6 +198,17 @@ def _clearest(request: Request, window: DayWindow) -> ItemSet:
     when = "before the fire" if window is request.before else "after the fire"
     query = search.query(aoi, window.first, window.last)
     found = search.find(query, when, f"Or try a larger {option('window_days')}.")
+    sensor = sensor_for(request.params.collection)
+    _, odd = _scenes(request, found, found.features, sensor)  # before the choice, or it may fall on them
+    if odd:
+        names = {one.id for one in odd}
+        found = replace(
+            found,
+            features=tuple(item for item in found if item["id"] not in names),
+            odd_items=(*found.odd_items, *odd),
+        )
+    if not len(found):
+        raise nothing_left(found.odd_items, _another_item())
     choice = clearest_pass(found.features, aoi, window, when)
     logger.info("{}: {}", when.capitalize(), choice.why)
     return replace(found, features=choice.items)
@@ -206,18 +219,16 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
     params = request.params
     sensors = [sensor_for(str(item.get("collection") or params.collection)) for item in items]
     scenes: list[Scene] = []
+    odd = list(items.odd_items)
     for sensor in dict.fromkeys(sensors):
         own = [item for item, of in zip(items, sensors, strict=True) if of == sensor]
-        try:
-            scenes += read_scenes(
-                own, BANDS, sensor, cloud_mask=True, private_hosts=request.private_hosts, local_files=items.local_files
-            )
-        except ItemError as exc:  # neither bands nor the mask are a matter of choice here
-            raise ItemError(
-                exc.what, exc.expected, f"Name another item, or try another {option('collection')}."
-            ) from None
+        usable, unusable = _scenes(request, items, own, sensor)
+        scenes += usable
+        odd += unusable
     settled, found = settle(items.features, scenes, reader)
     passes = group_passes(settled)
+    if odd and len(passes) < 2:
+        raise nothing_left(odd, _another_item())
     if len(passes) != 2:
         raise UsageError(
             f"The items {', '.join(s.id for s in scenes)} are of {plural(len(passes), 'pass', 'passes')} "
@@ -238,7 +249,30 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
     if work.reprojected:
         crss = sorted({s.bands[0].crs for s in work.recipe.stack.scenes})
         logger.warning("Scenes are in {}: they are resampled to {}.", " and ".join(crss), crs_name(geobox))
-    return Plan(application=NAME, params=request.json, units=(UnitPlan.of(_unit(passes), work),))
+    return Plan(NAME, request.json, (UnitPlan.of(_unit(passes), work),), odd_items=tuple(odd))
+
+
+def _scenes(
+    request: Request, items: ItemSet, own: Sequence[Item], sensor: Sensor
+) -> tuple[tuple[Scene, ...], tuple[OddItem, ...]]:
+    """Return the scenes of some items of a set, and those that are set aside."""
+    try:
+        return usable_scenes(
+            own,
+            BANDS,
+            sensor,
+            cloud_mask=True,
+            private_hosts=request.private_hosts,
+            local_files=items.local_files,
+            on_odd_item=request.search.on_odd_item,
+        )
+    except ItemError as exc:
+        raise ItemError(exc.what, exc.expected, _another_item()) from None
+
+
+def _another_item() -> str:
+    """Return what to try: neither bands nor the mask are a matter of choice here."""
+    return f"Name another item, or try another {option('collection')}."
 
 
 def _grid(request: Request, passes: Sequence[Pass]) -> GeoBox:

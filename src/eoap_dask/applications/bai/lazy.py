@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
@@ -30,12 +30,13 @@ from eoap_dask.geo.grid import check_areas, grid_over
 from eoap_dask.geo.options import AreaParams
 from eoap_dask.items.find import item_from_url
 from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.odd import nothing_left
 from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.lazy import indices
 from eoap_dask.lazy.cube import load
 from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.scenes.model import Pass, group_passes
-from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import sensor_for
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def burned_area(
     thresholds: Sequence[float] = KEY_BENSON,
     force: bool = False,
     chunks: Mapping[str, int] | None = None,
+    on_odd_item: Literal["skip", "fail"] = "skip",
 ) -> xr.Dataset:
     """Compare two scenes of a fire, as a lazy Dataset.
 
@@ -78,6 +80,8 @@ def burned_area(
         Compare different sensors.
     chunks
         Sides of the Dask chunks, ``{"y": …, "x": …}``.
+    on_odd_item
+        As for `load`: ``skip`` does without items that lack what is needed, where others of the pass are left.
 
     Returns
     -------
@@ -103,10 +107,10 @@ def burned_area(
     )
     check_found(before, after, force=force)
     area = None if aoi is None else Area.of(AreaParams(aoi=aoi, clip=clip, resolution=resolution, crs=crs))
-    geobox = _common_grid(before, after, crs, resolution) if area is None else area.geobox
+    geobox = _common_grid(before, after, crs, resolution, on_odd_item) if area is None else area.geobox
     check_areas(geobox)
     kept = None if area is None else area.aoi
-    seen = [_reflectance(items, geobox, kept, chunks) for items in (before, after)]
+    seen = [_reflectance(items, geobox, kept, chunks, on_odd_item) for items in (before, after)]
     valid = seen[0].red.notnull() & seen[1].red.notnull()
     first, last = (one.where(valid) for one in seen)
     nbr_pre, nbr_post = (indices.nbr(one.nir, one.swir22) for one in (first, last))
@@ -128,18 +132,21 @@ def burned_area(
     )
 
 
-def _common_grid(before: ItemSet, after: ItemSet, crs: str, resolution: float) -> GeoBox:
+def _common_grid(before: ItemSet, after: ItemSet, crs: str, resolution: float, on_odd_item: str) -> GeoBox:
     passes: list[Pass] = []
     for items in (before, after):
         sensor = sensor_for(items.collection)
-        scenes = read_scenes(
+        scenes, odd = usable_scenes(
             items.features,
             BANDS,
             sensor,
             cloud_mask=True,
             private_hosts=items.private_hosts(),
             local_files=items.local_files,
+            on_odd_item=on_odd_item,
         )
+        if odd and not scenes:
+            raise nothing_left(odd)
         passes += group_passes(scenes)
     if crs != "auto":
         parse_crs(crs)
@@ -147,8 +154,22 @@ def _common_grid(before: ItemSet, after: ItemSet, crs: str, resolution: float) -
     return grid_over(common_ground(passes, name), name, resolution)
 
 
-def _reflectance(items: ItemSet, geobox: GeoBox, aoi: Aoi | None, chunks: Mapping[str, int] | None) -> xr.Dataset:
-    cube = load(items, BANDS, geobox=geobox, aoi=aoi, also_mask=("water", "snow"), chunks=chunks)
+def _reflectance(
+    items: ItemSet,
+    geobox: GeoBox,
+    aoi: Aoi | None,
+    chunks: Mapping[str, int] | None,
+    on_odd_item: Literal["skip", "fail"],
+) -> xr.Dataset:
+    cube = load(
+        items,
+        BANDS,
+        geobox=geobox,
+        aoi=aoi,
+        also_mask=("water", "snow"),
+        chunks=chunks,
+        on_odd_item=on_odd_item,
+    )
     if cube.sizes["time"] != 1:
         raise UsageError(
             f"There are {cube.sizes['time']} passes of the satellite where one was expected.",

@@ -17,7 +17,7 @@ class BurnedAreaParams(AreaParams, SearchParams):
     ORDER: ClassVar = (
         *("pre_fire_url", "post_fire_url", "pre_date", "post_date", "window_days", "aoi", "clip", "thresholds"),
         *("min_area_ha", "force", "collection", "stac", "items", "resolution", "crs", "max_items", "max_cloud_cover"),
-        "filter",
+        *("filter", "on_odd_item"),
     )
     """Of the options in `--help`, and of the inputs in CWL."""
 

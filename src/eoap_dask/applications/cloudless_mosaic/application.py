@@ -26,6 +26,7 @@ from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.odd import nothing_left
 from eoap_dask.items.query import Query
 from eoap_dask.items.search import Search
 from eoap_dask.kernels.composites import COMPOSITES
@@ -43,7 +44,7 @@ from eoap_dask.run.product import collection_and_catalog, image_assets, thumbnai
 from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.model import Contradictions, Pass, footprint_touches, group_passes
-from eoap_dask.scenes.parse import read_scenes
+from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.text import option, plural
 
@@ -111,14 +112,18 @@ def find_items(request: Request) -> ItemSet:
 def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     """Return the plan of all periods; read no pixels."""
     params, geobox = request.params, request.area.geobox
-    scenes = read_scenes(
+    scenes, odd = usable_scenes(
         items.features,
         params.bands,
         request.sensor,
         cloud_mask=params.cloud_mask == "scl",
         private_hosts=request.private_hosts,
         local_files=items.local_files,
+        on_odd_item=request.search.on_odd_item,
     )
+    odd = (*items.odd_items, *odd)
+    if odd and not scenes:
+        raise nothing_left(odd)
     scenes, found = settle(items.features, scenes, reader)
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds)])
@@ -131,6 +136,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
         params=request.json,
         units=tuple(_plan_unit(request, reader, period, seen, found) for period, seen in passes_of.items() if seen),
         empty=tuple(_key(period) for period, seen in passes_of.items() if not seen),
+        odd_items=odd,
     )
 
 

@@ -16,7 +16,7 @@ class MosaicParams(AreaParams, SearchParams):
 
     ORDER: ClassVar = (
         *("start_date", "end_date", "aoi", "clip", "bands", "collection", "stac", "items", "resolution", "crs"),
-        *("max_items", "max_cloud_cover", "filter", "period", "composite", "cloud_mask"),
+        *("max_items", "max_cloud_cover", "filter", "on_odd_item", "period", "composite", "cloud_mask"),
     )
     """Of the options in `--help`, and of the inputs in CWL."""
 

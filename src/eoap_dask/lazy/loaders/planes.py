@@ -114,6 +114,12 @@ def _outside(stack: Stack, pixels: da.Array) -> da.Array | None:
 def _item(number: int, scene: Scene, signer: Signer, names: Sequence[str]) -> dict[str, Any]:
     """Return a STAC item with only what a loader needs of a scene."""
     sources = dict(zip(names, (*scene.bands, scene.mask), strict=False))
+    if later := [source for source in scene.bands if source.band > 1]:
+        raise GridError(
+            f"The band is number {later[0].band} of the asset {later[0].asset!r} of item {scene.id!r}.",
+            "stackstac and odc-stac read the first of a file.",
+            "Try loader='eoap-dask'.",
+        )
     first = scene.bands[0]
     return {
         "type": "Feature",
