@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Search:
     """What `SearchParams` mean."""
 
-    source: str
-    """What is searched: a URL, or a path of this machine."""
+    source: str | ItemSet
+    """What is searched: a URL, a path of this machine, or items that a Python caller has."""
     given_as: Literal["items", "stac"]
     """The parameter that gave the source."""
     wanted: Query
@@ -51,9 +51,13 @@ class Search:
             filter=params.filter,
         )
         stac = check_source(params.stac)  # also beside items, where it only names a trusted host: it is recorded
-        if not params.items:
+        given: str | ItemSet = params.items or "" if isinstance(params.items, str | None) else params.items
+        if given == "":
             return cls(stac, "stac", wanted, (stac,))
-        items = check_source(params.items, "items")
+        if not isinstance(given, str):
+            own = given
+            return cls(own, "items", wanted, (stac, *(() if own.from_file else (own.stac, *own.also))))
+        items = check_source(given, "items")
         return cls(items, "items", wanted, (stac, items))
 
     @cached_property
