@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from eoap_dask.cluster.connect import expected_size
+from eoap_dask.cluster.connect import check_start, expected_size
 from eoap_dask.errors import UsageError
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.params import as_json
@@ -101,6 +101,7 @@ class Application(Generic[P, R]):
             raise UsageError(f"listener must be a function, got {show(listener)}.", "", "Try listener=print.")
         default = RunOptions(output_dir=self.output_dir)
         wanted, options = apply_changes(params or self.params(), options or default, changes or {})
+        check_start(options.cluster, client)
         request, items, plan = self._prepare(wanted, options, client)
         # before any work: where signing fails, no unit could be made
         for href in _hrefs(plan)[:1]:
