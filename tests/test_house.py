@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "eoap_dask"
 
 FLOORS = (
-    {"__about__", "errors", "periods", "text", "redact", "overlap", "logs", "files", "params"},
+    {"__about__", "errors", "periods", "text", "redact", "overlap", "logs", "files", "params", "values"},
     {"geo", "net", "kernels"},
     {"items"},
     {"scenes"},

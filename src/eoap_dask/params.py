@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 import types
@@ -14,7 +15,8 @@ from typing import Any
 
 from eoap_dask.errors import UsageError
 from eoap_dask.redact import redact
-from eoap_dask.text import option
+from eoap_dask.text import option, show
+from eoap_dask.values import as_flag, as_integer, as_list, as_number, as_path, as_text
 
 ENV_PREFIX = "EOAP_DASK_"
 LOCAL_FILE = "x-local-file"
@@ -49,6 +51,9 @@ class Declaration:
     schema: Mapping[str, Any] = field(default_factory=dict)
     """Keywords of JSON schema where the field's type says too little."""
 
+    accepts: Callable[[object, str], Any] | None = None
+    """What makes the field's value of a Python caller's, given the parameter's name, where its type says too little."""
+
     @property
     def about(self) -> str:
         """The help without what is true for the command line alone."""
@@ -80,12 +85,84 @@ def declarations(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Declarati
     return {name: found[name] for name in order}
 
 
+class Declared:
+    """Parent of dataclasses with declared fields: what Python callers give becomes what the fields' types say.
+
+    `UsageError` where that can't be. Whether a value makes sense is checked when it is used.
+    """
+
+    def __post_init__(self) -> None:
+        hints = _hints(type(self))  # type: ignore[arg-type, unused-ignore]
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            if value is not one.default:
+                declared = one.metadata.get("declaration", Declaration(""))
+                object.__setattr__(self, one.name, _conformed(value, one.name, hints[one.name], one.default, declared))
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _conformed(value: object, name: str, hint: Any, default: Any, declared: Declaration) -> Any:
+    """Return a value as its field's type has it."""
+    if declared.accepts is not None:
+        return declared.accepts(value, name)
+    if isinstance(hint, types.UnionType):  # with None
+        hint = typing.get_args(hint)[0]
+        if value is None:
+            return None
+    if hint is Any:
+        return value
+    if typing.get_origin(hint) is tuple:
+        return _several(value, name, typing.get_args(hint)[0], default)
+    if hint is str and value is None and default == "":
+        return ""
+    if hint is str and declared.local_file and isinstance(value, os.PathLike):
+        return str(as_path(value, name, "file"))
+    return _one(value, name, hint, default)
+
+
+def _one(value: object, name: str, hint: Any, example: Any) -> Any:
+    if hint is bool:
+        return as_flag(value, name)
+    if hint is int:
+        return as_integer(value, name, 1 if example is None else example)
+    if hint is float:
+        return as_number(value, name, 1 if example is None else example)
+    if hint is Path:
+        return as_path(value, name, str(example or "file"))
+    return as_text(value, name, example or "…")
+
+
+def _several(value: object, name: str, hint: Any, default: Any) -> tuple[Any, ...]:
+    if hint is str and isinstance(value, str):
+        return (str(value),)
+    if typing.get_origin(hint) is tuple:
+        pairs = tuple(value.items()) if isinstance(value, Mapping) else value
+        return as_list(pairs, name, {"name": "value"}, lambda pair: _pair(pair, name))
+    example = default or ("…",)
+    return as_list(value, name, list(example), lambda one: _one(one, name, hint, list(example)))
+
+
+def _pair(value: object, name: str) -> tuple[str, str]:
+    """Return name and value as text, such as of ``{"worker_cores": 2}``."""
+    if isinstance(value, list | tuple) and [isinstance(part, str | int | float) for part in value] == [True, True]:
+        return str(value[0]), str(value[1])
+    raise UsageError(
+        f"{option(name)} must hold pairs of a name and a value, got {show(value)}.",
+        "",
+        f"Try {name}={{'worker_cores': 2}}.",
+    )
+
+
 def check_choices(params: Any) -> None:
     """Raise `UsageError` for a value that isn't among its declared choices, as Click does on the command line."""
     for name, (_, declared) in declarations(type(params)).items():
         value = getattr(params, name)
         if declared.choices and value not in declared.choices:
-            raise UsageError(f"{option(name)} must be {' or '.join(declared.choices)}, got {value!r}.")
+            raise UsageError(f"{option(name)} must be {' or '.join(declared.choices)}, got {show(value)}.")
 
 
 def as_json(params: Any) -> Mapping[str, Any]:
@@ -94,7 +171,12 @@ def as_json(params: Any) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    """Return a value for JSON; of an object that isn't one of JSON's, such as a set of items, its `repr`."""
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Path):
+        return str(value)
+    return value if isinstance(value, str | int | float | Mapping | list | None) else repr(value)
 
 
 def json_schema(cls: type) -> dict[str, Any]:
@@ -186,7 +268,8 @@ def local_files(params: Any) -> list[tuple[str, str]]:
 
 def _is_local(value: object, declared: Declaration) -> bool:
     if not isinstance(value, str):
-        return isinstance(value, os.PathLike)  # other objects are values themselves
+        # other objects are values themselves, but sets of items may be allowed to name files
+        return isinstance(value, os.PathLike) or bool(getattr(value, "local_files", ()))
     if not value.strip() or _URL.match(value):
         return False
     return declared.literal is None or not declared.literal(value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from eoap_dask.errors import DateError
-from eoap_dask.text import option
+from eoap_dask.text import option, show
+from eoap_dask.values import is_a, scalar
 
 # Launch of Sentinel-2A (https://sentiwiki.copernicus.eu/web/s2-mission): there is nothing older.
 FIRST_DAY = date(2015, 6, 23)
@@ -48,9 +50,15 @@ class Period:
         return isinstance(day, date) and self.start <= day <= self.end
 
 
-def parse_day(text: str) -> date:
-    """Read a day written as YYYY-MM-DD, or raise `DateError`; surrounding blanks are ignored."""
-    stripped = text.strip()
+def parse_day(value: object, name: str = "") -> date:
+    """Return the day that a value means, or raise `DateError`; `name` is the parameter that gave it.
+
+    Text is YYYY-MM-DD, and blanks around it are ignored. A time counts as the day on which it falls in UTC (without a
+    zone it is in UTC): `datetime`, or a time of numpy, pandas or xarray. A period of pandas must lie within one day.
+    """
+    if not isinstance(value, str):
+        return _day_of(value, name)
+    stripped = value.strip()
     shown = _shorten(stripped)
     if not _DAY.fullmatch(stripped):
         raise DateError(
@@ -66,6 +74,41 @@ def parse_day(text: str) -> date:
             "Expected the form YYYY-MM-DD.",
             "Check the month and the day.",
         ) from None
+
+
+def _day_of(value: object, name: str) -> date:
+    """Return the day of anything but text."""
+    plain = scalar(getattr(value, "values", None)) if is_a(value, "xarray.DataArray") else scalar(value)
+    if is_a(plain, "numpy.datetime64"):
+        numpy = sys.modules["numpy"]
+        unit, _ = numpy.datetime_data(plain)
+        if unit in "YMW":
+            return parse_day(str(plain), name)  # which says what is missing
+        text = str(numpy.datetime64(plain, "D"))
+        if text != "NaT":
+            return parse_day(text, name)
+    elif is_a(plain, "pandas.Period"):
+        first, last = plain.start_time.date(), plain.end_time.date()  # type: ignore[attr-defined]
+        if first == last:
+            return date(first.year, first.month, first.day)
+    elif isinstance(plain, datetime):
+        try:
+            if isinstance(plain.year, int):  # the year of pandas' NaT is NaN
+                return (plain.astimezone(UTC) if plain.tzinfo else plain).date()
+        except (OverflowError, ValueError):
+            pass
+    elif isinstance(plain, date):
+        return plain
+    raise DateError(
+        f"{option(name) if name else 'A date'} must be a day, got {show(value)}.",
+        "Expected the form YYYY-MM-DD, a date, or a time.",
+        f"Try {option(name, '2020-10-01') if name else '2020-10-01'}.",
+    )
+
+
+def day_text(value: object, name: str) -> str:
+    """Return a day as YYYY-MM-DD, where it isn't text already; see `parse_day`."""
+    return str(value) if isinstance(value, str) else parse_day(value, name).isoformat()
 
 
 def check_range(start: date, end: date, today: date | None = None) -> None:

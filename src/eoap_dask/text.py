@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from eoap_dask.errors import UsageError
+from eoap_dask.redact import redact
 
 
 def plural(number: int, thing: str, things: str = "") -> str:
@@ -81,5 +83,23 @@ def option(name: str, value: object = None) -> str:
 
 def must_be(name: str, rule: str, got: object, example: object, why: str = "") -> UsageError:
     """Return the fault of a parameter with a useless value: ``max_items must be 1 or more, got 0. Try max_items=9``."""
-    shown = f"{got:g}" if isinstance(got, float) else repr(got)
-    return UsageError(f"{option(name)} must be {rule}, got {shown}.", why, f"Try {option(name, example)}.")
+    return UsageError(f"{option(name)} must be {rule}, got {show(got)}.", why, f"Try {option(name, example)}.")
+
+
+def show(value: object) -> str:
+    """Return a value of any type for a sentence: in one short line, without secrets; of large objects the type."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if value is not None and not isinstance(value, _SHOWN):
+        return f"{'an' if type(value).__name__[0] in 'AEIOaeiou' else 'a'} {type(value).__name__}"
+    try:
+        return redact(" ".join(_short.repr(redact(value) if isinstance(value, str) else value).split()))
+    except ValueError:  # Python doesn't write whole numbers of thousands of digits
+        return f"a {type(value).__name__}"
+
+
+_SHOWN = (bool, int, complex, str, bytes, list, tuple, dict, set, frozenset)
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxlong = 2, 60, 40

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from eoap_dask.cluster.connect import expected_size
+from eoap_dask.cluster.connect import check_start, expected_size
+from eoap_dask.errors import UsageError
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.params import as_json
 from eoap_dask.publish.checks import check_output
@@ -22,6 +23,7 @@ from eoap_dask.run.plan import Plan
 from eoap_dask.run.produce import Hooks, Production, Run, apply_changes, plan_states, produce
 from eoap_dask.run.raster import RasterWork
 from eoap_dask.run.written import WrittenUnit
+from eoap_dask.text import show
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -93,8 +95,13 @@ class Application(Generic[P, R]):
         `client` defaults to the active one, else as the options say; `listener` to that of `hooks`, else a bar in a
         notebook, else nothing.
         """
+        _check_kinds(params=(params, self.params), options=(options, RunOptions), hooks=(hooks, Hooks))
+        _check_client(client)
+        if listener is not None and not callable(listener):
+            raise UsageError(f"listener must be a function, got {show(listener)}.", "", "Try listener=print.")
         default = RunOptions(output_dir=self.output_dir)
         wanted, options = apply_changes(params or self.params(), options or default, changes or {})
+        check_start(options.cluster, client)
         request, items, plan = self._prepare(wanted, options, client)
         # before any work: where signing fails, no unit could be made
         for href in _hrefs(plan)[:1]:
@@ -122,6 +129,30 @@ class Application(Generic[P, R]):
         check_output(options.output_dir, self.name, update=True)
         items = self.find(request)
         return request, items, self.plan_for(request, items, options, client)
+
+
+def _check_kinds(**given: tuple[object, type]) -> None:
+    """Raise `UsageError` for an argument that is neither None nor of its class."""
+    for name, (value, kind) in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise UsageError(
+                f"{name} must be {kind.__name__}, got {show(value)}.",
+                "",
+                f"Try {name}={kind.__name__}(…), or give its fields by name.",
+            )
+
+
+def _check_client(client: object) -> None:
+    if client is None:
+        return
+    from distributed import Client
+
+    if not isinstance(client, Client) or client.asynchronous:
+        raise UsageError(
+            f"client must be a Client of dask.distributed, and not asynchronous, got {show(client)}.",
+            "",
+            "Leave it out, and a cluster of this machine is started.",
+        )
 
 
 def _hrefs(plan: Plan) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.options import DEFAULT_WORKERS
+from eoap_dask.cluster.script import check_script
 from eoap_dask.cluster.size import MIN_WORKER_BYTES, Size, local_size, size_of
 from eoap_dask.errors import UsageError
 from eoap_dask.text import option, plural
@@ -40,6 +41,12 @@ def open_client(
 def existing_client(cluster: str, client: Client | None = None) -> Client | None:
     """Return the given client, else with ``auto`` the active one; None where a cluster must be started or joined."""
     return client or (_active_client() if cluster == "auto" else None)
+
+
+def check_start(cluster: str, client: Client | None = None) -> None:
+    """Raise `UsageError` where a cluster would be started on this machine, and its workers begin a script again."""
+    if existing_client(cluster, client) is None and cluster_kind(cluster) == "local":
+        check_script()
 
 
 def cluster_kind(cluster: str) -> Literal["local", "gateway", "scheduler"]:

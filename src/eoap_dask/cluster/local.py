@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from eoap_dask.cluster.environment import LARGE_GRAPHS, PROFILES, dask_configured, heap_environment
+from eoap_dask.cluster.script import GUARD, check_script, imports_script
 from eoap_dask.cluster.size import Size
 from eoap_dask.errors import ClusterError
 from eoap_dask.logs import quiet
@@ -44,6 +45,7 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
     Temporary files are in `scratch`, by default among the system's. The client doesn't become Dask's default: another
     run of this process would take it, and lose it when this one ends. Raises `ClusterError` when they don't start.
     """
+    check_script()
     import dask
     from distributed import Client, LocalCluster
 
@@ -87,7 +89,9 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
             client.wait_for_workers(size.workers, timeout=START_TIMEOUT_S)
         except (OSError, TimeoutError, RuntimeError, ValueError) as exc:
             raise ClusterError(
-                f"The local Dask cluster didn't start: {exc}", "", f"Try {option('workers', 1)}, and see the log."
+                f"The local Dask cluster didn't start: {exc}",
+                f"In a script, what starts it must stand under `{GUARD}`." if imports_script() else "",
+                f"Try {option('workers', 1)}, and see the log.",
             ) from exc
         logger.info("Dask dashboard at {}", cluster.dashboard_link)
         yield client

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from eoap_dask.errors import UsageError
-from eoap_dask.params import param
+from eoap_dask.params import Declared, param
 from eoap_dask.text import must_be, option, parse_memory
 
 DEFAULT_WORKERS = 2
@@ -14,7 +14,7 @@ DEFAULT_WORKERS = 2
 
 
 @dataclass(frozen=True)
-class ClusterOptions:
+class ClusterOptions(Declared):
     """Which cluster to work on, or how large one to start."""
 
     cluster: str = param(

@@ -21,6 +21,7 @@ from eoap_dask.geo.curves import from_curved_wkt, is_curved
 from eoap_dask.geo.globe import polygons, shifted, split, to_degrees, within_180
 from eoap_dask.geo.options import BBOX, WKT
 from eoap_dask.text import plural
+from eoap_dask.values import is_a
 
 _EXAMPLE = "Try 12.1,41.8,12.6,42.1 (west,south,east,north in degrees)."
 _LONLAT_NAMES = ("CRS84", "EPSG:4326", "EPSG::4326")
@@ -112,6 +113,7 @@ def parse_aoi(value: object) -> Aoi:
         One of: text `west,south,east,north` in degrees (west > east crosses the antimeridian); four numbers;
         GeoJSON as text or mapping (Polygon, MultiPolygon, GeometryCollection, Feature, FeatureCollection:
         their union); WKT; the path of a GeoJSON file or any vector file; a shapely geometry; a GeoDataFrame;
+        a GeoSeries; a GeoBox, or a geometry or bounding box of odc-geo, in its own CRS;
         an `Aoi`. A file of several layers, a directory, or a zip archive of files is the union of all polygons, each
         layer in its own CRS; ``file.gpkg|layername=x`` is one layer alone. An edge of a shape goes the short way
         round: one from 179.8 to -179.8 crosses the antimeridian, unless the shape would be more than 180° wide.
@@ -128,6 +130,8 @@ def parse_aoi(value: object) -> Aoi:
     """
     if isinstance(value, Aoi):
         return value
+    if is_a(value, "odc.geo.geobox.GeoBox", "odc.geo.geom.Geometry", "odc.geo.geom.BoundingBox"):
+        value = _of_odc(value)
     if isinstance(value, Path):
         return _from_file(*(_existing_layer(str(value)) or (value, "")))
     if isinstance(value, str):
@@ -140,13 +144,25 @@ def parse_aoi(value: object) -> Aoi:
         return _from_frame(value, type(value).__name__)
     if hasattr(value, "__geo_interface__"):
         return _from_mapping(value.__geo_interface__, type(value).__name__)
-    if isinstance(value, (Sequence, np.ndarray)):
+    if (isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview)) or (
+        isinstance(value, np.ndarray) and value.ndim == 1
+    ):
         return _from_numbers([str(part) for part in value], ",".join(str(part) for part in value))
     raise AoiError(
         f"An area of interest can't be read from a value of type {type(value).__name__}.",
         "Expected a bounding box, GeoJSON, WKT or the path of a vector file.",
         _EXAMPLE,
     )
+
+
+def _of_odc(value: Any) -> BaseGeometry:
+    """Return a shape of odc-geo in degrees."""
+    kind = type(value).__name__
+    crs = value.crs
+    if crs is None:
+        raise AoiError(f"The {kind} has no CRS.", "Expected one, so that it has a place on Earth.", _EXAMPLE)
+    shape_ = value.extent.geom if kind == "GeoBox" else value.polygon.geom if kind == "BoundingBox" else value.geom
+    return _to_lonlat(shape_, str(crs), kind)
 
 
 def _from_text(text: str) -> Aoi:

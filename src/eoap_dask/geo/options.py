@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from eoap_dask.params import param
+from eoap_dask.errors import GridError
+from eoap_dask.params import Declared, param
+from eoap_dask.text import option, show
+from eoap_dask.values import as_list, as_number, as_text, is_a, scalar
 
 WKT = re.compile(
     r"^\s*(SRID\s*=\s*(?P<srid>\d+)\s*;)?\s*((POINT|LINESTRING|POLYGON|MULTI\w+|GEOMETRYCOLLECTION|LINEARRING)\b"
@@ -24,8 +27,44 @@ def is_area(text: str) -> bool:
     return text.lstrip()[:1] in ("{", "[") or bool(WKT.match(text) or BBOX.fullmatch(text))
 
 
+def as_resolution(value: object, name: str) -> float:
+    """Return the side of a pixel, or raise `UsageError`.
+
+    Two sides are taken where they are of one size, such as ``(10, -10)`` or a `Resolution` of odc-geo.
+    """
+    pair = [value.x, value.y] if is_a(value, "odc.geo.types.XY") else value  # type: ignore[attr-defined]
+    if not isinstance(pair, list | tuple) and (scalar(pair) is not pair or not is_a(pair, "numpy.ndarray")):
+        return as_number(pair, name, 100)
+    sides = as_list(pair, name, 100, lambda side: as_number(side, name, 100))
+    if len(sides) == 2 and abs(sides[0]) == abs(sides[1]) and max(sides) >= 0:
+        return abs(sides[0])
+    raise GridError(
+        f"{option(name)} must be one number, or two of one size, got {show(sides)}.",
+        "Pixels are squares.",
+        f"Try {option(name, 100)}.",
+    )
+
+
+def as_crs(value: object, name: str) -> str:
+    """Return a CRS as text, of an EPSG code or a CRS of pyproj, odc-geo or rasterio; or raise `UsageError`."""
+    code = scalar(value)
+    if isinstance(code, int) and not isinstance(code, bool) and 0 < code < _CODES_END:
+        return f"EPSG:{code}"
+    if not is_a(value, "pyproj.CRS", "odc.geo.crs.CRS", "rasterio.crs.CRS"):
+        return as_text(value, name, "EPSG:32633")
+    from pyproj import CRS
+
+    crs = CRS.from_wkt(value.to_wkt())  # type: ignore[attr-defined]
+    authority = crs.to_authority(min_confidence=100)
+    return ":".join(authority) if authority else crs.to_wkt()
+
+
+_CODES_END = 1_000_000
+"""EPSG codes are smaller."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class AreaParams:
+class AreaParams(Declared):
     """The area of a product and the grid over it; `geo.area.Area` is what they mean."""
 
     aoi: Any = param(
@@ -43,5 +82,10 @@ class AreaParams:
         },
     )
     clip: bool = param(True, "Cut to the shape of the area, or keep its bounding box.", negative="no-clip")
-    resolution: float = param(100.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER")
-    crs: str = param("auto", "CRS of the output; auto is the UTM zone that holds most of the area.", metavar="auto|CRS")
+    resolution: float = param(100.0, "Side of a pixel, in units of the CRS.", metavar="NUMBER", accepts=as_resolution)
+    crs: str = param(
+        "auto",
+        "CRS of the output; auto is the UTM zone that holds most of the area.",
+        metavar="auto|CRS",
+        accepts=as_crs,
+    )

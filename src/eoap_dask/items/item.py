@@ -129,7 +129,8 @@ def normalised(feature: object, base: str, *, strip: bool) -> Item:
     assets = feature.get("assets")
     if not isinstance(feature.get("properties"), Mapping) or not isinstance(assets, Mapping):
         raise ValueError(f"the feature {name[:80]!r} has no properties or no assets, so it isn't a STAC item")
-    links = [link for link in feature.get("links") or [] if isinstance(link, Mapping)]
+    listed = feature.get("links")
+    links = [link for link in (listed if isinstance(listed, list) else []) if isinstance(link, Mapping)]
     own = next((str(link["href"]) for link in links if link.get("rel") == "self" and "href" in link), "")
     base = own if origin(own) else base
     item = dict(feature)

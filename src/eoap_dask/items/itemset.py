@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from eoap_dask.errors import OutputError, UsageError
+from eoap_dask.errors import EoapError, OutputError, UsageError
 from eoap_dask.items.files import ItemDocument, read_items
 from eoap_dask.items.item import (
     Item,
@@ -27,7 +29,8 @@ from eoap_dask.items.query import Query, QueryFilter
 from eoap_dask.net.hrefs import check_href, private_hosts_of
 from eoap_dask.net.signing import Signer, detect_signing, endpoints_of, merged_signing, origin, signer_from
 from eoap_dask.redact import redact
-from eoap_dask.text import plural
+from eoap_dask.text import option, plural, show
+from eoap_dask.values import as_path, as_text, is_a, scalar
 
 __all__ = ["Item", "ItemSet", "cloud_cover"]
 
@@ -58,6 +61,17 @@ class ItemSet:
     odd_items: tuple[OddItem, ...] = ()
     """Items that were set aside, and why. Not saved."""
 
+    def __post_init__(self) -> None:
+        features: object = self.features
+        if isinstance(features, list):
+            object.__setattr__(self, "features", tuple(features))
+        if not isinstance(self.stac, str) or not isinstance(self.collection, str) or not _are_items(self.features):
+            raise UsageError(
+                "An ItemSet holds a tuple of normalised STAC items, and names their catalogue and collection.",
+                "",
+                "Try ItemSet.of(items), which takes items of any kind.",
+            )
+
     def __len__(self) -> int:
         return len(self.features)
 
@@ -69,7 +83,7 @@ class ItemSet:
 
         They are those of `stac`, by default of the catalogues that were searched; none for items from a file.
         """
-        if stac:
+        if stac is not None and as_text(stac, "stac", "https://stac.example.com"):
             return private_hosts_of(stac)
         trusted = () if self.from_file else (self.stac, *self.also)
         return frozenset(host for one in trusted for host in private_hosts_of(one))
@@ -93,7 +107,7 @@ class ItemSet:
         ItemSet
             `truncated` tells whether `max_items` left something out (or it was so before).
         """
-        sieve = QueryFilter(query)
+        sieve = QueryFilter(_query(query))
         for item in self.features:
             sieve.offer(item)
         return replace(
@@ -123,6 +137,10 @@ class ItemSet:
         UsageError
             When the assets of one place would be signed in two ways.
         """
+        if not isinstance(other, ItemSet):
+            raise UsageError(
+                f"{option('other')} must be an ItemSet, got {show(other)}.", "", "Try merged(ItemSet.of(items))."
+            )
         named = [one for one in (self, other) if not one.from_file] or [self, other]
         places = [place for one in named for place in (one.stac, *one.also)]
         lowest = [one.lowest_cloud_cover for one in (self, other) if one.lowest_cloud_cover is not None]
@@ -210,7 +228,13 @@ class ItemSet:
         OutputError
             When it can't be written.
         """
-        target = Path(path)
+        target = as_path(path, "path", "items.json")
+        if target.is_dir():
+            raise OutputError(
+                f"The items can't be written to {str(target)!r}: it is a directory.",
+                "Expected a file.",
+                "Try items.json in it.",
+            )
         head = {
             "type": "FeatureCollection",
             "eoap:collection": self.collection,
@@ -260,12 +284,65 @@ class ItemSet:
         UsageError
             When the file can't be read, or doesn't hold STAC items.
         """
-        source = Path(path).expanduser()
+        source = as_path(path, "path", "items.json")
+        query = None if query is None else _query(query)
         with file_faults(source):
+            source = source.expanduser()
             held = read_items(source, query.start if query else None, query.end if query else None)
             if held.is_catalog:
                 raise ValueError(f"it is a STAC {held.kind}")
             return cls.from_document(held, source, query)
+
+    @classmethod
+    def of(cls, items: object, *, folder: Path | str | None = None, name: str = "items") -> ItemSet:
+        """Return items that Python has, of whatever kind, as a set.
+
+        Parameters
+        ----------
+        items
+            An `ItemSet`, which is returned as it is; the path of a file, as `load` takes it; a `pystac.Item`, an item
+            as a dict, or a list or iterator of these; a `pystac.ItemCollection`, or one as a dict.
+        folder
+            The directory whose files the items may name, and that their relative hrefs begin at. Without it they may
+            name no file of this machine, since anybody may have made them; but an item whose self link leads to a file
+            on this machine may name what that file names, as with `load`.
+        name
+            The parameter that gave the items, for messages.
+
+        Returns
+        -------
+        ItemSet
+            Sorted and unique, hrefs absolute, signatures removed if they can be renewed. What hosts on private networks
+            may be read from must be told, as for items from a file (`stac` of `eoap_dask.load`).
+
+        Raises
+        ------
+        UsageError
+            When they aren't STAC items.
+        """
+        if isinstance(items, ItemSet):
+            return items
+        if isinstance(items, str | os.PathLike) and not isinstance(items, type):
+            if isinstance(items, str) and "://" in items:
+                raise _no_items(name, f"got the URL {redact(items)!r}", "Try eoap_dask.search(…, stac=URL).")
+            return cls.load(as_path(items, name, "items.json"))
+        head: Mapping[Any, Any] = {}
+        if isinstance(items, Mapping) and items.get("type") == "FeatureCollection":
+            head, items = {key: items[key] for key in items if key != "features"}, items.get("features")
+        many = [items] if isinstance(items, Mapping) or is_a(items, "pystac.Item") else _listed(items, name)
+        root = None if folder is None else as_path(folder, "folder", ".").absolute()
+        granted: set[str] = set()
+        raw: list[tuple[object, str]] = []
+        try:
+            for one in many:
+                plain = _plain_item(one)
+                if root is None:
+                    plain = _with_files_beside(plain, granted)
+                raw.append((plain, "" if root is None else f"{root}/item.json"))
+            found = cls.collected(raw, _GIVEN, head=head, from_file=True, folder=root)
+        except (TypeError, ValueError, RecursionError) as fault:
+            raise _no_items(name, f"got something else: {redact(fault)}", "Try pystac.Item.from_dict(…).") from None
+        return replace(found, local_files=found.local_files | granted)
 
     @classmethod
     def from_document(cls, held: ItemDocument, source: Path, query: Query | None = None) -> ItemSet:
@@ -292,6 +369,81 @@ class ItemSet:
             rows.append(f"<tr><td colspan=3>… {len(self) - 10} more</td></tr>")
         head = "<tr><th>id</th><th>UTC</th><th>cloud cover</th></tr>"
         return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>"
+
+
+_GIVEN = "Python"
+"""Where items come from that a caller had; see `ItemSet.stac`."""
+
+
+def _are_items(features: object) -> bool:
+    """Tell whether features look like normalised items."""
+    return isinstance(features, tuple) and all(
+        isinstance(one, Mapping) and "id" in one and isinstance(one.get("properties"), Mapping) and "assets" in one
+        for one in features
+    )
+
+
+def _query(query: object) -> Query:
+    if isinstance(query, Query):
+        return query
+    raise UsageError(f"{option('query')} must be a Query, got {show(query)}.", "", "Try eoap_dask.search(…).")
+
+
+def _no_items(name: str, got: str, hint: str = "Try pystac items, or ItemSet.load('items.json').") -> UsageError:
+    expected = "an ItemSet, or STAC items as pystac has them, as dicts, or in a list"
+    return UsageError(f"{option(name)} must be {expected}; {got}.", "", hint)
+
+
+def _listed(items: object, name: str) -> list[object]:
+    """Return what is in a list of items, or in whatever else yields them."""
+    if isinstance(items, Iterable) and not isinstance(items, str | bytes | bytearray | Mapping | type):
+        try:
+            return list(items)
+        except TypeError:  # an array without dims
+            pass
+    raise _no_items(name, f"got {show(items)}")
+
+
+def _plain_item(item: object) -> dict[str, Any]:
+    """Return a copy of an item as JSON has it; TypeError or ValueError for what isn't one."""
+    if is_a(item, "pystac.Item"):
+        item = item.to_dict(transform_hrefs=False)  # type: ignore[attr-defined] # nothing is fetched
+    if not isinstance(item, Mapping):
+        raise ValueError(f"an entry is {show(item)}")
+    found: dict[str, Any] = json.loads(json.dumps(dict(item), default=_json_value), parse_constant=lambda _: None)
+    return found
+
+
+def _json_value(value: object) -> object:
+    """Return what JSON has for a time or a number of numpy's."""
+    plain = scalar(value)
+    if plain is not value:
+        return plain
+    if isinstance(value, date):
+        return value.isoformat()
+    if is_a(value, "numpy.ndarray"):
+        return value.tolist()  # type: ignore[attr-defined]
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise ValueError(f"it holds {show(value)}")
+
+
+def _with_files_beside(item: dict[str, Any], granted: set[str]) -> dict[str, Any]:
+    """Return an item with the files that the item file at its self link names, if that is on this machine."""
+    links = item.get("links")
+    own = [
+        link.get("href")
+        for link in (links if isinstance(links, list) else [])
+        if isinstance(link, dict) and link.get("rel") == "self"
+    ]
+    if not own or not isinstance(own[0], str) or not _is_path(own[0]):
+        return item
+    allowed: set[str] = set()
+    whole = _with_local_files(normalised(item, own[0], strip=False), Path(own[0]).parent.resolve(), allowed)
+    if allowed:
+        with suppress(EoapError):  # no such file, or another: it grants nothing
+            granted |= allowed & ItemSet.load(own[0]).local_files
+    return whole
 
 
 @contextmanager

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Search:
     """What `SearchParams` mean."""
 
-    source: str
-    """What is searched: a URL, or a path of this machine."""
+    source: str | ItemSet
+    """What is searched: a URL, a path of this machine, or items that a Python caller has."""
     given_as: Literal["items", "stac"]
     """The parameter that gave the source."""
     wanted: Query
@@ -54,9 +54,15 @@ class Search:
             filter=params.filter,
         )
         stac = check_source(params.stac)  # also beside items, where it only names a trusted host: it is recorded
-        if not params.items:
+        given: str | ItemSet = params.items or "" if isinstance(params.items, str | None) else params.items
+        if given == "":
             return cls(stac, "stac", wanted, params.on_odd_item, (stac,))
-        items = check_source(params.items, "items")
+        if not isinstance(given, str):
+            own = given
+            return cls(
+                own, "items", wanted, params.on_odd_item, (stac, *(() if own.from_file else (own.stac, *own.also)))
+            )
+        items = check_source(given, "items")
         return cls(items, "items", wanted, params.on_odd_item, (stac, items))
 
     @cached_property

@@ -19,7 +19,7 @@ False
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
@@ -33,14 +33,15 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from eoap_dask.errors import BandError, GridError, NothingFoundError, UsageError
-from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.aoi import parse_aoi
 from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
-from eoap_dask.geo.options import AreaParams
+from eoap_dask.geo.options import AreaParams, as_crs, as_resolution
 from eoap_dask.geo.window import Window, grid_bounds
 from eoap_dask.items.catalogues import PLANETARY_COMPUTER
 from eoap_dask.items.find import find_items
 from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.options import as_filter, as_source
 from eoap_dask.items.query import Query
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import to_reflectance
@@ -55,23 +56,26 @@ from eoap_dask.render.stack import Stack
 from eoap_dask.scenes.model import footprint_touches, group_passes
 from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import sensor_for
+from eoap_dask.text import must_be, option, show
+from eoap_dask.values import as_choice, as_flag, as_integer, as_list, as_number, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+    from pathlib import Path
 
 CHUNK = 1024
 
 
 def search(
     aoi: Any,
-    start: str | date,
-    end: str | date,
+    start: Any,
+    end: Any,
     *,
-    stac: str = PLANETARY_COMPUTER,
+    stac: str | Path | ItemSet = PLANETARY_COMPUTER,
     collection: str = "sentinel-2-l2a",
     max_cloud_cover: float = 100.0,
-    max_items: int = 1000,
-    filter: str = "",  # noqa: A002 - the word of STAC
+    max_items: int | None = 1000,
+    filter: str | Mapping[str, Any] = "",  # noqa: A002 - the word of STAC
 ) -> ItemSet:
     """Search a STAC API, or another source of STAC items.
 
@@ -80,18 +84,19 @@ def search(
     aoi
         As `eoap_dask.parse_aoi` takes it: bbox, GeoJSON, WKT, a file, or an `Aoi`.
     start, end
-        First and last day, both inclusive.
+        First and last day, both inclusive: YYYY-MM-DD, or a `date`. Of a time (`datetime`, numpy, pandas), the day on
+        which it falls in UTC.
     stac
-        URL of an API; or URL or path of a static catalog, an item collection, ndjson or stac-geoparquet. The criteria
-        mean the same for each.
+        URL of an API; or URL or path of a static catalog, an item collection, ndjson or stac-geoparquet; or items as
+        `ItemSet.of` takes them. The criteria mean the same for each.
     collection
         One collection.
     max_cloud_cover
         Only scenes with less cloud, in percent; 100 also keeps those without a value.
     max_items
-        At most this many; the result's `truncated` says whether it was reached.
+        At most this many, or None for all; the result's `truncated` says whether it was reached.
     filter
-        Only scenes for which this is true, in CQL2 as text or JSON.
+        Only scenes for which this is true, in CQL2 as text, JSON or a dict.
 
     Returns
     -------
@@ -105,27 +110,34 @@ def search(
     SearchError
         when the catalogue can't be searched
     """
-    first = start if isinstance(start, date) else parse_day(start)
-    last = end if isinstance(end, date) else parse_day(end)
+    first, last = parse_day(start, "start"), parse_day(end, "end")
     check_range(first, last)
-    area = aoi if isinstance(aoi, Aoi) else parse_aoi(aoi)
-    return find_items(stac, Query(collection, area, first, last, max_cloud_cover, max_items, filter))
+    query = Query(
+        as_text(collection, "collection", "sentinel-2-l2a"),
+        parse_aoi(aoi),
+        first,
+        last,
+        as_number(max_cloud_cover, "max_cloud_cover", 20),
+        None if max_items is None else as_integer(max_items, "max_items", 1000),
+        as_filter(filter, "filter"),
+    )
+    return find_items(as_source(stac, "stac"), query)
 
 
 def load(
-    items: ItemSet,
-    bands: Sequence[str],
+    items: Any,
+    bands: str | Sequence[str],
     *,
     geobox: GeoBox | None = None,
     aoi: Any = None,
-    resolution: float = 100.0,
-    crs: str = "auto",
+    resolution: float | tuple[float, float] = 100.0,
+    crs: Any = "auto",
     clip: bool = True,
     cloud_mask: Literal["scl", "none"] = "scl",
     also_mask: Sequence[Literal["water", "snow"]] = (),
     raw: bool = False,
     stac: str | None = None,
-    chunks: Mapping[str, int] | None = None,
+    chunks: Mapping[str, Any] | Literal["auto"] | None = None,
     loader: Literal["eoap-dask", "stackstac", "odc-stac"] = "eoap-dask",
     on_odd_item: Literal["skip", "fail"] = "skip",
 ) -> xr.Dataset:
@@ -133,8 +145,8 @@ def load(
 
     Parameters
     ----------
-    items : ItemSet
-        From `search`, or `ItemSet.load`.
+    items
+        An `ItemSet` from `search` or `ItemSet.load`; or items as `ItemSet.of` takes them: of pystac, or dicts.
     bands
         Common names or asset keys. A pixel counts only where all of them have data: ask for no more than needed.
     geobox : GeoBox, optional
@@ -143,9 +155,9 @@ def load(
     aoi
         The area, as `eoap_dask.parse_aoi` takes it; needed without `geobox`.
     resolution
-        Side of a pixel in units of the CRS.
+        Side of a pixel in units of the CRS; or two of one size, such as ``(10, -10)``.
     crs
-        ``auto`` is the UTM zone that holds most of the area.
+        ``auto`` is the UTM zone that holds most of the area; or a code, WKT, or a CRS of pyproj, odc-geo or rasterio.
     clip
         Leave nothing outside the shape of the area, or keep its bounding box.
     cloud_mask
@@ -158,8 +170,9 @@ def load(
         URL of the catalogue, for items from a file: on private networks, only hosts that it names are read from.
         Not needed for items from `search`.
     chunks
-        Sides of the Dask chunks, ``{"time": …, "y": …, "x": …}``; by default all time steps and 1024 pixels. Time in
-        one chunk suits composites; a chunk holds time × y × x × (bands + 1) × 2 bytes.
+        Sides of the Dask chunks, ``{"time": …, "y": …, "x": …}``, -1 for the whole; where left out or ``"auto"`` all
+        time steps and 1024 pixels. Time in one chunk suits composites; a chunk holds time × y × x × (bands + 1) × 2
+        bytes.
     loader
         ``eoap-dask``, our own readers; or `stackstac` or `odc-stac` for comparison, which place pixels to within an
         eighth of one. With these the nearest class decides on clouds at any resolution, signatures are made now and
@@ -181,7 +194,7 @@ def load(
     UsageError, ItemError, HrefError
         before anything is read
     NothingFoundError
-        when no item touches the grid, or none is left
+        when there are no items, none touches the grid, or none is left
     AssetError
         when computed, where an asset can't be read
 
@@ -198,20 +211,37 @@ def load(
             "Expected one of them.",
             "Try aoi='12.1,41.8,12.6,42.1'.",
         )
-    if on_odd_item not in ("skip", "fail"):
-        raise UsageError(f"on_odd_item must be 'skip' or 'fail', got {on_odd_item!r}.")
-    if cloud_mask not in ("scl", "none"):
-        raise UsageError(f"cloud_mask must be 'scl' or 'none', got {cloud_mask!r}.")
-    if not set(also_mask) <= {"water", "snow"}:
-        raise UsageError(f"also_mask must be 'water', 'snow', or both, got {list(also_mask)}.")
-    bands = (bands,) if isinstance(bands, str) else tuple(bands)
+    if geobox is not None and not isinstance(geobox, GeoBox):
+        raise GridError(
+            f"{option('geobox')} must be a GeoBox of odc-geo, got {show(geobox)}.",
+            "",
+            "Try geobox=cube.odc.geobox, or an aoi.",
+        )
+    cloud_mask = as_choice(cloud_mask, "cloud_mask", ("scl", "none"))  # type: ignore[assignment]
+    loader = as_text(loader, "loader", "eoap-dask")  # type: ignore[assignment]
+    raw = as_flag(raw, "raw")
+    stac = None if stac is None else as_text(stac, "stac", PLANETARY_COMPUTER)
+    classes = ("water", "snow")
+    listed: object = [also_mask] if isinstance(also_mask, str) else also_mask
+    also = as_list(listed, "also_mask", list(classes), lambda one: as_choice(one, "also_mask", classes))
+    bands = as_list(
+        [bands] if isinstance(bands, str) else bands, "bands", ["red"], lambda one: as_text(one, "bands", ["red"])
+    )
+    on_odd_item = as_choice(on_odd_item, "on_odd_item", ("skip", "fail"))  # type: ignore[assignment]
     if not bands or len(set(bands)) < len(bands):
         raise BandError(f"bands must name at least one band, and each once, got {list(bands)}.")
+    asked = AreaParams(aoi=aoi, clip=clip, resolution=as_resolution(resolution, "resolution"), crs=as_crs(crs, "crs"))
+    sides = _sides(chunks)
+    items = ItemSet.of(items)
+    if not len(items):
+        raise NothingFoundError("There are no items.", "Expected one or more.", "Try other dates or a larger area.")
     area = None
     if aoi is not None:
-        area = Area.of(AreaParams(aoi=aoi, clip=clip, resolution=resolution, crs=crs), geobox)
+        area = Area.of(asked, geobox)
         geobox = area.geobox
     assert geobox is not None  # noqa: S101 - for the type checker
+    if not min(geobox.shape):
+        raise GridError("The geobox has no pixels.", "Expected one or more along each side.")
     if geobox.transform.b or geobox.transform.d:
         raise GridError("The geobox is rotated or sheared.", "Expected rows and columns along the axes of its CRS.")
     name = crs_name(geobox)
@@ -236,8 +266,8 @@ def load(
         raise NothingFoundError("No item touches the grid.", f"Expected items over {bounds} in {name}.")
     dropped = {*sensor.mask_dropped}
     dropped |= {
-        *(sensor.mask_water if "water" in also_mask else ()),
-        *(sensor.mask_snow if "snow" in also_mask else ()),
+        *(sensor.mask_water if "water" in also else ()),
+        *(sensor.mask_snow if "snow" in also else ()),
     }
     stack = Stack(
         geobox=geobox,
@@ -248,9 +278,9 @@ def load(
         reader=reader,
     )
     if loader == "eoap-dask":
-        planes = _planes(stack, dict(chunks or {}))
+        planes = _planes(stack, sides)
     else:
-        planes = foreign_planes(loader, stack, items.signer(hosts), dict(chunks or {}), CHUNK)
+        planes = foreign_planes(loader, stack, items.signer(hosts), sides, CHUNK)
     data: dict[Hashable, Any] = {band: (("time", "y", "x"), planes[i]) for i, band in enumerate(bands)}
     if cloud_mask == "scl":
         data["cloud_mask"] = (("time", "y", "x"), planes[len(bands)].astype(bool))
@@ -284,8 +314,15 @@ def mask_clouds(cube: xr.Dataset) -> xr.Dataset:
     UsageError
         when there is no ``cloud_mask``
     """
+    _check_cube(cube)
     if "cloud_mask" not in cube:
         raise UsageError("The dataset has no cloud_mask.", "Expected one from load(cloud_mask='scl').")
+    if cube["cloud_mask"].dtype != bool:
+        raise UsageError(
+            f"cloud_mask has the dtype {cube['cloud_mask'].dtype}.",
+            "Expected bool, as load() has it.",
+            "Try cube.assign(cloud_mask=cube.cloud_mask.astype(bool)).",
+        )
     bad = cube["cloud_mask"]
     rest = cube.drop_vars("cloud_mask")
     clear = rest.map(lambda a: a.where(~bad, np.nan if a.dtype.kind == "f" else a.dtype.type(0)), keep_attrs=True)
@@ -318,10 +355,12 @@ def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "media
     UsageError
         when period or method isn't known; when computed, where a value isn't a reflectance from 0 to 6.5535
     """
-    if method not in COMPOSITES:
-        raise UsageError(f"There is no composite {method!r}.", f"Expected {' or '.join(COMPOSITES)}.")
+    if not isinstance(method, str) or method not in COMPOSITES:
+        raise UsageError(f"There is no composite {show(method)}.", f"Expected {' or '.join(COMPOSITES)}.")
+    period = as_text(period, "period", "monthly")
+    _check_cube(cube)
     cube = cube.drop_vars("cloud_mask", errors="ignore")
-    times = cube["time"].to_index()
+    times = _times(cube)
     found = []
     for one in split_periods(times.min().date(), times.max().date(), period):
         steps = [i for i, t in enumerate(times) if t.date() in one]
@@ -333,6 +372,62 @@ def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "media
         month = xr.Dataset(layers, {k: v for k, v in part.coords.items() if "time" not in v.dims})
         found.append(month.expand_dims(time=[np.datetime64(one.start.replace(day=1), "ns")]))
     return _encoded(xr.concat(found, "time", data_vars="all", coords="minimal", compat="override", join="override"))
+
+
+def _check_cube(cube: object) -> None:
+    if not isinstance(cube, xr.Dataset):
+        raise UsageError(
+            f"{option('cube')} must be a Dataset of xarray, got {show(cube)}.", "", "Try eoap_dask.load(…)."
+        )
+    for name, array in cube.data_vars.items():
+        if array.dtype.kind not in "fiub":
+            raise UsageError(f"{name} has the dtype {array.dtype}.", "Expected numbers, as load() has them.")
+
+
+def _times(cube: xr.Dataset) -> Any:
+    """Return the times of a cube's steps, or raise `UsageError`."""
+    times = cube["time"].to_index() if "time" in cube.dims and "time" in cube.coords else None
+    if times is None or times.dtype.kind != "M" or not len(times) or times.hasnans:
+        raise UsageError(
+            "The dataset has no dimension time of dates.",
+            "Expected a cube as load() returns it.",
+            "Compose it before you reduce it.",
+        )
+    lacking = [str(name) for name, array in cube.data_vars.items() if "time" not in array.dims]
+    if lacking or not cube.data_vars:
+        what = f"{lacking[0]} has no dimension time" if lacking else "The dataset has no bands"
+        raise UsageError(f"{what}.", "Expected bands as load() returns them, each with a time.")
+    return times
+
+
+def _sides(chunks: object) -> dict[str, Any]:
+    """Return the sides of chunks that were asked for, by dimension, or raise `UsageError`."""
+    if chunks is None or (isinstance(chunks, str) and chunks == "auto"):
+        return {}
+    if not isinstance(chunks, Mapping):
+        raise must_be("chunks", "sides by dimension, or 'auto'", chunks, {"y": CHUNK, "x": CHUNK})
+    found: dict[str, Any] = {}
+    for dim, side in chunks.items():
+        if dim not in ("time", "y", "x"):
+            raise UsageError(
+                f"{option('chunks')} names {show(dim)}, which isn't a dimension.",
+                "Expected time, y or x.",
+                f"Try {option('chunks', {'time': -1, 'y': CHUNK, 'x': CHUNK})}.",
+            )
+        if isinstance(side, str) and side == "auto":
+            continue
+        name = f"chunks[{dim!r}]"
+        parts = as_list(side if isinstance(side, tuple | list) else [side], name, CHUNK, partial(_side, name=name))
+        found[dim] = parts if isinstance(side, tuple | list) else parts[0]
+    return found
+
+
+def _side(side: object, *, name: str) -> int:
+    """Return the side of a chunk; -1 for the whole, which is None too."""
+    whole = -1 if side is None else as_integer(side, name, CHUNK)
+    if whole != -1 and whole < 1:
+        raise must_be(name, "1 or more, or -1", whole, CHUNK)
+    return whole
 
 
 def _encoded(cube: xr.Dataset) -> xr.Dataset:
@@ -366,9 +461,15 @@ def _planes(stack: Stack, chunks: dict[str, int]) -> da.Array:
     """Return (band + 1, time, y, x) uint16, one task per chunk; the last plane is 1 where a class is dropped."""
     height, width = int(stack.geobox.shape[0]), int(stack.geobox.shape[1])
     shape = (stack.bands + 1, len(stack.passes), height, width)
-    sides = da.core.normalize_chunks(
-        (-1, chunks.get("time", -1), chunks.get("y", CHUNK), chunks.get("x", CHUNK)), shape, dtype=np.uint16
-    )
+    try:
+        sides = da.core.normalize_chunks(
+            (-1, chunks.get("time", -1), chunks.get("y", CHUNK), chunks.get("x", CHUNK)), shape, dtype=np.uint16
+        )
+    except ValueError:
+        raise UsageError(
+            f"{option('chunks')} don't add up to the cube: it has {shape[1]} time steps and {height} × {width} pixels.",
+            "Expected one side for each dimension, or sides that add up to it.",
+        ) from None
     starts = [np.concatenate([[0], np.cumsum(side)]) for side in sides]
     token = tokenize(stack, sides)
     recipe, name = f"stack-{token}", f"load-{token}"

@@ -25,6 +25,7 @@ Examples
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -40,7 +41,8 @@ from eoap_dask.kernels.severity import KEY_BENSON, SeverityClass
 from eoap_dask.kernels.severity import severity as classify
 from eoap_dask.kernels.severity import severity_classes as make_classes
 from eoap_dask.lazy.nodata import encode_nan
-from eoap_dask.text import option
+from eoap_dask.text import must_be, option, show
+from eoap_dask.values import as_list, as_number
 
 GRID_TOLERANCE_PX = 1e-3
 """Coordinates this close are the same: two libraries may round them differently."""
@@ -327,7 +329,7 @@ def savi(nir: xr.DataArray, red: xr.DataArray, *, soil: float = 0.5) -> xr.DataA
     Huete, A. R. (1988), A soil-adjusted vegetation index (SAVI), Remote Sensing of Environment 25(3),
     doi:10.1016/0034-4257(88)90106-X.
     """
-    return _index(kernels.savi, "savi", "soil-adjusted vegetation index", {"soil": soil}, nir=nir, red=red)
+    return _index(kernels.savi, "savi", "soil-adjusted vegetation index", {"soil": _soil(soil)}, nir=nir, red=red)
 
 
 def evi(nir: xr.DataArray, red: xr.DataArray, blue: xr.DataArray) -> xr.DataArray:
@@ -385,8 +387,9 @@ def severity(dnbr: xr.DataArray, *, thresholds: Sequence[float] = KEY_BENSON) ->
     Key, C. H. & Benson, N. C. (2006), Landscape Assessment, in FIREMON, USDA Forest Service RMRS-GTR-164-CD,
     doi:10.2737/RMRS-GTR-164.
     """
+    thresholds = _numbers(thresholds)
     classes = severity_classes(thresholds)
-    out = _apply(classify, {"thresholds": tuple(thresholds)}, {"dnbr": dnbr}, np.uint8).rename("severity")
+    out = _apply(classify, {"thresholds": thresholds}, {"dnbr": dnbr}, np.uint8).rename("severity")
     out.attrs = {
         "long_name": "burn severity",
         "units": "1",
@@ -415,14 +418,33 @@ def severity_classes(thresholds: Sequence[float] = KEY_BENSON) -> tuple[Severity
     UsageError
         when they aren't six finite, rising numbers
     """
+    numbers = _numbers(thresholds)
     try:
-        return make_classes(thresholds)
-    except (TypeError, ValueError):
-        raise UsageError(
-            f"{option('thresholds')} must be six finite, rising numbers of dNBR, got {thresholds!r}.",
-            "The classes after the first begin there.",
-            f"Try {', '.join(map(str, KEY_BENSON))}, the default.",
-        ) from None
+        return make_classes(numbers)
+    except ValueError:
+        raise _no_thresholds(numbers) from None
+
+
+def _numbers(thresholds: object) -> tuple[float, ...]:
+    try:
+        return as_list(thresholds, "thresholds", KEY_BENSON, lambda one: as_number(one, "thresholds", 0.1))
+    except UsageError:
+        raise _no_thresholds(thresholds) from None
+
+
+def _no_thresholds(got: object) -> UsageError:
+    return UsageError(
+        f"{option('thresholds')} must be six finite, rising numbers of dNBR, got {show(got)}.",
+        "The classes after the first begin there.",
+        f"Try {', '.join(map(str, KEY_BENSON))}, the default.",
+    )
+
+
+def _soil(soil: object) -> float:
+    found = as_number(soil, "soil", 0.5)
+    if not 0 <= found < math.inf:
+        raise must_be("soil", "a finite number of 0 or more", found, 0.5)
+    return found
 
 
 def _index(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eoap_dask.cluster.options import ClusterOptions
 from eoap_dask.errors import UsageError
-from eoap_dask.params import check_choices, param
+from eoap_dask.params import Declared, check_choices, param
 from eoap_dask.readers.limits import MOST_READS
 from eoap_dask.text import must_be, option
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OutputOptions:
+class OutputOptions(Declared):
     """Where a product goes."""
 
     output_dir: Path = param(

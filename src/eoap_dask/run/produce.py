@@ -41,7 +41,8 @@ from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.unit import Failure
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period
-from eoap_dask.text import option, plural
+from eoap_dask.text import option, plural, show
+from eoap_dask.values import as_text
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
     from eoap_dask.publish.publisher import Publisher
 
 P = TypeVar("P")
-
-_PATHS = ("output_dir", "performance_report")
-
 
 Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """Given the items, return the collection and the catalog."""
@@ -132,6 +130,14 @@ class Hooks:
     """Gets each unit that failed, or can't be made because another failed."""
     published: Callable[[Run], None] = lambda _: None
     """Gets the run when its product is published."""
+
+    def __post_init__(self) -> None:
+        as_text(self.run, "run", "2020-10")
+        if not isinstance(self.control, Control):
+            raise UsageError(f"control must be a Control, got {show(self.control)}.", "", "Try control=Control().")
+        for name in ("listener", "unit_done", "published"):
+            if not callable(getattr(self, name)):
+                raise UsageError(f"{name} must be a function, got {show(getattr(self, name))}.")
 
 
 def produce(
@@ -434,22 +440,9 @@ def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) ->
         raise UsageError(
             f"There is no parameter {unknown[0]!r}.", f"Expected one of {', '.join(sorted({*own, *running}))}."
         )
-    mine = {k: _as_declared(k, v, own[k].default) for k, v in changes.items() if k in own}
-    theirs = {k: Path(v) if k in _PATHS and v is not None else v for k, v in changes.items() if k in running}
+    mine = {k: v for k, v in changes.items() if k in own}
+    theirs = {k: v for k, v in changes.items() if k in running}
     return dataclasses.replace(params, **mine), options.replace(**theirs)  # type: ignore[type-var]
-
-
-def _as_declared(name: str, value: Any, default: Any) -> Any:
-    """Return a value as its field has it, for callers that don't come through Click."""
-    try:
-        if isinstance(default, tuple):
-            kind = type(default[0]) if default else str
-            return (kind(value),) if isinstance(value, str) else tuple(kind(one) for one in value)
-        if isinstance(default, int | float) and not isinstance(default, bool):
-            return type(default)(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{option(name)} can't take {value!r}.", f"Expected a value like {default!r}.") from None
-    return value
 
 
 def _is_published(out: Path, outcome: Outcome) -> bool:

@@ -128,13 +128,17 @@ def understand(params: BurnedAreaParams) -> Request:
             f"Expected {option('pre_date')} before {option('post_date')}.",
             "Swap them, perhaps.",
         )
-    window = timedelta(days=params.window_days)
+    try:
+        window = timedelta(days=params.window_days)
+        first, last = before - window, after + window
+    except OverflowError:  # beyond the years that Python knows
+        raise must_be("window_days", "smaller", params.window_days, 20) from None
     return Request(
         params=params,
         search=Search.of(params),
         area=_area(params),
-        before=DayWindow(before, before - window, before),
-        after=DayWindow(after, after, after + window),
+        before=DayWindow(before, first, before),
+        after=DayWindow(after, after, last),
         classes=classes,
     )
 

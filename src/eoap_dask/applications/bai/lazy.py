@@ -16,7 +16,6 @@ True
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
@@ -27,10 +26,11 @@ from eoap_dask.errors import UsageError
 from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import parse_crs
 from eoap_dask.geo.grid import check_areas, grid_over
-from eoap_dask.geo.options import AreaParams
+from eoap_dask.geo.options import AreaParams, as_crs, as_resolution
 from eoap_dask.items.find import item_from_url
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.odd import nothing_left
+from eoap_dask.items.options import as_source
 from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.lazy import indices
 from eoap_dask.lazy.cube import load
@@ -38,38 +38,38 @@ from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.scenes.model import Pass, group_passes
 from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import sensor_for
+from eoap_dask.values import as_flag
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from eoap_dask.geo.aoi import Aoi
 
-Scene = str | Path | ItemSet
-
 
 def burned_area(
-    pre: Scene,
-    post: Scene,
+    pre: Any,
+    post: Any,
     aoi: Any = None,
     *,
-    resolution: float = 10.0,
-    crs: str = "auto",
+    resolution: float | tuple[float, float] = 10.0,
+    crs: Any = "auto",
     clip: bool = True,
     thresholds: Sequence[float] = KEY_BENSON,
     force: bool = False,
-    chunks: Mapping[str, int] | None = None,
+    chunks: Mapping[str, Any] | Literal["auto"] | None = None,
     on_odd_item: Literal["skip", "fail"] = "skip",
 ) -> xr.Dataset:
     """Compare two scenes of a fire, as a lazy Dataset.
 
     Parameters
     ----------
-    pre, post : str, Path or ItemSet
-        The scene before and the one after the fire: URL or file of a STAC item, or items of one pass.
+    pre, post
+        The scene before and the one after the fire: URL or file of a STAC item, or items of one pass as `ItemSet.of`
+        takes them.
     aoi
         The area, as `eoap_dask.parse_aoi` takes it; by default what both scenes show.
     resolution
-        Side of a pixel in units of the CRS.
+        Side of a pixel in units of the CRS; or two of one size, such as ``(10, -10)``.
     crs
         ``auto`` is the UTM zone that holds most of the area; without an area, the CRS of the scene before.
     clip
@@ -79,7 +79,7 @@ def burned_area(
     force
         Compare different sensors.
     chunks
-        Sides of the Dask chunks, ``{"y": …, "x": …}``.
+        Sides of the Dask chunks, ``{"y": …, "x": …}``, or ``"auto"``.
     on_odd_item
         As for `load`: ``skip`` does without items that lack what is needed, where others of the pass are left.
 
@@ -101,13 +101,14 @@ def burned_area(
     AssetError
         when computed, where an asset can't be read
     """
-    before, after = (
-        scene if isinstance(scene, ItemSet) else item_from_url(scene, option=name)
-        for name, scene in (("pre", pre), ("post", post))
-    )
+    side, crs = as_resolution(resolution, "resolution"), as_crs(crs, "crs")
+    asked = AreaParams(aoi=aoi, clip=clip, resolution=side, crs=crs)
+    thresholds = tuple(one.lower for one in indices.severity_classes(thresholds)[1:])
+    force = as_flag(force, "force")
+    before, after = _scene(pre, "pre"), _scene(post, "post")
     check_found(before, after, force=force)
-    area = None if aoi is None else Area.of(AreaParams(aoi=aoi, clip=clip, resolution=resolution, crs=crs))
-    geobox = _common_grid(before, after, crs, resolution, on_odd_item) if area is None else area.geobox
+    area = None if aoi is None else Area.of(asked)
+    geobox = _common_grid(before, after, crs, side, on_odd_item) if area is None else area.geobox
     check_areas(geobox)
     kept = None if area is None else area.aoi
     seen = [_reflectance(items, geobox, kept, chunks, on_odd_item) for items in (before, after)]
@@ -130,6 +131,11 @@ def burned_area(
             "severity": indices.severity(dnbr, thresholds=thresholds),
         }
     )
+
+
+def _scene(given: object, name: str) -> ItemSet:
+    found = as_source(given, name)
+    return item_from_url(found, option=name) if isinstance(found, str) else found
 
 
 def _common_grid(before: ItemSet, after: ItemSet, crs: str, resolution: float, on_odd_item: str) -> GeoBox:
@@ -158,7 +164,7 @@ def _reflectance(
     items: ItemSet,
     geobox: GeoBox,
     aoi: Aoi | None,
-    chunks: Mapping[str, int] | None,
+    chunks: Any,
     on_odd_item: Literal["skip", "fail"],
 ) -> xr.Dataset:
     cube = load(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from eoap_dask.geo.options import AreaParams
 from eoap_dask.items.options import SearchParams
 from eoap_dask.params import inherited, param
+from eoap_dask.periods import day_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,8 @@ class BurnedAreaParams(AreaParams, SearchParams):
         aliases=("post_fire_url",),
         local_file=True,
     )
-    pre_date: str = param("2021-07-13", "Last day before the fire, as YYYY-MM-DD.", metavar="DATE")
-    post_date: str = param("2021-08-12", "First day after the fire.", metavar="DATE")
+    pre_date: str = param("2021-07-13", "Last day before the fire, as YYYY-MM-DD.", metavar="DATE", accepts=day_text)
+    post_date: str = param("2021-08-12", "First day after the fire.", metavar="DATE", accepts=day_text)
     window_days: int = param(
         20,
         "How many days up to --pre-date, and from --post-date on, are searched for the clearest pass.",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from eoap_dask.geo.options import AreaParams
 from eoap_dask.items.options import SearchParams
 from eoap_dask.params import inherited, param
+from eoap_dask.periods import day_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,8 @@ class MosaicParams(AreaParams, SearchParams):
     )
     """Of the options in `--help`, and of the inputs in CWL."""
 
-    start_date: str = param("2020-10-01", "First day, as YYYY-MM-DD.", metavar="DATE")
-    end_date: str = param("2020-12-31", "Last day, inclusive.", metavar="DATE")
+    start_date: str = param("2020-10-01", "First day, as YYYY-MM-DD.", metavar="DATE", accepts=day_text)
+    end_date: str = param("2020-12-31", "Last day, inclusive.", metavar="DATE", accepts=day_text)
     aoi: Any = inherited(
         AreaParams, "aoi", default="-122.27508544921875,47.54687159892238,-121.96128845214844,47.745787772920934"
     )

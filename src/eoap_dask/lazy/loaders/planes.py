@@ -19,6 +19,7 @@ from eoap_dask.geo.window import Window, grid_bounds
 from eoap_dask.kernels.mask import dropped_nearest
 from eoap_dask.kernels.pixels import fill_layer, to_stored
 from eoap_dask.scenes.model import source_bounds
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from eoap_dask.net.signing import Signer
@@ -42,6 +43,12 @@ def foreign_planes(
     """
     if loader not in LOADERS:
         raise UsageError(f"There is no loader {loader!r}.", f"Expected eoap-dask, {' or '.join(LOADERS)}.")
+    if any(isinstance(side, tuple) for side in chunks.values()):
+        raise UsageError(
+            f"{option('chunks')} of unequal sides aren't supported by {loader}.",
+            "Expected one side for each dimension.",
+            "Try loader='eoap-dask'.",
+        )
     read = _with_stackstac if loader == "stackstac" else _with_odc_stac
     scenes = [scene for one in stack.passes for scene in one.scenes]
     names = [*(f"band{number}" for number in range(stack.bands)), *([_MASK] if _masked(stack) else [])]
