@@ -78,7 +78,8 @@ def test_it_has_a_python_function(entry: Entry) -> None:
     function = getattr(eoap_dask, entry.function)
     assert set(entry.python_names) <= set(eoap_dask.__all__)
     assert getattr(eoap_dask, entry.params.__name__) is entry.params
-    assert list(inspect.signature(function).parameters) == ["params", "options", "client", "listener", "hooks", "changes"]
+    taken = ["params", "options", "client", "listener", "hooks", "changes"]
+    assert list(inspect.signature(function).parameters) == taken
     assert inspect.signature(function).parameters["params"].annotation == f"{entry.params.__name__} | None"
     application = entry.application()
     assert isinstance(application, Application)
