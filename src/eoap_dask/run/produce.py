@@ -94,7 +94,8 @@ class Run:
         return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
 
     def __repr__(self) -> str:
-        return f"<{self.application}: {plural(len(self.items), 'item')} in {self.catalog}, {self.seconds:.1f} s>"
+        odd = f", {plural(len(self.odd_items), 'odd item')} set aside" if self.odd_items else ""
+        return f"<{self.application}: {plural(len(self.items), 'item')} in {self.catalog}, {self.seconds:.1f} s{odd}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<li>{html.escape(i['properties']['title'])}</li>" for i in self.items)

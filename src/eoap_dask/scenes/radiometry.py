@@ -65,11 +65,12 @@ def _offset_by_baseline(item: Mapping[str, Any], sensor: Sensor) -> int:
 
 
 def nodata_value(item: Mapping[str, Any], asset: Mapping[str, Any], band: int = 1) -> int | None:
-    """Return the number of missing pixels that an item tells for an asset's band; None where it tells none.
+    """Return the number of missing pixels that an item tells for an asset's band, the nearest to it; None without one.
 
     What 16 bits can't hold tells nothing.
     """
-    for place in (asset, *_of_band(asset, band), *_of_band(item.get("properties", {}), band, alone=True)):
+    properties = item.get("properties", {})
+    for place in (*_of_band(asset, band), asset, *_of_band(properties, band, alone=True), properties):
         for name in ("nodata", "raster:nodata"):
             value = finite_number(place.get(name))
             if value is not None and 0 <= value <= 65535 and value.is_integer():
