@@ -198,8 +198,10 @@ def test_an_area_beside_the_scenes(fire: Any, shell: Shell, items: tuple[Item, I
 
 
 def test_an_item_without_short_wave_infrared(shell: Shell, written: Written, items: tuple[Item, Item]) -> None:
-    message = refused(shell, *written(lambda before, after: after["assets"].pop("B12")), code=4)
-    assert f"Item {items[1]['id']!r} has no asset for the band 'swir22'" in message
+    arguments = written(lambda before, after: after["assets"].pop("B12"))
+    for more, code in ((), 3), (("--on-odd-item", "fail"), 4):
+        message = refused(shell, *arguments, *more, code=code)
+        assert f"Item {items[1]['id']!r} has no asset for the band 'swir22'" in message
 
 
 def test_items_without_short_wave_infrared(shell: Shell, written: Written) -> None:
@@ -208,7 +210,7 @@ def test_items_without_short_wave_infrared(shell: Shell, written: Written) -> No
 
 
 def test_an_item_without_a_scene_classification(shell: Shell, written: Written, items: tuple[Item, Item]) -> None:
-    message = refused(shell, *written(lambda before, after: before["assets"].pop("SCL")), code=4)
+    message = refused(shell, *written(lambda before, after: before["assets"].pop("SCL")), code=3)
     assert f"Item {items[0]['id']!r} has no scene classification" in message
     assert "--cloud-mask" not in message  # which bai hasn't
 

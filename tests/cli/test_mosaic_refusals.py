@@ -220,10 +220,15 @@ def _without_nir(item: dict[str, Any]) -> None:
 def test_items_that_cannot_be_read(
     change: Callable[[dict[str, Any]], object], says: str, shell: Shell, calm: DemoServer, items_file: ItemsFile
 ) -> None:
-    message = refused(shell, "--stac", calm.url, "--items", items_file(change), code=4)
+    arguments = ("--stac", calm.url, "--items", items_file(change))
+    message = refused(shell, *arguments, "--on-odd-item", "fail", code=4)
     assert says in message
     assert "'S2A_MSIL2A_20201004T190321_R113_T10TET_" in message
     assert says_what_to_do(message)
+    if change is not _without_nir:  # the other tile's have it
+        message = refused(shell, *arguments, code=3)
+        assert says in message
+        assert says_what_to_do(message)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ def test_with_none_left_nothing_was_found(shell: Shell, name: str) -> None:
     other = described(shell.cwd, "of-another-month", properties={"datetime": "2021-06-01T00:00:00Z"})
     done = shell.call(*asked(saved(shell.cwd, [item, other])))
     assert done.returncode == 3
-    assert error_of(done).startswith(f"No usable item is left. 1 odd item is set aside. {why} Expected items with")
+    assert error_of(done).startswith(f"No usable item is left. 1 odd item is set aside. {why} Expected ")
+    assert "Try " in error_of(done)
     assert not (shell.cwd / "out").exists()
 
 

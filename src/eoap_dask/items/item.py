@@ -29,6 +29,9 @@ class OddItem:
     id: str
     reason: str
     """What it lacks, as a sentence."""
+    expected: str = ""
+    hint: str = ""
+    """As in `EoapError`, where it can't be done without."""
 
     def to_dict(self) -> dict[str, str]:
         """Return it as JSON-like values."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from eoap_dask.errors import NothingFoundError
 from eoap_dask.items.item import OddItem
-from eoap_dask.text import option, plural
+from eoap_dask.text import plural
 
 _SHOWN = 3
+_ANOTHER = "Try other dates, or another collection or catalogue."
 
 
 def odd_items_said(odd: Sequence[OddItem], most: int = _SHOWN) -> str:
@@ -21,7 +22,5 @@ def odd_items_said(odd: Sequence[OddItem], most: int = _SHOWN) -> str:
 def nothing_left(odd: Sequence[OddItem], hint: str = "") -> NothingFoundError:
     """Return the fault of a search whose items were all set aside, or too many of them."""
     return NothingFoundError(
-        f"No usable item is left. {odd_items_said(odd)}",
-        "Expected items with a time, the wanted bands, their projection, and a baseline or an offset.",
-        hint or f"Try other {option('bands')} or dates, or another collection or catalogue.",
+        f"No usable item is left. {odd_items_said(odd)}", odd[0].expected, hint or odd[0].hint or _ANOTHER
     )

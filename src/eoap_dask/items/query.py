@@ -130,7 +130,7 @@ class QueryFilter:
                 return
             odd = None
         except ValueError:
-            odd = OddItem(str(item["id"]), _no_time(item))
+            odd = OddItem(str(item["id"]), _no_time(item), "Expected a datetime as in RFC 3339.")
         if not self.query.is_place(item) or not (self._passes is None or self._passes(item)):
             return
         if odd is not None:

@@ -123,7 +123,7 @@ def read_scenes(
 def _set_aside(item: Mapping[str, Any], fault: ItemError, odd: list[OddItem], on_odd_item: str) -> None:
     if on_odd_item == "fail":
         raise fault
-    odd.append(OddItem(str(item.get("id")), fault.what))
+    odd.append(OddItem(str(item.get("id")), fault.what, fault.expected, fault.hint))
 
 
 def seen_once(items: Iterable[Item]) -> tuple[Item, ...]:
