@@ -13,12 +13,13 @@ import dask
 import distributed  # noqa: F401 - has its defaults in dask's configuration
 import pytest
 
-from eoap_dask.cluster.environment import LARGE_GRAPHS, dask_configured
+from eoap_dask.cluster.environment import dask_configured
 from eoap_dask.cluster.local import _environment_with
 from eoap_dask.logs import quiet
 from eoap_dask.overlap import overlapping, warnings_filtered
 
-(THRESHOLD,) = LARGE_GRAPHS
+SETTING = "eoap-dask.test"
+"""Of no cluster: other tests of this process may have one."""
 
 
 def level() -> int:
@@ -29,8 +30,8 @@ def heap() -> str | None:
     return os.environ.get("EOAP_TEST_HEAP")
 
 
-def threshold() -> Any:
-    return dask.config.get(THRESHOLD)
+def setting() -> Any:
+    return dask.config.get(SETTING, None)
 
 
 def is_a_fault() -> bool:
@@ -44,7 +45,7 @@ def is_a_fault() -> bool:
 KINDS = {
     "quiet": (level, logging.CRITICAL, lambda: quiet("eoap.test")),
     "heap": (heap, "1", lambda: overlapping("test", lambda: _environment_with({"EOAP_TEST_HEAP": "1"}))),
-    "dask": (threshold, "100MB", lambda: dask_configured(LARGE_GRAPHS)),
+    "dask": (setting, "changed", lambda: dask_configured({SETTING: "changed"})),
     "warnings": (is_a_fault, True, lambda: warnings_filtered("error", SyntaxWarning)),
 }
 

@@ -180,15 +180,18 @@ def test_two_products_of_one_pass(shell: Shell, written: Written) -> None:
     assert "Name items of two dates" in message
 
 
-def test_scenes_that_share_no_ground(shell: Shell, written: Written) -> None:
+def test_an_item_that_is_moved_away_is_put_right_by_its_files(shell: Shell, written: Written) -> None:
+    """The two would share no ground; see also tests/applications/bai/test_pair.py."""
+
     def change(before: Item, after: Item) -> None:
         for asset in after["assets"].values():
             if "proj:transform" in asset:
                 asset["proj:transform"][2] += 200_000
 
-    message = refused(shell, *written(change), code=2)
-    assert "share no ground" in message
-    assert "neighbours" in message
+    done = shell.call("bai", *written(change), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "4 assets put right by the files" in done.stdout
+    assert "lies elsewhere than the grid that it tells" in done.stderr
 
 
 def test_an_area_beside_the_scenes(fire: Any, shell: Shell, items: tuple[Item, Item]) -> None:
