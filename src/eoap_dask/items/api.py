@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 from eoap_dask.errors import CollectionError, SearchError, StatusError
 from eoap_dask.items.item import Item, item_key, normalised
 from eoap_dask.items.query import Query
-from eoap_dask.net.hrefs import resolve_href
 from eoap_dask.net.http import HttpPolicy, parse_json
+from eoap_dask.net.resolve import resolve_href
 from eoap_dask.redact import redact
 from eoap_dask.text import option
 

@@ -24,6 +24,7 @@ from eoap_dask.items.item import (
 )
 from eoap_dask.items.query import Query, QueryFilter
 from eoap_dask.net.hrefs import check_href, private_hosts_of
+from eoap_dask.net.resolve import is_url
 from eoap_dask.net.signing import Signer, detect_signing, endpoints_of, merged_signing, origin, signer_from
 from eoap_dask.redact import redact
 from eoap_dask.text import plural
@@ -156,7 +157,7 @@ class ItemSet:
         allowed: set[str] = set()
         for item, base in raw:
             whole = normalised(item, base, strip=False)
-            if folder is not None and "://" not in base:  # also a catalog on disk may lead to items elsewhere
+            if folder is not None and not is_url(base):  # also a catalog on disk may lead to items elsewhere
                 whole = _with_local_files(whole, folder.resolve(), allowed)
             sieve.offer(whole)
         items = sieve.items()
@@ -309,7 +310,7 @@ def file_faults(source: Path) -> Iterator[None]:
 
 def _is_path(href: str) -> bool:
     """Tell whether an href is an absolute path, other than one of GDAL's virtual file systems."""
-    return href.startswith("/") and not href.startswith(("//", "/vsi")) and "://" not in href
+    return href.startswith("/") and not href.startswith(("//", "/vsi"))
 
 
 def _with_local_files(item: Item, folder: Path, allowed: set[str]) -> Item:

@@ -8,7 +8,7 @@ import socket
 import threading
 import unicodedata
 from functools import lru_cache
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from eoap_dask.errors import HrefError
 from eoap_dask.redact import show_href
@@ -50,6 +50,8 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
     """
     if not isinstance(href, str) or not href:
         raise _refused(str(href), "is empty or not text", "")
+    if href.startswith("/") and not href.lower().startswith("/vsi"):  # in which blanks are letters
+        raise _refused(href, _why_scheme(href), _hint_scheme(href))
     if any(ord(char) <= 0x20 or 0x7F <= ord(char) <= 0xA0 or unicodedata.category(char) in _UNSEEN for char in href):
         raise _refused(href, "contains blanks or control characters", "")
     if "\\" in href:
@@ -72,14 +74,6 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
         raise _refused(href, fault, "")
     _check_host(href, host, private_hosts)
     return href
-
-
-def resolve_href(base: str, href: str) -> str:
-    """Return an href resolved against a document's address, or unchanged where `urljoin` can't read it."""
-    try:
-        return urljoin(base, href)
-    except ValueError:  # brackets of an IPv6 address that isn't one
-        return href
 
 
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Cs", "Cn", "Co"})

@@ -17,7 +17,8 @@ from loguru import logger
 
 from eoap_dask.errors import SearchError, StatusError, UsageError
 from eoap_dask.net.deadline import within
-from eoap_dask.net.hrefs import check_href, resolve_href
+from eoap_dask.net.hrefs import check_href
+from eoap_dask.net.resolve import resolve_href
 from eoap_dask.net.signing import origin
 from eoap_dask.redact import redact
 from eoap_dask.text import option as as_written

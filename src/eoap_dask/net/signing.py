@@ -15,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from eoap_dask.errors import HrefError, SigningError, UsageError
 from eoap_dask.net.deadline import within
-from eoap_dask.net.hrefs import check_href, host_is_private, private_hosts_of, resolve_href
+from eoap_dask.net.hrefs import check_href, host_is_private, private_hosts_of
+from eoap_dask.net.resolve import resolve_href
 from eoap_dask.redact import SAS_KEYS, redact, show_href
 
 PLANETARY_COMPUTER_HOST = "planetarycomputer.microsoft.com"

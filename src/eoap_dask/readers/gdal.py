@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
+from eoap_dask.net.resolve import path_part
 from eoap_dask.net.retry import Attempt, Retry, retrying
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
 from eoap_dask.readers.ranges import FinalReadError, HttpFile, RetryableReadError
@@ -189,7 +190,7 @@ class GdalRaster:
 
 def driver_of(href: str) -> str:
     """Name the only format that a file may have: VRTs, and others that refer to files, could read local ones."""
-    return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith((".jp2", ".j2k")) else "GTiff"
+    return "JP2OpenJPEG" if path_part(href).lower().endswith((".jp2", ".j2k")) else "GTiff"
 
 
 def plain_reason(reason: str) -> str:
