@@ -9,17 +9,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 from tests.support.stac_api import CONFORMS, Api, item, serving
 
 from eoap_dask.errors import CollectionError, HrefError, OutputError, SearchError, UsageError
 from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.items import api as api_module
 from eoap_dask.items.find import explain_nothing, find_items
 from eoap_dask.items.item import footprint, instant, normalised, ordered
 from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.options import SearchParams
 from eoap_dask.items.query import Query
+from eoap_dask.items.search import Search
 from eoap_dask.net import http as fetch_module
 
 pytestmark = pytest.mark.usefixtures("slept")
@@ -312,6 +315,63 @@ def test_pages_that_are_wrong(api, page, says):
 def test_landing_pages_that_are_wrong(api, landing, says):
     api.always["/"] = (200, json.dumps(landing).encode())
     assert says in refused(api)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    empty=st.frozensets(st.integers(0, 12), max_size=8),
+    size=st.integers(1, 30),
+    counts=st.sampled_from([None, "numberMatched", "context"]),
+    ends=st.none() | st.integers(0, 12),
+)
+def test_pages_end_where_none_follows(api, empty, size, counts, ends):
+    """Which pages are empty, how large they are, whether they tell how many match, and where they end too early."""
+    api.empty, api.counts, api.ends = empty, counts, ends
+    found = find(api, page_size=size)
+    left, pages = 19, 0  # of those below 20 % of cloud; pages as the server makes them
+    while left and pages != ends:
+        left -= 0 if pages in empty else min(size, left)
+        pages += 1
+    if left and pages == ends and pages not in empty:
+        left -= min(size, left)
+    assert len(found) == 19 - left
+    assert found.missing == (left if counts else 0)
+    assert found.truncated is bool(left and counts)
+
+
+def test_pages_without_items_and_without_an_end(api, monkeypatch):
+    monkeypatch.setattr(api_module, "_MOST_EMPTY", 20)
+    api.empty = frozenset(range(19))
+    assert len(find(api)) == 19
+    api.empty = frozenset(range(10_000))
+    assert "over and over" in refused(api)
+
+
+def test_the_clearest_is_looked_for_behind_empty_pages(api):
+    api.empty = frozenset({0, 1})
+    query = Query("sentinel-2-l2a", AOI, START, END, 0.5)
+    assert explain_nothing(api.url, query, timeout_s=5.0) == "Lowest cloud cover seen: 1 %. Try max_cloud_cover=10."
+
+
+def test_what_a_catalogue_keeps_back_is_said_and_recorded(api, tmp_path, said):
+    api.counts, api.ends, api.most = "numberMatched", 0, 10
+    search = Search.of(SearchParams(stac=api.url))
+    found = search.find(search.query(AOI, START, END))
+    assert said == [
+        f"The search is incomplete: {api.url} says that 14 items more match, but doesn't give them. "
+        "Try again, or fewer dates."
+    ]
+    assert len(found) == 10
+    again = ItemSet.load(found.save(tmp_path / "items.json"))
+    assert (again.missing, again.truncated) == (found.missing, True)
+
+
+def test_a_saved_page_of_many_is_incomplete(tmp_path):
+    path = tmp_path / "page.json"
+    for told in ({"numberMatched": 12}, {"context": {"matched": 12}}):
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [item("a"), item("b")], **told}))
+        found = find_items(path, Query())
+        assert (len(found), found.missing, found.truncated) == (2, 10, True)
 
 
 @pytest.mark.parametrize("loops", ["token", "items"])

@@ -209,7 +209,8 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
     # one more than wanted shows whether there are more
     is_sifted = not query.filter.strip() and (query.is_any_cloud or "query" in parameters)
     limit = min(page_size, query.max_items + 1) if is_sifted and query.max_items is not None else page_size
-    for item in api.items(parameters, limit):
+    found = api.items(parameters, limit)
+    for item in found:
         sieve.offer(item)
         if sieve.is_over:
             break
@@ -220,8 +221,9 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
         redact(api.url),
         query.collection or "",
         signing,
-        sieve.is_over,
+        sieve.is_over or found.missing > 0,
         sieve.lowest_cloud_cover,
+        missing=found.missing,
     )
 
 
@@ -265,7 +267,7 @@ def _any_cloud(source: str | Path | ItemSet, query: Query, timeout_s: float) -> 
             if api.conforms("sort"):
                 parameters["sortby"] = [{"field": "properties.eo:cloud_cover", "direction": "asc"}]
             sieve = QueryFilter(query)
-            for item in next(api.pages(parameters, 100), []):
+            for item in next((page.items for page in api.pages(parameters, 100) if page.items), ()):
                 sieve.offer(item)
             return sieve.items()
     return find_items(place, query, timeout_s=timeout_s, retries=1).features

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eoap_dask.errors import OutputError, UsageError
-from eoap_dask.items.files import ItemDocument, read_items
+from eoap_dask.items.files import ItemDocument, matched, read_items
 from eoap_dask.items.item import (
     Item,
     cloud_cover,
@@ -45,7 +45,7 @@ class ItemSet:
     signing: dict[str, Any] = field(default_factory=lambda: {"kind": "none"})
     """How hrefs are signed when they are opened: a specification for `signer_from`."""
     truncated: bool = False
-    """Whether there were more items than the search was allowed to return."""
+    """Whether items are left out: there were more than the search was allowed to return, or `missing` ones."""
     lowest_cloud_cover: float | None = None
     """Lowest cloud cover seen, in percent, also of items that the filter dropped; None if unknown."""
     from_file: bool = False
@@ -55,6 +55,8 @@ class ItemSet:
     local_files: frozenset[str] = frozenset()
     """Files on this machine that may be read: assets within the directory of the file or catalog that the user gave.
     Not saved, since a file can't grant this."""
+    missing: int = 0
+    """Items that match, as the catalogue says, but that its pages didn't have."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -133,6 +135,7 @@ class ItemSet:
             self.from_file and other.from_file,
             tuple(place for place in dict.fromkeys(places) if place != places[0]),
             self.local_files | other.local_files,
+            self.missing + other.missing,
         )
 
     @classmethod
@@ -155,7 +158,9 @@ class ItemSet:
         head = head or {}
         sieve = QueryFilter(query or Query())
         allowed: set[str] = set()
+        number = 0
         for item, base in raw:
+            number += 1
             whole = normalised(item, base, strip=False)
             if folder is not None and not is_url(base):  # also a catalog on disk may lead to items elsewhere
                 whole = _with_local_files(whole, folder.resolve(), allowed)
@@ -175,16 +180,20 @@ class ItemSet:
             ids = {str(item.get("collection", "")) for item in items}
             collection = ids.pop() if len(ids) == 1 else ""
         lowest = finite_number(head.get("eoap:lowest_cloud_cover"))
+        lacking = head.get("eoap:missing")
+        # a page of a search that somebody saved as a file
+        missing = lacking if isinstance(lacking, int) else max(0, (matched(head) or 0) - number)
         return cls(
             items,
             places[0] if from_file and places else stac,
             collection,
             found,
-            bool(head.get("eoap:truncated", False)) or sieve.is_over,
+            bool(head.get("eoap:truncated", False)) or sieve.is_over or missing > 0,
             lowest if lowest is not None and query is None else sieve.lowest_cloud_cover,
             from_file,
             places[1:] if from_file else (),
             frozenset(allowed & hrefs),
+            missing,
         )
 
     def save(self, path: Path | str) -> Path:
@@ -213,6 +222,7 @@ class ItemSet:
             "eoap:signing": self.signing,
             "eoap:stac": self.stac,
             "eoap:truncated": self.truncated,
+            **({"eoap:missing": self.missing} if self.missing else {}),
             **({"eoap:stac_also": list(self.also)} if self.also else {}),
         }
         lines = ",\n".join(json_line(without_signatures(item)) for item in self.features)

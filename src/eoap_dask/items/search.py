@@ -12,6 +12,7 @@ from eoap_dask.errors import NothingFoundError
 from eoap_dask.items.find import check_source, explain_nothing, find_items
 from eoap_dask.items.query import Query
 from eoap_dask.net.hrefs import private_hosts_of
+from eoap_dask.redact import redact
 from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
@@ -95,9 +96,17 @@ class Search:
         else:
             logger.info("Searching {} for {}{}", self.source, query.collection, when)
         found = find_items(self.source, query, option=self.given_as)
+        if found.missing:
+            logger.warning(
+                "The search{} is incomplete: {} says that {} more match, but doesn't give them. "
+                "Try again, or fewer dates.",
+                when,
+                redact(self.source),
+                plural(found.missing, "item"),
+            )
         if not len(found):
             raise self.nothing(query, when.strip(), hint)
-        if found.truncated:
+        if found.truncated and not found.missing:
             logger.warning(
                 "The search{} was cut at {}: some are missing. Try a larger {}, or fewer dates.",
                 when,
