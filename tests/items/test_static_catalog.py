@@ -470,11 +470,11 @@ class TestCatalogs:
         go_on, begun = threading.Event(), []
         read = static_catalog.CatalogWalk._read
 
-        def slow(walk, address, how, session):
+        def slow(walk, address, how):
             begun.append(address)
             if address.endswith("/i0.json"):
                 go_on.wait(60)
-            return read(walk, address, how, session)
+            return read(walk, address, how)
 
         monkeypatch.setattr(static_catalog.CatalogWalk, "_read", slow)
         finding = threading.Thread(target=find_items, args=(tmp_path / "catalog.json", Query()))

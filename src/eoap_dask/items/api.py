@@ -246,7 +246,7 @@ def _make_io(base: str, how: HttpPolicy) -> StacApiIO:
             parameters: dict[str, Any] | None = None,
         ) -> str:
             verb = (method or "GET").upper()
-            content = how.send(self.session, verb, resolve_href(base + "/", href), headers, parameters)
+            content = how.send(verb, resolve_href(base + "/", href), headers, parameters)
             return content.decode("utf-8", "replace")
 
         def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -91,17 +91,15 @@ class CatalogWalk:
 
     def _documents_at(self, root: str, addresses: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the documents at these addresses, in their order; from the network several at once."""
-        import requests
-
         how = replace(self.how, most_bytes=_DOCUMENT_BYTES, came=lambda size: self._count(root, size))
         waiting: deque[tuple[str, Future[bytes]]] = deque()
         left = iter(addresses)
-        with requests.Session() as session, ThreadPoolExecutor(_AT_ONCE, "eoap-catalog") as pool:
+        with ThreadPoolExecutor(_AT_ONCE, "eoap-catalog") as pool:
             try:
                 while True:
                     # never more documents than are being read: behind a slow one they would pile up
                     for address in islice(left, _AT_ONCE - len(waiting)):
-                        waiting.append((address, pool.submit(self._read, address, how, session)))
+                        waiting.append((address, pool.submit(self._read, address, how)))
                     if not waiting:
                         return
                     address, reading = waiting.popleft()
@@ -120,9 +118,9 @@ class CatalogWalk:
         if self._bytes > _MOST_BYTES:
             raise self.how.refused(root, f"holds more than {_MOST_BYTES // 1024**2} MiB", _HINT)
 
-    def _read(self, address: str, how: HttpPolicy, session: Any) -> bytes:
+    def _read(self, address: str, how: HttpPolicy) -> bytes:
         if is_url(address):
-            return how.get(address, session)
+            return how.get(address)
         path = Path(address)
         try:
             if not path.is_file():  # also no pipe or device, which may never end

@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
+from eoap_dask.net.connections import gdal_options
 from eoap_dask.net.resolve import path_part
 from eoap_dask.net.retry import Attempt, Retry, retrying
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, refused, unreadable
@@ -106,7 +107,8 @@ class GdalRaster:
         def attempt(this: Attempt) -> T:
             self._attempt = this
             try:
-                with rasterio.Env(**self._options(this)):
+                where = self._where()
+                with rasterio.Env(**self._options(this, where)):
                     return action()
             except (RasterioError, OSError, SigningError):
                 self._forget()
@@ -115,9 +117,11 @@ class GdalRaster:
         with self._lock, rasterio.Env(**_OPTIONS):
             return retrying(attempt, self.reader.retry, (RasterioError, OSError, SigningError), self._fault)
 
-    def _options(self, attempt: Attempt) -> dict[str, str]:
+    def _options(self, attempt: Attempt, where: str) -> dict[str, str]:
         left = str(math.ceil(attempt.left_s))
         options = {"GDAL_HTTP_TIMEOUT": left}
+        if self._found:
+            options |= gdal_options(where, self.reader.private_hosts)
         if attempt.left_s < float(_OPTIONS["GDAL_HTTP_LOW_SPEED_TIME"]):
             options["GDAL_HTTP_LOW_SPEED_TIME"] = left
         if attempt.number > 1:
