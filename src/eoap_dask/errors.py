@@ -74,6 +74,10 @@ class CollectionError(UsageError):
     """The catalogue doesn't have the collection."""
 
 
+class NetworkSettingError(UsageError):
+    """A variable of the environment that says how the network is reached can't be used."""
+
+
 class OutputError(UsageError):
     """The output directory can't be used."""
 

@@ -1,4 +1,3 @@
-import io
 import json
 import threading
 from contextlib import suppress
@@ -8,19 +7,22 @@ from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import requests
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 from tests.support.stac_api import CONFORMS, Api, item, serving
 
 from eoap_dask.errors import CollectionError, HrefError, OutputError, SearchError, UsageError
 from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.items import api as api_module
 from eoap_dask.items.find import explain_nothing, find_items
 from eoap_dask.items.item import footprint, instant, normalised, ordered
 from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.options import SearchParams
 from eoap_dask.items.query import Query
+from eoap_dask.items.search import Search
 from eoap_dask.net import http as fetch_module
+from eoap_dask.net.connections import login_for
 
 pytestmark = pytest.mark.usefixtures("slept")
 
@@ -312,6 +314,63 @@ def test_landing_pages_that_are_wrong(api, landing, says):
     assert says in refused(api)
 
 
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    empty=st.frozensets(st.integers(0, 12), max_size=8),
+    size=st.integers(1, 30),
+    counts=st.sampled_from([None, "numberMatched", "context"]),
+    ends=st.none() | st.integers(0, 12),
+)
+def test_pages_end_where_none_follows(api, empty, size, counts, ends):
+    """Which pages are empty, how large they are, whether they tell how many match, and where they end too early."""
+    api.empty, api.counts, api.ends = empty, counts, ends
+    found = find(api, page_size=size)
+    left, pages = 19, 0  # of those below 20 % of cloud; pages as the server makes them
+    while left and pages != ends:
+        left -= 0 if pages in empty else min(size, left)
+        pages += 1
+    if left and pages == ends and pages not in empty:
+        left -= min(size, left)
+    assert len(found) == 19 - left
+    assert found.missing == (left if counts else 0)
+    assert found.truncated is bool(left and counts)
+
+
+def test_pages_without_items_and_without_an_end(api, monkeypatch):
+    monkeypatch.setattr(api_module, "_MOST_EMPTY", 20)
+    api.empty = frozenset(range(19))
+    assert len(find(api)) == 19
+    api.empty = frozenset(range(10_000))
+    assert "over and over" in refused(api)
+
+
+def test_the_clearest_is_looked_for_behind_empty_pages(api):
+    api.empty = frozenset({0, 1})
+    query = Query("sentinel-2-l2a", AOI, START, END, 0.5)
+    assert explain_nothing(api.url, query, timeout_s=5.0) == "Lowest cloud cover seen: 1 %. Try max_cloud_cover=10."
+
+
+def test_what_a_catalogue_keeps_back_is_said_and_recorded(api, tmp_path, said):
+    api.counts, api.ends, api.most = "numberMatched", 0, 10
+    search = Search.of(SearchParams(stac=api.url))
+    found = search.find(search.query(AOI, START, END))
+    assert said == [
+        f"The search is incomplete: {api.url} says that 14 items more match, but doesn't give them. "
+        "Try again, or fewer dates."
+    ]
+    assert len(found) == 10
+    again = ItemSet.load(found.save(tmp_path / "items.json"))
+    assert (again.missing, again.truncated) == (found.missing, True)
+
+
+def test_a_saved_page_of_many_is_incomplete(tmp_path):
+    path = tmp_path / "page.json"
+    for told in ({"numberMatched": 12}, {"context": {"matched": 12}}):
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [item("a"), item("b")], **told}))
+        found = find_items(path, Query())
+        assert (len(found), found.missing, found.truncated) == (2, 10, True)
+
+
 @pytest.mark.parametrize("loops", ["token", "items"])
 def test_a_paging_loop_is_noticed(api, loops):
     api.loops = loops
@@ -348,23 +407,6 @@ def test_redirects_keep_the_body_and_are_checked(api):
 HOSTS = frozenset({"198.51.100.7", "198.51.100.8"})  # of nobody
 
 
-class Wire(requests.Session):
-    """A session whose other end is a table: what is asked, and with which password, is noted."""
-
-    def __init__(self, answers):
-        super().__init__()
-        self.answers, self.sent = answers, []
-
-    def send(self, request, **settings):
-        self.sent.append((request.url, request.headers.get("Authorization")))
-        answer = requests.Response()
-        answer.request, answer.url = request, request.url
-        location = self.answers.get(request.url)
-        answer.status_code, answer.raw = (302 if location else 200), io.BytesIO(b"{}")
-        answer.headers.update({"Location": location} if location else {})
-        return answer
-
-
 @pytest.fixture
 def netrc(monkeypatch, tmp_path):
     path = tmp_path / "netrc"
@@ -373,27 +415,17 @@ def netrc(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(path))
 
 
-@pytest.mark.parametrize("named", ["", "https://198.51.100.7/stac"])
-def test_what_is_encrypted_is_not_followed_into_the_clear(netrc, named):
-    wire = Wire({"https://198.51.100.7/": "http://198.51.100.7/x"})
+def test_links_of_an_encrypted_catalogue_are_encrypted():
     with pytest.raises(SearchError, match="would be read over http, though what leads to it is https"):
-        fetch_module.HttpPolicy(HOSTS, named=named).get("https://198.51.100.7/", wire)
-    assert [url for url, _ in wire.sent] == ["https://198.51.100.7/"]
-
-
-def test_links_of_an_encrypted_catalogue_are_encrypted(netrc):
-    wire = Wire({})
-    with pytest.raises(SearchError, match="would be read over http, though what leads to it is https"):
-        fetch_module.HttpPolicy(HOSTS, named="https://198.51.100.7/").get("http://198.51.100.7/next", wire)
-    assert not wire.sent
+        fetch_module.HttpPolicy(HOSTS, named="https://198.51.100.7/").get("http://198.51.100.7/next")
 
 
 def test_a_password_goes_in_clear_only_where_the_user_said_so(netrc):
-    wire = Wire({})
-    named = fetch_module.HttpPolicy(HOSTS, named="http://198.51.100.7/")
-    for url in ("http://198.51.100.7/a", "http://198.51.100.8/a", "https://198.51.100.8/a", "http://198.51.100.7:81/a"):
-        named.get(url, wire)
-    assert [password is not None for _, password in wire.sent] == [True, False, True, False]
+    named = "http://198.51.100.7/stac"
+    urls = ("http://198.51.100.7/a", "http://198.51.100.8/a", "https://198.51.100.8/a", "http://198.51.100.7:81/a")
+    sent = [login_for(url, frozenset(), named) is not None for url in urls]
+    assert sent == [True, False, True, False]
+    assert login_for("http://198.51.100.8/a", HOSTS) is not None  # private, and named by the user
 
 
 def test_a_redirect_to_what_is_no_url(api):

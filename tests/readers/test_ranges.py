@@ -25,6 +25,7 @@ from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError, SigningError
 from eoap_dask.geo.window import Window
+from eoap_dask.net import connections, deadline
 from eoap_dask.net.hrefs import peer_is_refused
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner, TokenSigner
@@ -143,12 +144,12 @@ def test_a_part_is_had_and_its_connection_kept() -> None:
         assert read(file) == CONTENT[100:300]
         assert read(file, 1000, 1001) == CONTENT[1000:1001]
         assert server.asked == [("/a.tif", "bytes=100-299"), ("/a.tif", "bytes=1000-1000")]
-        pool = ranges._manager(HERE, "").connection_from_url(server.url)
+        pool = connections._manager(HERE, None, *connections._certificates()).connection_from_url(server.url)
         assert pool.num_connections == 1
 
 
 def test_answers_that_are_not_read_take_no_connections() -> None:
-    many = 2 * ranges.CONNECTIONS
+    many = 2 * connections.CONNECTIONS
     with liar(*[Answer(501, body=bytes(1 << 20))] * many, Answer()) as server:
         file = http_file(server.url, Retry(attempts=1))
         for _ in range(many):
@@ -278,8 +279,8 @@ def test_a_server_that_dawdles_is_given_up_at_the_deadline(answer: Answer) -> No
 def test_the_watch_lets_go_of_what_is_done() -> None:
     with liar() as server:
         read(http_file(server.url))
-    assert not ranges._WATCH._ends
-    assert not ranges._WATCH._sockets
+    assert not deadline.WATCH._ends
+    assert not deadline.WATCH._sockets
 
 
 def test_the_watch_lets_nobody_read_what_is_encrypted() -> None:
@@ -293,11 +294,11 @@ def test_the_watch_lets_nobody_read_what_is_encrypted() -> None:
     sealed = Sealed(fileno=ours.detach())
     with sealed, theirs:
         theirs.settimeout(20)
-        with ranges._WATCH.holding(time.monotonic() + 0.05):
-            ranges._WATCH.uses(sealed)
+        with deadline.WATCH.holding(time.monotonic() + 0.05):
+            deadline.WATCH.uses(sealed)
             assert theirs.recv(1) == b""  # hung up
-        assert ranges._WATCH._thread is not None
-        assert ranges._WATCH._thread.is_alive()
+        assert deadline.WATCH._thread is not None
+        assert deadline.WATCH._thread.is_alive()
 
 
 def test_a_forked_process_reads_by_itself(tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_a_forked_process_reads_by_itself(tmp_path: Path) -> None:
         waiting, done = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with ranges._WATCH._changed:
+            with deadline.WATCH._changed:
                 waiting.set()
                 done.wait(60)
 
@@ -343,7 +344,7 @@ def test_a_login_goes_where_it_belongs(
     path.write_text("machine data.example login me password open\ndefault login you password all\n")
     path.chmod(0o600)
     monkeypatch.setenv("NETRC", str(path))
-    assert ranges._login(url, hosts) == ("Basic " + b64encode(b"me:open").decode() if sent else "")
+    assert connections.login_for(url, hosts) == (("me", "open") if sent else None)
 
 
 def test_a_login_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,28 +355,6 @@ def test_a_login_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with liar() as server:
         read(http_file(server.url))
     assert server.logins == [("Basic " + b64encode(b"me:open").decode(), "")]
-
-
-def test_a_proxy_is_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eoap_dask.net.hrefs._resolve", lambda name: ())
-    monkeypatch.setenv("no_proxy", "")
-    ranges._proxy.cache_clear()
-    with liar() as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:o%40pen@"))
-        try:
-            assert read(http_file("http://far.example/a.tif", hosts=frozenset())) == CONTENT[100:300]
-        finally:
-            ranges._proxy.cache_clear()
-    assert proxy.logins == [("", "Basic " + b64encode(b"me:o@pen").decode())]
-
-
-def test_authorities_may_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
-    ranges._certificates.cache_clear()
-    try:
-        assert ranges._certificates() == {"ca_cert_dir": str(tmp_path)}
-    finally:
-        ranges._certificates.cache_clear()
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -462,7 +441,7 @@ def test_a_name_that_has_turned_private_is_hung_up_on(monkeypatch: pytest.Monkey
         # the check of hrefs looked when it still was a public address
         monkeypatch.setattr("eoap_dask.net.hrefs._resolve", lambda name: ())
         monkeypatch.setattr(socket, "getaddrinfo", rebound)
-        with pytest.raises(AssetError, match=r"its server 'rebound.example' has the private address 127.0.0.1"):
+        with pytest.raises(AssetError, match=r"The server 'rebound.example' has the private address 127.0.0.1"):
             read(http_file(f"http://rebound.example:{port}/a.tif", hosts=frozenset()), 0, 10)
         assert server.asked == []
 
@@ -475,20 +454,6 @@ def test_which_peers_are_refused() -> None:
     for peer in ("10.0.0.7", "127.0.0.1", "::1", "fe80::1%eth0", "::ffff:10.0.0.1", "100.64.0.1", "nonsense", ""):
         assert peer_is_refused("example.org", peer), peer
     assert peer_is_refused("data.local", "169.254.169.254", private_hosts=frozenset({"data.local"}))
-
-
-def test_a_proxy_is_asked_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eoap_dask.net.hrefs._resolve", lambda name: ())
-    ranges._proxy.cache_clear()
-    with liar() as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        monkeypatch.setenv("no_proxy", "direct.example")
-        try:
-            assert read(http_file("http://far.example/a.tif", hosts=frozenset())) == CONTENT[100:300]
-            assert ranges._proxy("http", "direct.example") == ""
-        finally:
-            ranges._proxy.cache_clear()
-    assert proxy.asked == [("http://far.example/a.tif", "bytes=100-299")]
 
 
 # ----------------------------------------------------------------------------------------------------

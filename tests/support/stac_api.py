@@ -46,6 +46,10 @@ class Api:
         self.loops = ""
         self.post = True
         self.drops = 0
+        self.most = 10_000  # items of a page, whatever is asked for
+        self.empty = frozenset()  # numbers of pages without items, which lead on all the same
+        self.counts = None  # "numberMatched" or "context": the pages say how many match
+        self.ends = None  # number of the page that leads to no other, though more match
 
     def landing(self):
         links = [
@@ -82,7 +86,7 @@ class Api:
             found = [one for one in found if self.matches(one, body)]
         if "sortby" in body:
             found = sorted(found, key=lambda one: one["properties"].get("eo:cloud_cover", 1000))
-        first, limit = int(body.get("token", 0)), int(body.get("limit", 10))
+        first, limit = int(body.get("token", 0)), min(int(body.get("limit", 10)), self.most)
         links = []
         if first + limit < len(found):
             following = {**body, "token": first + limit}
@@ -93,7 +97,19 @@ class Api:
                 found = found[:limit] * 50
             links.append({"rel": "next", "href": f"{self.url}/search", "method": "POST", "body": following})
         features = deepcopy(found[first : first + limit])
-        return {"type": "FeatureCollection", "features": features, "links": links}
+        page = int(body.get("page", 0))
+        if page in self.empty:
+            links = [
+                {"rel": "next", "href": f"{self.url}/search", "method": "POST", "body": {**body, "page": page + 1}}
+            ]
+            features = []
+        elif links:
+            links[0]["body"]["page"] = page + 1
+        if page == self.ends:
+            links = []
+        told = {"numberMatched": len(found)} if self.counts == "numberMatched" else {}
+        told |= {"context": {"matched": len(found), "returned": len(features)}} if self.counts == "context" else {}
+        return {"type": "FeatureCollection", "features": features, "links": links, **told}
 
     @staticmethod
     def matches(one, body):

@@ -7,19 +7,65 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from eoap_dask.errors import CollectionError, SearchError, StatusError
+from eoap_dask.items.files import matched
 from eoap_dask.items.item import Item, item_key, normalised
 from eoap_dask.items.query import Query
-from eoap_dask.net.hrefs import resolve_href
 from eoap_dask.net.http import HttpPolicy, parse_json
+from eoap_dask.net.resolve import resolve_href
 from eoap_dask.redact import redact
 from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
+
+_MOST_EMPTY = 1000
+"""Pages without items in a row, after which a search counts as endless."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a search."""
+
+    items: list[Item]
+    matched: int | None
+    """Items that match the search in all, as the API says; None where it doesn't."""
+    is_last: bool
+    """Whether it leads to no other."""
+
+
+@dataclass
+class FoundItems:
+    """The items of a search, each once."""
+
+    api: Api
+    parameters: Mapping[str, Any]
+    limit: int
+    missing: int = 0
+    """After the last page: how many more items match, as the API says, than its pages had."""
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items; raises `SearchError` when pages repeat, or go on without items."""
+        seen: set[tuple[str, str]] = set()
+        known: int | None = None
+        empty = 0
+        for page in self.api.pages(self.parameters, self.limit):
+            known = known if page.matched is None else page.matched
+            before = len(seen)
+            for item in page.items:
+                key = item_key(item)
+                if key not in seen:
+                    seen.add(key)
+                    yield item
+            # an empty page that leads on is none of the end: what a filter drops may leave pages empty
+            empty = 0 if page.items else empty + 1
+            if not page.is_last and (empty >= _MOST_EMPTY or (page.items and len(seen) == before)):
+                raise self.api.loop()
+        self.missing = max(0, (known or 0) - len(seen))
 
 
 @dataclass(frozen=True)
@@ -100,21 +146,11 @@ class Api:
             found["query"] = {"eo:cloud_cover": {"lt": _plain(query.max_cloud_cover)}}
         return found
 
-    def items(self, parameters: Mapping[str, Any], limit: int) -> Iterator[Item]:
-        """Yield each matching item once, `limit` items to a page; raises `SearchError` when pages repeat."""
-        seen: set[tuple[str, str]] = set()
-        for page in self.pages(parameters, limit):
-            new = 0
-            for item in page:
-                key = item_key(item)
-                if key not in seen:
-                    seen.add(key)
-                    new += 1
-                    yield item
-            if not new:
-                raise self._loop()
+    def items(self, parameters: Mapping[str, Any], limit: int) -> FoundItems:
+        """Return the matching items, `limit` to a page, as an iterable that asks while it is iterated."""
+        return FoundItems(self, parameters, limit)
 
-    def pages(self, parameters: Mapping[str, Any], limit: int) -> Iterator[list[Item]]:
+    def pages(self, parameters: Mapping[str, Any], limit: int) -> Iterator[Page]:
         """Yield the pages of a search with `limit` items each; by POST, or GET where the API has no POST."""
         methods = {
             str(link["method"]).upper() for link in self.links if link.get("rel") == "search" and "method" in link
@@ -134,36 +170,47 @@ class Api:
             yield first
             yield from pages
 
-    def _pages(self, method: str, parameters: Mapping[str, Any], limit: int) -> Iterator[list[Item]]:
+    def _pages(self, method: str, parameters: Mapping[str, Any], limit: int) -> Iterator[Page]:
         import pystac
         from pystac_client import ItemSearch
 
         url = self.link("search") or ""
         search = ItemSearch(url, method=method, limit=limit, stac_io=self.io, **parameters)
-        # what follows the first page is the library's: links that lack this or that raise these
+        # not the library's own pages: they end at the first empty one, also where that leads to a next
+        ask = partial(self.io.read_json, url, method=method, parameters=search.get_parameters())
+        unfit = self.how.refused(self.url, "answered a search with links that can't be followed")
+        # links that lack this or that raise these
         broken = (AttributeError, KeyError, TypeError, ValueError, pystac.STACError)
-        pages = search.pages_as_dicts()
         asked: set[str] = set()
         while True:
             try:
-                page = next(pages, None)
+                page = ask()
             except broken:
-                raise self.how.refused(self.url, "answered a search with links that can't be followed") from None
-            if page is None:
-                return
+                raise unfit from None
             try:
-                yield [normalised(feature, url, strip=False) for feature in page["features"]]
+                items = [normalised(feature, url, strip=False) for feature in page["features"]]
             except ValueError as fault:
                 raise self.how.refused(url, f"answered something that isn't a STAC item: {redact(fault)}") from None
-            links = page.get("links")
-            plain = [one for one in links if isinstance(one, dict)] if isinstance(links, list) else []
-            follow = [link for link in plain if link.get("rel") == "next"]
-            mark = json.dumps(follow[:1], sort_keys=True)
-            if follow and mark in asked:
-                raise self._loop()
+            links = page.get("links", [])
+            # a malformed link may be the one that leads on
+            if not isinstance(links, list) or not all(isinstance(one, dict) and "rel" in one for one in links):
+                raise unfit
+            follow = next((link for link in links if link["rel"] == "next"), None)
+            yield Page(items, matched(page), is_last=follow is None)
+            if follow is None:
+                return
+            mark = json.dumps(follow, sort_keys=True)
+            if mark in asked:
+                raise self.loop()
             asked.add(mark)
+            try:
+                link = pystac.Link.from_dict(follow)
+            except broken:
+                raise unfit from None
+            ask = partial(self.io.read_json, link, parameters=search.get_parameters())
 
-    def _loop(self) -> SearchError:
+    def loop(self) -> SearchError:
+        """Return the fault of pages that don't end."""
         return SearchError(
             f"The catalogue at {redact(self.url)} returns the same page of items over and over.",
             "Expected each page to lead to the next.",
@@ -199,7 +246,7 @@ def _make_io(base: str, how: HttpPolicy) -> StacApiIO:
             parameters: dict[str, Any] | None = None,
         ) -> str:
             verb = (method or "GET").upper()
-            content = how.send(self.session, verb, resolve_href(base + "/", href), headers, parameters)
+            content = how.send(verb, resolve_href(base + "/", href), headers, parameters)
             return content.decode("utf-8", "replace")
 
         def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

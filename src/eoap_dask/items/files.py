@@ -89,6 +89,15 @@ def read_items(source: Path | bytes, start: date | None = None, end: date | None
     return ItemDocument({key: value for key, value in document.items() if key != "features"}, features)
 
 
+def matched(page: Mapping[str, Any]) -> int | None:
+    """Return how many items a page of a search says that match, in the notation of any version of the API."""
+    context = page.get("context")
+    for found in (page.get("numberMatched"), context.get("matched") if isinstance(context, Mapping) else None):
+        if isinstance(found, int) and not isinstance(found, bool):
+            return found
+    return None
+
+
 def _but(text: str) -> str:
     return ", but a web page" if text.lstrip()[:9].lower().startswith(("<!doctype", "<html")) else ""
 

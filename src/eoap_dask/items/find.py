@@ -20,8 +20,9 @@ from eoap_dask.items.item import Item, cloud_cover, without_signatures
 from eoap_dask.items.itemset import ItemSet, file_faults
 from eoap_dask.items.query import Query, QueryFilter
 from eoap_dask.items.static_catalog import CatalogWalk
-from eoap_dask.net.hrefs import private_hosts_of, resolve_href
+from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.net.http import HttpPolicy, Wording, check_url, parse_json
+from eoap_dask.net.resolve import is_file_url, is_url, resolve_href
 from eoap_dask.net.signing import detect_signing, origin
 from eoap_dask.redact import redact
 from eoap_dask.text import option as as_written
@@ -59,7 +60,7 @@ def find_items(
     if isinstance(source, ItemSet):
         return source.filtered(query)
     place = check_source(str(source), option)
-    if "://" not in place:
+    if not is_url(place):
         return _from_path(Path(place), query, timeout_s, retries)
     how = HttpPolicy(private_hosts_of(place), timeout_s, retries, named=place)
     return _from_url(place, query, how, page_size)
@@ -98,7 +99,9 @@ def check_source(text: str, option: str = "stac") -> str:
     Contacts nothing. `option` is the parameter that gave it. Raises `UsageError`.
     """
     text = text.strip()
-    if "://" in text:
+    if is_file_url(text):
+        text = resolve_href("/", text)
+    if is_url(text):
         return check_url(text, "STAC API, static catalog or file of items", option, EXAMPLE)
     if not text:
         raise UsageError(
@@ -136,7 +139,7 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
     `SearchError` or `HrefError`.
     """
     text = str(source).strip()
-    if "://" not in text:
+    if not is_url(text) or is_file_url(text):
         place = check_source(text, option)
         found = ItemSet.load(place)
         if found.odd_items:
@@ -212,7 +215,8 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
     # one more than wanted shows whether there are more
     is_sifted = not query.filter.strip() and (query.is_any_cloud or "query" in parameters)
     limit = min(page_size, query.max_items + 1) if is_sifted and query.max_items is not None else page_size
-    for item in api.items(parameters, limit):
+    found = api.items(parameters, limit)
+    for item in found:
         sieve.offer(item)
         if sieve.is_over:
             break
@@ -223,15 +227,16 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
         redact(api.url),
         query.collection or "",
         signing,
-        sieve.is_over,
+        sieve.is_over or found.missing > 0,
         sieve.lowest_cloud_cover,
         odd_items=sieve.odd_items,
+        missing=found.missing,
     )
 
 
 def _from_catalog(root: str, document: Mapping[str, Any], query: Query, how: HttpPolicy, *, stac: str) -> ItemSet:
     walk = CatalogWalk(query, how)
-    is_local = "://" not in root
+    is_local = not is_url(root)
     links = document.get("links")
     signing = None if is_local else detect_signing(root, _list(links))
     try:
@@ -260,7 +265,7 @@ def _any_cloud(source: str | Path | ItemSet, query: Query, timeout_s: float) -> 
     if isinstance(source, ItemSet):
         return source.filtered(query).features
     place = check_source(str(source))
-    if "://" in place:
+    if is_url(place):
         how = HttpPolicy(private_hosts_of(place), timeout_s, retries=1, named=place)
         held = _held_at(place, query, how)
         api = Api.of(place, held.head, how) if held.is_catalog else None
@@ -269,7 +274,7 @@ def _any_cloud(source: str | Path | ItemSet, query: Query, timeout_s: float) -> 
             if api.conforms("sort"):
                 parameters["sortby"] = [{"field": "properties.eo:cloud_cover", "direction": "asc"}]
             sieve = QueryFilter(query)
-            for item in next(api.pages(parameters, 100), []):
+            for item in next((page.items for page in api.pages(parameters, 100) if page.items), ()):
                 sieve.offer(item)
             return sieve.items()
     return find_items(place, query, timeout_s=timeout_s, retries=1).features

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import shapely
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from eoap_dask.net.hrefs import resolve_href
+from eoap_dask.net.resolve import is_file_url, is_url, resolve_href
 from eoap_dask.net.signing import origin, unsigned
 
 Item = dict[str, Any]
@@ -135,13 +136,13 @@ def normalised(feature: object, base: str, *, strip: bool) -> Item:
     listed = feature.get("links")
     links = [link for link in (listed if isinstance(listed, list) else []) if isinstance(link, Mapping)]
     own = next((str(link["href"]) for link in links if link.get("rel") == "self" and "href" in link), "")
-    base = own if origin(own) else base
+    own = own if origin(own) else ""
     item = dict(feature)
     if item.get("collection") in (None, ""):
         item.pop("collection", None)
     item["links"] = [{**link, "href": _bare(link["href"])} for link in links if isinstance(link.get("href"), str)]
     item["assets"] = {
-        str(key): {**_with_lists(asset), "href": _absolute(asset["href"], base, strip=strip)}
+        str(key): {**_with_lists(asset), "href": _absolute(asset["href"], base, own, strip=strip)}
         for key, asset in assets.items()
         if isinstance(asset, Mapping) and isinstance(asset.get("href"), str)
     }
@@ -203,7 +204,14 @@ def without_signatures(item: Item) -> Item:
     return {**item, "assets": assets}
 
 
-def _absolute(href: str, base: str, *, strip: bool) -> str:
-    # only what is relative: urljoin would also rewrite absolute hrefs, and not for the better
-    found = href if "://" in href or href.startswith("/vsi") or not base else resolve_href(base, href)
+def _is_file(href: str, base: str) -> bool:
+    """Tell whether an href of an item on this disk names a file of it, and not of the host that the item came from."""
+    return is_file_url(href) or (href.startswith("/") and Path(resolve_href(base, href)).exists())
+
+
+def _absolute(href: str, base: str, own: str, *, strip: bool) -> str:
+    """Return an href resolved against an item's own link, else against where it was read."""
+    if own and (is_url(base) or not _is_file(href, base)):
+        base = own
+    found = resolve_href(base, href) if base else href
     return unsigned(found) if strip else found

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eoap_dask.errors import EoapError, OutputError, UsageError
-from eoap_dask.items.files import ItemDocument, read_items
+from eoap_dask.items.files import ItemDocument, matched, read_items
 from eoap_dask.items.item import (
     Item,
     OddItem,
@@ -27,6 +27,7 @@ from eoap_dask.items.item import (
 )
 from eoap_dask.items.query import Query, QueryFilter
 from eoap_dask.net.hrefs import check_href, private_hosts_of
+from eoap_dask.net.resolve import is_url
 from eoap_dask.net.signing import Signer, detect_signing, endpoints_of, merged_signing, origin, signer_from
 from eoap_dask.redact import redact
 from eoap_dask.text import option, plural, show
@@ -48,7 +49,7 @@ class ItemSet:
     signing: dict[str, Any] = field(default_factory=lambda: {"kind": "none"})
     """How hrefs are signed when they are opened: a specification for `signer_from`."""
     truncated: bool = False
-    """Whether there were more items than the search was allowed to return."""
+    """Whether items are left out: there were more than the search was allowed to return, or `missing` ones."""
     lowest_cloud_cover: float | None = None
     """Lowest cloud cover seen, in percent, also of items that the filter dropped; None if unknown."""
     from_file: bool = False
@@ -60,6 +61,8 @@ class ItemSet:
     Not saved, since a file can't grant this."""
     odd_items: tuple[OddItem, ...] = ()
     """Items that were set aside, and why. Not saved."""
+    missing: int = 0
+    """Items that match, as the catalogue says, but that its pages didn't have."""
 
     def __post_init__(self) -> None:
         features: object = self.features
@@ -155,6 +158,7 @@ class ItemSet:
             tuple(place for place in dict.fromkeys(places) if place != places[0]),
             self.local_files | other.local_files,
             tuple(dict.fromkeys((*self.odd_items, *other.odd_items))),
+            self.missing + other.missing,
         )
 
     @classmethod
@@ -177,9 +181,11 @@ class ItemSet:
         head = head or {}
         sieve = QueryFilter(query or Query())
         allowed: set[str] = set()
+        number = 0
         for item, base in raw:
+            number += 1
             whole = normalised(item, base, strip=False)
-            if folder is not None and "://" not in base:  # also a catalog on disk may lead to items elsewhere
+            if folder is not None and not is_url(base):  # also a catalog on disk may lead to items elsewhere
                 whole = _with_local_files(whole, folder.resolve(), allowed)
             sieve.offer(whole)
         items = sieve.items()
@@ -197,17 +203,21 @@ class ItemSet:
             ids = {str(item.get("collection", "")) for item in items}
             collection = ids.pop() if len(ids) == 1 else ""
         lowest = finite_number(head.get("eoap:lowest_cloud_cover"))
+        lacking = head.get("eoap:missing")
+        # a page of a search that somebody saved as a file
+        missing = lacking if isinstance(lacking, int) else max(0, (matched(head) or 0) - number)
         return cls(
             items,
             places[0] if from_file and places else stac,
             collection,
             found,
-            bool(head.get("eoap:truncated", False)) or sieve.is_over,
+            bool(head.get("eoap:truncated", False)) or sieve.is_over or missing > 0,
             lowest if lowest is not None and query is None else sieve.lowest_cloud_cover,
             from_file,
             places[1:] if from_file else (),
             frozenset(allowed & hrefs),
             sieve.odd_items,
+            missing,
         )
 
     def save(self, path: Path | str) -> Path:
@@ -242,6 +252,7 @@ class ItemSet:
             "eoap:signing": self.signing,
             "eoap:stac": self.stac,
             "eoap:truncated": self.truncated,
+            **({"eoap:missing": self.missing} if self.missing else {}),
             **({"eoap:stac_also": list(self.also)} if self.also else {}),
         }
         lines = ",\n".join(json_line(without_signatures(item)) for item in self.features)
@@ -467,7 +478,7 @@ def file_faults(source: Path) -> Iterator[None]:
 
 def _is_path(href: str) -> bool:
     """Tell whether an href is an absolute path, other than one of GDAL's virtual file systems."""
-    return href.startswith("/") and not href.startswith(("//", "/vsi")) and "://" not in href
+    return href.startswith("/") and not href.startswith(("//", "/vsi"))
 
 
 def _with_local_files(item: Item, folder: Path, allowed: set[str]) -> Item:

@@ -13,6 +13,7 @@ from eoap_dask.items.find import check_source, explain_nothing, find_items
 from eoap_dask.items.odd import nothing_left
 from eoap_dask.items.query import Query
 from eoap_dask.net.hrefs import private_hosts_of
+from eoap_dask.redact import redact
 from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
@@ -106,13 +107,21 @@ class Search:
         else:
             logger.info("Searching {} for {}{}", self.source, query.collection, when)
         found = find_items(self.source, query, option=self.given_as)
+        if found.missing:
+            logger.warning(
+                "The search{} is incomplete: {} says that {} more match, but doesn't give them. "
+                "Try again, or fewer dates.",
+                when,
+                redact(self.source),
+                plural(found.missing, "item"),
+            )
         if found.odd_items and self.on_odd_item == "fail":
             raise ItemError(found.odd_items[0].reason, "Expected a datetime as in RFC 3339.", "Try another catalogue.")
         if found.odd_items and not len(found):
             raise nothing_left(found.odd_items, hint)
         if not len(found):
             raise self.nothing(query, when.strip(), hint)
-        if found.truncated:
+        if found.truncated and not found.missing:
             logger.warning(
                 "The search{} was cut at {}: some are missing. Try a larger {}, or fewer dates.",
                 when,

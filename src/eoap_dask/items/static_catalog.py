@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urldefrag, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import urldefrag
 
 from eoap_dask.errors import SearchError
 from eoap_dask.items.files import ItemDocument
 from eoap_dask.items.query import Query
-from eoap_dask.net.hrefs import check_href, resolve_href
+from eoap_dask.net.hrefs import check_href
 from eoap_dask.net.http import HttpPolicy, parse_json
+from eoap_dask.net.resolve import is_url, resolve_href
 from eoap_dask.redact import show_href
 from eoap_dask.text import option
 
@@ -91,17 +91,15 @@ class CatalogWalk:
 
     def _documents_at(self, root: str, addresses: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the documents at these addresses, in their order; from the network several at once."""
-        import requests
-
         how = replace(self.how, most_bytes=_DOCUMENT_BYTES, came=lambda size: self._count(root, size))
         waiting: deque[tuple[str, Future[bytes]]] = deque()
         left = iter(addresses)
-        with requests.Session() as session, ThreadPoolExecutor(_AT_ONCE, "eoap-catalog") as pool:
+        with ThreadPoolExecutor(_AT_ONCE, "eoap-catalog") as pool:
             try:
                 while True:
                     # never more documents than are being read: behind a slow one they would pile up
                     for address in islice(left, _AT_ONCE - len(waiting)):
-                        waiting.append((address, pool.submit(self._read, address, how, session)))
+                        waiting.append((address, pool.submit(self._read, address, how)))
                     if not waiting:
                         return
                     address, reading = waiting.popleft()
@@ -120,9 +118,9 @@ class CatalogWalk:
         if self._bytes > _MOST_BYTES:
             raise self.how.refused(root, f"holds more than {_MOST_BYTES // 1024**2} MiB", _HINT)
 
-    def _read(self, address: str, how: HttpPolicy, session: Any) -> bytes:
-        if _is_url(address):
-            return how.get(address, session)
+    def _read(self, address: str, how: HttpPolicy) -> bytes:
+        if is_url(address):
+            return how.get(address)
         path = Path(address)
         try:
             if not path.is_file():  # also no pipe or device, which may never end
@@ -138,17 +136,11 @@ class CatalogWalk:
 
     def _resolved(self, base: str, href: str) -> str:
         """Return where a link leads, if the walk may go there."""
-        if _is_url(base):
-            return _plain(check_href(resolve_href(base, href), private_hosts=self.how.private_hosts))
-        if href.lower().startswith("file://"):
-            href = url2pathname(urlsplit(href).path)
-        elif "://" in href:
-            return _plain(check_href(href, private_hosts=self.how.private_hosts))
-        # what a URL would encode, or follow with a fragment, may also be part of a name
-        bare = urldefrag(href).url
+        found = resolve_href(base, href)
+        if is_url(base) or is_url(found):
+            return _plain(check_href(found, private_hosts=self.how.private_hosts))
         try:
-            names = [Path(base).parent / one for one in dict.fromkeys((href, unquote(href), bare, unquote(bare)))]
-            return str(next((name for name in names if name.exists()), names[0]).resolve())
+            return _plain(found)
         except (OSError, ValueError):  # too long for a name, a null byte
             raise self.how.refused(base, f"leads to {show_href(href)}, which can't be a file", _HINT) from None
 
@@ -159,7 +151,7 @@ class CatalogWalk:
         if "items" in hrefs:
             top = (
                 resolve_href(root, hrefs["root"])
-                if "root" in hrefs and _is_url(resolve_href(root, hrefs["root"]))
+                if "root" in hrefs and is_url(resolve_href(root, hrefs["root"]))
                 else ""
             )
             shown = check_href(top, private_hosts=self.how.private_hosts) if top else ""
@@ -180,9 +172,5 @@ def _links(catalog: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _is_url(address: str) -> bool:
-    return "://" in address
-
-
 def _plain(address: str) -> str:
-    return urldefrag(address).url if _is_url(address) else str(Path(address).resolve())
+    return urldefrag(address).url if is_url(address) else str(Path(address).resolve())

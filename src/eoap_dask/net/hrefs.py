@@ -8,7 +8,7 @@ import socket
 import threading
 import unicodedata
 from functools import lru_cache
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from eoap_dask.errors import HrefError
 from eoap_dask.redact import show_href
@@ -50,6 +50,8 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
     """
     if not isinstance(href, str) or not href:
         raise _refused(str(href), "is empty or not text", "")
+    if href.startswith("/") and not href.lower().startswith("/vsi"):  # in which blanks are letters
+        raise _refused(href, _why_scheme(href), _hint_scheme(href))
     if any(ord(char) <= 0x20 or 0x7F <= ord(char) <= 0xA0 or unicodedata.category(char) in _UNSEEN for char in href):
         raise _refused(href, "contains blanks or control characters", "")
     if "\\" in href:
@@ -72,14 +74,6 @@ def check_href(href: str, *, private_hosts: frozenset[str] = frozenset()) -> str
         raise _refused(href, fault, "")
     _check_host(href, host, private_hosts)
     return href
-
-
-def resolve_href(base: str, href: str) -> str:
-    """Return an href resolved against a document's address, or unchanged where `urljoin` can't read it."""
-    try:
-        return urljoin(base, href)
-    except ValueError:  # brackets of an IPv6 address that isn't one
-        return href
 
 
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Cs", "Cn", "Co"})
@@ -113,13 +107,13 @@ def _fault_of_path(path: str) -> str:
 
 
 def _check_host(href: str, host: str, private_hosts: frozenset[str]) -> None:
-    name = _canonical(host)
+    name = canonical_host(host)
     if not name:
         raise _refused(href, "has no valid host", "")
     addresses = _addresses_of(name)
     if name in _METADATA_NAMES or any(_is_forbidden(address) for address in addresses):
         raise _refused(href, "leads to a link-local address or a metadata service", "")
-    allowed = {_canonical(one) for one in private_hosts}
+    allowed = {canonical_host(one) for one in private_hosts}
     if name in allowed:
         return
     if _is_private_name(name) or any(_is_private(one) and str(one) not in allowed for one in addresses):
@@ -135,7 +129,7 @@ def host_is_private(host: str) -> bool:
 
     Also true for link-local, multicast, reserved and unspecified addresses; false where it doesn't resolve within 2 s.
     """
-    name = _canonical(host)
+    name = canonical_host(host)
     if _is_private_name(name) or name in _METADATA_NAMES:
         return True
     return any(_is_private(address) for address in _addresses_of(name))
@@ -146,8 +140,8 @@ def peer_is_refused(host: str, address: str, *, private_hosts: frozenset[str] = 
     peer = _parse_address(address.partition("%")[0])
     if peer is None or _is_forbidden(peer):
         return True
-    allowed = {_canonical(one) for one in private_hosts}
-    return _is_private(peer) and _canonical(host) not in allowed and str(peer) not in allowed
+    allowed = {canonical_host(one) for one in private_hosts}
+    return _is_private(peer) and canonical_host(host) not in allowed and str(peer) not in allowed
 
 
 def private_hosts_of(catalogue_url: str) -> frozenset[str]:
@@ -158,11 +152,11 @@ def private_hosts_of(catalogue_url: str) -> frozenset[str]:
         return frozenset()
     if not host or not host_is_private(host):
         return frozenset()
-    name = _canonical(host)
+    name = canonical_host(host)
     return frozenset({name, *(str(one) for one in _addresses_of(name) if not _is_forbidden(one))})
 
 
-def _canonical(host: str) -> str:
+def canonical_host(host: str) -> str:
     """Return a host in the form for comparing: lower case, no brackets or trailing dots, numbers as addresses."""
     name = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # the ideographic full stop of IDNA
     name = name.strip("[]").rstrip(".").lower()
@@ -214,6 +208,15 @@ def _is_private(address: _Address) -> bool:
         or one in _SHARED
         for one in _embedded(address)
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address, in any notation, is this machine itself; resolves nothing."""
+    name = canonical_host(host)
+    address = _parse_address(name)
+    if address is None:
+        return name == "localhost" or name.endswith(".localhost")
+    return any(one.is_loopback or one.is_unspecified for one in _embedded(address))
 
 
 def _is_private_name(name: str) -> bool:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
+import urllib3
 from loguru import logger
 
 from eoap_dask.errors import SearchError, StatusError, UsageError
+from eoap_dask.net.connections import ProxyError, answered
 from eoap_dask.net.deadline import within
-from eoap_dask.net.hrefs import check_href, resolve_href
+from eoap_dask.net.hrefs import check_href
+from eoap_dask.net.resolve import resolve_href
 from eoap_dask.net.signing import origin
 from eoap_dask.redact import redact
 from eoap_dask.text import option as as_written
@@ -32,6 +36,7 @@ _WHOLE_ANSWER = 10
 # A misspelt host should be reported sooner than a server that is down for a moment.
 _RETRIES_UNKNOWN_HOST = 2
 _REDIRECTS = 5
+_REDIRECTING = frozenset({301, 302, 303, 307, 308})
 # 1000 items of Sentinel-2 are some 50 MB; an answer without end must not fill the memory.
 _ANSWER_BYTES = 512 * 1024**2
 
@@ -79,8 +84,8 @@ class HttpPolicy:
     """Repetitions after 429, 5xx, timeouts and lost connections, with growing pauses."""
     wording: Wording = CATALOGUE
     named: str = ""
-    """URL that the user gave. If it is https, no request goes over http; if it is http, only its host may get a
-    password over http."""
+    """URL that the user gave. If it is https, no request goes over http; if it is http, its origin may get a password
+    over http."""
 
     @property
     def is_encrypted(self) -> bool:
@@ -88,31 +93,20 @@ class HttpPolicy:
         found = origin(self.named)
         return found is not None and found[0] == "https"
 
-    def may_know_password(self, url: str) -> bool:
-        """Tell whether a password of ~/.netrc may go to a URL: over https, or to the origin that the user gave."""
-        found = origin(url)
-        return found is not None and (found[0] == "https" or found == origin(self.named))
-
     most_bytes: int | None = None
     """Longest answer; None means 512 MiB."""
     came: Callable[[int], None] | None = None
     """Receives the number of bytes of each part, in several threads; may raise to end the transfer."""
 
-    def get(self, url: str, session: Any = None) -> bytes:
+    def get(self, url: str) -> bytes:
         """Return the body behind a URL, or raise `SearchError` (`StatusError` for an error status) or `HrefError`.
 
-        A requests.Session serves many requests to one host.
+        Raises `NetworkSettingError` for a variable of the environment that can't be used.
         """
-        import requests
-
-        if session is not None:
-            return self.send(session, "GET", url)
-        with requests.Session() as own:
-            return self.send(own, "GET", url)
+        return self.send("GET", url)
 
     def send(
         self,
-        session: Any,
         verb: str,
         url: str,
         headers: dict[str, str] | None = None,
@@ -137,7 +131,7 @@ class HttpPolicy:
             reraise=True,
         )
         try:
-            return attempts(_send, session, self, verb, url, headers, parameters)
+            return attempts(_send, self, verb, url, headers, parameters)
         except _TransientError as fault:
             raise fault.fault from None
 
@@ -207,65 +201,77 @@ def _wait(state: Any) -> float:
 
 
 def _send(
-    session: Any,
-    how: HttpPolicy,
-    verb: str,
-    href: str,
-    headers: dict[str, str] | None,
-    parameters: dict[str, Any] | None,
+    how: HttpPolicy, verb: str, href: str, headers: dict[str, str] | None, parameters: dict[str, Any] | None
 ) -> bytes:
-    """Return the body of an answer; redirects keep method and body, which requests changes."""
-    import requests
-
+    """Return the body of an answer; redirects keep method and body."""
     is_encrypted = how.is_encrypted
+    has_body = verb in ("POST", "PUT", "PATCH")
     for _ in range(_REDIRECTS + 1):
         check_href(href, private_hosts=how.private_hosts)
         scheme = urlsplit(href).scheme.lower()
         if is_encrypted and scheme != "https":
             raise how.refused(href, "would be read over http, though what leads to it is https")
         is_encrypted = is_encrypted or scheme == "https"
-        body = {"json": parameters} if verb in ("POST", "PUT", "PATCH") else {"params": parameters or {}}
-        # requests would look into ~/.netrc by the host alone
-        auth = None if how.may_know_password(href) else _unchanged
+        whole = href if has_body or not parameters else _with_query(href, parameters)
+        body = json.dumps(parameters).encode() if has_body and parameters is not None else None
+        sent = {**_HEADERS, **({"Content-Type": "application/json"} if body else {}), **(headers or {})}
+        exchange = partial(_exchange, how, verb, whole, sent, body)
+        fault: Exception
         try:
-            prepared = session.prepare_request(requests.Request(verb, href, headers=headers, auth=auth, **body))
-            settings = session.merge_environment_settings(prepared.url, {}, True, None, None)
-            settings["stream"] = True
-            exchange = partial(_exchange, session, prepared, href, how, settings)
-            response, target, content = within(_WHOLE_ANSWER * how.timeout_s, exchange)
+            answer = within(_WHOLE_ANSWER * how.timeout_s, exchange)
         except TimeoutError:
             why = f"can't be reached: its answer didn't end within {_WHOLE_ANSWER * how.timeout_s:g} s"
             hint = f"Try again later, or {how.wording.other}."
-            raise _TransientError(how.refused(href, why, hint), retries=1) from None
-        except requests.RequestException as fault:
-            raise _explained(fault, href, how) from None
-        except ValueError:  # requests looks at where a redirect leads, whether it is to be followed or not
-            raise how.refused(href, "redirects to something that isn't a URL") from None
-        if target is None:
-            return _checked_answer(response, content, href, how)
-        href, parameters = resolve_href(prepared.url or href, target), parameters if "json" in body else None
+            fault = _TransientError(how.refused(href, why, hint), retries=1)
+        except ProxyError as error:
+            why = f"can't be reached: {error.why}"
+            fault = _TransientError(how.refused(href, why, error.hint), retries=0 if error.is_final else None)
+        except urllib3.exceptions.HTTPError as error:
+            fault = _explained(error, href, how)
+        else:
+            if answer.leads_to is None:
+                return _checked_answer(answer, href, how)
+            href, parameters = resolve_href(whole, answer.leads_to), parameters if has_body else None
+            try:
+                urlsplit(href)
+            except ValueError:  # brackets of an IPv6 address that isn't one
+                raise how.refused(whole, "redirects to something that isn't a URL") from None
+            continue
+        raise fault  # without a context: its text holds the whole URL, and may hold a secret
     raise how.refused(href, f"redirects more than {_REDIRECTS} times")
 
 
-def _unchanged(request: Any) -> Any:
-    """Leave a request without authentication."""
-    return request
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
 
 
-def _exchange(
-    session: Any, prepared: Any, href: str, how: HttpPolicy, settings: dict[str, Any]
-) -> tuple[Any, str | None, bytes]:
-    """Return an answer, the target of its redirect, and its body."""
-    timeout = (min(_CONNECT_S, how.timeout_s), how.timeout_s)
-    with session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response:
-        target = response.headers.get("Location") if response.is_redirect else None
-        return response, target, b"" if target else _read(response, href, how)
+def _with_query(href: str, parameters: dict[str, Any]) -> str:
+    """Return a URL with parameters added to its query."""
+    parts = urlsplit(href)
+    added = urlencode({key: value for key, value in parameters.items() if value is not None}, doseq=True)
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, added)))))
 
 
-def _read(response: Any, href: str, how: HttpPolicy) -> bytes:
+class _Answer(NamedTuple):
+    """An answer that was read to its end, unless it is a redirect."""
+
+    status: int
+    headers: Mapping[str, str]
+    leads_to: str | None
+    content: bytes
+
+
+def _exchange(how: HttpPolicy, verb: str, url: str, headers: dict[str, str], body: bytes | None) -> _Answer:
+    timeout = urllib3.Timeout(connect=min(_CONNECT_S, how.timeout_s), read=how.timeout_s)
+    options: dict[str, Any] = {"private_hosts": how.private_hosts, "named": how.named, "timeout": timeout}
+    with answered(verb, url, headers=headers, body=body, **options) as response:
+        leads_to = response.headers.get("Location") if response.status in _REDIRECTING else None
+        return _Answer(response.status, response.headers, leads_to, b"" if leads_to else _read(response, url, how))
+
+
+def _read(response: urllib3.BaseHTTPResponse, href: str, how: HttpPolicy) -> bytes:
     chunks, size = [], 0
     most = _ANSWER_BYTES if how.most_bytes is None else how.most_bytes
-    for chunk in response.iter_content(1 << 16):
+    for chunk in response.stream(1 << 16, decode_content=True):
         chunks.append(chunk)
         size += len(chunk)
         if how.came is not None:
@@ -279,11 +285,11 @@ def _read(response: Any, href: str, how: HttpPolicy) -> bytes:
     return b"".join(chunks)
 
 
-def _checked_answer(response: Any, content: bytes, href: str, how: HttpPolicy) -> bytes:
-    status = int(response.status_code)
+def _checked_answer(answer: _Answer, href: str, how: HttpPolicy) -> bytes:
+    status = answer.status
     if 200 <= status < 300:
-        return content
-    said = _message(content)
+        return answer.content
+    said = _message(answer.content)
     hint = f"{how.wording.check}."
     if status in (401, 403):
         hint = f"Put user name and password into ~/.netrc, or {how.wording.other}."
@@ -296,7 +302,7 @@ def _checked_answer(response: Any, content: bytes, href: str, how: HttpPolicy) -
     )
     fault.status = status
     if status in _TRANSIENT:
-        raise _TransientError(fault, _retry_after(response.headers.get("Retry-After")))
+        raise _TransientError(fault, _retry_after(answer.headers.get("Retry-After")))
     raise fault
 
 
@@ -326,28 +332,24 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _explained(fault: Exception, href: str, how: HttpPolicy) -> _TransientError:
-    """Return a fault of requests in our words: its own text holds the whole URL, and may hold a secret."""
-    import requests
-
+    """Return a fault of urllib3 in our words: its own text holds the whole URL, and may hold a secret."""
     chain = list(_chain(fault))
-    names = {type(one).__name__ for one in chain}
+    kinds = urllib3.exceptions
     host = urlsplit(href).hostname or href
     retries: int | None = None
     check = how.wording.check
     hint = f"Try again later, or {how.wording.other}."
-    if "NameResolutionError" in names or "gaierror" in names:
+    if any(isinstance(one, kinds.NameResolutionError | socket.gaierror) for one in chain):
         why, retries = f"the name {host} can't be resolved", _RETRIES_UNKNOWN_HOST
         hint = f"{check}, and the network."
-    elif isinstance(fault, requests.exceptions.SSLError):
+    elif isinstance(fault, kinds.SSLError):
         why, retries = "its certificate can't be verified", 0
         hint = f"{check}, and the certificates of this machine."
-    elif isinstance(fault, requests.exceptions.ProxyError):
-        why, hint = "the proxy can't be reached", "Check HTTPS_PROXY."
-    elif isinstance(fault, requests.Timeout) or names & {"ReadTimeoutError", "ConnectTimeoutError"}:
-        why = f"no answer within {how.timeout_s:g} s"
     elif any(isinstance(one, ConnectionRefusedError) for one in chain):
         why, hint = "the connection was refused", "Check the URL and its port, or try again later."
-    elif isinstance(fault, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
+    elif isinstance(fault, kinds.TimeoutError) and not isinstance(fault, kinds.NewConnectionError):
+        why = f"no answer within {how.timeout_s:g} s"
+    elif isinstance(fault, kinds.LocationValueError):
         why, retries, hint = "its URL is malformed", 0, f"{check}."
     else:
         why = "the connection was lost"

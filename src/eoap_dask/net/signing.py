@@ -13,9 +13,13 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from eoap_dask.errors import HrefError, SigningError, UsageError
+import urllib3
+
+from eoap_dask.errors import HrefError, NetworkSettingError, SigningError, UsageError
+from eoap_dask.net.connections import ProxyError, answered
 from eoap_dask.net.deadline import within
-from eoap_dask.net.hrefs import check_href, host_is_private, private_hosts_of, resolve_href
+from eoap_dask.net.hrefs import check_href, private_hosts_of
+from eoap_dask.net.resolve import resolve_href
 from eoap_dask.redact import SAS_KEYS, redact, show_href
 
 PLANETARY_COMPUTER_HOST = "planetarycomputer.microsoft.com"
@@ -368,35 +372,41 @@ def _fetch_often(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _fetch_once(url: str, headers: Mapping[str, str]) -> object:
-    import requests
-
-    parts = urlsplit(url)
-    # requests would send a password of ~/.netrc to any host over http; only one's own network may see it
-    may_know = parts.scheme == "https" or host_is_private(parts.hostname or "")
-    auth = None if may_know else (lambda request: request)
+    # only one's own network may see a login over http
+    hosts = private_hosts_of(url)
 
     def ask() -> tuple[int, bytes]:
-        with requests.get(
-            url, headers=dict(headers), auth=auth, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
-        ) as response:
-            return response.status_code, b"".join(_bounded(response.iter_content(8192)))
+        timeout = urllib3.Timeout(connect=_TIMEOUT_S, read=_TIMEOUT_S)
+        with answered("GET", url, headers=headers, private_hosts=hosts, timeout=timeout) as response:
+            return response.status, b"".join(_bounded(response.stream(8192, decode_content=True)))
 
+    fault: Exception
     try:
-        # the timeout of requests is for each byte; all workers' threads may be waiting here
+        # a socket's timeout is for each byte; all workers' threads may be waiting here
         status, body = within(_TIMEOUT_S, ask)
-    except (requests.Timeout, TimeoutError):
-        raise _TransientError(f"it didn't answer within {_TIMEOUT_S:g} s") from None
-    except requests.RequestException as fault:
-        # the text of a fault of requests may hold the URL with its query
-        raise _TransientError(f"it can't be reached ({type(fault).__name__})") from None
-    if status in _TRANSIENT:
-        raise _TransientError(f"it answered {status}")
-    if status != 200:
-        raise _failed(url, f"it answered {status}")
-    try:
-        return json.loads(body)
-    except ValueError:
-        raise _unusable(url) from None
+    except urllib3.exceptions.NewConnectionError:  # a timeout by its class
+        fault = _TransientError("it can't be reached")
+    except (urllib3.exceptions.TimeoutError, TimeoutError):
+        fault = _TransientError(f"it didn't answer within {_TIMEOUT_S:g} s")
+    except ProxyError as error:
+        fault = _failed(url, error.why, error.hint) if error.is_final else _TransientError(error.why)
+    except (HrefError, NetworkSettingError) as error:
+        fault = SigningError(
+            f"Assets couldn't be signed through {redact(url)}. {error.what}", error.expected, error.hint
+        )
+    except urllib3.exceptions.HTTPError as error:
+        # its text may hold the URL with its query
+        fault = _TransientError(f"it can't be reached ({type(error).__name__})")
+    else:
+        if status in _TRANSIENT:
+            raise _TransientError(f"it answered {status}")
+        if status != 200:
+            raise _failed(url, f"it answered {status}")
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise _unusable(url) from None
+    raise fault  # without a context
 
 
 def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -408,9 +418,9 @@ def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
             return
 
 
-def _failed(url: str, why: str) -> SigningError:
+def _failed(url: str, why: str, hint: str = "") -> SigningError:
     return SigningError(
         f"Assets couldn't be signed through {redact(url)}: {why}.",
         "Without a signature they can't be read.",
-        "Try again later.",
+        hint or "Try again later.",
     )

@@ -17,6 +17,8 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from eoap_dask.errors import AssetError, SigningError
+from eoap_dask.net.connections import gdal_options
+from eoap_dask.net.resolve import path_part
 from eoap_dask.net.retry import Attempt, Retry, retrying
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER, other_bands, refused, unreadable
 from eoap_dask.readers.ranges import FinalReadError, HttpFile, RetryableReadError
@@ -124,7 +126,8 @@ class GdalRaster:
         def attempt(this: Attempt) -> T:
             self._attempt = this
             try:
-                with rasterio.Env(**self._options(this)):
+                where = self._where()
+                with rasterio.Env(**self._options(this, where)):
                     return action()
             except (RasterioError, OSError, SigningError):
                 self._forget()
@@ -133,9 +136,11 @@ class GdalRaster:
         with self._lock, rasterio.Env(**_OPTIONS):
             return retrying(attempt, self.reader.retry, (RasterioError, OSError, SigningError), self._fault)
 
-    def _options(self, attempt: Attempt) -> dict[str, str]:
+    def _options(self, attempt: Attempt, where: str) -> dict[str, str]:
         left = str(math.ceil(attempt.left_s))
         options = {"GDAL_HTTP_TIMEOUT": left}
+        if self._found:
+            options |= gdal_options(where, self.reader.private_hosts)
         if attempt.left_s < float(_OPTIONS["GDAL_HTTP_LOW_SPEED_TIME"]):
             options["GDAL_HTTP_LOW_SPEED_TIME"] = left
         if attempt.number > 1:
@@ -219,7 +224,7 @@ def _grid_of(dataset: Any) -> FileGrid:
 
 def driver_of(href: str) -> str:
     """Name the only format that a file may have: VRTs, and others that refer to files, could read local ones."""
-    return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith((".jp2", ".j2k")) else "GTiff"
+    return "JP2OpenJPEG" if path_part(href).lower().endswith((".jp2", ".j2k")) else "GTiff"
 
 
 def plain_reason(reason: str) -> str:

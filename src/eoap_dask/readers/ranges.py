@@ -6,29 +6,25 @@ address. Redirects are checked, and a connection that leads to a private address
 
 from __future__ import annotations
 
-import netrc
 import os
 import random
 import re
-import socket
-import threading
 import time
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import unquote, urljoin, urlsplit
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from eoap_dask.__about__ import __version__
-from eoap_dask.errors import AssetError, HrefError, SigningError
-from eoap_dask.net.hrefs import check_href, peer_is_refused
+from eoap_dask.errors import AssetError, HrefError, NetworkSettingError, SigningError
+from eoap_dask.net.connections import ProxyError, answered
+from eoap_dask.net.deadline import WATCH
+from eoap_dask.net.hrefs import check_href
+from eoap_dask.net.resolve import resolve_href
 from eoap_dask.net.retry import MAX_PAUSE_S, Attempt, Retry, retrying
 from eoap_dask.readers.faults import BROKEN_PART, NOT_A_RASTER
 from eoap_dask.redact import redact
@@ -43,17 +39,11 @@ _BUSY_S = 0.5
 
 T = TypeVar("T")
 
-CONNECTIONS = 48
-"""Kept per process and server: one for each thread that may fetch, `limits.MOST_READS` and the helpers."""
-
 _CONNECT_S = 20.0
 _SILENCE_S = 60.0
 _REDIRECTS = 3
 _SIGNED_S = 30.0
 """How long a signed URL is used again. Signatures are valid for a minute at least."""
-
-_WORTH_READING = 16 << 10
-"""Unread bytes of an answer up to which draining it is cheaper than a new connection."""
 
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
 
@@ -292,7 +282,7 @@ class LocalFile:
 def _target(url: str, location: str) -> str:
     """Return where a redirect leads."""
     with suppress(ValueError):
-        target = urljoin(url, location)
+        target = resolve_href(url, location)
         urlsplit(target)
         return target
     raise FinalReadError("its server redirects to an invalid address.")
@@ -310,32 +300,19 @@ class _Part(NamedTuple):
 @contextmanager
 def _answer(url: str, part: _Part, private_hosts: frozenset[str], left_s: float) -> Iterator[urllib3.BaseHTTPResponse]:
     """Request a range, and yield the answer with its body unread; the connection is kept if it was read to the end."""
-    headers = {
-        "Range": f"bytes={part.start}-{part.stop - 1}",
-        "Accept-Encoding": "identity",
-        "User-Agent": f"eoap-dask/{__version__}",
-    }
-    if login := _login(url, private_hosts):
-        headers["Authorization"] = login
-    with _WATCH.holding(time.monotonic() + left_s):
-        response = _manager(private_hosts, _proxy(*urlsplit(url)[:2])).request(
-            "GET",
-            url,
-            headers=headers,
-            redirect=False,
-            retries=False,
-            preload_content=False,
-            decode_content=False,
-            timeout=urllib3.Timeout(connect=min(_CONNECT_S, left_s), read=min(_SILENCE_S, left_s)),
-        )
+    headers = {"Range": f"bytes={part.start}-{part.stop - 1}", "Accept-Encoding": "identity"}
+    timeout = urllib3.Timeout(connect=min(_CONNECT_S, left_s), read=min(_SILENCE_S, left_s))
+    with WATCH.holding(time.monotonic() + left_s):
         try:
-            yield response
-        finally:
-            left = getattr(response, "length_remaining", None)
-            if left is not None and left <= _WORTH_READING:
-                response.drain_conn()
-            response.close()  # does nothing to a connection that was released already
-            response.release_conn()  # a closed one too takes a place in the pool
+            with answered("GET", url, headers=headers, private_hosts=private_hosts, timeout=timeout) as response:
+                yield response
+            return
+        except (HrefError, NetworkSettingError) as error:
+            fault: Exception = FinalReadError(" ".join(part for part in (error.what, error.hint) if part))
+        except ProxyError as error:
+            kind = FinalReadError if error.is_final else RetryableReadError
+            fault = kind(f"{error.why}. {error.hint}")
+    raise fault  # without a context, which can't always be pickled
 
 
 def _check_status(answer: urllib3.BaseHTTPResponse) -> None:
@@ -405,165 +382,3 @@ def _plain(error: Exception) -> str:
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return "its server didn't answer in time."
     return BROKEN_PART
-
-
-# ----------------------------------------------------------------------------------------------------
-# Connections
-
-
-class _Watch:
-    """Ends transfers at their deadline, also from servers that send a byte a minute."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Start afresh, as after a fork: the parent's thread doesn't exist in the child."""
-        self._changed = threading.Condition()
-        self._ends: dict[int, float] = {}
-        self._sockets: dict[int, socket.socket] = {}
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def holding(self, end: float) -> Iterator[None]:
-        """End this thread's transfers at a time of `time.monotonic`."""
-        me = threading.get_ident()
-        with self._changed:
-            self._ends[me] = end
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="eoap-watch", daemon=True)
-                self._thread.start()
-            elif len(self._ends) == 1:
-                self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._ends.pop(me, None)
-                self._sockets.pop(me, None)
-
-    def uses(self, connection: socket.socket | None) -> None:
-        """Note the connection that this thread is about to wait for."""
-        if connection is not None:
-            with self._changed:
-                self._sockets[threading.get_ident()] = connection
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._ends:
-                    self._changed.wait()
-                now = time.monotonic()
-                # under the lock: a noted connection still belongs to that thread, and to no other
-                for thread, end in self._ends.items():
-                    if end <= now and (one := self._sockets.pop(thread, None)) is not None:
-                        with suppress(OSError):  # it just ended by itself
-                            # not the SSL socket's own method, after which its reader gets encrypted bytes
-                            socket.socket.shutdown(one, socket.SHUT_RDWR)
-            time.sleep(0.5)
-
-
-_WATCH = _Watch()
-
-
-@lru_cache(16)
-def _manager(private_hosts: frozenset[str], proxy: str) -> Any:
-    """Return this process's connections to hosts that are reached in one way."""
-    if proxy:  # its own address may be private, and it resolves names itself
-        parts = urlsplit(proxy)
-        headers = None
-        if parts.username is not None:
-            headers = {"Proxy-Authorization": _basic(unquote(parts.username), unquote(parts.password or ""))}
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, **_pool_options())
-    manager = urllib3.PoolManager(**_pool_options())
-
-    class Plain(_Checked, HTTPConnection):
-        allowed = private_hosts
-
-    class Secure(_Checked, HTTPSConnection):
-        allowed = private_hosts
-
-    plain = type("Pool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": Plain})
-    secure = type("SecurePool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": Secure})
-    manager.pool_classes_by_scheme = {"http": plain, "https": secure}
-    return manager
-
-
-def _pool_options() -> dict[str, Any]:
-    return {"num_pools": 32, "maxsize": CONNECTIONS, "block": True, **_certificates()}
-
-
-@lru_cache(1)
-def _certificates() -> dict[str, str]:
-    """Return the trusted authorities: the same choice as that of `requests`, and of curl."""
-    import certifi
-
-    named = (os.environ.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"))
-    path = next((path for path in named if path), certifi.where())
-    return {"ca_cert_dir" if Path(path).is_dir() else "ca_certs": path}
-
-
-def _login(url: str, private_hosts: frozenset[str]) -> str:
-    """Return the login of the user's netrc file; over http only for hosts that were named so."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme != "https" and host not in private_hosts:
-        return ""
-    path = os.path.expanduser(os.environ.get("NETRC") or "~/.netrc")  # noqa: PTH111 - for each request: a Path is slow
-    try:
-        found = _netrc(path, os.stat(path).st_mtime_ns).get(host)  # noqa: PTH116
-    except OSError:
-        return ""
-    return _basic(found[0], found[2]) if found else ""
-
-
-@lru_cache(1)
-def _netrc(path: str, _: int) -> dict[str, tuple[str, str, str]]:
-    """Return the logins of a netrc file by host, without its default: a catalogue may name any host."""
-    try:
-        hosts = netrc.netrc(path).hosts
-    except (netrc.NetrcParseError, UnicodeError):
-        return {}
-    return {name: (login, account, word or "") for name, (login, account, word) in hosts.items() if name != "default"}
-
-
-def _basic(name: str, word: str) -> str:
-    return f"Basic {b64encode(f'{name}:{word}'.encode()).decode()}"
-
-
-@lru_cache(256)
-def _proxy(scheme: str, server: str) -> str:
-    """Return the proxy that the environment names for a server, or ""."""
-    proxies = urllib.request.getproxies()
-    if not proxies or urllib.request.proxy_bypass(server):
-        return ""
-    found = proxies.get(scheme, proxies.get("all", ""))
-    return found if not found or "://" in found else f"http://{found}"
-
-
-def _after_fork() -> None:
-    """Drop the connections of the parent process."""
-    _WATCH.reset()
-    _manager.cache_clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-class _Checked:
-    """A connection that checks its peer's address, and is watched."""
-
-    allowed: frozenset[str] = frozenset()
-    sock: Any
-    host: str
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        peer = str(self.sock.getpeername()[0])
-        if peer_is_refused(self.host, peer, private_hosts=self.allowed):
-            self.sock.close()
-            raise FinalReadError(f"its server {self.host!r} has the private address {peer}.")
-
-    def getresponse(self) -> Any:
-        _WATCH.uses(self.sock)
-        return super().getresponse()  # type: ignore[misc]

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eoap_dask.errors import AssetError
+from eoap_dask.net.resolve import path_part
 from eoap_dask.net.retry import Retry
 from eoap_dask.readers.faults import BROKEN_PART, other_bands, refused, unreadable
 from eoap_dask.readers.gdal import GdalReader
@@ -193,7 +194,7 @@ class TileRaster:
 
     def _header(self) -> Header | None:
         """Return the header; None where GDAL has to read the file."""
-        if urlsplit(self.source.href).path.lower().endswith((".jp2", ".j2k")) or self.source.href.startswith("/vsi"):
+        if path_part(self.source.href).lower().endswith((".jp2", ".j2k")) or self.source.href.startswith("/vsi"):
             return None
         found = _HEADERS.claim(self._key)
         if isinstance(found, Kept) and found.value.read_at < time.monotonic() - _HEADER_S:
