@@ -46,6 +46,7 @@ from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.lazy.loaders.planes import foreign_planes
 from eoap_dask.lazy.nodata import encode_nan
+from eoap_dask.net.hrefs import check_host_names, named_hosts
 from eoap_dask.periods import check_range, parse_day, split_periods
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.reading import StackReader
@@ -123,6 +124,7 @@ def load(
     also_mask: Sequence[Literal["water", "snow"]] = (),
     raw: bool = False,
     stac: str | None = None,
+    allow_hosts: Sequence[str] = (),
     chunks: Mapping[str, int] | None = None,
     loader: Literal["eoap-dask", "stackstac", "odc-stac"] = "eoap-dask",
 ) -> xr.Dataset:
@@ -154,6 +156,8 @@ def load(
     stac
         URL of the catalogue, for items from a file: on private networks, only hosts that it names are read from.
         Not needed for items from `search`.
+    allow_hosts
+        Further private hosts, by name or address, from which assets may be read.
     chunks
         Sides of the Dask chunks, ``{"time": …, "y": …, "x": …}``; by default all time steps and 1024 pixels. Time in
         one chunk suits composites; a chunk holds time × y × x × (bands + 1) × 2 bytes.
@@ -209,7 +213,8 @@ def load(
     name = crs_name(geobox)
     shape = None if area is None else area.shape
     sensor = sensor_for(items.collection)
-    hosts = items.private_hosts(stac)
+    check_host_names(allow_hosts)
+    hosts = items.private_hosts(stac) | named_hosts(allow_hosts)
     scenes = read_scenes(
         items.features,
         bands,
