@@ -47,7 +47,7 @@ def show_bytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
 
 
-_FLAGS = {"thresholds": "threshold", "cluster_options": "cluster-option"}
+_FLAGS = {"thresholds": "threshold", "cluster_options": "cluster-option", "allow_hosts": "allow-host"}
 """Flags that aren't spelled as their parameter."""
 
 _by_flags = False

@@ -16,10 +16,12 @@ import pytest
 from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.command_line import Shell
 from tests.support.files import ramp, source, write_tifffile
 from tests.support.proxy import certified, proxying
 from tests.support.stac_api import Api, item, serving
 
+from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError, NetworkSettingError, SearchError, SigningError
@@ -326,6 +328,24 @@ def test_workers_take_it_from_their_environment(monkeypatch: pytest.MonkeyPatch,
                 np.testing.assert_array_equal(found, ramp(256, 256))
             assert "hunter2" not in str(client.get_worker_logs()) + str(client.get_scheduler_logs())
     assert len(proxy.asked) >= 4
+
+
+@pytest.mark.long
+def test_a_product_is_made_through_it_and_nothing_tells_the_password(archive: Archive, shell: Shell) -> None:
+    with ServerProcess(archive) as server, proxying({FAR: port_of(server.origin)}, f"me:{SECRET}") as proxy:
+        items = [
+            json.loads(json.dumps(one).replace(server.origin, f"http://{FAR}"))
+            for one in find_items(server.url, Query(server.collection))
+        ]
+        (shell.cwd / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+        options = ["--items", "items.json", "--start-date", "2020-10-01", "--end-date", "2020-10-31", "--workers", "1"]
+        environment = {"http_proxy": f"http://me:{QUOTED}@{proxy.place}"}
+        made = shell.run("cloudless-mosaic", *options, "--output-dir", "out", env=environment)
+    assert made.returncode == 0, made.stderr
+    assert len(set(proxy.logins)) == 1
+    assert "hunter2" not in made.stdout + made.stderr
+    for path in (shell.cwd / "out").rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes(), path
 
 
 def test_a_proxy_can_be_pickled_and_compared() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from eoap_dask.cluster.connect import check_start, expected_size
 from eoap_dask.errors import UsageError
 from eoap_dask.items.itemset import ItemSet
+from eoap_dask.net.hrefs import named_hosts
 from eoap_dask.params import as_json
 from eoap_dask.publish.checks import check_output
 from eoap_dask.readers.choose import make_reader
@@ -45,11 +46,13 @@ class BaseRequest:
     area: Area | None
     """None where the items decide."""
     search: Search
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts that the options name."""
 
     @property
     def private_hosts(self) -> frozenset[str]:
         """Hosts on private networks that the user named, so that catalogues may lead there."""
-        return self.search.private_hosts
+        return self.search.private_hosts | named_hosts(self.allow_hosts)
 
     @property
     def json(self) -> dict[str, Any]:
@@ -125,7 +128,7 @@ class Application(Generic[P, R]):
 
     def _prepare(self, params: P, options: RunOptions, client: Client | None) -> tuple[R, ItemSet, Plan]:
         options.check()
-        request = self.understand(params)
+        request = replace(self.understand(params), allow_hosts=options.allow_hosts)
         check_output(options.output_dir, self.name, update=True)
         items = self.find(request)
         return request, items, self.plan_for(request, items, options, client)

@@ -48,6 +48,7 @@ from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.lazy.loaders.planes import foreign_planes
 from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.lazy.odd import warn_of_odd
+from eoap_dask.net.hrefs import check_host_names, named_hosts
 from eoap_dask.periods import check_range, parse_day, split_periods
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.headers import settle
@@ -137,6 +138,7 @@ def load(
     also_mask: Sequence[Literal["water", "snow"]] = (),
     raw: bool = False,
     stac: str | None = None,
+    allow_hosts: Sequence[str] = (),
     chunks: Mapping[str, Any] | Literal["auto"] | None = None,
     loader: Literal["eoap-dask", "stackstac", "odc-stac"] = "eoap-dask",
     on_odd_item: Literal["skip", "fail"] = "skip",
@@ -169,6 +171,8 @@ def load(
     stac
         URL of the catalogue, for items from a file: on private networks, only hosts that it names are read from.
         Not needed for items from `search`.
+    allow_hosts
+        Further private hosts, by name or address, from which assets may be read.
     chunks
         Sides of the Dask chunks, ``{"time": …, "y": …, "x": …}``, -1 for the whole; where left out or ``"auto"`` all
         time steps and 1024 pixels. Time in one chunk suits composites; a chunk holds time × y × x × (bands + 1) × 2
@@ -247,7 +251,8 @@ def load(
     name = crs_name(geobox)
     shape = None if area is None else area.shape
     sensor = sensor_for(items.collection)
-    hosts = items.private_hosts(stac)
+    check_host_names(allow_hosts)
+    hosts = items.private_hosts(stac) | named_hosts(allow_hosts)
     scenes, odd = usable_scenes(
         items.features,
         bands,

@@ -21,6 +21,7 @@ from eoap_dask.errors import HrefError, NetworkSettingError
 from eoap_dask.net.deadline import WATCH
 from eoap_dask.net.hrefs import peer_is_refused
 from eoap_dask.net.proxies import Proxy, proxy_for
+from eoap_dask.text import option
 
 CONNECTIONS = 48
 """Kept per process and server: one for each thread that may fetch, `limits.MOST_READS` and the helpers."""
@@ -276,5 +277,5 @@ class _Checked(_Watched):
             raise HrefError(
                 f"The server {self.host!r} has the private address {peer}.",
                 "A catalogue may only lead to addresses on the public network, or to its own host.",
-                "If it is yours, name it.",
+                f"If it is yours, name it: {option('allow_hosts', [self.host])}.",
             )

@@ -7,11 +7,13 @@ import re
 import socket
 import threading
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
-from eoap_dask.errors import HrefError
-from eoap_dask.redact import show_href
+from eoap_dask.errors import HrefError, UsageError
+from eoap_dask.redact import redact, show_href
+from eoap_dask.text import option
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -120,7 +122,7 @@ def _check_host(href: str, host: str, private_hosts: frozenset[str]) -> None:
         raise _refused(
             href,
             f"leads to the private host {name!r}",
-            "If it is yours, search the catalogue at that host.",
+            f"If it is yours, name it: {option('allow_hosts', [name])}.",
         )
 
 
@@ -154,6 +156,28 @@ def private_hosts_of(catalogue_url: str) -> frozenset[str]:
         return frozenset()
     name = canonical_host(host)
     return frozenset({name, *(str(one) for one in _addresses_of(name) if not _is_forbidden(one))})
+
+
+def check_host_names(names: Iterable[str]) -> None:
+    """Raise `UsageError` for what is no name or address of a host; resolves nothing."""
+    for name in names:
+        bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+        address = _parse_address(bare)
+        labels = bare.removesuffix(".").split(".")
+        if address is None and not all(re.fullmatch(r"[\w-]{1,63}", label) for label in labels):
+            host = re.sub(r"^[\w+.-]*://|[:/].*$", "", redact(name)) or "minio.example.org"
+            raise UsageError(
+                f"{option('allow_hosts')} must be names or addresses of hosts, got {redact(name)!r}.",
+                "Expected no scheme, no port and no path.",
+                f"Try {option('allow_hosts', [host])}.",
+            )
+
+
+def named_hosts(names: Iterable[str]) -> frozenset[str]:
+    """Return hosts that the user named, and their addresses as far as they resolve here, for `check_href`."""
+    hosts = [canonical_host(name) for name in names]
+    addresses = (str(one) for host in hosts for one in _addresses_of(host) if not _is_forbidden(one))
+    return frozenset((*hosts, *addresses))
 
 
 def canonical_host(host: str) -> str:

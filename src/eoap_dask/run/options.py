@@ -56,6 +56,14 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         "where blocks are small]",
         metavar="N",
     )
+    allow_hosts: tuple[str, ...] = param(
+        (),
+        "Private host, by name or address, from which assets may be read though the catalogue is elsewhere. Repeat for "
+        "more.",
+        metavar="HOST",
+        multiple=True,
+        flag="allow-host",
+    )
     sink: str = param(
         "auto",
         "Who puts encoded tiles onto the output's disk: workers, which must see it under the same path, or the client, "
@@ -87,6 +95,9 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
                 raise must_be(name, "0 or more", getattr(self, name), 0)
+        from eoap_dask.net.hrefs import check_host_names
+
+        check_host_names(self.allow_hosts)
         if self.performance_report is not None and self.performance_report.is_dir():
             raise UsageError(
                 f"{option('performance_report')} {self.performance_report} is a directory.",

@@ -91,7 +91,7 @@ class Request(BaseRequest):
     def private_hosts(self) -> frozenset[str]:
         """Hosts on private networks that the user named."""
         items = (self.params.pre_fire_url, self.params.post_fire_url)
-        return self.search.private_hosts.union(*(private_hosts_of(url) for url in items))
+        return super().private_hosts.union(*(private_hosts_of(url) for url in items))
 
 
 def understand(params: BurnedAreaParams) -> Request:
