@@ -95,11 +95,13 @@ def show(value: object) -> str:
     if value is not None and not isinstance(value, _SHOWN):
         return f"{'an' if type(value).__name__[0] in 'AEIOaeiou' else 'a'} {type(value).__name__}"
     try:
-        return redact(" ".join(_short.repr(redact(value) if isinstance(value, str) else value).split()))
+        return redact(" ".join(_short.repr(redact(value[:_MOST_SHOWN]) if isinstance(value, str) else value).split()))
     except ValueError:  # Python doesn't write whole numbers of thousands of digits
         return f"a {type(value).__name__}"
 
 
+_MOST_SHOWN = 500
+"""Characters of a text that are looked at for a sentence."""
 _SHOWN = (bool, int, complex, str, bytes, list, tuple, dict, set, frozenset)
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxstring, _short.maxlong = 2, 60, 40

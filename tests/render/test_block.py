@@ -127,6 +127,8 @@ class MemoryRaster:
     memory: Memory
     href: str
 
+    nodata: int | None = None
+
     @property
     def grid(self) -> FileGrid:
         return FileGrid()
@@ -574,6 +576,7 @@ class Blank:
     """A reader of whole Sentinel-2 tiles with overviews, of one value; it keeps no pixels."""
 
     grid = FileGrid()
+    nodata = None
 
     def open(self, source: Source, item_id: str) -> Blank:
         height, width = source.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from affine import Affine
 from distributed import Client
 from hypothesis import given, settings
@@ -25,8 +27,11 @@ from eoap_dask.cluster.size import Size
 from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import ContradictionError
+from eoap_dask.files import write_json
 from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
+from eoap_dask.publish.checks import identity
+from eoap_dask.publish.holdings import MARKER
 from eoap_dask.readers.faults import NEAR, contradiction
 from eoap_dask.readers.gdal import GdalReader
 from eoap_dask.readers.reader import FileGrid
@@ -170,6 +175,46 @@ def test_a_contradiction_in_the_item_itself_is_said_in_the_plan(served: tuple[Pa
 
 
 @pytest.mark.cluster
+def test_an_asset_that_is_told_elsewhere_than_the_others_is_put_right(
+    served: tuple[Path, str], client: Client, tmp_path: Path
+) -> None:
+    """Classes 100 km away would count as all cloudy."""
+    found = item(served[1])
+    found["assets"]["SCL"] |= {"proj:transform": [10, 0, 600_000, 0, -10, 4_602_000], "proj:shape": [200, 200]}
+    run = mosaic(tmp_path, found, client)
+    want, got = expected(run.output / "monthly-mosaic-2021-07" / "monthly-mosaic-2021-07.tif")
+    np.testing.assert_array_equal(got, want)
+    assert run.items[0]["properties"]["eoap:corrected_grids"] == [f"{found['id']} SCL"]
+
+
+@pytest.mark.cluster
+def test_the_ledger_keeps_what_an_earlier_run_put_right(
+    served: tuple[Path, str], client: Client, tmp_path: Path
+) -> None:
+    found = item(served[1], WRONG["half a pixel to the right"])
+    first = mosaic(tmp_path, found, client)
+    before = json.loads((first.output / "failures.json").read_text())["corrected"]
+    shutil.rmtree(tmp_path / "out.partial", ignore_errors=True)
+    (first.output / "monthly-mosaic-2021-07").rename(tmp_path / "unit")
+    shutil.rmtree(first.output)
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "unit").rename(tmp_path / "out.partial" / "monthly-mosaic-2021-07")
+    write_json(tmp_path / "out.partial" / MARKER, identity("cloudless-mosaic"))
+    again = mosaic(tmp_path, found, client)
+    after = json.loads((again.output / "failures.json").read_text())["corrected"]
+    assert [(e["item"], e["asset"]) for e in after] == [(e["item"], e["asset"]) for e in before]
+
+
+def test_the_lazy_door_says_what_it_puts_right(served: tuple[Path, str]) -> None:
+    wrong = item(served[1], WRONG["a tile further"])
+    items = eo.ItemSet((wrong,), stac=served[1], collection="sentinel-2-l2a")
+    with pytest.warns(UserWarning, match=r"2 assets of 1 item \(.*\) lie elsewhere than the items say"):
+        cube = eo.load(items, ["red"], geobox=GeoBox(SHAPE, Affine(*TRUE), CRS))
+    found = cube.red.isel(time=0).compute(scheduler="synchronous")
+    np.testing.assert_allclose(found, RED * 1e-4, rtol=1e-6)
+
+
+@pytest.mark.cluster
 def test_an_item_that_is_right_is_not_corrected(served: tuple[Path, str], client: Client, tmp_path: Path) -> None:
     near = (10.0, 0.0, 500_000.05, 0.0, -10.0, 4_601_999.95)  # half a hundredth of a pixel
     run = mosaic(tmp_path, item(served[1], near), client)
@@ -202,6 +247,8 @@ PLACES = {
     "a CRS without a code": {"crs": "+proj=laea +lat_0=47 +lon_0=9 +datum=WGS84"},
     "degrees": {"crs": "EPSG:4326", "transform": Affine(1e-4, 0, 15, 0, -1e-4, 41)},
     "centres of pixels": {"AREA_OR_POINT": "Point"},
+    "another ellipsoid without a code": {"crs": "+proj=utm +zone=32 +ellps=GRS80 +units=m +no_defs"},
+    "heights too": {"crs": "EPSG:32633+5773"},
 }
 
 
@@ -266,3 +313,18 @@ def test_an_offset_that_was_taken_off_twice_is_said(
     assert (share > 25) == told
     if told:
         assert run.items[0]["properties"]["eoap:lowest_percent"] == round(share, 2)
+
+
+@pytest.mark.parametrize(("scale", "ties"), [((10.0, -10.0, 0.0), 1), ((10.0, 10.0, 0.0), 2)])
+def test_odd_tie_points_and_scales_are_read_as_gdal_does(tmp_path: Path, scale: tuple[float, ...], ties: int) -> None:
+    path = tmp_path / "file.tif"
+    points = [(0.0, 0.0, 0.0, 5e5, 46e5, 0.0), (10.0, 10.0, 0.0, 500_100.0, 4_599_900.0, 0.0)][:ties]
+    place = [(33550, "d", 3, scale, True), (33922, "d", 6 * ties, sum(points, ()), True)]
+    tifffile.imwrite(path, RED, tile=(64, 64), compression="zlib", extratags=place, metadata=None)
+    found = [
+        reader.open(source(str(path)), "item").grid.transform
+        for reader in (TileReader(NoSigner(), Retry()), GdalReader(NoSigner(), Retry()))
+    ]
+    assert found[0] == (10.0, 0.0, 5e5, 0.0, -10.0, 46e5)
+    if ties == 1:
+        assert found[1] == found[0]

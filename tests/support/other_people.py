@@ -12,6 +12,7 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 
 from eoap_dask.items.itemset import ItemSet
 
@@ -19,6 +20,11 @@ SIDE = 200
 GRID = GeoBox((SIDE, SIDE), Affine(10, 0, 500_000, 0, -10, 4_602_000), "EPSG:32633")
 RED = (2000 + 5 * np.arange(SIDE)[:, None] + np.arange(SIDE)[None, :]).astype(np.uint16)
 """Their mean is 2000 + 5 · 99.5 + 99.5 = 2597."""
+FOOTPRINT = [
+    Transformer.from_crs("EPSG:32633", 4326, always_xy=True).transform(x, y)
+    for x, y in ((5e5, 4_602_000), (502_000, 4_602_000), (502_000, 46e5), (5e5, 46e5), (5e5, 4_602_000))
+]
+"""Its corners in degrees."""
 MEAN = 0.2597
 AOI = "15.0005,41.555,15.0235,41.565"
 """Inside of the scene."""
@@ -77,7 +83,7 @@ def described(
         "stac_version": "1.1.0",
         "id": name,
         "collection": "sentinel-2-l2a",
-        "bbox": [14.9, 41.5, 15.1, 41.6],
+        "bbox": [min(x for x, _ in FOOTPRINT), min(y for _, y in FOOTPRINT), *map(max, zip(*FOOTPRINT, strict=True))],
         "geometry": {
             "type": "Polygon",
             "coordinates": [[[14.9, 41.5], [15.1, 41.5], [15.1, 41.6], [14.9, 41.6], [14.9, 41.5]]],

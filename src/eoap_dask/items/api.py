@@ -52,10 +52,11 @@ class FoundItems:
         """Yield the items; raises `SearchError` when pages repeat, or go on without items."""
         seen: set[tuple[str, str]] = set()
         known: int | None = None
-        empty = 0
+        empty = offered = 0
         for page in self.api.pages(self.parameters, self.limit):
             known = known if page.matched is None else page.matched
             before = len(seen)
+            offered += len(page.items)
             for item in page.items:
                 key = item_key(item)
                 if key not in seen:
@@ -65,7 +66,7 @@ class FoundItems:
             empty = 0 if page.items else empty + 1
             if not page.is_last and (empty >= _MOST_EMPTY or (page.items and len(seen) == before)):
                 raise self.api.loop()
-        self.missing = max(0, (known or 0) - len(seen))
+        self.missing = max(0, (known or 0) - offered)
 
 
 @dataclass(frozen=True)

@@ -315,7 +315,7 @@ def _message(content: bytes) -> str:
     if not isinstance(answer, dict):
         return ""
     said = next((answer[key] for key in ("description", "detail", "message") if answer.get(key)), "")
-    text = " ".join(redact(said if isinstance(said, str) else json.dumps(said)).split())
+    text = " ".join(redact((said if isinstance(said, str) else json.dumps(said))[:1000]).split())
     return text if len(text) <= 200 else text[:199] + "…"
 
 

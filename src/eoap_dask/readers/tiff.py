@@ -44,9 +44,9 @@ _TILES = 1 << 21
 _TAGS = 4096
 _OFFSETS, _SIZES, _STRIPS, _NODATA = 324, 325, (273, 279), 42113
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORM, _GEO_KEYS = 33550, 33922, 34264, 34735
-_GEO_TAGS = {_PIXEL_SCALE: 3, _TIE_POINTS: 6, _TRANSFORM: 16, _GEO_KEYS: 1024}
+_GEO_TAGS = {_PIXEL_SCALE: 3, _TIE_POINTS: 6 * 512, _TRANSFORM: 16, _GEO_KEYS: 1024}
 """Tags that place an image, and how many numbers each may have: more are for GDAL, or absurd."""
-_RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
+_RASTER_TYPE, _GEOGRAPHIC, _PROJECTED, _VERTICAL = 1025, 2048, 3072, 4096
 _PIXEL_IS_POINT, _USER_DEFINED = 2, 32767
 _LEVELS = 32
 _MAX_SIDE_PX = 1 << 20
@@ -108,7 +108,8 @@ class Header:
     """State of the file when the header was read."""
     nodata: int | None = None
     """Number of missing pixels, where the file has one that is whole."""
-    grid: FileGrid = field(default_factory=FileGrid)
+    grid: FileGrid | None = None
+    """None where GDAL has to tell."""
     number: int = field(default_factory=count().__next__)
     """Differs for every header that is read."""
     read_at: float = field(default_factory=time.monotonic)
@@ -151,7 +152,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
     shape: tuple[int, int] | None = None
     nodata: int | None = None
     levels: list[Level] = []
-    grid = FileGrid()
+    grid: FileGrid | None = None
     plain = tiff.byteorder == "<" == {"little": "<"}.get(sys.byteorder) and not tiff.is_ndpi
     page: Any
     for number, page in enumerate(tiff.pages):  # one in memory at a time
@@ -173,8 +174,11 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
     return Header(shape, tuple(levels) if plain else (), sparse.state, nodata, grid)
 
 
-def _grid(page: Any) -> FileGrid:
-    """Return where an image lies by its GeoTIFF tags (OGC 19-008r4); nothing of what isn't told, or is absurd."""
+def _grid(page: Any) -> FileGrid | None:
+    """Return where an image lies by its GeoTIFF tags (OGC 19-008r4); nothing of what isn't told, or is absurd.
+
+    None where its CRS is told by more than a code, which GDAL understands.
+    """
     values = {}
     for tag, most in _GEO_TAGS.items():
         found = page.tags.get(tag)
@@ -184,12 +188,14 @@ def _grid(page: Any) -> FileGrid:
     told = {key: value for key, place, number, value in entries if not place and number}
     scale, ties, matrix = values[_PIXEL_SCALE], values[_TIE_POINTS], values[_TRANSFORM]
     code = told.get(_PROJECTED) or told.get(_GEOGRAPHIC) or 0
+    if keys and (not 1024 <= code < _USER_DEFINED or _VERTICAL in told):
+        return None
     crs = f"EPSG:{code}" if 1024 <= code < _USER_DEFINED else None
     transform: tuple[float, ...] | None = None
     if matrix is not None and len(matrix) >= 8:
         transform = tuple(float(matrix[n]) for n in (0, 1, 3, 4, 5, 7))
-    elif scale is not None and ties is not None and len(scale) >= 2 and len(ties) == 6:
-        a, e = float(scale[0]), -float(scale[1])
+    elif scale is not None and ties is not None and len(scale) >= 2 and len(ties) >= 6:
+        a, e = float(scale[0]), -abs(float(scale[1]))  # as GDAL has it: rows go down
         transform = (a, 0.0, ties[3] - a * ties[0], 0.0, e, ties[4] - e * ties[1])
     if transform is None or not all(map(math.isfinite, transform)) or not transform[0] * transform[4]:
         return FileGrid(crs)

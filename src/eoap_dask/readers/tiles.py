@@ -121,7 +121,7 @@ class TileRaster:
     def grid(self) -> FileGrid:
         """Where the file says that it lies."""
         header = self._header()
-        return header.grid if header else self._gdal().grid
+        return header.grid if header and header.grid is not None else self._gdal().grid
 
     @property
     def nodata(self) -> int | None:

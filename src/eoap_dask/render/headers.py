@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
-import shapely.geometry
 from loguru import logger
 
 from eoap_dask.geo.crs import transformer
+from eoap_dask.items.item import footprint
 from eoap_dask.render.reading import contradictions_of
+from eoap_dask.render.stack import pixel_side
 from eoap_dask.scenes.model import Contradictions, Scene, Source, corrected, source_bounds
 from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from eoap_dask.readers.reader import Reader
 
-INSIDE = 0.9
+INSIDE = 0.999
 """Share of an item's own geometry that its grid must hold: rounded coordinates and slanted edges take some."""
 
 _MARGIN = 0.01
@@ -28,53 +29,64 @@ _MARGIN = 0.01
 def settle(
     items: Iterable[Mapping[str, Any]], scenes: Sequence[Scene], reader: Reader
 ) -> tuple[tuple[Scene, ...], Contradictions]:
-    """Return scenes on the grids of their files, where an item's geometry lies elsewhere than the grid that it tells.
+    """Return scenes on the grids of their files, where an item contradicts itself, and what was put right.
 
-    Only the headers of such items are read; those that can't be are left to the work. What was corrected comes beside
-    the scenes, as in `ContradictionError.found`.
+    An item does so where its geometry lies elsewhere than its grid, or one of its assets elsewhere than the others.
+    Only the headers of such items are read; files that can't be read are left to the work.
     """
-    geometries = {str(item.get("id")): item for item in items}
-    odd = [scene for scene in scenes if _contradicts(geometries.get(scene.id, {}), scene.bands[0])]
-    faults = contradictions_of(reader, odd)
-    if odd:
-        named = ", ".join(scene.id for scene in odd[:3]) + (" …" if len(odd) > 3 else "")
-        logger.warning(
-            "The geometry of {} lies elsewhere than the grid that it tells: {}. {} by the files.",
-            plural(len(odd), "item"),
-            named,
-            f"{plural(len(faults), 'asset')} {'is' if len(faults) == 1 else 'are'} put right",
-        )
+    odd = [*_apart(scenes), *_elsewhere(items, scenes)]
+    faults = contradictions_of(reader, dict.fromkeys(odd))
     found = tuple(fault.found[0] for fault in faults)
+    if found:
+        named = list(dict.fromkeys(item for item, *_ in found))
+        shown = ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
+        logger.warning(
+            "The geometry of {} lies elsewhere than the grid that it tells: {}. {} put right by the files.",
+            plural(len(named), "item"),
+            shown,
+            f"{plural(len(found), 'asset')} {'is' if len(found) == 1 else 'are'}",
+        )
     return tuple(corrected(scene, found) for scene in scenes), found
 
 
-def _contradicts(item: Mapping[str, Any], source: Source) -> bool:
-    """Tell whether an item's own geometry lies elsewhere than its grid; not where it has none that can be used."""
-    told = _geometry(item)
-    if told is None:
-        return False
-    project = transformer("EPSG:4326", source.crs)
-    placed = shapely.transform(told, lambda xy: np.column_stack(project.transform(xy[:, 0], xy[:, 1])))
-    if not np.isfinite(shapely.get_coordinates(placed)).all():
+def _apart(scenes: Sequence[Scene]) -> list[Scene]:
+    """Return the scenes one of whose assets doesn't cover the ground of the first, within a pixel."""
+    return [
+        s for s in scenes if any(_is_apart(s.bands[0], one) for one in (*s.bands[1:], *([s.mask] if s.mask else [])))
+    ]
+
+
+def _is_apart(one: Source, other: Source) -> bool:
+    if one.crs != other.crs:
         return True
-    left, bottom, right, top = source_bounds(source)
-    margin = _MARGIN * max(right - left, top - bottom)
-    grid = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
-    if grid.covers(shapely.box(*placed.bounds)):
-        return False
-    return bool(shapely.make_valid(placed).intersection(grid).area < INSIDE * placed.area)
+    within = max(pixel_side(one), pixel_side(other))
+    return any(abs(a - b) > within for a, b in zip(source_bounds(one), source_bounds(other), strict=True))
 
 
-def _geometry(item: Mapping[str, Any]) -> shapely.Geometry | None:
-    """Return an item's polygon, or else its bbox; None for those across the antimeridian, which have two sides."""
-    try:
-        geometry = item.get("geometry") or {}
-        found: Any = shapely.geometry.shape(geometry) if geometry.get("type") in ("Polygon", "MultiPolygon") else None
-        if found is None:
-            west, south, east, north = (float(n) for n in item["bbox"])
-            found = shapely.box(west, south, east, north) if west <= east else None
-    except (TypeError, ValueError, LookupError, AttributeError, shapely.errors.ShapelyError):
-        return None
-    if found is None or found.is_empty or found.bounds[2] - found.bounds[0] > 180:
-        return None
+def _elsewhere(items: Iterable[Mapping[str, Any]], scenes: Sequence[Scene]) -> list[Scene]:
+    """Return the scenes whose items' own geometry lies elsewhere than their grid; those without one are left out."""
+    shown = {str(item.get("id")): item for item in items}
+    found: list[Scene] = []
+    by_crs: dict[str, list[tuple[Scene, shapely.Geometry]]] = {}
+    for scene in scenes:
+        told = footprint(shown.get(scene.id, {}))
+        if told is not None and told.area:
+            by_crs.setdefault(scene.bands[0].crs, []).append((scene, told))
+    for crs, group in by_crs.items():  # each CRS at once: there may be thousands of items
+        project = transformer("EPSG:4326", crs)
+        told_all = np.array([told for _, told in group], object)
+        placed = shapely.transform(told_all, lambda xy, to=project: np.column_stack(to.transform(xy[:, 0], xy[:, 1])))
+        bounds = np.array([source_bounds(scene.bands[0]) for scene, _ in group])
+        margin = _MARGIN * np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1])
+        grids = shapely.box(*(bounds + margin[:, None] * (-1, -1, 1, 1)).T)
+        edges = shapely.bounds(placed)
+        is_finite = np.isfinite(edges).all(axis=1)
+        inside = is_finite & shapely.covers(grids, shapely.box(*np.where(is_finite[:, None], edges, 0).T))
+        for number in np.flatnonzero(~inside):
+            shape = placed[number]
+            if is_finite[number]:
+                shape = shapely.make_valid(shape)
+                if shapely.intersection(shape, grids[number]).area >= INSIDE * shape.area:
+                    continue
+            found.append(group[number][0])
     return found

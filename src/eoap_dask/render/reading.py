@@ -215,14 +215,14 @@ class StackReader:
         with self._lock:
             self.levels["mask" if is_mask else "data"].add(round(sizes[level], 3))
         rest = self._rest(source, shapes[level])
-        nodata = _nodata(source, raster, np.uint8 if is_mask else np.uint16)
+        missing = _missing(source, raster, np.uint8 if is_mask else np.uint16)
         if is_mask:
             bad = np.ones(strip.shape, bool)  # without classes no pixel counts as clear
             for piece, found in chain((first,), pieces):
                 pixels, buffer = _buffers.take(found.source.shape, np.uint8)
                 raster.read(level, found.source, pixels, rest)
-                if nodata:
-                    pixels[pixels == nodata] = NODATA
+                for number in missing:
+                    pixels[pixels == number] = NODATA
                 bad[strip.slices(piece)] = self._dropped(source, found, pixels, piece.shape)
                 _buffers.give(buffer)
             return _Read(bad, None)
@@ -238,7 +238,9 @@ class StackReader:
                 raster.read(level, found.source, pixels, rest)
                 found.gather(pixels, out[strip.slices(piece)])
                 _buffers.give(buffer)
-        to_stored(out, source.offset, nodata)
+        for number in missing[1:]:
+            out[out == number] = 0
+        to_stored(out, source.offset, missing[0] if missing else 0)
         return _Read(out, whole)
 
     def _pieces(
@@ -328,11 +330,13 @@ def memory_bytes(reads: int = READS) -> int:
     return reads * PIECE_BYTES + KEPT_BYTES
 
 
-def _nodata(source: Source, raster: Raster, dtype: type[np.unsignedinteger[Any]]) -> int:
-    """Return the number of missing pixels as they are read: values outside the dtype are clipped."""
-    own = raster.nodata if source.nodata_by_file else None
-    info = np.iinfo(dtype)
-    return source.nodata if own is None else min(max(own, int(info.min)), int(info.max))
+def _missing(source: Source, raster: Raster, dtype: type[np.unsignedinteger[Any]]) -> tuple[int, ...]:
+    """Return the numbers of missing pixels as they are read, but for 0: what the item tells, and what the file does.
+
+    A negative number is read as 0, and one beyond the dtype occurs nowhere.
+    """
+    told = {0 if source.nodata_by_file else source.nodata, raster.nodata or 0}
+    return tuple(sorted(number for number in told if 0 < number <= np.iinfo(dtype).max))
 
 
 def _halves(window: Window) -> tuple[Window, Window]:

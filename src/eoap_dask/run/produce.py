@@ -35,7 +35,7 @@ from eoap_dask.run.engine import Engine, FinishUnit, Outcome
 from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener, ignore
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan, sized
-from eoap_dask.run.product import LEFT_OUT, VALID_PERCENT
+from eoap_dask.run.product import CORRECTED, LEFT_OUT, VALID_PERCENT
 from eoap_dask.run.schedule import Schedule, Units, content_of
 from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.unit import Failure
@@ -257,7 +257,7 @@ def _refuse_failed(
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
     for key in _blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
-    write_json(publication.root / "failures.json", _ledger(production.plan, outcome))
+    write_json(publication.root / "failures.json", _ledger(production.plan, outcome, schedule))
     write_json(publication.root / "run.json", _account(production, schedule, outcome, seconds))
     if production.units is not None:
         _refuse_loss(schedule.keys, options, type(publication))
@@ -456,12 +456,19 @@ def _is_published(out: Path, outcome: Outcome) -> bool:
     return all(paths[key].read_text() == dump_json(item) for key, item in outcome.items.items())
 
 
-def _ledger(plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def _ledger(plan: Plan, outcome: Outcome, schedule: Schedule) -> dict[str, Any]:
     """Return the content of ``failures.json``."""
+    kept = [
+        (key, tuple(name.split(" ", 1)))
+        for key, item in schedule.kept.items()
+        for name in item["properties"].get(CORRECTED, ())
+    ]
+    planned = [
+        (u.unit.key, names) for u in plan.units if u.unit.key not in schedule.kept for names in u.work.contradictions
+    ]
     before = [
-        Failure(u.unit.key, "Its file lies elsewhere than its item says; the file counts.", item, asset)
-        for u in plan.units
-        for item, asset in u.work.contradictions
+        Failure(key, "Its file lies elsewhere than its item says; the file counts.", *names)
+        for key, names in (*kept, *planned)
     ]
     return {
         "failures": [f.to_dict() for f in outcome.failures],

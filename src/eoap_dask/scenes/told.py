@@ -16,7 +16,7 @@ Told = Mapping[str, Any]
 _PRODUCT = re.compile(r"(S2[A-Z])_MSIL\d[A-Z]_(\d{8}T\d{6})_N(\d{2})(\d{2})_R\d{3}_T(\d{2}[A-Z]{3})_")
 _DATATAKE = re.compile(r"G(S2[A-Z])_(\d{8}T\d{6})_(\d+)_N(\d{2})\.(\d{2})")
 _GRANULE = re.compile(r"S2[A-Z]_OPER_MSI_L2A_TL_\w+?_A(\d{6})_T(\d{2}[A-Z]{3})_N(\d{2})\.(\d{2})")
-_BASELINE = re.compile(r"(\d{1,2})\.(\d{1,2})(?:\.\d+)*", re.ASCII)
+_BASELINE = re.compile(r"N?(\d{1,2})\.(\d{1,2})(?:\.\d+)*|N?(\d{2})(\d{2})", re.ASCII)
 # of software too: a processor 2.11 isn't the baseline 02.11
 _VERSION = re.compile(r"(\d{2})\.(\d{2})", re.ASCII)
 _PLATFORM = re.compile(r"s(?:entinel)?[-_ ]?(2[a-z])", re.IGNORECASE | re.ASCII)
@@ -54,16 +54,17 @@ def baseline(item: Told) -> tuple[int, int] | None:
 
 def is_of_toolbox(item: Told) -> bool:
     """Tell whether the product was made with a toolbox, whose baseline says nothing of its numbers."""
-    return any(major == _TOOLBOX for major, _ in _baselines(item))
+    shown = (str(value).strip().removeprefix("N") for value in told(item, "processing_baseline"))
+    return str(_TOOLBOX) in shown or any(major == _TOOLBOX for major, _ in _baselines(item))
 
 
 def _baselines(item: Told) -> Iterator[tuple[int, int]]:
     """Yield all baselines that can be read, the most trusted first."""
     for value in told(item, "processing_baseline"):
-        found = _BASELINE.fullmatch(str(value))
+        found = _BASELINE.fullmatch(str(value).strip())
         if found:
             # where a catalogue made a number of it, 05.10 has become 5.1
-            yield int(found[1]), int(found[2].ljust(2, "0"))
+            yield int(found[1] or found[3]), int((found[2] or found[4]).ljust(2, "0"))
     version = _VERSION.fullmatch(str(item.get("properties", {}).get("processing:version")))
     if version:
         yield int(version[1]), int(version[2])

@@ -35,6 +35,8 @@ from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.lazy import indices
 from eoap_dask.lazy.cube import load
 from eoap_dask.lazy.nodata import encode_nan
+from eoap_dask.readers.choose import make_reader
+from eoap_dask.render.headers import settle
 from eoap_dask.scenes.model import Pass, group_passes
 from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import sensor_for
@@ -153,7 +155,9 @@ def _common_grid(before: ItemSet, after: ItemSet, crs: str, resolution: float, o
         )
         if odd and not scenes:
             raise nothing_left(odd)
-        passes += group_passes(scenes)
+        hosts = items.private_hosts()
+        reader = make_reader("auto", items.signer(hosts), private_hosts=hosts)
+        passes += group_passes(settle(items.features, scenes, reader)[0])  # said by `load`
     if crs != "auto":
         parse_crs(crs)
     name = passes[0].scenes[0].bands[0].crs if crs == "auto" else crs
