@@ -146,8 +146,15 @@ def test_other_loaders_know_them_too(tmp_path: Path, loader: Any) -> None:
     assert_holes(red_of(loaded(tmp_path, item), loader=loader))
 
 
+@pytest.mark.parametrize("told", [0, 9])
+def test_what_the_file_tells_of_missing_pixels_counts_beside_the_item(tmp_path: Path, told: int) -> None:
+    """The item tells another number, by which all would be there."""
+    item = described(tmp_path, red=holes(65535), nodata=65535, asset={"raster:bands": [{"nodata": told}]})
+    assert_holes(red_of(loaded(tmp_path, item)))
+
+
 @pytest.mark.parametrize("place", ["asset", "bands", "raster:bands", "item"])
-def test_what_the_item_tells_of_missing_pixels_decides(tmp_path: Path, place: str) -> None:
+def test_what_the_item_tells_of_missing_pixels_counts(tmp_path: Path, place: str) -> None:
     """The file tells another number, by which all would be there."""
     told = {"asset": {"nodata": 9}, "item": {}}.get(place, {place: [{"nodata": 9}]})
     properties = {"raster:bands": [{"nodata": 9}]} if place == "item" else {}
