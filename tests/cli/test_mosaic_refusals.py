@@ -132,6 +132,17 @@ def test_an_output_that_is_a_file(shell: Shell) -> None:
     assert "isn't a directory" in refused(shell, "--output-dir", "there/below", code=2)
 
 
+def test_an_output_that_is_a_url(shell: Shell) -> None:
+    """It was a local directory ``s3:``; see `test_params` for the other schemes."""
+    for env in (None, {"EOAP_DASK_OUTPUT_DIR": "s3://bucket/mosaic"}):
+        asked = () if env else ("--output-dir", "s3://bucket/mosaic")
+        message = refused(shell, *asked, code=2, env=env)
+        assert message.startswith("--output-dir must be a directory of this machine, got 's3://bucket/mosaic'.")
+        assert says_what_to_do(message)
+    assert shell.call("demo", "run", "--output-dir", "s3://bucket/demo").returncode == 2
+    assert shell.files() == []
+
+
 def test_an_output_that_is_not_ours(shell: Shell) -> None:
     (shell.cwd / "there").mkdir()
     (shell.cwd / "there" / "thesis.docx").touch()

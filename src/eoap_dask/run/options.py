@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,24 @@ from eoap_dask.errors import UsageError
 from eoap_dask.params import Declared, check_choices, param
 from eoap_dask.readers.limits import MOST_READS
 from eoap_dask.text import must_be, option
+from eoap_dask.values import as_path
 
 if TYPE_CHECKING:
     from eoap_dask.net.retry import Retry
+
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.I)
+"""How a URL begins, also one that a `Path` has put right; a drive of Windows has one letter."""
+
+
+def as_output_dir(value: object, name: str) -> Path:
+    """Return a directory of this machine, or raise `UsageError`: a URL would become a directory of that name."""
+    path = as_path(value, name, "output")
+    if found := _SCHEME.match(str(path)):
+        url = f"{found[1]}://{str(path)[found.end() :]}"
+        why = "Products aren't written to URLs: make it here, and copy it."
+        raise must_be(name, "a directory of this machine", url, "output", why)
+    return path
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,7 @@ class OutputOptions(Declared):
         "Directory to be made, or an earlier output of the same application, to be updated.",
         metavar="DIR",
         local_file=True,
+        accepts=as_output_dir,
     )
 
 
