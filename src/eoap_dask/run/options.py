@@ -40,7 +40,7 @@ class OutputOptions(Declared):
 
     output_dir: Path = param(
         Path("output"),
-        "Directory to be made, or an earlier output of the same application, to be updated.",
+        "Directory to be made, or an earlier output of the same application and parameters, to be brought up to date.",
         metavar="DIR",
         local_file=True,
         accepts=as_output_dir,
@@ -80,7 +80,22 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         choices=("auto", "client", "workers"),
     )
     resume: bool = param(
-        True, "Go on with what an interrupted or earlier run finished, or begin anew.", negative="no-resume"
+        True,
+        "Go on with what an interrupted or earlier run finished, or make the whole output anew: units that aren't "
+        "asked for go.",
+        negative="no-resume",
+    )
+    overwrite: bool = param(
+        False,
+        "Make the units that are asked for with these parameters where the output has others. Refused where units of "
+        "other parameters would stay.",
+        negative="no-overwrite",
+    )
+    update: bool = param(
+        False,
+        "Add the units that are asked for to an output of the same parameters, whatever the dates: those that are "
+        "there stay.",
+        negative="no-update",
     )
     block: int | None = None
     """Side of a block in pixels, 512·2^k. By default 2048, less for few blocks or little memory."""
@@ -101,6 +116,13 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         """Raise `UsageError` for values that make no sense."""
         check_choices(self)
         super().check()
+        for name in ("overwrite", "update"):
+            if getattr(self, name) and not self.resume:
+                raise UsageError(
+                    f"{option(name, True)} can't be combined with {option('resume', False)}.",
+                    "The one keeps units that are there, the other makes the whole output anew.",
+                    "Leave one of them out.",
+                )
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
                 raise must_be(name, "0 or more", getattr(self, name), 0)
