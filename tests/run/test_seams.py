@@ -54,6 +54,12 @@ def assets(out: Path) -> dict[str, str]:
     return {p.relative_to(out).as_posix(): sha256_of(p) for p in sorted(out.rglob("*.tif"))}
 
 
+def edit_params(out: Path, **params: Any) -> None:
+    """Let a product say that it was asked for otherwise."""
+    account = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**account, "params": {**account["params"], **params}}))
+
+
 def read(path: Path) -> Any:
     with rasterio.open(path) as file:
         return file.read()
@@ -256,6 +262,13 @@ def test_units_from_a_stream_whose_last_depends_on_another(
     assert last.blocks_done == last.blocks_total == heard[-1].blocks_done
     with pytest.raises(UsageError, match="holds late, which this run wouldn't make"):
         make(seams, tmp_path / "out", client)
+    added = make(seams, tmp_path / "out", client, update=True)
+    assert [item["id"] for item in added.items] == list(KEYS)
+    assert assets(made.output).keys() > same.keys()  # it stays
+    edit_params(made.output, threshold=THRESHOLD - 1)
+    with pytest.raises(UsageError, match=f"threshold was {THRESHOLD - 1}, is {THRESHOLD}"):
+        make(seams, tmp_path / "out", client, stream=True)
+    edit_params(made.output, threshold=THRESHOLD)
     heard.clear()
     make(seams, tmp_path / "out", client, Hooks(listener=heard.append), stream=True)
     assert kinds(heard, "unit-skipped") == [*KEYS, "late"]
@@ -373,6 +386,9 @@ def test_units_are_published_one_by_one(seams: Seams, client: Client, run: Run, 
     assert sorted(listed) == sorted(f"./{key}/{key}.json" for key in [*KEYS, "late"])
     same = {name: one for name, one in assets(out).items() if not name.startswith("late/")}
     assert same == assets(run.output)
+    edit_params(out, threshold=THRESHOLD - 1)
+    with pytest.raises(UsageError, match="A product is never replaced unasked"):
+        make(seams, out, client, publisher=UnitPublication, stream=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 

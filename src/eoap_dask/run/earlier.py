@@ -17,6 +17,7 @@ from eoap_dask.publish.holdings import (
     product_units,
     read_object,
     record_of,
+    records_in,
     resolve,
     what_changed,
 )
@@ -38,12 +39,17 @@ class Earlier:
     All its units have the same parameters: a run that would change that is refused.
     """
 
-    def __init__(self, plan: Plan, options: RunOptions, publisher: type[Publisher]) -> None:
+    def __init__(self, plan: Plan, options: RunOptions, publisher: type[Publisher], *, is_stream: bool = False) -> None:
         self._plan, self._options = plan, options
+        self.is_stream = is_stream
+        """Whether units come as the run goes on: what they are made by may follow from others."""
         self._out = options.output_dir
         place = location_of(resolve(self._out))
-        # beside those of the run, units stay in a product that grows, and it may have no catalog yet
-        self.keys: tuple[str, ...] = () if publisher.keeps_others else product_units(self._out)
+        self._grows = publisher.keeps_others
+        if self._grows:  # there may be no catalog yet
+            self.keys = () if place is None else tuple(records_in(place))
+        else:
+            self.keys = product_units(self._out)
         account = {} if place is None else read_object(place / RUN_FILE)[0]
         self._grid, self._version = account.get("grid"), account.get("version")
         params = account.get("params")
@@ -109,6 +115,8 @@ class Earlier:
                 f"Try to ask for {'it' if len(rest) == 1 else 'them'} as well, another {option('output_dir')}, or "
                 f"{anew}.",
             )
+        if self._grows:
+            return ()  # they stay where they are
         if rest and not (self._options.update or self._options.overwrite):
             raise UsageError(
                 f"{self._out} holds {_some(rest)}, which this run wouldn't make.",
@@ -129,13 +137,13 @@ class Earlier:
 
         What newer software makes of the same ones is none, unless units of the older one would stay.
         """
-        if not self._met:
+        if self.is_stream or not self._met:
             return bool(self.keys) and bool(self._changes() or self._has_other_grid())
         return bool(self._parts) and bool(self._changes() or rest or self._version == __version__)
 
     def _has_other_grid(self) -> bool:
         before, now = self._grid, _plain(self._plan.grid)
-        return before is not None and now is not None and before != now
+        return not self.is_stream and before is not None and now is not None and before != now
 
     def _differences(self) -> str:
         named = self._changes()

@@ -179,8 +179,8 @@ def produce(
             logger.warning("{} {}: it is left out.", why, key)
         if plan.odd_items:
             logger.warning("{}", odd_items_said(plan.odd_items))
-        earlier = Earlier(plan, options, publisher)
-        others = () if production.units is not None else _others(plan, earlier)
+        earlier = Earlier(plan, options, publisher, is_stream=production.units is not None)
+        others = _others(plan, earlier)
         try:
             run = _publish(production, options, hooks, client, publisher, earlier, others, started)
         except OSError as exc:  # a full disk, mostly
@@ -411,8 +411,6 @@ def _take_over(
     if not options.resume:
         return None
     hooks.control.check()
-    earlier.meet(planned)
-    earlier.refuse_other()
     latest = tell.latest
     if tell.has_begun and latest is not None:  # one that comes later, when the run has its own numbers
         checked, blocks, step = latest.blocks_done, latest.blocks_total, 0
@@ -440,6 +438,9 @@ def _take_over(
 
 def _others(plan: Plan, earlier: Earlier) -> tuple[str, ...]:
     """Return the units that stay beside those of a plan; raise `UsageError` for what isn't done unasked."""
+    if earlier.is_stream:
+        earlier.refuse_other()
+        return ()
     for one in plan.units:
         earlier.meet(one)
     return earlier.others([u.unit.key for u in plan.units])
