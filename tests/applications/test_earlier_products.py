@@ -175,6 +175,16 @@ def test_what_newer_software_makes_of_the_same_parameters_is_no_other_product(pl
     assert "what decides its pixels differs" in place.refusal(**NOVEMBER_ON, update=True)
 
 
+def test_a_product_that_tells_less_of_its_units_is_no_more_replaced(place: Place) -> None:
+    for key in (OCTOBER, NOVEMBER):
+        edit(place.out / key / f"{key}.json", lambda item: item["properties"].pop("eoap:digest_parts"))
+    assert set(place.states().values()) == {("skip", "unchanged")}
+    assert "made with other parameters: resolution was 400, is 800." in place.refusal(resolution=800.0)
+    assert "made with other parameters: aoi differs." in place.refusal(aoi=AOI)
+    cloudier = place.states(max_cloud_cover=100.0)
+    assert set(cloudier.values()) == {("recompute", "what it is made from changed")}
+
+
 def test_overwriting_makes_the_units_asked_for_with_the_new_parameters(place: Place, told: list[str]) -> None:
     whole = Place(place.server, place.client, place.out.parent / "whole")
     whole.run(resolution=800.0)

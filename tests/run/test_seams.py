@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from eoap_dask.cluster.size import Size
 from eoap_dask.errors import StoppedError, UnitsFailedError, UsageError
 from eoap_dask.files import sha256_of
 from eoap_dask.publish.per_unit import UnitPublication
+from eoap_dask.publish.publication import Publication
 from eoap_dask.run.events import Event
 from eoap_dask.run.plan import UnitPlan
 from eoap_dask.run.produce import Run
@@ -262,6 +264,15 @@ def test_units_from_a_stream_whose_last_depends_on_another(
     assert last.blocks_done == last.blocks_total == heard[-1].blocks_done
     with pytest.raises(UsageError, match="holds late, which this run wouldn't make"):
         make(seams, tmp_path / "out", client)
+
+    class Overtaken(Publication):
+        def __init__(self, *given: Any, **how: Any) -> None:
+            shutil.copytree(made.output, tmp_path / "other")  # another run publishes before we have the lock
+            super().__init__(*given, **how)
+
+    with pytest.raises(UsageError, match="holds late, which this run wouldn't make"):
+        make(seams, tmp_path / "other", client, publisher=Overtaken)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "out"]
     added = make(seams, tmp_path / "out", client, update=True)
     assert [item["id"] for item in added.items] == list(KEYS)
     assert assets(made.output).keys() > same.keys()  # it stays

@@ -44,7 +44,7 @@ class Earlier:
         self.is_stream = is_stream
         """Whether units come as the run goes on: what they are made by may follow from others."""
         self._out = options.output_dir
-        place = location_of(resolve(self._out))
+        self._place = place = location_of(resolve(self._out))
         self._grows = publisher.keeps_others
         if self._grows:  # there may be no catalog yet
             self.keys = () if place is None else tuple(records_in(place))
@@ -61,14 +61,13 @@ class Earlier:
 
     def record(self, key: str) -> UnitRecord | None:
         """Return what the item of a unit that is there says of it."""
-        place = location_of(resolve(self._out))  # a run completes an exchange that was interrupted
-        return None if place is None else record_of(place / key, key)
+        return None if self._place is None else record_of(self._place / key, key)
 
     def meet(self, planned: UnitPlan) -> None:
         """Take notice of a unit that is asked for."""
         found = self.record(planned.unit.key)
-        if found is None:
-            return
+        if found is None or (found.digest != planned.digest and not set(_DECIDING) <= found.parts.keys()):
+            return  # what it was made by isn't known, so that `run.json` has to say
         self._met.add(planned.unit.key)
         for name in _DECIDING:
             before, now = found.parts.get(name), planned.parts.get(name)

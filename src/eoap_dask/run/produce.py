@@ -179,10 +179,9 @@ def produce(
             logger.warning("{} {}: it is left out.", why, key)
         if plan.odd_items:
             logger.warning("{}", odd_items_said(plan.odd_items))
-        earlier = Earlier(plan, options, publisher, is_stream=production.units is not None)
-        others = _others(plan, earlier)
+        _others(plan, _earlier(production, options, publisher))
         try:
-            run = _publish(production, options, hooks, client, publisher, earlier, others, started)
+            run = _publish(production, options, hooks, client, publisher, started)
         except OSError as exc:  # a full disk, mostly
             raise OutputError(
                 f"{options.output_dir} can't be written: {exc.strerror or exc}.",
@@ -199,12 +198,12 @@ def _publish(
     hooks: Hooks,
     client: Client | None,
     publisher: type[Publisher],
-    earlier: Earlier,
-    others: Sequence[str],
     started: float,
 ) -> Run:
     plan = production.plan
     with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
+        earlier = _earlier(production, options, publisher)
+        others = _others(plan, earlier)  # again, now that we have the lock: another run may have published
         with (
             log_to(publication.root / "run.log", hooks.run),
             EventFile(publication.root / EVENTS_FILE, hooks.listener, hooks.run) as tell,
@@ -434,6 +433,10 @@ def _take_over(
     tell(Event("unit-skipped", unit.key, checked + step, blocks))
     hooks.unit_done(renewed)
     return renewed
+
+
+def _earlier(production: Production, options: RunOptions, publisher: type[Publisher]) -> Earlier:
+    return Earlier(production.plan, options, publisher, is_stream=production.units is not None)
 
 
 def _others(plan: Plan, earlier: Earlier) -> tuple[str, ...]:
