@@ -143,6 +143,30 @@ def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], sentenc
 
 
 @pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("s3://bucket/mosaic", "s3://bucket/mosaic"),
+        (Path("s3://bucket/mosaic"), "s3://bucket/mosaic"),  # which pathlib writes with one slash
+        ("gs://bucket", "gs://bucket"),
+        ("https://user:secret@host/mosaic", "https://host/mosaic"),
+        ("file:///data/mosaic", "file://data/mosaic"),
+    ],
+)
+def test_an_output_is_no_url(given: str | Path, told: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        RunOptions(output_dir=given)  # type: ignore[arg-type]
+    assert str(refused.value) == (
+        f"output_dir must be a directory of this machine, got '{told}'. Products aren't written to URLs: make it here, "
+        "and copy it. Try output_dir='output'."
+    )
+
+
+@pytest.mark.parametrize("path", ["C:/mosaic", "./a/s3:/x", "s3", "2021-07:x/y", "/s3:/bucket"])
+def test_an_output_of_any_other_name(path: str) -> None:
+    assert RunOptions(output_dir=Path(path)).output_dir == Path(path)
+
+
+@pytest.mark.parametrize(
     ("text", "size"), [(None, None), ("4G", 4 << 30), ("2GiB", 2 << 30), ("2GB", 2 * 10**9), ("300 MiB", 300 << 20)]
 )
 def test_memory_in_bytes(text: str | None, size: int | None) -> None:

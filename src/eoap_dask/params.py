@@ -48,6 +48,8 @@ class Declaration:
     """Whether it may name a file or directory of the machine that runs the application."""
     literal: Callable[[str], bool] | None = None
     """For a `local_file`: tells whether a text is the value itself, and so never the name of a file."""
+    picks_scenes: bool = False
+    """Whether it says which scenes there are, and nothing of what is made of them."""
     schema: Mapping[str, Any] = field(default_factory=dict)
     """Keywords of JSON schema where the field's type says too little."""
 
@@ -83,6 +85,11 @@ def declarations(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Declarati
         odd = sorted(set(order) ^ set(found)) or sorted(name for name in found if order.count(name) > 1)
         raise TypeError(f"ORDER of {cls.__name__} must name each declared field once: see {', '.join(odd)}")
     return {name: found[name] for name in order}
+
+
+def scene_params(cls: type) -> frozenset[str]:
+    """Return the names of the parameters that say which scenes there are, and nothing of what is made of them."""
+    return frozenset(name for name, (_, declared) in declarations(cls).items() if declared.picks_scenes)
 
 
 class Declared:

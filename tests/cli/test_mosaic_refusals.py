@@ -132,6 +132,17 @@ def test_an_output_that_is_a_file(shell: Shell) -> None:
     assert "isn't a directory" in refused(shell, "--output-dir", "there/below", code=2)
 
 
+def test_an_output_that_is_a_url(shell: Shell) -> None:
+    """It was a local directory ``s3:``; see `test_params` for the other schemes."""
+    for env in (None, {"EOAP_DASK_OUTPUT_DIR": "s3://bucket/mosaic"}):
+        asked = () if env else ("--output-dir", "s3://bucket/mosaic")
+        message = refused(shell, *asked, code=2, env=env)
+        assert message.startswith("--output-dir must be a directory of this machine, got 's3://bucket/mosaic'.")
+        assert says_what_to_do(message)
+    assert shell.call("demo", "run", "--output-dir", "s3://bucket/demo").returncode == 2
+    assert shell.files() == []
+
+
 def test_an_output_that_is_not_ours(shell: Shell) -> None:
     (shell.cwd / "there").mkdir()
     (shell.cwd / "there" / "thesis.docx").touch()
@@ -141,8 +152,25 @@ def test_an_output_that_is_not_ours(shell: Shell) -> None:
 def test_an_update_that_would_drop_months(asked: tuple[Shell, Done], calm: DemoServer) -> None:
     shell, _ = asked
     message = refused(shell, "--stac", calm.url, "--start-date", "2020-11-01", code=2)
-    assert "monthly-mosaic holds monthly-mosaic-2020-10" in message
-    assert says_what_to_do(message)
+    assert message == (
+        "monthly-mosaic holds monthly-mosaic-2020-10, which this run wouldn't make. Nothing is dropped from a product "
+        "unasked. Try --update to add to it, another --output-dir, or --no-resume to make the whole output anew, "
+        "without it."
+    )
+
+
+def test_a_product_that_would_be_replaced_unasked(asked: tuple[Shell, Done], calm: DemoServer) -> None:
+    """It was lost without a word; `test_earlier_products` holds the rest."""
+    shell, _ = asked
+    another = ("--stac", calm.url, "--resolution", "200", "--aoi", "-122.2,47.6,-122.0,47.7")
+    for more in ((), ("--update",), ("--dry-run",)):
+        assert refused(shell, *another, *more, code=2) == (
+            "monthly-mosaic was made with other parameters: --aoi differs; --resolution was 100, is 200. A product is "
+            "never replaced unasked. Try another --output-dir, or --overwrite to make its units with these."
+        )
+    assert "--overwrite can't be combined with --no-resume" in refused(
+        shell, *another, "--overwrite", "--no-resume", code=2
+    )
 
 
 def test_an_output_that_cannot_be_written(shell: Shell, calm: DemoServer) -> None:

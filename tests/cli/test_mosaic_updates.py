@@ -71,7 +71,10 @@ def test_another_month_is_all_that_is_made(shell: Shell, calm: DemoServer) -> No
     assert "Nothing to do, 3 finished before" in third.stderr
     assert (output / "run.json").stat().st_mtime_ns == made  # nothing to publish
 
-    changed = states(shell, *asked, "--crs", "EPSG:32611")
+    refused = shell.call("cloudless-mosaic", *asked, "--crs", "EPSG:32611")
+    assert refused.returncode == 2
+    assert "monthly-mosaic was made with other parameters: --crs was auto, is EPSG:32611." in refused.stderr
+    changed = states(shell, *asked, "--crs", "EPSG:32611", "--overwrite")
     assert set(changed.values()) == {("recompute", "the grid changed")}
     begun_anew = states(shell, *asked, "--no-resume")
     assert {state for state, _ in begun_anew.values()} == {"recompute"}

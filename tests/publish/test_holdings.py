@@ -19,10 +19,13 @@ from eoap_dask.publish.holdings import (
     FinishedUnit,
     Holdings,
     UnitFile,
+    UnitRecord,
     UnitState,
     check_unit,
     foreign_files,
     product_units,
+    record_of,
+    records_in,
 )
 
 APP = "cloudless-mosaic"
@@ -202,6 +205,26 @@ def test_a_name_that_no_disk_takes(tmp_path: Path) -> None:
     folder = make_unit(tmp_path)
     edit(folder / f"{KEY}.json", lambda d: d["assets"]["visual"].update(href="x" * 300))
     assert check_unit(folder, KEY, DIGEST) == "it can't be read (File name too long)"
+
+
+@pytest.mark.parametrize("kind", ["no item", "item is a link", "item cut", "another id", "no properties", "no digest"])
+def test_an_item_that_says_nothing_of_its_unit(tmp_path: Path, kind: str) -> None:
+    folder = make_unit(tmp_path)
+    damage(kind)(folder)
+    assert record_of(folder, KEY) is None
+    assert records_in(tmp_path) == {}
+
+
+def test_what_an_item_says_whatever_its_files(tmp_path: Path) -> None:
+    folder = make_unit(tmp_path)
+    damage("file gone")(folder)
+    assert record_of(folder, KEY) == UnitRecord(DIGEST, PARTS)
+    edit(folder / f"{KEY}.json", lambda d: d["properties"].update({"eoap:digest_parts": "x"}))
+    (tmp_path / "run.json").touch()
+    assert records_in(tmp_path) == {KEY: UnitRecord(DIGEST, {})}
+    (tmp_path / "link").symlink_to(folder)
+    assert record_of(tmp_path / "link", KEY) is None
+    assert records_in(tmp_path / "nowhere") == {}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from eoap_dask.cluster.size import Size
 from eoap_dask.errors import StoppedError, UnitsFailedError, UsageError
 from eoap_dask.files import sha256_of
 from eoap_dask.publish.per_unit import UnitPublication
+from eoap_dask.publish.publication import Publication
 from eoap_dask.run.events import Event
 from eoap_dask.run.plan import UnitPlan
 from eoap_dask.run.produce import Run
@@ -52,6 +54,12 @@ def run(seams: Seams, client: Client, tmp_path_factory: pytest.TempPathFactory) 
 def assets(out: Path) -> dict[str, str]:
     """Return the checksum of each asset, by its path."""
     return {p.relative_to(out).as_posix(): sha256_of(p) for p in sorted(out.rglob("*.tif"))}
+
+
+def edit_params(out: Path, **params: Any) -> None:
+    """Let a product say that it was asked for otherwise."""
+    account = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**account, "params": {**account["params"], **params}}))
 
 
 def read(path: Path) -> Any:
@@ -256,6 +264,22 @@ def test_units_from_a_stream_whose_last_depends_on_another(
     assert last.blocks_done == last.blocks_total == heard[-1].blocks_done
     with pytest.raises(UsageError, match="holds late, which this run wouldn't make"):
         make(seams, tmp_path / "out", client)
+
+    class Overtaken(Publication):
+        def __init__(self, *given: Any, **how: Any) -> None:
+            shutil.copytree(made.output, tmp_path / "other")  # another run publishes before we have the lock
+            super().__init__(*given, **how)
+
+    with pytest.raises(UsageError, match="holds late, which this run wouldn't make"):
+        make(seams, tmp_path / "other", client, publisher=Overtaken)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "out"]
+    added = make(seams, tmp_path / "out", client, update=True)
+    assert [item["id"] for item in added.items] == list(KEYS)
+    assert assets(made.output).keys() > same.keys()  # it stays
+    edit_params(made.output, threshold=THRESHOLD - 1)
+    with pytest.raises(UsageError, match=f"threshold was {THRESHOLD - 1}, is {THRESHOLD}"):
+        make(seams, tmp_path / "out", client, stream=True)
+    edit_params(made.output, threshold=THRESHOLD)
     heard.clear()
     make(seams, tmp_path / "out", client, Hooks(listener=heard.append), stream=True)
     assert kinds(heard, "unit-skipped") == [*KEYS, "late"]
@@ -373,6 +397,9 @@ def test_units_are_published_one_by_one(seams: Seams, client: Client, run: Run, 
     assert sorted(listed) == sorted(f"./{key}/{key}.json" for key in [*KEYS, "late"])
     same = {name: one for name, one in assets(out).items() if not name.startswith("late/")}
     assert same == assets(run.output)
+    edit_params(out, threshold=THRESHOLD - 1)
+    with pytest.raises(UsageError, match="A product is never replaced unasked"):
+        make(seams, out, client, publisher=UnitPublication, stream=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 

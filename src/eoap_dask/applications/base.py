@@ -15,7 +15,7 @@ from eoap_dask.cluster.connect import check_start, expected_size
 from eoap_dask.errors import UsageError
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.net.hrefs import named_hosts
-from eoap_dask.params import as_json
+from eoap_dask.params import as_json, scene_params
 from eoap_dask.publish.checks import check_output
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.run.notebook import default_listener
@@ -122,7 +122,7 @@ class Application(Generic[P, R]):
         """Return the plan for some items, in blocks that suit the cluster that will run it."""
         hosts = request.private_hosts
         reader = make_reader(options.reader, items.signer(hosts), options.retry(), hosts)
-        plan = self.plan(request, items, reader)
+        plan = replace(self.plan(request, items, reader), scene_params=scene_params(self.params))
         # before it is sized, a unit has the smallest blocks
         return plan.sized(expected_size(options, client, plan.blocks), options)
 

@@ -34,6 +34,8 @@ class Area:
     """What the product is cut to, in the CRS of the grid; None for a bounding box."""
     given: Any
     """The area as it was given."""
+    parsed: Aoi
+    """What that is, whether it is cut to or not."""
 
     @classmethod
     def of(cls, params: AreaParams, geobox: GeoBox | None = None) -> Area:
@@ -55,24 +57,23 @@ class Area:
         AoiError, GridError
             when the area can't be read, can't be put on such a grid, or holds no centre of its pixels
         """
-        aoi, is_given = parse_aoi(params.aoi), geobox is not None
-        if not params.clip:
-            aoi = aoi.boxed()
+        parsed, is_given = parse_aoi(params.aoi), geobox is not None
+        aoi = parsed if params.clip else parsed.boxed()
         if geobox is None:
             geobox, shape = grid_and_shape(aoi, params.crs, params.resolution)
         else:
             shape = None if aoi.is_box else project_aoi(aoi, crs_name(geobox))
         if aoi.is_box or shape is None:
-            return cls(aoi, geobox, None, params.aoi)
+            return cls(aoi, geobox, None, params.aoi, parsed)
         is_rotated = bool(geobox.transform.b or geobox.transform.d)  # whoever reads on such a grid refuses it
         if not is_rotated and not holds_a_centre(shape, geobox):
             raise _too_small(aoi, geobox, shape, is_given=is_given)
-        return cls(aoi, geobox, shape, params.aoi)
+        return cls(aoi, geobox, shape, params.aoi, parsed)
 
     @property
     def json(self) -> str | dict[str, Any]:
         """The area for records: a bounding box that was given as text, or else GeoJSON, also of what a file held."""
-        return text if BBOX.fullmatch(text := str(self.given)) else self.aoi.geojson
+        return text if BBOX.fullmatch(text := str(self.given)) else self.parsed.geojson
 
 
 def _too_small(aoi: Aoi, geobox: GeoBox, shape: shapely.Geometry, *, is_given: bool) -> GridError:

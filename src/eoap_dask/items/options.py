@@ -60,25 +60,33 @@ class SearchParams(Declared):
         "What to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.",
         metavar="URL|PATH",
         local_file=True,
+        picks_scenes=True,
     )
     items: str | None = param(
         None,
         "File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.",
         metavar="FILE",  # also in CWL, where it is staged in
         local_file=True,
+        picks_scenes=True,
         accepts=_items_or_none,
     )
-    max_items: int = param(1000, "At most this many items are used; reaching it is said and recorded.", metavar="N")
-    max_cloud_cover: float = param(25.0, "Only scenes with less cloud than this, in percent.", metavar="PERCENT")
+    max_items: int = param(
+        1000, "At most this many items are used; reaching it is said and recorded.", metavar="N", picks_scenes=True
+    )
+    max_cloud_cover: float = param(
+        25.0, "Only scenes with less cloud than this, in percent.", metavar="PERCENT", picks_scenes=True
+    )
     on_odd_item: str = param(
         "skip",
         "What becomes of items that lack what is needed (a time, a band, a projection, a baseline or an offset): skip "
         "sets them aside and names them, fail stops.",
         choices=("skip", "fail"),
+        picks_scenes=True,
     )
     filter: str = param(
         "",
         "Only items for which this is true, in CQL2 (text or JSON), whatever is searched.",
         metavar="CQL2",
+        picks_scenes=True,
         accepts=as_filter,
     )

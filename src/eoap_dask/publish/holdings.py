@@ -74,6 +74,33 @@ class FinishedUnit:
     files: tuple[UnitFile, ...]
 
 
+@dataclass(frozen=True)
+class UnitRecord:
+    """What the item of a unit says it was made from, whether its files are there or not."""
+
+    digest: str
+    parts: Mapping[str, Any]
+    """Its ``eoap:digest_parts``."""
+
+
+def record_of(folder: Path, key: str) -> UnitRecord | None:
+    """Return what the item of a unit says; None without an item of ours. Its files aren't looked at."""
+    if folder.is_symlink():
+        return None
+    item, why = read_object(folder / LAYOUT.item(key))
+    properties = item.get("properties")
+    if why or item.get("id") != key or not isinstance(properties, dict):
+        return None
+    digest, parts = properties.get("eoap:digest"), properties.get("eoap:digest_parts")
+    return UnitRecord(digest, parts if isinstance(parts, dict) else {}) if isinstance(digest, str) else None
+
+
+def records_in(folder: Path) -> dict[str, UnitRecord]:
+    """Return what the items in a directory of units say, by key."""
+    found = {key: record_of(folder / key, key) for key in sorted(names_in(folder)) if LAYOUT.is_key(key)}
+    return {key: one for key, one in found.items() if one is not None}
+
+
 def another_place(otherwise: str = "") -> str:
     """Return the hint to choose another output directory, or do something else."""
     return f"Choose another {option('output_dir')}{f', {otherwise}' if otherwise else ''}."
@@ -100,7 +127,7 @@ def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = 
         if item.get("id") != key or not isinstance(properties, dict):
             return "its item isn't one of ours"
         if properties.get("eoap:digest") != digest:
-            return _what_changed(properties.get("eoap:digest_parts"), parts)
+            return what_changed(properties.get("eoap:digest_parts"), parts)
         files = files_of(folder, item)
         if isinstance(files, str):
             return files
@@ -289,7 +316,7 @@ def _is_application(found: Mapping[str, Any] | None, application: str) -> bool:
     return found is not None and found.get("application") == application
 
 
-def _what_changed(before: object, now: DigestParts | None) -> str:
+def what_changed(before: object, now: DigestParts | None) -> str:
     """Return which parts of a digest differ, as far as both are known."""
     titles = {
         "params": "the parameters",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,24 @@ from eoap_dask.errors import UsageError
 from eoap_dask.params import Declared, check_choices, param
 from eoap_dask.readers.limits import MOST_READS
 from eoap_dask.text import must_be, option
+from eoap_dask.values import as_path
 
 if TYPE_CHECKING:
     from eoap_dask.net.retry import Retry
+
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.I)
+"""How a URL begins, also one that a `Path` has put right; a drive of Windows has one letter."""
+
+
+def as_output_dir(value: object, name: str) -> Path:
+    """Return a directory of this machine, or raise `UsageError`: a URL would become a directory of that name."""
+    path = as_path(value, name, "output")
+    if found := _SCHEME.match(str(path)):
+        url = f"{found[1]}://{str(path)[found.end() :]}"
+        why = "Products aren't written to URLs: make it here, and copy it."
+        raise must_be(name, "a directory of this machine", url, "output", why)
+    return path
 
 
 @dataclass(frozen=True)
@@ -24,9 +40,10 @@ class OutputOptions(Declared):
 
     output_dir: Path = param(
         Path("output"),
-        "Directory to be made, or an earlier output of the same application, to be updated.",
+        "Directory to be made, or an earlier output of the same application and parameters, to be brought up to date.",
         metavar="DIR",
         local_file=True,
+        accepts=as_output_dir,
     )
 
 
@@ -71,7 +88,22 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         choices=("auto", "client", "workers"),
     )
     resume: bool = param(
-        True, "Go on with what an interrupted or earlier run finished, or begin anew.", negative="no-resume"
+        True,
+        "Go on with what an interrupted or earlier run finished, or make the whole output anew: units that aren't "
+        "asked for go.",
+        negative="no-resume",
+    )
+    overwrite: bool = param(
+        False,
+        "Make the units that are asked for with these parameters where the output has others. Refused where units of "
+        "other parameters would stay.",
+        negative="no-overwrite",
+    )
+    update: bool = param(
+        False,
+        "Add the units that are asked for to an output of the same parameters, whatever the dates: those that are "
+        "there stay.",
+        negative="no-update",
     )
     block: int | None = None
     """Side of a block in pixels, 512·2^k. By default 2048, less for few blocks or little memory."""
@@ -92,6 +124,13 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         """Raise `UsageError` for values that make no sense."""
         check_choices(self)
         super().check()
+        for name in ("overwrite", "update"):
+            if getattr(self, name) and not self.resume:
+                raise UsageError(
+                    f"{option(name, True)} can't be combined with {option('resume', False)}.",
+                    "The one keeps units that are there, the other makes the whole output anew.",
+                    "Leave one of them out.",
+                )
         for name in ("max_failures", "max_bad_scenes", "retries"):
             if getattr(self, name) < 0:
                 raise must_be(name, "0 or more", getattr(self, name), 0)

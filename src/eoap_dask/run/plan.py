@@ -98,6 +98,8 @@ class Plan:
     """Periods for which nothing was found."""
     odd_items: tuple[OddItem, ...] = ()
     """Items that were set aside, and why."""
+    scene_params: frozenset[str] = frozenset()
+    """Parameters that say which scenes there are, and nothing of what is made of them."""
     size: Size = Size(1, 1, 4 << 30)
     """Size of the cluster that it was planned for, see `sized`."""
     states: Mapping[str, UnitState] = field(default_factory=dict)

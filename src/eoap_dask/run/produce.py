@@ -27,10 +27,11 @@ from eoap_dask.items.odd import odd_items_said
 from eoap_dask.logs import log_to, of_run
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.checks import identity
-from eoap_dask.publish.holdings import Holdings, UnitState, product_units
+from eoap_dask.publish.holdings import Holdings, UnitState, product_units, record_of, records_in
 from eoap_dask.publish.publication import Publication
 from eoap_dask.run.capacity import check_disk, check_memory
 from eoap_dask.run.control import Control
+from eoap_dask.run.earlier import Earlier, keep_others, left_out
 from eoap_dask.run.engine import Engine, FinishUnit, Outcome
 from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener, ignore
 from eoap_dask.run.options import RunOptions
@@ -41,7 +42,7 @@ from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.unit import Failure
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period
-from eoap_dask.text import option, plural, show
+from eoap_dask.text import plural, show
 from eoap_dask.values import as_text
 
 if TYPE_CHECKING:
@@ -178,8 +179,7 @@ def produce(
             logger.warning("{} {}: it is left out.", why, key)
         if plan.odd_items:
             logger.warning("{}", odd_items_said(plan.odd_items))
-        if production.units is None:
-            _refuse_loss([u.unit.key for u in plan.units], options, publisher)
+        _others(plan, _earlier(production, options, publisher))
         try:
             run = _publish(production, options, hooks, client, publisher, started)
         except OSError as exc:  # a full disk, mostly
@@ -202,6 +202,8 @@ def _publish(
 ) -> Run:
     plan = production.plan
     with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
+        earlier = _earlier(production, options, publisher)
+        others = _others(plan, earlier)  # again, now that we have the lock: another run may have published
         with (
             log_to(publication.root / "run.log", hooks.run),
             EventFile(publication.root / EVENTS_FILE, hooks.listener, hooks.run) as tell,
@@ -212,15 +214,23 @@ def _publish(
             with _end_told(tell):
                 schedule = Schedule(
                     plan.units if production.units is None else production.units,
-                    lambda planned: _take_over(planned, options, publication, hooks, tell, plan.blocks),
+                    lambda planned: _take_over(planned, options, publication, earlier, hooks, tell, plan.blocks),
                 )
+                if production.units is None:
+                    _leave_out([u.unit.key for u in plan.units], publication, earlier)
+                kept = keep_others(others, earlier, publication)
                 outcome = _carry_out(production, schedule, options, publication, hooks, tell, client)
+                if production.units is not None:
+                    kept = keep_others(earlier.others(schedule.keys), earlier, publication)
+                if kept:
+                    logger.info("{}: kept as {}.", ", ".join(kept), "it is" if len(kept) == 1 else "they are")
                 seconds = time.monotonic() - started
                 finished = [outcome.items[key] for key in schedule.keys if key in outcome.items]
-                is_published = not publication.keeps_others and _is_published(publication.out, outcome)
+                is_published = not publication.keeps_others and _is_published(publication.out, outcome, kept)
                 if not is_published:
-                    _refuse_failed(production, schedule, options, outcome, publication, seconds)
-                    collection, catalog = production.describe(publication.all_items(finished))
+                    _refuse_failed(production, schedule, options, outcome, publication, kept, seconds)
+                    listed = sorted((*finished, *kept.values()), key=lambda item: str(item["id"])) if kept else finished
+                    collection, catalog = production.describe(publication.all_items(listed))
                     write_catalog(publication.root, collection=collection, catalog=catalog)
             tell(Event("end", blocks_done=outcome.blocks, blocks_total=outcome.blocks, message="complete"))
         output = publication.out
@@ -252,22 +262,21 @@ def _refuse_failed(
     options: RunOptions,
     outcome: Outcome,
     publication: Publisher,
+    kept: Mapping[str, dict[str, Any]],
     seconds: float,
 ) -> None:
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
     for key in _blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
     write_json(publication.root / "failures.json", _ledger(production.plan, outcome, schedule))
-    write_json(publication.root / "run.json", _account(production, schedule, outcome, seconds))
-    if production.units is not None:
-        _refuse_loss(schedule.keys, options, type(publication))
+    write_json(publication.root / "run.json", _account(production, schedule, outcome, kept, seconds))
     lost: set[str] = set()
     if not publication.keeps_others:  # an update never drops what is there
         lost = set(outcome.failed) & set(product_units(publication.out))
     if len(outcome.failed) <= options.max_failures and outcome.items and not lost:
         return
     if not outcome.failed:
-        if publication.all_items(()):
+        if kept or publication.all_items(()):
             return  # there are others, of earlier runs
         raise NothingFoundError("No unit came to be made.", "Expected at least one.")
     if len(outcome.unseen) == len(schedule.keys):
@@ -279,9 +288,10 @@ def _refuse_failed(
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
     """Return what a run would do with each unit (new, skip or recompute) and why; write nothing.
 
-    Raises `OutputError` for an output of something else or a full disk, `UsageError` if units would be dropped.
+    Raises `OutputError` for an output of something else or a full disk, `UsageError` if units would be dropped, or
+    replaced unasked.
     """
-    _refuse_loss([u.unit.key for u in plan.units], options, Publication)
+    _others(plan, Earlier(plan, options, Publication))
     holdings = Holdings(options.output_dir, plan.application)
     states: dict[str, UnitState] = {}
     contents: dict[str, str] = {}
@@ -315,7 +325,6 @@ def _carry_out(
     """Make what isn't finished yet; finished units are taken over."""
     plan = production.plan
     if production.units is None:
-        publication.keep_only([u.unit.key for u in plan.units])
         schedule.look_ahead()
     elif (first := schedule.next()) is not None:
         schedule.put_back(first)
@@ -388,7 +397,13 @@ def _worker_check(client: Client, options: RunOptions, meanwhile: ExitStack, sha
 
 
 def _take_over(
-    planned: UnitPlan, options: RunOptions, publication: Publisher, hooks: Hooks, tell: EventFile, blocks: int
+    planned: UnitPlan,
+    options: RunOptions,
+    publication: Publisher,
+    earlier: Earlier,
+    hooks: Hooks,
+    tell: EventFile,
+    blocks: int,
 ) -> dict[str, Any] | None:
     """Take over a unit that is finished already, with what its item says of dates brought up to date."""
     unit = planned.unit
@@ -403,8 +418,11 @@ def _take_over(
         checked, step = latest.blocks_done if latest is not None and is_check else 0, planned.work.tasks
     if publication.holds(unit.key):  # its checksums may take a while
         tell(Event("unit-checking", unit.key, checked, blocks))
+    unfinished = record_of(publication.root / unit.key, unit.key)
     item = publication.adopt(unit.key, planned.digest)
     if item is None:
+        if why := earlier.why_anew(planned, unfinished):
+            logger.info("{} is made anew: {}.", unit.key, why)
         return None
     if len(item["properties"].get(LEFT_OUT, ())) > options.max_bad_scenes:
         publication.forget(unit.key)  # made when more was allowed to be missing
@@ -417,19 +435,25 @@ def _take_over(
     return renewed
 
 
-def _refuse_loss(keys: Sequence[str], options: RunOptions, publisher: type[Publisher]) -> None:
-    """Refuse an update that would silently drop units which the output holds."""
-    if not options.resume or publisher.keeps_others:
-        return
-    lost = sorted(set(product_units(options.output_dir)) - set(keys))
-    if lost:
-        raise UsageError(
-            f"{options.output_dir} holds {', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}, "
-            "which this run wouldn't make.",
-            "An update keeps what is there.",
-            f"Try dates that include it, another {option('output_dir')}, or {option('resume', False)} "
-            "to replace the whole output.",
-        )
+def _earlier(production: Production, options: RunOptions, publisher: type[Publisher]) -> Earlier:
+    return Earlier(production.plan, options, publisher, is_stream=production.units is not None)
+
+
+def _others(plan: Plan, earlier: Earlier) -> tuple[str, ...]:
+    """Return the units that stay beside those of a plan; raise `UsageError` for what isn't done unasked."""
+    if earlier.is_stream:
+        earlier.refuse_other()
+        return ()
+    for one in plan.units:
+        earlier.meet(one)
+    return earlier.others([u.unit.key for u in plan.units])
+
+
+def _leave_out(keys: Sequence[str], publication: Publisher, earlier: Earlier) -> None:
+    """Remove what an interrupted run finished of units that aren't asked for, and say so."""
+    if gone := left_out(records_in(publication.root), keys, earlier):
+        logger.warning("An interrupted run had finished {}, which this one doesn't make: removed.", ", ".join(gone))
+    publication.keep_only(keys)
 
 
 def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) -> tuple[P, RunOptions]:
@@ -446,9 +470,9 @@ def apply_changes(params: P, options: RunOptions, changes: Mapping[str, Any]) ->
     return dataclasses.replace(params, **mine), options.replace(**theirs)  # type: ignore[type-var]
 
 
-def _is_published(out: Path, outcome: Outcome) -> bool:
+def _is_published(out: Path, outcome: Outcome, kept: Mapping[str, dict[str, Any]]) -> bool:
     """Tell whether the output holds just these items already, so that there is nothing to publish."""
-    if outcome.failures or outcome.blocks or sorted(product_units(out)) != sorted(outcome.items):
+    if outcome.failures or outcome.blocks or sorted(product_units(out)) != sorted({*outcome.items, *kept}):
         return False
     paths = {key: out / LAYOUT.item_of(key) for key in outcome.items}
     if not all(path.is_file() for path in paths.values()):
@@ -470,15 +494,22 @@ def _ledger(plan: Plan, outcome: Outcome, schedule: Schedule) -> dict[str, Any]:
         Failure(key, "Its file lies elsewhere than its item says; the file counts.", *names)
         for key, names in (*kept, *planned)
     ]
+    corrected = [f.to_dict() for f in (*before, *outcome.corrected)]
     return {
         "failures": [f.to_dict() for f in outcome.failures],
         "left_out": [f.to_dict() for f in outcome.left_out],
-        "corrected": [f.to_dict() for f in (*before, *outcome.corrected)],
+        **({"corrected": corrected} if corrected else {}),
         **({"odd_items": [one.to_dict() for one in plan.odd_items]} if plan.odd_items else {}),
     }
 
 
-def _account(production: Production, schedule: Schedule, outcome: Outcome, seconds: float) -> dict[str, Any]:
+def _account(
+    production: Production,
+    schedule: Schedule,
+    outcome: Outcome,
+    kept: Mapping[str, dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
     """Return the content of ``run.json``."""
     plan, items = production.plan, production.items
     search = None
@@ -495,7 +526,8 @@ def _account(production: Production, schedule: Schedule, outcome: Outcome, secon
         "grid": plan.grid,
         "search": search,
         "units": {
-            key: {"digest": schedule.digests.get(key, ""), "done": key in outcome.items} for key in schedule.keys
+            **{key: {"digest": schedule.digests.get(key, ""), "done": key in outcome.items} for key in schedule.keys},
+            **{key: {"digest": item["properties"]["eoap:digest"], "done": True} for key, item in kept.items()},
         },
         "empty_periods": list(plan.empty),
         "odd_items": [one.to_dict() for one in plan.odd_items],

@@ -21,6 +21,7 @@ from eoap_dask.applications.bai.application import APPLICATION
 from eoap_dask.applications.bai.parameters import BurnedAreaParams
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
+from eoap_dask.errors import UsageError
 from eoap_dask.run.events import Event
 from eoap_dask.run.options import RunOptions
 
@@ -185,13 +186,18 @@ def test_the_same_again_is_skipped_and_another_threshold_is_made(
     }
     for name, value in others.items():
         changed = BurnedAreaParams(**{**vars(place.params), name: value})
-        (state,) = APPLICATION.dry_run(changed, options).states.values()
+        with pytest.raises(UsageError, match=rf"was made with other parameters: {name} was .*, is "):
+            APPLICATION.dry_run(changed, options)
+        (state,) = APPLICATION.dry_run(changed, options.replace(overwrite=True)).states.values()
         assert state.kind == "recompute", name
     (state,) = APPLICATION.dry_run(BurnedAreaParams(**{**vars(place.params), "force": True}), options).states.values()
     assert state.kind == "skip"
 
     changed = BurnedAreaParams(**{**vars(place.params), "thresholds": others["thresholds"]})
-    second = burned_area_map(changed, options, client=one)
+    with pytest.raises(UsageError):
+        burned_area_map(changed, options, client=one)
+    assert_same(first.output, reference)
+    second = burned_area_map(changed, options.replace(overwrite=True), client=one)
     assert second.output == first.output
     before, after = fingerprints(reference.output), fingerprints(second.output)
     differ = {name for name in before if before[name] != after[name]}

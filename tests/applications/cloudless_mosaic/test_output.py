@@ -165,7 +165,7 @@ def test_what_lies_beside_the_catalog(run: Run) -> None:
         folder = run.output / item["id"]
         expected = {f"{item['id']}.tif", "count.tif", "visual.tif", "thumbnail.png", f"{item['id']}.json"}
         assert {path.name for path in folder.iterdir()} == expected
-    assert json.loads((run.output / "failures.json").read_text()) == {"failures": [], "left_out": [], "corrected": []}
+    assert json.loads((run.output / "failures.json").read_text()) == {"failures": [], "left_out": []}
     recorded = json.loads((run.output / "run.json").read_text())
     assert recorded["params"]["bands"] == list(BANDS)
     assert recorded["search"]["truncated"] is False

@@ -379,7 +379,7 @@ def _lineage(passes: Sequence[Pass]) -> str:
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished items."""
     burned = request.classes[3]
-    (sensor,) = sensors_of(items, sensors())
+    sensor, *_ = sensors_of(items, sensors())
     return collection_and_catalog(
         NAME,
         items,
@@ -387,7 +387,7 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
         description=f"Burned area (dNBR of {burned.lower:g} and more) and its severity, from pairs of "
         f"{sensor.title} scenes.",
         keywords=[sensor.constellation, "burned area", "burn severity", "dNBR", "BAI", "wildfire"],
-        catalog_title=items[0]["properties"]["title"],
+        catalog_title=items[0]["properties"]["title"] if len(items) == 1 else f"Burned areas of {len(items)} pairs",
     )
 
 

@@ -28,6 +28,7 @@ class BurnedAreaParams(AreaParams, SearchParams):
         metavar="URL|FILE",
         aliases=("pre_fire_url",),
         local_file=True,
+        picks_scenes=True,
     )
     post_fire_url: str = param(
         "",
@@ -35,13 +36,19 @@ class BurnedAreaParams(AreaParams, SearchParams):
         metavar="URL|FILE",
         aliases=("post_fire_url",),
         local_file=True,
+        picks_scenes=True,
     )
-    pre_date: str = param("2021-07-13", "Last day before the fire, as YYYY-MM-DD.", metavar="DATE", accepts=day_text)
-    post_date: str = param("2021-08-12", "First day after the fire.", metavar="DATE", accepts=day_text)
+    pre_date: str = param(
+        "2021-07-13", "Last day before the fire, as YYYY-MM-DD.", metavar="DATE", accepts=day_text, picks_scenes=True
+    )
+    post_date: str = param(
+        "2021-08-12", "First day after the fire.", metavar="DATE", accepts=day_text, picks_scenes=True
+    )
     window_days: int = param(
         20,
         "How many days up to --pre-date, and from --post-date on, are searched for the clearest pass.",
         metavar="N",
+        picks_scenes=True,
     )
     aoi: Any = inherited(
         AreaParams,
@@ -60,7 +67,7 @@ class BurnedAreaParams(AreaParams, SearchParams):
     min_area_ha: float = param(
         1.0, "Burned areas smaller than this have no perimeter, in hectares; 0 outlines every pixel.", metavar="HA"
     )
-    force: bool = param(False, "Compare scenes of different sensors.", negative="no-force")
+    force: bool = param(False, "Compare scenes of different sensors.", negative="no-force", picks_scenes=True)
     collection: str = inherited(
         SearchParams, "collection", help="STAC collection, for a search, or of named items that don't say theirs."
     )

@@ -273,7 +273,9 @@ def _lowest_percent(notes: Sequence[tuple[int, ...]], data: WrittenImage) -> flo
 
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the STAC collection and catalog of finished items."""
+    """Return the STAC collection and catalog of finished items, some of which other requests may have made."""
+    days = [str(item["properties"][name])[:10] for item in items for name in ("start_datetime", "end_datetime")]
+    first, last = min(str(request.start), *days), max(str(request.end), *days)
     return collection_and_catalog(
         NAME,
         items,
@@ -281,7 +283,7 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
         description=f"Surface reflectance of {request.sensor.title}, {COMPOSITES[request.params.composite].title}, "
         f"{request.params.period}.",
         keywords=[request.sensor.constellation, "mosaic", "cloud-free", "surface reflectance"],
-        catalog_title=f"Cloud-free mosaics, {request.start} to {request.end}",
+        catalog_title=f"Cloud-free mosaics, {first} to {last}",
     )
 
 

@@ -21,8 +21,10 @@ class MosaicParams(AreaParams, SearchParams):
     )
     """Of the options in `--help`, and of the inputs in CWL."""
 
-    start_date: str = param("2020-10-01", "First day, as YYYY-MM-DD.", metavar="DATE", accepts=day_text)
-    end_date: str = param("2020-12-31", "Last day, inclusive.", metavar="DATE", accepts=day_text)
+    start_date: str = param(
+        "2020-10-01", "First day, as YYYY-MM-DD.", metavar="DATE", accepts=day_text, picks_scenes=True
+    )
+    end_date: str = param("2020-12-31", "Last day, inclusive.", metavar="DATE", accepts=day_text, picks_scenes=True)
     aoi: Any = inherited(
         AreaParams, "aoi", default="-122.27508544921875,47.54687159892238,-121.96128845214844,47.745787772920934"
     )
