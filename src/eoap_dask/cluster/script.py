@@ -52,11 +52,16 @@ def _script_frame() -> FrameType | None:
     return frame
 
 
+_parsing = threading.Lock()
+
+
 def _is_guarded(frame: FrameType) -> bool:
     """Tell whether the line that runs is under a guard, or after one that ends the script; True where unknown."""
     try:
-        tree = ast.parse(Path(frame.f_code.co_filename).read_bytes())
-    except (OSError, SyntaxError, ValueError):  # a notebook's cell, an archive, what was changed meanwhile
+        with _parsing:
+            tree = ast.parse(Path(frame.f_code.co_filename).read_bytes())
+    # a notebook's cell, an archive, what was changed meanwhile; Python 3.11's parser counts for all threads at once
+    except (OSError, SyntaxError, ValueError, SystemError):
         return True
     line = frame.f_lineno
     guards = [one for one in ast.walk(tree) if isinstance(one, ast.If) and _names_main(one.test)]
