@@ -9,7 +9,7 @@ from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.errors import UsageError
 from eoap_dask.params import declarations
 from eoap_dask.run.options import RunOptions
-from eoap_dask.text import named_by_flags, option, parse_memory, plural, show_memory
+from eoap_dask.text import named_by_flags, nearest, option, parse_memory, plural, show_memory
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,12 @@ def test_flags_are_those_of_the_commands(params: type) -> None:
             assert option(name) == "--" + (declared.flag or name.replace("_", "-"))
             if declared.negative:
                 assert option(name, False) == f"--{declared.negative}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("gren", "green"), ("B4", "B04"), ("b04", "B04"), ("B8", "B08"), ("NIR", "nir"), ("purple", None), ("", None)],
+)
+def test_what_may_be_meant(wrong: str, meant: str | None) -> None:
+    assert nearest(wrong, ["red", "green", "nir", "B04", "B08", "B8A"]) == meant
+    assert nearest(wrong, []) is None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import reprlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from eoap_dask.errors import UsageError
@@ -45,6 +46,16 @@ def show_memory(size: int) -> str:
 def show_bytes(size: float) -> str:
     """Return a number of bytes in decimal MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
+
+
+def nearest(wrong: str, names: Iterable[str], alike: float = 0.7) -> str | None:
+    """Return the name that somebody may have meant, in whatever case, or None; of equals the first.
+
+    `alike` is the least share of letters in common, as difflib has it: at 0.7 ``B4`` means ``B04``, not ``B05``.
+    """
+    shares = {name: difflib.SequenceMatcher(None, wrong.casefold(), name.casefold()).ratio() for name in names}
+    best = max(shares, key=lambda name: shares[name], default=None)
+    return best if best is not None and shares[best] >= alike else None
 
 
 _FLAGS = {"thresholds": "threshold", "cluster_options": "cluster-option"}
