@@ -24,6 +24,7 @@ from eoap_dask.cli.gateway import gateway
 from eoap_dask.cli.heartbeat import Heartbeat, shared_directory
 from eoap_dask.cli.memory_guard import MemoryGuard, control_group, is_wanted
 from eoap_dask.cli.status import status
+from eoap_dask.cli.variables import commands_of, unread_variables
 from eoap_dask.errors import EoapError
 from eoap_dask.text import named_by_flags
 
@@ -40,7 +41,6 @@ class Stopped(BaseException):
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="eoap-dask")
 def cli() -> None:
     """Earth observation on Dask: STAC in, Cloud-Optimized GeoTIFF and STAC out."""
 
@@ -53,6 +53,8 @@ cli.add_command(gateway)
 cli.add_command(cwl)
 cli.add_command(run_cwl)
 cli.add_command(demo)
+for _command in commands_of(cli):
+    click.version_option(__version__, prog_name="eoap-dask")(_command)
 
 
 def main() -> NoReturn:
@@ -77,7 +79,10 @@ def _run(command: click.Command, name: str) -> NoReturn:
     """Run a command and leave with the documented exit code; a traceback is only shown with -v."""
     shared = shared_directory()
     with Heartbeat(shared) if shared else contextlib.nullcontext() as heartbeat:
-        code = _guarded(lambda: command.main(prog_name=name, standalone_mode=False), in_pod=shared is not None)
+        unread = partial(unread_variables, cli)  # for `verbosity_options`, which knows whether it may be said
+        code = _guarded(
+            lambda: command.main(prog_name=name, standalone_mode=False, obj=unread), in_pod=shared is not None
+        )
         if heartbeat is not None:
             heartbeat.end(code)
     sys.exit(code)

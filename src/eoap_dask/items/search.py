@@ -54,6 +54,14 @@ class Search:
             max_items=params.max_items,
             filter=params.filter,
         )
+        if params.max_cloud_cover < 1:
+            percent = round(100 * params.max_cloud_cover, 6)
+            logger.warning(
+                "{} is {:g} percent, not a share of 1. Perhaps {} is meant.",
+                option("max_cloud_cover", params.max_cloud_cover),
+                params.max_cloud_cover,
+                option("max_cloud_cover", int(percent) if percent.is_integer() else percent),
+            )
         stac = check_source(params.stac)  # also beside items, where it only names a trusted host: it is recorded
         given: str | ItemSet = params.items or "" if isinstance(params.items, str | None) else params.items
         if given == "":
