@@ -220,6 +220,22 @@ def test_hectares_are_the_same_everywhere(found: Product) -> None:
     assert [entry["count"] for entry in classes] == counted.tolist()
 
 
+def test_it_says_at_the_end_what_burned(found: Product) -> None:
+    lines = found.done.stderr.splitlines()[-4:]
+    with (found.folder / "areas.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    burned = sum(float(row["hectares"]) for row in rows if row["burned"] == "yes")
+    assert lines[0].startswith(f"{found.folder.name}: 2 passes, ")
+    assert lines[1] == f"  burned: {burned:,.1f} ha"
+    classes = [
+        f"{row['name'].replace('_', ' ')} {float(row['hectares']):,.1f} ha"
+        for row in rows
+        if row["dnbr_from"] or row["dnbr_to"]
+    ]
+    assert lines[2] == f"  severity: {', '.join(classes)}"
+    assert lines[3].startswith("1 unit, ")
+
+
 def test_perimeters_hold_what_burned(found: Product) -> None:
     """Against scipy's labels of dNBR ≥ 0.1, read from its file."""
     dnbr = found.read("dnbr")[0].astype(int)

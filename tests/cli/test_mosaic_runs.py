@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+import rasterio
 from tests.support.command_line import Done, Shell, make_shell, read_json
 
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
@@ -62,8 +63,27 @@ def test_it_says_little_and_without_control_characters(asked: tuple[Shell, Done]
     assert lines[0].startswith("Searching http://127.0.0.1:")
     assert "items found" in lines[1]
     assert "3 units, 3 blocks" in done.stderr
-    assert len(lines) < 8
+    assert len(lines) < 10
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]|Traceback|Warning", done.stderr)
+
+
+def test_it_says_at_the_end_what_it_came_to(asked: tuple[Shell, Done]) -> None:
+    shell, done = asked
+    output = shell.cwd / "monthly-mosaic"
+    lines = done.stderr.splitlines()[-4:]
+    whole = 0
+    for line, month in zip(lines, MONTHS, strict=False):
+        size = sum(path.stat().st_size for path in (output / month).iterdir() if path.suffix != ".json")
+        with rasterio.open(output / month / "count.tif") as counts:
+            seen = counts.read(1) > 0
+        told = re.fullmatch(rf"{month}: (\d+) pass(?:es)?, ([\d.]+) % of the area seen, ([\d.]+) MB, [\d.]+ s", line)
+        assert told, line
+        assert int(told[1]) == read_json(output / month / f"{month}.json")["properties"]["eoap:passes"]
+        assert float(told[2]) == pytest.approx(100 * seen.mean(), abs=0.1)
+        assert float(told[3]) == pytest.approx(size / 1e6, abs=0.05)
+        whole += size
+    assert re.fullmatch(rf"3 units, [\d.]+ MB in {re.escape(str(output))}, [\d.]+ s", lines[-1])
+    assert float(lines[-1].split()[2]) == pytest.approx(whole / 1e6, abs=0.05)
 
 
 def test_the_defaults_are_the_known_command(asked: tuple[Shell, Done], shell: Shell, calm: DemoServer) -> None:

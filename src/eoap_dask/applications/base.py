@@ -22,6 +22,7 @@ from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
 from eoap_dask.run.produce import Hooks, Production, Run, apply_changes, plan_states, produce
 from eoap_dask.run.raster import RasterWork
+from eoap_dask.run.summary import Figures, no_figures
 from eoap_dask.run.written import WrittenUnit
 from eoap_dask.text import show
 
@@ -79,6 +80,8 @@ class Application(Generic[P, R]):
     """Writes what else belongs to a unit, the item last."""
     describe: Callable[[R, Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
     """Makes collection and catalog."""
+    figures: Figures = no_figures
+    """Gives its own figures for the summary of a unit."""
 
     def run(
         self,
@@ -107,7 +110,9 @@ class Application(Generic[P, R]):
         for href in _hrefs(plan)[:1]:
             items.signer(request.private_hosts).sign(href)
         hooks = replace(hooks or Hooks(), listener=listener or (hooks.listener if hooks else default_listener()))
-        production = Production(plan, partial(self.finish, request), partial(self.describe, request), items)
+        production = Production(
+            plan, partial(self.finish, request), partial(self.describe, request), items, figures=self.figures
+        )
         return produce(production, options, hooks, client=client)
 
     def dry_run(self, params: P, options: RunOptions, client: Client | None = None) -> Plan:

@@ -26,6 +26,8 @@ def application_command(entry: Entry) -> click.Command:
     """Return the command of an application, which is imported when it runs, so that ``--help`` starts quickly."""
 
     def body(dry_run: bool, as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
+        from loguru import logger
+
         from eoap_dask.logs import set_up_logging
 
         set_up_logging(-1 if quiet else verbose)
@@ -39,6 +41,7 @@ def application_command(entry: Entry) -> click.Command:
             return
         with Progress(quiet=quiet) as progress:
             run = application.run(wanted, options, listener=progress)
+        logger.info("{}", run.summary())
         click.echo(json.dumps(run.to_dict(), indent=2) if as_json else str(run.catalog))
 
     for add in (

@@ -38,10 +38,11 @@ from eoap_dask.run.plan import Plan, UnitPlan, sized
 from eoap_dask.run.product import LEFT_OUT, VALID_PERCENT
 from eoap_dask.run.schedule import Schedule, Units, content_of
 from eoap_dask.run.sink import check_shared, workers_write
+from eoap_dask.run.summary import Figures, UnitSummary, UnitTimes, few_seen, no_figures
 from eoap_dask.run.unit import Failure
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period
-from eoap_dask.text import option, plural, show
+from eoap_dask.text import option, plural, show, show_bytes
 from eoap_dask.values import as_text
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Run:
     seconds: float
     odd_items: tuple[OddItem, ...] = ()
     """Items that were set aside, and why."""
+    summaries: tuple[UnitSummary, ...] = ()
+    """What became of each unit, in the order of `items`."""
 
     @property
     def catalog(self) -> Path:
@@ -83,12 +86,22 @@ class Run:
         return {
             "application": self.application,
             "catalog": str(self.catalog),
-            "items": [{"id": i["id"], "assets": self._files(i)} for i in self.items],
+            "items": [
+                {"id": i["id"], "assets": self._files(i), **told.to_dict()}
+                for i, told in zip(self.items, self.summaries, strict=True)
+            ],
             "empty_periods": list(self.empty),
             "failures": [f.to_dict() for f in self.failures],
             "odd_items": [one.to_dict() for one in self.odd_items],
             "seconds": round(self.seconds, 3),
         }
+
+    def summary(self) -> str:
+        """Return a line for each unit, with further ones for an application's own figures, and one for all."""
+        size = show_bytes(sum(one.size for one in self.summaries))
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        total = f"{plural(len(self.items), 'unit')}{failed}, {size} in {self.output}, {self.seconds:.1f} s"
+        return "\n".join([*map(str, self.summaries), total])
 
     def _files(self, item: Mapping[str, Any]) -> dict[str, str]:
         return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
@@ -113,6 +126,8 @@ class Production:
     """What was found, to be saved beside the product; None where units aren't made from STAC items."""
     units: Units | None = None
     """Units that come as the run goes on, instead of the plan's."""
+    figures: Figures = no_figures
+    """Gives an application's own figures for the summary of a unit."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +215,11 @@ def _publish(
     publisher: type[Publisher],
     started: float,
 ) -> Run:
-    plan = production.plan
+    plan, times = production.plan, UnitTimes(hooks.listener)
     with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         with (
             log_to(publication.root / "run.log", hooks.run),
-            EventFile(publication.root / EVENTS_FILE, hooks.listener, hooks.run) as tell,
+            EventFile(publication.root / EVENTS_FILE, times, hooks.run) as tell,
         ):
             if production.items is not None:
                 production.items.save(publication.root / "items.json")
@@ -229,7 +244,8 @@ def _publish(
         else:
             publication.commit()
     failures = tuple(outcome.failures)
-    return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items)
+    told = tuple(UnitSummary.of(item, times.seconds.get(item["id"]), production.figures) for item in finished)
+    return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items, told)
 
 
 @contextmanager
@@ -257,6 +273,9 @@ def _refuse_failed(
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
     for key in _blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
+    for key in schedule.keys:
+        if key in outcome.items and (sentence := few_seen(outcome.items[key])):
+            logger.warning("{}", sentence)
     write_json(publication.root / "failures.json", _ledger(production.plan, outcome))
     write_json(publication.root / "run.json", _account(production, schedule, outcome, seconds))
     if production.units is not None:

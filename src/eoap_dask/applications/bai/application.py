@@ -50,6 +50,7 @@ from eoap_dask.run.product import (
     write_unit_item,
 )
 from eoap_dask.run.raster import RasterWork, raster_of
+from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
 from eoap_dask.scenes.model import Contradictions, Pass, Scene, footprint_touches, group_passes
@@ -356,6 +357,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         _lineage(passes),
         valid_pixels=report.clear_pixels,
         properties={
+            PASSES: len(passes),
             "eoap:burned_ha": report.burned_ha,
             "eoap:severity_ha": report.hectares,
             "eoap:perimeters": len(report.perimeters),
@@ -391,6 +393,11 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
     )
 
 
+def figures(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hectares that burned, and those of each class."""
+    return {"burned_ha": item["properties"]["eoap:burned_ha"], "severity_ha": item["properties"]["eoap:severity_ha"]}
+
+
 APPLICATION = Application(
     name=NAME,
     params=BurnedAreaParams,
@@ -400,6 +407,7 @@ APPLICATION = Application(
     plan=plan_pair,
     finish=finish_unit,
     describe=describe,
+    figures=figures,
 )
 
 
