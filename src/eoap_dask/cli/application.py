@@ -32,6 +32,7 @@ def application_command(entry: Entry) -> click.Command:
 
         set_up_logging(-1 if quiet else verbose)
         from eoap_dask.cli.progress import Progress
+        from eoap_dask.run.status import kept_by_stop
 
         application = entry.application()
         wanted, options = picked(entry.params, values), picked(RunOptions, values)
@@ -39,8 +40,13 @@ def application_command(entry: Entry) -> click.Command:
             plan = application.dry_run(wanted, options)
             click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
             return
-        with Progress(quiet=quiet) as progress:
-            run = application.run(wanted, options, listener=progress)
+        try:
+            with Progress(quiet=quiet) as progress:
+                run = application.run(wanted, options, listener=progress)
+        except BaseException as exc:
+            if not quiet:  # for `main`, which says it where we were stopped
+                exc.add_note(kept_by_stop(options.output_dir, resume=options.resume))
+            raise
         logger.info("{}", run.summary())
         click.echo(json.dumps(run.to_dict(), indent=2) if as_json else str(run.catalog))
 

@@ -97,13 +97,13 @@ def _guarded(action: Callable[[], Any], *, in_pod: bool = False) -> int:
                 return int(action() or 0)
     except click.exceptions.Exit as exc:
         return exc.exit_code
-    except Stopped:
+    except Stopped as exc:
         if guard.used:
             return _fail(guard.fault())
         start = "\n" if sys.stderr.isatty() else ""  # where the terminal has written ^C
         by = "" if stop.number == signal.SIGINT else f" by {signal.Signals(stop.number).name}"
         with contextlib.suppress(OSError):  # the terminal may be what has gone
-            click.echo(f"{start}Stopped{by}.", err=True)
+            click.echo(" ".join([f"{start}Stopped{by}.", *getattr(exc.__cause__, "__notes__", ())]), err=True)
         return 128 + stop.number
     except click.Abort:
         click.echo("Stopped.", err=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eoap_dask.errors import NoRunError, OtherRunError
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.lock import is_held
 from eoap_dask.run.events import EVENTS_FILE, read_events
 from eoap_dask.text import option, plural
@@ -187,6 +188,19 @@ def follow(output: Path, run: str = "", after: int = 0, *, every_s: float = 0.5)
         if not is_running:
             return
         time.sleep(every_s)
+
+
+def kept_by_stop(output: Path, *, resume: bool = True) -> str:
+    """Return in sentences what a run that was stopped has left, and how to go on; `resume` is that of its options."""
+    partial = _beside(output, "partial")
+    folders = [path for path in partial.iterdir() if path.is_dir()] if partial.is_dir() else []
+    count = sum((partial / LAYOUT.item_of(folder.name)).is_file() for folder in folders)
+    before = f"{output} is as it was. " if output.is_dir() else ""
+    if not count:
+        return f"{before}No unit was finished, and nothing is kept: the same command begins anew."
+    kept = f"{plural(count, 'finished unit')} {'is' if count == 1 else 'are'} kept in {partial}."
+    again = "the same command again" if resume else f"the same command without {option('resume', False)}"
+    return f"{before}{kept} Run {again} to go on."
 
 
 def _beside(output: Path, what: str) -> Path:
