@@ -92,6 +92,12 @@ def test_the_command_works_and_leaves_only_its_output(found: Product) -> None:
     found.shell.assert_tidy()
 
 
+def test_no_catalogue_is_named_that_was_not_asked(found: Product) -> None:
+    account = read_json(found.shell.cwd / "burned-area" / "run.json")
+    assert account["params"]["stac"] is None
+    assert account["params"]["pre_fire_url"] == account["search"]["stac"]
+
+
 def test_the_grid_is_what_both_scenes_show(found: Product) -> None:
     tile = found.archive.tiles[0]
     for name in ("severity", "bai", "visual-pre"):

@@ -292,7 +292,7 @@ def _refuse_failed(
     if len(outcome.unseen) == len(schedule.keys):
         raise next(iter(outcome.unseen.values()))  # nothing failed: there was nothing to be found
     publication.keep_partial = True
-    raise _too_many(outcome, len(schedule.keys), publication.ledger)
+    raise _too_many(outcome, len(schedule.keys), publication.ledger, plan=production.plan, options=options)
 
 
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
@@ -528,11 +528,18 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
-def _too_many(outcome: Outcome, units: int, partial: Path) -> UnitsFailedError:
+def _too_many(outcome: Outcome, units: int, partial: Path, *, plan: Plan, options: RunOptions) -> UnitsFailedError:
     first, failed = outcome.failures[0], len(outcome.failed)
     more = f" The same or other faults stopped {failed - 1} more." if failed > 1 else ""
+    spared = next((u.without(first.item) for u in plan.units if first.item and u.unit.key == first.unit), None)
+    without = (
+        f" Or try {option('max_bad_scenes', options.max_bad_scenes + 1)}: a unit then does without so many scenes that "
+        "stay bad."
+        if spared is not None
+        else ""
+    )
     return UnitsFailedError(
         f"{failed} of {plural(units, 'unit')} failed. {first.unit}: {first.reason}{more}",
         "",
-        f"See failures.json in {partial}; run the same command again when the cause is mended.",
+        f"See failures.json in {partial}; run the same command again when the cause is mended.{without}",
     )

@@ -89,6 +89,11 @@ class Request(BaseRequest):
         return bool(self.params.pre_fire_url)
 
     @property
+    def json(self) -> dict[str, Any]:
+        """The parameters as JSON values; no catalogue where the scenes were named, for none is asked."""
+        return {**super().json, **({"stac": None} if self.by_url else {})}
+
+    @property
     def private_hosts(self) -> frozenset[str]:
         """Hosts on private networks that the user named."""
         items = (self.params.pre_fire_url, self.params.post_fire_url)
