@@ -18,6 +18,11 @@ def plural(number: int, thing: str, things: str = "") -> str:
     return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
+def plain(number: float) -> float | int:
+    """Return a number as a whole one where it is."""
+    return int(number) if float(number).is_integer() else float(number)
+
+
 _POWERS = "KMGTP"
 
 

@@ -128,6 +128,29 @@ def test_a_dry_run_tells_the_plan_in_words(shell: Shell, calm: DemoServer) -> No
     assert f"{MONTHS[1]}  nothing found" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("resolution", "says"),
+    [
+        ("30", "Warning: --resolution 30 is finer than the data, whose pixels have 60 m: it shows no more. "),
+        ("59", "Warning: --resolution 59 is finer than the data, whose pixels have 60 m: it shows no more. "),
+        ("60", ""),
+        ("100", ""),
+    ],
+)
+def test_a_grid_that_is_finer_than_the_data_is_said(resolution: str, says: str, shell: Shell, calm: DemoServer) -> None:
+    done = shell.call("cloudless-mosaic", "--stac", calm.url, "--dry-run", "--resolution", resolution)
+    assert done.returncode == 0
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning")]
+    assert warnings == ([f"{says}Try --resolution 60."] if says else [])
+
+
+def test_degrees_are_not_compared_with_metres(shell: Shell, calm: DemoServer) -> None:
+    crs = ("--crs", "EPSG:4326", "--resolution", "0.0001")  # about 10 m
+    done = shell.call("cloudless-mosaic", "--stac", calm.url, "--dry-run", *crs)
+    assert done.returncode == 0, done.stderr
+    assert "finer" not in done.stderr
+
+
 # ----------------------------------------------------------------------------------------------------
 # What is said
 
