@@ -18,6 +18,15 @@ def plural(number: int, thing: str, things: str = "") -> str:
     return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
+def shorten(text: str, length: int) -> str:
+    """Return a text in at most this many characters, with an ellipsis where it was cut: at a blank, if one is near."""
+    if len(text) <= length:
+        return text
+    cut = text[: max(length - 1, 0)]
+    word = cut.rpartition(" ")[0].rstrip()
+    return f"{word if len(word) > 0.7 * length else cut}…"
+
+
 def plain(number: float) -> float | int:
     """Return a number as a whole one where it is."""
     return int(number) if float(number).is_integer() else float(number)
