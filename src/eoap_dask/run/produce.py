@@ -223,7 +223,8 @@ def _publish(
         ):
             if production.items is not None:
                 production.items.save(publication.root / "items.json")
-            tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
+            units = len(plan.units) if production.units is None else 0
+            tell(Event("run", blocks_total=plan.blocks, message=plan.headline, units_total=units))
             with _end_told(tell):
                 schedule = Schedule(
                     plan.units if production.units is None else production.units,

@@ -33,6 +33,8 @@ class Status:
     cluster: str = ""
     units: dict[str, str] = field(default_factory=dict)
     """Unit → checking, started, retried, skipped, done or failed; units that nobody has begun aren't here."""
+    units_total: int = 0
+    """Units of the run; 0 where that isn't known."""
     blocks_done: int = 0
     blocks_total: int = 0
     retried_blocks: int = 0
@@ -71,6 +73,7 @@ class Status:
             "message": self.message,
             "cluster": self.cluster,
             "units": dict(self.units),
+            "units_total": self.units_total,
             "blocks_done": self.blocks_done,
             "blocks_total": self.blocks_total,
             "retried_blocks": self.retried_blocks,
@@ -83,9 +86,10 @@ class Status:
 
     def __str__(self) -> str:
         counts = {kind: list(self.units.values()).count(kind) for kind in ("done", "skipped", "failed")}
+        total = f" of {self.units_total}" if self.units_total else ""
         lines = [
             f"{self.output}: {self.state}{f' ({self.message})' if self.message and self.state == 'stopped' else ''}",
-            f"  units     {counts['done']} done, {counts['skipped']} finished before, {counts['failed']} failed",
+            f"  units     {counts['done']} done, {counts['skipped']} finished before, {counts['failed']} failed{total}",
             f"  blocks    {self.blocks_done} of {self.blocks_total}",
         ]
         if self.blocks_per_second:
@@ -221,6 +225,7 @@ def _take(status: Status, event: dict[str, Any]) -> None:
     if kind == "run":  # the newest run of this file counts
         status.__init__(status.output)  # type: ignore[misc]
         status.started, status.run = when, str(event.get("run", ""))
+        status.units_total = int(event.get("units_total", 0))
     status.latest = when
     if kind == "todo":
         status.working = when
