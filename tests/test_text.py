@@ -9,7 +9,7 @@ from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.errors import UsageError
 from eoap_dask.params import declarations
 from eoap_dask.run.options import RunOptions
-from eoap_dask.text import named_by_flags, option, parse_memory, plural, show_memory
+from eoap_dask.text import named_by_flags, nearest, option, parse_memory, plural, shorten, show_memory
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,26 @@ def test_flags_are_those_of_the_commands(params: type) -> None:
             assert option(name) == "--" + (declared.flag or name.replace("_", "-"))
             if declared.negative:
                 assert option(name, False) == f"--{declared.negative}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("gren", "green"), ("B4", "B04"), ("b04", "B04"), ("B8", "B08"), ("NIR", "nir"), ("purple", None), ("", None)],
+)
+def test_what_may_be_meant(wrong: str, meant: str | None) -> None:
+    assert nearest(wrong, ["red", "green", "nir", "B04", "B08", "B8A"]) == meant
+    assert nearest(wrong, []) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "shown"),
+    [
+        ("a short one", 11, "a short one"),
+        ("the correct driver explicitly", 24, "the correct driver…"),
+        ("averylongnamewithoutblanks", 10, "averylong…"),
+        ("a averylongnamewithoutblanks", 10, "a averylo…"),  # the blank is too far from the end
+    ],
+)
+def test_a_text_is_cut_at_a_word_or_shows_that_it_was_cut(text: str, length: int, shown: str) -> None:
+    assert shorten(text, length) == shown
+    assert len(shown) <= length

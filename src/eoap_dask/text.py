@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import reprlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from eoap_dask.errors import UsageError
@@ -15,6 +16,20 @@ from eoap_dask.redact import redact
 def plural(number: int, thing: str, things: str = "") -> str:
     """Return a number and what it counts, such as ``1 worker``, ``2 workers`` or ``1 pass``, ``2 passes``."""
     return f"{number} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def shorten(text: str, length: int) -> str:
+    """Return a text in at most this many characters, with an ellipsis where it was cut: at a blank, if one is near."""
+    if len(text) <= length:
+        return text
+    cut = text[: max(length - 1, 0)]
+    word = cut.rpartition(" ")[0].rstrip()
+    return f"{word if len(word) > 0.7 * length else cut}…"
+
+
+def plain(number: float) -> float | int:
+    """Return a number as a whole one where it is."""
+    return int(number) if float(number).is_integer() else float(number)
 
 
 _POWERS = "KMGTP"
@@ -45,6 +60,16 @@ def show_memory(size: int) -> str:
 def show_bytes(size: float) -> str:
     """Return a number of bytes in decimal MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
+
+
+def nearest(wrong: str, names: Iterable[str], alike: float = 0.7) -> str | None:
+    """Return the name that somebody may have meant, in whatever case, or None; of equals the first.
+
+    `alike` is the least share of letters in common, as difflib has it: at 0.7 ``B4`` means ``B04``, not ``B05``.
+    """
+    shares = {name: difflib.SequenceMatcher(None, wrong.casefold(), name.casefold()).ratio() for name in names}
+    best = max(shares, key=lambda name: shares[name], default=None)
+    return best if best is not None and shares[best] >= alike else None
 
 
 _FLAGS = {"thresholds": "threshold", "cluster_options": "cluster-option", "allow_hosts": "allow-host"}

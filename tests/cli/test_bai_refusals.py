@@ -284,6 +284,7 @@ def test_an_asset_that_is_not_there_is_named(fire: Any, shell: Shell, items: tup
         assert "1 of 1 unit failed" in message
         assert f"'B12' of item {items[1]['id']!r}" in message
         assert "404" in message
+        assert "--max-bad-scenes" not in message  # a pair can't do without
         # there is nothing to compare without it, so that it can't be left out
         again = refused_late(shell, *pair(*urls, "--retries", "0", "--max-bad-scenes", "1"), code=6)
         assert "'B12' of item" in again

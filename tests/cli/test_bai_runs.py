@@ -92,6 +92,12 @@ def test_the_command_works_and_leaves_only_its_output(found: Product) -> None:
     found.shell.assert_tidy()
 
 
+def test_no_catalogue_is_named_that_was_not_asked(found: Product) -> None:
+    account = read_json(found.shell.cwd / "burned-area" / "run.json")
+    assert account["params"]["stac"] is None
+    assert account["params"]["pre_fire_url"] == account["search"]["stac"]
+
+
 def test_the_grid_is_what_both_scenes_show(found: Product) -> None:
     tile = found.archive.tiles[0]
     for name in ("severity", "bai", "visual-pre"):
@@ -218,6 +224,22 @@ def test_hectares_are_the_same_everywhere(found: Product) -> None:
     assert properties["eoap:valid_percent"] == pytest.approx(100 * counted[1:].sum() / counted.sum(), abs=1e-4)
     classes = found.item["assets"]["severity"]["bands"][0]["classification:classes"]
     assert [entry["count"] for entry in classes] == counted.tolist()
+
+
+def test_it_says_at_the_end_what_burned(found: Product) -> None:
+    lines = found.done.stderr.splitlines()[-4:]
+    with (found.folder / "areas.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    burned = sum(float(row["hectares"]) for row in rows if row["burned"] == "yes")
+    assert lines[0].startswith(f"{found.folder.name}: 2 passes, ")
+    assert lines[1] == f"  burned: {burned:,.1f} ha"
+    classes = [
+        f"{row['name'].replace('_', ' ')} {float(row['hectares']):,.1f} ha"
+        for row in rows
+        if row["dnbr_from"] or row["dnbr_to"]
+    ]
+    assert lines[2] == f"  severity: {', '.join(classes)}"
+    assert lines[3].startswith("1 unit, ")
 
 
 def test_perimeters_hold_what_burned(found: Product) -> None:

@@ -48,6 +48,7 @@ def test_a_month_that_fails_fails_the_run(one_bad: tuple[Shell, Done, Done], arc
     bad = clearest(archive, "2020-11")["id"]
     for part in (MONTHS[1], f"'B08' of item '{bad}'", "3 attempts", "404", "failures.json", "monthly-mosaic.partial"):
         assert part in message
+    assert "Or try --max-bad-scenes 1: a unit then does without so many scenes that stay bad." in message
     # it is said when it happens, too, but isn't called an error: it might be allowed
     assert f"Warning: {MONTHS[1]} failed. " in failed.stderr
     assert not (shell.cwd / "monthly-mosaic").exists()

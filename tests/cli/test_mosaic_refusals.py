@@ -189,7 +189,7 @@ def test_an_output_that_cannot_be_written(shell: Shell, calm: DemoServer) -> Non
 def test_a_band_that_no_item_has(shell: Shell, calm: DemoServer) -> None:
     message = refused(shell, "--stac", calm.url, "--bands", "ultraviolet", code=2)
     assert "'ultraviolet'" in message
-    assert "blue, green, red, nir" in message
+    assert "blue (B02), green (B03), red (B04), nir (B08)" in message
 
 
 def test_a_collection_that_the_catalogue_lacks(shell: Shell, calm: DemoServer) -> None:

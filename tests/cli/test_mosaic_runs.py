@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+import rasterio
 from tests.support.command_line import Done, Shell, make_shell, read_json
 
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
@@ -62,8 +63,27 @@ def test_it_says_little_and_without_control_characters(asked: tuple[Shell, Done]
     assert lines[0].startswith("Searching http://127.0.0.1:")
     assert "items found" in lines[1]
     assert "3 units, 3 blocks" in done.stderr
-    assert len(lines) < 8
+    assert len(lines) < 10
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]|Traceback|Warning", done.stderr)
+
+
+def test_it_says_at_the_end_what_it_came_to(asked: tuple[Shell, Done]) -> None:
+    shell, done = asked
+    output = shell.cwd / "monthly-mosaic"
+    lines = done.stderr.splitlines()[-4:]
+    whole = 0
+    for line, month in zip(lines, MONTHS, strict=False):
+        size = sum(path.stat().st_size for path in (output / month).iterdir() if path.suffix != ".json")
+        with rasterio.open(output / month / "count.tif") as counts:
+            seen = counts.read(1) > 0
+        told = re.fullmatch(rf"{month}: (\d+) pass(?:es)?, ([\d.]+) % of the area seen, ([\d.]+) MB, [\d.]+ s", line)
+        assert told, line
+        assert int(told[1]) == read_json(output / month / f"{month}.json")["properties"]["eoap:passes"]
+        assert float(told[2]) == pytest.approx(100 * seen.mean(), abs=0.1)
+        assert float(told[3]) == pytest.approx(size / 1e6, abs=0.05)
+        whole += size
+    assert re.fullmatch(rf"3 units, [\d.]+ MB in {re.escape(str(output))}, [\d.]+ s", lines[-1])
+    assert float(lines[-1].split()[2]) == pytest.approx(whole / 1e6, abs=0.05)
 
 
 def test_the_defaults_are_the_known_command(asked: tuple[Shell, Done], shell: Shell, calm: DemoServer) -> None:
@@ -106,6 +126,29 @@ def test_a_dry_run_tells_the_plan_in_words(shell: Shell, calm: DemoServer) -> No
     assert done.stderr == ""
     assert done.stdout.startswith("cloudless-mosaic: 2 units, 2 blocks")
     assert f"{MONTHS[1]}  nothing found" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("resolution", "says"),
+    [
+        ("30", "Warning: --resolution 30 is finer than the data, whose pixels have 60 m: it shows no more. "),
+        ("59", "Warning: --resolution 59 is finer than the data, whose pixels have 60 m: it shows no more. "),
+        ("60", ""),
+        ("100", ""),
+    ],
+)
+def test_a_grid_that_is_finer_than_the_data_is_said(resolution: str, says: str, shell: Shell, calm: DemoServer) -> None:
+    done = shell.call("cloudless-mosaic", "--stac", calm.url, "--dry-run", "--resolution", resolution)
+    assert done.returncode == 0
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning")]
+    assert warnings == ([f"{says}Try --resolution 60."] if says else [])
+
+
+def test_degrees_are_not_compared_with_metres(shell: Shell, calm: DemoServer) -> None:
+    crs = ("--crs", "EPSG:4326", "--resolution", "0.0001")  # about 10 m
+    done = shell.call("cloudless-mosaic", "--stac", calm.url, "--dry-run", *crs)
+    assert done.returncode == 0, done.stderr
+    assert "finer" not in done.stderr
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -168,7 +211,7 @@ def test_every_option_has_an_environment_variable() -> None:
     assert {p.name for p in options} >= {*declarations(MosaicParams), *declarations(RunOptions), "dry_run", "as_json"}
     for option in options:
         flag = max(option.opts, key=len).removeprefix("--")
-        if flag == "cwl":  # it prints something else instead of working: nothing to be set for good
+        if flag in ("cwl", "version"):  # something else is printed instead of working: nothing to be set for good
             continue
         assert option.envvar == f"EOAP_DASK_{flag.replace('-', '_').upper()}"
         assert option.help

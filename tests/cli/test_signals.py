@@ -74,6 +74,29 @@ def test_stopped_while_blocks_are_running(
     assert (done.returncode, done.stderr) == (code, says)
 
 
+def test_stopped_before_anything_is_finished(shell: Shell, slow: DemoServer) -> None:
+    process = shell.start(
+        "cloudless-mosaic",
+        "--stac",
+        slow.url,
+        "--max-items",
+        "4",
+        "--start-date",
+        "2020-11-01",
+        "--end-date",
+        "2020-11-30",
+    )
+    while slow.stats.requests == slow.stats.api_requests:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)
+    done = stopped(shell, process, time.monotonic())
+    assert done.returncode == 143
+    assert done.stderr.splitlines()[-1] == (
+        "Stopped by SIGTERM. No unit was finished, and nothing is kept: the same command begins anew."
+    )
+
+
 STAGES: dict[str, Callable[[Shell, DemoServer, psutil.Process], bool]] = {
     "searching": lambda shell, server, process: server.stats.api_requests > 0,
     "starting the cluster": lambda shell, server, process: (shell.cwd / "monthly-mosaic.partial").exists(),
@@ -119,7 +142,9 @@ def test_finished_months_are_kept(shell: Shell, archive: Archive) -> None:
         os.killpg(process.pid, signal.SIGINT)
         done = stopped(shell, process, time.monotonic())
     assert done.returncode == 130
-    assert done.stderr.splitlines()[-1] == "Stopped."
+    assert done.stderr.splitlines()[-1] == (
+        "Stopped. 2 finished units are kept in monthly-mosaic.partial. Run the same command again to go on."
+    )
     assert sorted(path.name for path in partial.glob("monthly-mosaic-*")) == months
 
 

@@ -269,3 +269,19 @@ def test_the_command(cwltool: None, shell: Shell) -> None:
     done = shell.call("cwl", "validate", job.name)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: job.yml isn't a CWL file. Expected cwlVersion, and a class such as ")
+
+
+def test_a_file_that_is_none_does_not_hide_the_others(cwltool: None, shell: Shell) -> None:
+    (shell.cwd / "job.yml").write_text("resolution: 100\n")
+    document = ours()
+    document["$graph"][1]["requirements"][DASK]["workerCores"] = 0.5
+    spoilt = write(shell.cwd / "spoilt.cwl", document).name
+    fine = WORKFLOWS / "bai.cwl"
+    done = shell.call("cwl", "validate", "--no-ogc", "nowhere.cwl", "job.yml", fine, spoilt)
+    assert done.returncode == 2
+    assert done.stdout.startswith("spoilt.cwl: error: cloudless-mosaic has workerCores 0.5")
+    first, second, third = done.stderr.splitlines()
+    assert first.startswith("Error: ")
+    assert "nowhere.cwl" in first
+    assert second.startswith("Error: job.yml isn't a CWL file.")
+    assert third == f"{fine} is fine."

@@ -1,5 +1,6 @@
 import json
 import pickle
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -279,3 +280,13 @@ def test_a_data_frame_is_reprojected():
 def _written(path, content):
     path.write_bytes(content)
     return path
+
+
+def test_a_file_of_another_kind_is_refused_in_whole_words(tmp_path: Path) -> None:
+    path = tmp_path / "area.pdf"
+    path.write_bytes(b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\n")
+    with pytest.raises(AoiError) as refused:
+        parse_aoi(str(path))
+    said = str(refused.value)
+    assert "as vector data: it is not recognized as being in a supported file format. Expected GeoJSON, " in said
+    assert "driver" not in said

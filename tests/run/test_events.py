@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import io
 import json
 import re
 import threading
@@ -17,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from eoap_dask import cloudless_mosaic
+from eoap_dask.cli.status import _Screen
 from eoap_dask.cli.status import status as status_command
 from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.server import DemoServer
@@ -375,4 +377,39 @@ def test_every_option_of_status_has_a_variable(tmp_path: Path, events: EventFile
     for option in status_command.params:
         if isinstance(option, click.Option):
             name = max(option.opts, key=len).removeprefix("--")
-            assert option.envvar == f"EOAP_DASK_{name.upper()}"
+            assert name == "version" or option.envvar == f"EOAP_DASK_{name.upper()}"
+
+
+class Terminal(io.StringIO):
+    """A stdout that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_watched_status_is_drawn_in_place(tmp_path: Path, events: EventFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    events(Event("run", blocks_total=3, units_total=3))
+    events(Event("unit-done", "a", 1, 3))
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", "30")
+    shown = _Screen(is_json=False)
+    for _ in range(2):
+        shown.show(read_status(tmp_path / "out"))
+    first, up, again = re.split(r"\x1b\[(\d+)A\x1b\[J", screen.getvalue())  # so many lines up, and all below is erased
+    assert int(up) == first.count("\n")
+    assert first.splitlines()[:3] == again.splitlines()[:3]
+    assert all(len(line) < 30 for line in first.splitlines())
+    assert first.splitlines()[0].endswith("…")
+
+
+def test_status_says_of_how_many_units(tmp_path: Path, events: EventFile) -> None:
+    events(Event("run", blocks_total=3, units_total=3))
+    events(Event("unit-done", "a", 1, 3))
+    found = read_status(tmp_path / "out")
+    assert "  units     1 done, 0 finished before, 0 failed of 3\n" in str(found)
+    assert found.to_dict()["units_total"] == 3
+    said = CliRunner().invoke(status_command, [str(tmp_path / "out")]).stdout
+    assert "\x1b" not in said  # a file isn't drawn in
+    events(Event("run", blocks_total=3))  # units that come as the run goes on
+    assert "0 failed\n" in str(read_status(tmp_path / "out"))

@@ -426,8 +426,29 @@ def test_the_grid_of_the_classes_is_checked_too() -> None:
 def test_a_band_that_no_item_has_is_a_wrong_name() -> None:
     with pytest.raises(BandError) as refused:
         read(item(), item(id="other"), bands=("red", "gren"))
-    assert str(refused.value) == ("No item has reflectance in a band 'gren'. Expected red, nir, or an asset key.")
+    assert str(refused.value) == (
+        "No item has reflectance in a band 'gren'. Expected red (B04), nir (B08), or an asset key."
+    )
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("B4", "Perhaps 'B04' is meant."),
+        ("b04", "Perhaps 'B04' is meant."),
+        ("B8", "Perhaps 'B08' is meant."),
+        ("RED", "Perhaps 'red' is meant."),
+        ("nirr", "Perhaps 'nir' is meant."),
+        ("green", "asset key."),  # known, but not there
+        ("temperature", "asset key."),
+    ],
+)
+def test_a_band_that_may_be_meant(typed: str, meant: str) -> None:
+    with pytest.raises(BandError) as refused:
+        read(item(), bands=(typed,))
+    assert str(refused.value).startswith(f"No item has reflectance in a band '{typed}'. Expected red (B04), nir (B08)")
+    assert str(refused.value).endswith(meant)
 
 
 @pytest.mark.parametrize("bands", [("red", "B04"), ("nir", "red", "B08")])

@@ -75,6 +75,22 @@ def test_a_collection_that_nobody_knows_is_said() -> None:
     assert refused.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("sentinel2-l2a", "sentinel-2-l2a"),
+        ("Sentinel-2", "sentinel-2-l2a"),
+        ("sentinel-2-c1", "sentinel-2-c1-l2a"),
+        ("sentinel-s2-cogs", "sentinel-s2-l2a-cogs"),
+        ("modis", "sentinel-2-l2a"),  # the usual one
+    ],
+)
+def test_a_collection_that_may_be_meant(typed: str, meant: str) -> None:
+    with pytest.raises(CollectionError) as refused:
+        sensor_for(typed)
+    assert str(refused.value).endswith(f"Try the collection {meant}.")
+
+
 def test_sentinel_2_by_the_book() -> None:
     # ESA, Sentinel-2 Products Specification Document: bands, classes, and the offset of baseline 04.00
     assert " ".join(b.name for b in S2.bands) == "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12"

@@ -11,8 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from loguru import logger
+
 from eoap_dask.cluster.connect import check_start, expected_size
 from eoap_dask.errors import UsageError
+from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.net.hrefs import named_hosts
 from eoap_dask.params import as_json, scene_params
@@ -22,9 +25,10 @@ from eoap_dask.run.notebook import default_listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
 from eoap_dask.run.produce import Hooks, Production, Run, apply_changes, plan_states, produce
-from eoap_dask.run.raster import RasterWork
+from eoap_dask.run.raster import RasterWork, finest_pixel
+from eoap_dask.run.summary import Figures, no_figures
 from eoap_dask.run.written import WrittenUnit
-from eoap_dask.text import show
+from eoap_dask.text import option, plain, show
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -82,6 +86,8 @@ class Application(Generic[P, R]):
     """Writes what else belongs to a unit, the item last."""
     describe: Callable[[R, Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
     """Makes collection and catalog."""
+    figures: Figures = no_figures
+    """Gives its own figures for the summary of a unit."""
 
     def run(
         self,
@@ -110,7 +116,9 @@ class Application(Generic[P, R]):
         for href in _hrefs(plan)[:1]:
             items.signer(request.private_hosts).sign(href)
         hooks = replace(hooks or Hooks(), listener=listener or (hooks.listener if hooks else default_listener()))
-        production = Production(plan, partial(self.finish, request), partial(self.describe, request), items)
+        production = Production(
+            plan, partial(self.finish, request), partial(self.describe, request), items, figures=self.figures
+        )
         return produce(production, options, hooks, client=client)
 
     def dry_run(self, params: P, options: RunOptions, client: Client | None = None) -> Plan:
@@ -123,6 +131,7 @@ class Application(Generic[P, R]):
         hosts = request.private_hosts
         reader = make_reader(options.reader, items.signer(hosts), options.retry(), hosts)
         plan = replace(self.plan(request, items, reader), scene_params=scene_params(self.params))
+        _say_finer(plan)
         # before it is sized, a unit has the smallest blocks
         return plan.sized(expected_size(options, client, plan.blocks), options)
 
@@ -132,6 +141,22 @@ class Application(Generic[P, R]):
         check_output(options.output_dir, self.name, update=True)
         items = self.find(request)
         return request, items, self.plan_for(request, items, options, client)
+
+
+def _say_finer(plan: Plan) -> None:
+    """Warn of a grid that is finer than all of the data."""
+    works = [u.work for u in plan.units if isinstance(u.work, RasterWork)]
+    data = finest_pixel(scene for work in works for scene in work.recipe.stack.scenes)
+    if data is None or not parse_crs(crs_name(works[0].geobox)).is_projected:
+        return
+    side = float(works[0].geobox.transform.a)
+    if side < 0.99 * data:  # some catalogues round
+        logger.warning(
+            "{} is finer than the data, whose pixels have {:g} m: it shows no more. Try {}.",
+            option("resolution", plain(side)),
+            data,
+            option("resolution", plain(data)),
+        )
 
 
 def _check_kinds(**given: tuple[object, type]) -> None:

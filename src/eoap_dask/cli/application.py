@@ -26,10 +26,13 @@ def application_command(entry: Entry) -> click.Command:
     """Return the command of an application, which is imported when it runs, so that ``--help`` starts quickly."""
 
     def body(dry_run: bool, as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
+        from loguru import logger
+
         from eoap_dask.logs import set_up_logging
 
         set_up_logging(-1 if quiet else verbose)
         from eoap_dask.cli.progress import Progress
+        from eoap_dask.run.status import kept_by_stop
 
         application = entry.application()
         wanted, options = picked(entry.params, values), picked(RunOptions, values)
@@ -37,8 +40,14 @@ def application_command(entry: Entry) -> click.Command:
             plan = application.dry_run(wanted, options)
             click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
             return
-        with Progress(quiet=quiet) as progress:
-            run = application.run(wanted, options, listener=progress)
+        try:
+            with Progress(quiet=quiet) as progress:
+                run = application.run(wanted, options, listener=progress)
+        except BaseException as exc:
+            if not quiet:  # for `main`, which says it where we were stopped
+                exc.add_note(kept_by_stop(options.output_dir, resume=options.resume))
+            raise
+        logger.info("{}", run.summary())
         click.echo(json.dumps(run.to_dict(), indent=2) if as_json else str(run.catalog))
 
     for add in (

@@ -106,7 +106,15 @@ def validate(paths: tuple[Path, ...], ogc: bool | None, as_json: bool, verbose: 
     missing = [name for name in check.CHECKERS if name not in installed]
     if ogc and missing:
         raise UsageError(f"{' and '.join(missing)} can't be found.", "", "Try pip install 'eoap-dask[cwl-check]'.")
-    found = {str(path): check.validate(path, () if ogc is False else installed) for path in paths}
+    found, unread = {}, 0
+    for file in paths:
+        try:
+            found[str(file)] = check.validate(file, () if ogc is False else installed)
+        except UsageError as exc:  # the others are looked at all the same
+            if len(paths) == 1:
+                raise
+            unread = exc.exit_code
+            click.echo(f"Error: {exc}", err=True)
     if as_json:
         click.echo(json.dumps({path: [one.to_dict() for one in all_] for path, all_ in found.items()}, indent=2))
     else:
@@ -116,8 +124,8 @@ def validate(paths: tuple[Path, ...], ogc: bool | None, as_json: bool, verbose: 
             if not all_ and not quiet:
                 asked = "" if ogc is False or not installed else f", {' and '.join(installed)} agree"
                 click.echo(f"{path} is fine{asked}.", err=True)
-    if any(one.level == "error" for all_ in found.values() for one in all_):
-        raise click.exceptions.Exit(1)
+    if unread or any(one.level == "error" for all_ in found.values() for one in all_):
+        raise click.exceptions.Exit(unread or 1)
 
 
 @click.command(

@@ -37,6 +37,8 @@ Examples:
 @verbosity_options
 def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
     """Make an archive, mosaic it, and print the path of a picture."""
+    from loguru import logger
+
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
@@ -51,6 +53,7 @@ def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
             listener=progress,
             say=lambda text: None if quiet else click.echo(text, err=True),
         )
+    logger.info("{}", made.run.summary())
     if as_json:
         click.echo(json.dumps({"picture": str(made.picture), **made.run.to_dict()}, indent=2))
         return

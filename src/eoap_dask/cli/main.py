@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 import time
@@ -24,8 +25,10 @@ from eoap_dask.cli.gateway import gateway
 from eoap_dask.cli.heartbeat import Heartbeat, shared_directory
 from eoap_dask.cli.memory_guard import MemoryGuard, control_group, is_wanted
 from eoap_dask.cli.status import status
-from eoap_dask.errors import EoapError
-from eoap_dask.text import named_by_flags
+from eoap_dask.cli.streams import fault_of_stdout, lasting_streams
+from eoap_dask.cli.variables import commands_of, unread_variables
+from eoap_dask.errors import EoapError, OutputError
+from eoap_dask.text import named_by_flags, show_bytes
 
 PATIENCE_S = 15.0
 """A second Ctrl-C within this time is ignored, since cleaning up takes a moment; later, the first one got lost."""
@@ -35,12 +38,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What stops a command in order: Ctrl-C, a process manager, a terminal or connection that goes away."""
 
 
+FEW_BYTES = 4 << 20
+"""A disk with less room counts as full: a write that failed there may have been for more."""
+
+
 class Stopped(BaseException):
     """A signal of `SIGNALS` came: unwind."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="eoap-dask")
 def cli() -> None:
     """Earth observation on Dask: STAC in, Cloud-Optimized GeoTIFF and STAC out."""
 
@@ -53,6 +59,8 @@ cli.add_command(gateway)
 cli.add_command(cwl)
 cli.add_command(run_cwl)
 cli.add_command(demo)
+for _command in commands_of(cli):
+    click.version_option(__version__, prog_name="eoap-dask")(_command)
 
 
 def main() -> NoReturn:
@@ -76,8 +84,11 @@ def __getattr__(name: str) -> Callable[[], NoReturn]:
 def _run(command: click.Command, name: str) -> NoReturn:
     """Run a command and leave with the documented exit code; a traceback is only shown with -v."""
     shared = shared_directory()
-    with Heartbeat(shared) if shared else contextlib.nullcontext() as heartbeat:
-        code = _guarded(lambda: command.main(prog_name=name, standalone_mode=False), in_pod=shared is not None)
+    with lasting_streams(), Heartbeat(shared) if shared else contextlib.nullcontext() as heartbeat:
+        unread = partial(unread_variables, cli)  # for `verbosity_options`, which knows whether it may be said
+        code = _guarded(
+            lambda: command.main(prog_name=name, standalone_mode=False, obj=unread), in_pod=shared is not None
+        )
         if heartbeat is not None:
             heartbeat.end(code)
     sys.exit(code)
@@ -89,16 +100,19 @@ def _guarded(action: Callable[[], Any], *, in_pod: bool = False) -> int:
         with stop, named_by_flags():
             guard = MemoryGuard(control_group() if is_wanted(in_pod) else None)
             with guard:
-                return int(action() or 0)
+                code = int(action() or 0)
+                if fault := fault_of_stdout():
+                    raise fault
+                return code
     except click.exceptions.Exit as exc:
         return exc.exit_code
-    except Stopped:
+    except Stopped as exc:
         if guard.used:
             return _fail(guard.fault())
         start = "\n" if sys.stderr.isatty() else ""  # where the terminal has written ^C
         by = "" if stop.number == signal.SIGINT else f" by {signal.Signals(stop.number).name}"
         with contextlib.suppress(OSError):  # the terminal may be what has gone
-            click.echo(f"{start}Stopped{by}.", err=True)
+            click.echo(" ".join([f"{start}Stopped{by}.", *getattr(exc.__cause__, "__notes__", ())]), err=True)
         return 128 + stop.number
     except click.Abort:
         click.echo("Stopped.", err=True)
@@ -114,11 +128,33 @@ def _guarded(action: Callable[[], Any], *, in_pod: bool = False) -> int:
         sys.stderr.close()  # who read our output has gone: nothing to say, and nobody to say it to
         return 1
     except Exception as exc:  # noqa: BLE001 - the last line of defence
+        full = _full_disk(exc) if isinstance(exc, OSError) else None
+        if full is not None:
+            return _fail(full)
         _explain(
             f"This is a bug in eoap-dask: {type(exc).__name__}: {exc}. "
             "Please report it, with the output of the same command and -v."
         )
         return 1
+
+
+def _full_disk(error: OSError) -> EoapError | None:
+    """Return the fault of a stdout, or of a directory for temporary files, that is full; None for other errors."""
+    import shutil
+    import tempfile
+
+    if fault := fault_of_stdout():
+        return fault
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free
+    # libraries that write a part of their data tell no number
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, None) or free > FEW_BYTES:
+        return None
+    return OutputError(
+        f"{place}, where temporary files go, is full: {show_bytes(free)} are free.",
+        "Expected room for what a command writes meanwhile.",
+        "Make room, or set TMPDIR to another directory.",
+    )
 
 
 def _fail(fault: EoapError) -> int:

@@ -68,9 +68,22 @@ def verbosity_options(function: F) -> F:
         help="Say more; errors come with a traceback.",
         envvar=f"{ENV_PREFIX}VERBOSE",
     )(function)
-    return click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.", envvar=f"{ENV_PREFIX}QUIET")(
-        function
-    )
+    return click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        help="Say nothing but errors.",
+        envvar=f"{ENV_PREFIX}QUIET",
+        callback=_say_what_is_unread,
+    )(function)
+
+
+def _say_what_is_unread(context: click.Context, _: click.Parameter, quiet: bool) -> bool:
+    """Warn of variables that nothing reads; `main` gives the function that finds them as the context's object."""
+    if not quiet and not context.resilient_parsing and callable(context.obj):
+        for sentence in context.obj():
+            click.echo(f"Warning: {sentence}", err=True)
+    return quiet
 
 
 def result_options(function: F) -> F:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from loguru import logger
 from eoap_dask.cli.options import verbosity_options
 from eoap_dask.errors import NoRunError
 from eoap_dask.params import ENV_PREFIX
+from eoap_dask.text import shorten
 
 if TYPE_CHECKING:
     from eoap_dask.run.status import Status
@@ -58,6 +61,7 @@ def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int,
 
     set_up_logging(-1 if quiet else verbose)
     is_waiting = False
+    screen = _Screen(is_json=as_json)
     seen: Status | None = None
     while True:
         try:
@@ -67,15 +71,36 @@ def status(output: Path, watch: bool, every: float, as_json: bool, verbose: int,
                 raise
             if seen is not None:
                 found = replace(seen, state="stopped", message="it had finished nothing, and left nothing")
-                click.echo(json.dumps(found.to_dict()) if as_json else str(found))
+                screen.show(found)
                 return
             if not is_waiting:
                 logger.info("No run has written to {} yet: waiting for one. Ctrl-C stops.", output)
                 is_waiting = True
             time.sleep(every)
             continue
-        click.echo(json.dumps(found.to_dict()) if as_json else str(found))
+        screen.show(found)
         seen = found
         if not watch or found.state != "running":
             return
         time.sleep(every)
+
+
+class _Screen:
+    """Prints a status again and again: on a terminal in place, elsewhere one after the other."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        self._is_json = is_json
+        self._in_place = not is_json and sys.stdout.isatty()
+        self._lines = 0
+
+    def show(self, status: Status) -> None:
+        """Print a status, over the one before."""
+        text = json.dumps(status.to_dict()) if self._is_json else str(status)
+        if self._in_place:
+            # a line that the terminal would break would make the way back up too short
+            width = shutil.get_terminal_size().columns
+            text = "\n".join(shorten(line, width - 1) for line in text.splitlines())
+            if self._lines:
+                text = f"\x1b[{self._lines}A\x1b[J{text}"
+            self._lines = len(text.splitlines())
+        click.echo(text)

@@ -23,6 +23,7 @@ from eoap_dask.cwl.document import Document, entries, id_of, load
 from eoap_dask.cwl.requirement import CLASS, NAMESPACE, is_requirement, schema
 from eoap_dask.cwl.rules import Finding, check_package, check_requirements, in_order
 from eoap_dask.errors import UsageError
+from eoap_dask.text import shorten
 
 CHECKERS = {"ap-validator": "ap_validator", "eoap-validator": "eoap_validator"}
 """OGC's checkers of application packages, and their modules."""
@@ -190,4 +191,4 @@ def _leaves(text: str, path: Path) -> str:
 
 def _flat(text: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    return re.sub(r"\s+", " ", plain).strip().rstrip(".")[:_LONGEST]
+    return shorten(re.sub(r"\s+", " ", plain).strip().rstrip("."), _LONGEST)

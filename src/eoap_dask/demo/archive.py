@@ -7,6 +7,7 @@ mosaic should be is known to the last digit.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -39,6 +40,7 @@ from eoap_dask.demo.scenes import (
     plan_scenes,
 )
 from eoap_dask.errors import BandError, DateError, OutputError, UsageError
+from eoap_dask.text import show_bytes
 
 ITEMS_FILE = "items.json"
 """Written last: an archive without it isn't complete."""
@@ -161,6 +163,7 @@ def make_archive(
         passes = sorted(passes + around, key=lambda flight: flight.when)
         scenes = sorted(scenes + plan_scenes(tiles, around, None), key=lambda scene: scene.flight.when)
     landscape = cover(tiles, seed, resolution_m, events, fire)
+    _check_room(root, len(scenes), len({flight.month for flight in passes}) * len(tiles), size_px, len(bands))
     with tempfile.TemporaryDirectory(prefix="eoap-demo-") as scratch:
         jobs = _jobs(root, Path(scratch), landscape, tiles, passes, scenes, bands, dialect)
         items = list(_run(jobs, workers))
@@ -224,6 +227,21 @@ def _check(
         raise UsageError(f"A tile of {size_px} pixels was asked for.", "It is an even number, at least 128.")
     if not 0 <= cloudiness <= 1:
         raise UsageError(f"A cloudiness of {cloudiness} was asked for.", "It lies between 0 and 1.")
+
+
+def _check_room(root: Path, scenes: int, grounds: int, size_px: int, bands: int) -> None:
+    """Raise `OutputError` where a disk has too little room: for the files, or for the ground while they are made."""
+    pixels = size_px**2 * bands
+    # a pixel of a file takes 0.9 to 1.1 bytes, compressed and with overviews; of the ground two
+    needs = {root: scenes * pixels, Path(tempfile.gettempdir()): 2 * grounds * pixels}
+    for place, needed in needs.items():
+        free = shutil.disk_usage(place).free
+        if free < needed:
+            raise OutputError(
+                f"{place} has {show_bytes(free)} free; the archive takes about {show_bytes(needed)} there.",
+                "",
+                "Make room, or set TMPDIR to a directory with more.",
+            )
 
 
 def cover(tiles: Iterable[Tile], seed: int, resolution_m: float, events: Sequence[Event], fire: bool) -> Landscape:

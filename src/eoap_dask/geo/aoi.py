@@ -20,7 +20,7 @@ from eoap_dask.errors import AoiError
 from eoap_dask.geo.curves import from_curved_wkt, is_curved
 from eoap_dask.geo.globe import polygons, shifted, split, to_degrees, within_180
 from eoap_dask.geo.options import BBOX, WKT
-from eoap_dask.text import plural
+from eoap_dask.text import plural, shorten
 from eoap_dask.values import is_a
 
 _EXAMPLE = "Try 12.1,41.8,12.6,42.1 (west,south,east,north in degrees)."
@@ -463,8 +463,10 @@ def _from_layers(path: Path, layer: str, shown: str) -> Aoi:
             "Check the name, or leave it out for all layers.",
         ) from None
     except VectorError as fault:
+        why = str(fault).partition("; It might help")[0].rstrip(".")  # to name a driver, which can't be given here
+        why = why.replace(f"'{path}' not", "it is not")
         raise AoiError(
-            f"The file {shown!r} can't be read as vector data: {_shorten(str(fault), 120)}.",
+            f"The file {shown!r} can't be read as vector data: {_shorten(why, 120)}.",
             "Expected GeoJSON, GeoPackage, Shapefile, FlatGeobuf, KML, GeoParquet or another format of GDAL.",
             "Check the file with ogrinfo.",
         ) from None
@@ -558,5 +560,4 @@ def _csv(*numbers: float) -> str:
 
 
 def _shorten(text: str, length: int = 80) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return shorten(" ".join(text.split()), length)

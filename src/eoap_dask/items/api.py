@@ -18,7 +18,7 @@ from eoap_dask.items.query import Query
 from eoap_dask.net.http import HttpPolicy, parse_json
 from eoap_dask.net.resolve import resolve_href
 from eoap_dask.redact import redact
-from eoap_dask.text import option
+from eoap_dask.text import option, plain
 
 if TYPE_CHECKING:
     from pystac_client.stac_api_io import StacApiIO
@@ -144,7 +144,7 @@ class Api:
                 found["intersects"] = query.aoi.simplified_for_search()
         if cover and not query.is_any_cloud and self.conforms("query"):
             # as a number in the dict form: pgstac compares the text form as text, and "9" > "25"
-            found["query"] = {"eo:cloud_cover": {"lt": _plain(query.max_cloud_cover)}}
+            found["query"] = {"eo:cloud_cover": {"lt": plain(query.max_cloud_cover)}}
         return found
 
     def items(self, parameters: Mapping[str, Any], limit: int) -> FoundItems:
@@ -228,10 +228,6 @@ def no_such_collection(collection: str, ids: Collection[str], where: str) -> Col
         f"Offered are: {', '.join(offered)}{', …' if len(ids) > 8 else ''}." if offered else "It offers none.",
         f"Try {option('collection', offered[0])}." if near else "Check the name of the collection.",
     )
-
-
-def _plain(number: float) -> float | int:
-    return int(number) if float(number).is_integer() else float(number)
 
 
 def _make_io(base: str, how: HttpPolicy) -> StacApiIO:

@@ -14,7 +14,7 @@ from eoap_dask.items.odd import nothing_left
 from eoap_dask.items.query import Query
 from eoap_dask.net.hrefs import private_hosts_of
 from eoap_dask.redact import redact
-from eoap_dask.text import option, plural
+from eoap_dask.text import option, plain, plural
 
 if TYPE_CHECKING:
     from datetime import date
@@ -54,6 +54,13 @@ class Search:
             max_items=params.max_items,
             filter=params.filter,
         )
+        if params.max_cloud_cover < 1:
+            logger.warning(
+                "{} is {:g} percent, not a share of 1. Perhaps {} is meant.",
+                option("max_cloud_cover", params.max_cloud_cover),
+                params.max_cloud_cover,
+                option("max_cloud_cover", plain(round(100 * params.max_cloud_cover, 6))),
+            )
         stac = check_source(params.stac)  # also beside items, where it only names a trusted host: it is recorded
         given: str | ItemSet = params.items or "" if isinstance(params.items, str | None) else params.items
         if given == "":

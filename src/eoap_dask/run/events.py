@@ -49,6 +49,8 @@ class Event:
     """Blocks that this run renders, without those of units that were finished before; up to `todo` with them."""
     message: str = ""
     """For people."""
+    units_total: int = 0
+    """With `run`: units of the run, finished ones too; 0 where it isn't known beforehand, and with other events."""
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     run: str = ""
     """Id of the run; `EventFile` gives it."""
@@ -58,8 +60,10 @@ class Event:
     def to_json(self) -> str:
         """Return the event as a line of ``events.jsonl``; no secret gets into it."""
         values = {**vars(self), "message": redact(self.message), "time": self.time.isoformat(timespec="milliseconds")}
-        return json.dumps({k: v for k, v in values.items() if v != "" and (k, v) != ("seq", 0)})
+        return json.dumps({k: v for k, v in values.items() if v != "" and (k, v) not in _UNSAID})
 
+
+_UNSAID = {("seq", 0), ("units_total", 0)}
 
 Listener = Callable[[Event], None]
 

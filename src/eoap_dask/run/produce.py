@@ -39,10 +39,11 @@ from eoap_dask.run.plan import Plan, UnitPlan, sized
 from eoap_dask.run.product import CORRECTED, LEFT_OUT, VALID_PERCENT
 from eoap_dask.run.schedule import Schedule, Units, content_of
 from eoap_dask.run.sink import check_shared, workers_write
+from eoap_dask.run.summary import Figures, UnitSummary, UnitTimes, few_seen, no_figures
 from eoap_dask.run.unit import Failure
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period
-from eoap_dask.text import plural, show
+from eoap_dask.text import option, plural, show, show_bytes
 from eoap_dask.values import as_text
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Run:
     seconds: float
     odd_items: tuple[OddItem, ...] = ()
     """Items that were set aside, and why."""
+    summaries: tuple[UnitSummary, ...] = ()
+    """What became of each unit, in the order of `items`."""
 
     @property
     def catalog(self) -> Path:
@@ -84,12 +87,22 @@ class Run:
         return {
             "application": self.application,
             "catalog": str(self.catalog),
-            "items": [{"id": i["id"], "assets": self._files(i)} for i in self.items],
+            "items": [
+                {"id": i["id"], "assets": self._files(i), **told.to_dict()}
+                for i, told in zip(self.items, self.summaries, strict=True)
+            ],
             "empty_periods": list(self.empty),
             "failures": [f.to_dict() for f in self.failures],
             "odd_items": [one.to_dict() for one in self.odd_items],
             "seconds": round(self.seconds, 3),
         }
+
+    def summary(self) -> str:
+        """Return a line for each unit, with further ones for an application's own figures, and one for all."""
+        size = show_bytes(sum(one.size for one in self.summaries))
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        total = f"{plural(len(self.items), 'unit')}{failed}, {size} in {self.output}, {self.seconds:.1f} s"
+        return "\n".join([*map(str, self.summaries), total])
 
     def _files(self, item: Mapping[str, Any]) -> dict[str, str]:
         return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
@@ -114,6 +127,8 @@ class Production:
     """What was found, to be saved beside the product; None where units aren't made from STAC items."""
     units: Units | None = None
     """Units that come as the run goes on, instead of the plan's."""
+    figures: Figures = no_figures
+    """Gives an application's own figures for the summary of a unit."""
 
 
 @dataclass(frozen=True)
@@ -200,17 +215,18 @@ def _publish(
     publisher: type[Publisher],
     started: float,
 ) -> Run:
-    plan = production.plan
+    plan, times = production.plan, UnitTimes(hooks.listener)
     with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         earlier = _earlier(production, options, publisher)
         others = _others(plan, earlier)  # again, now that we have the lock: another run may have published
         with (
             log_to(publication.root / "run.log", hooks.run),
-            EventFile(publication.root / EVENTS_FILE, hooks.listener, hooks.run) as tell,
+            EventFile(publication.root / EVENTS_FILE, times, hooks.run) as tell,
         ):
             if production.items is not None:
                 production.items.save(publication.root / "items.json")
-            tell(Event("run", blocks_total=plan.blocks, message=plan.headline))
+            units = len(plan.units) if production.units is None else 0
+            tell(Event("run", blocks_total=plan.blocks, message=plan.headline, units_total=units))
             with _end_told(tell):
                 schedule = Schedule(
                     plan.units if production.units is None else production.units,
@@ -239,7 +255,8 @@ def _publish(
         else:
             publication.commit()
     failures = tuple(outcome.failures)
-    return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items)
+    told = tuple(UnitSummary.of(item, times.seconds.get(item["id"]), production.figures) for item in finished)
+    return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items, told)
 
 
 @contextmanager
@@ -268,6 +285,9 @@ def _refuse_failed(
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
     for key in _blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
+    for key in schedule.keys:
+        if key in outcome.items and (sentence := few_seen(outcome.items[key])):
+            logger.warning("{}", sentence)
     write_json(publication.root / "failures.json", _ledger(production.plan, outcome, schedule))
     write_json(publication.root / "run.json", _account(production, schedule, outcome, kept, seconds))
     lost: set[str] = set()
@@ -282,7 +302,7 @@ def _refuse_failed(
     if len(outcome.unseen) == len(schedule.keys):
         raise next(iter(outcome.unseen.values()))  # nothing failed: there was nothing to be found
     publication.keep_partial = True
-    raise _too_many(outcome, len(schedule.keys), publication.ledger)
+    raise _too_many(outcome, len(schedule.keys), publication.ledger, plan=production.plan, options=options)
 
 
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
@@ -548,11 +568,18 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
-def _too_many(outcome: Outcome, units: int, partial: Path) -> UnitsFailedError:
+def _too_many(outcome: Outcome, units: int, partial: Path, *, plan: Plan, options: RunOptions) -> UnitsFailedError:
     first, failed = outcome.failures[0], len(outcome.failed)
     more = f" The same or other faults stopped {failed - 1} more." if failed > 1 else ""
+    spared = next((u.without(first.item) for u in plan.units if first.item and u.unit.key == first.unit), None)
+    without = (
+        f" Or try {option('max_bad_scenes', options.max_bad_scenes + 1)}: a unit then does without so many scenes that "
+        "stay bad."
+        if spared is not None
+        else ""
+    )
     return UnitsFailedError(
         f"{failed} of {plural(units, 'unit')} failed. {first.unit}: {first.reason}{more}",
         "",
-        f"See failures.json in {partial}; run the same command again when the cause is mended.",
+        f"See failures.json in {partial}; run the same command again when the cause is mended.{without}",
     )

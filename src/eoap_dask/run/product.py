@@ -20,7 +20,7 @@ from eoap_dask.geo.footprint import footprint_4326, shape_footprint_4326
 from eoap_dask.geo.inside import count_inside
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.output.layout import LAYOUT
-from eoap_dask.run.raster import raster_of
+from eoap_dask.run.raster import finest_pixel, raster_of
 from eoap_dask.scenes.sensor import sensor_of, sensors
 from eoap_dask.stac.attribution import credit, processor, producers_of
 from eoap_dask.stac.catalog import build_catalog, build_collection
@@ -199,10 +199,17 @@ def _record(
         lineage=lineage,
         properties={
             **_source_properties(scenes),
-            **({"gsd": transform[0]} if parse_crs(crs_name(geobox)).is_projected else {}),
+            **_ground_sample_distance(geobox, scenes),
             **properties,
         },
     )
+
+
+def _ground_sample_distance(geobox: GeoBox, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Return ``gsd``: the side of the product's pixels, or of the data's where those are larger."""
+    if not parse_crs(crs_name(geobox)).is_projected:
+        return {}
+    return {"gsd": max(_transform(geobox)[0], finest_pixel(scenes) or 0.0)}
 
 
 def _build(application: str, record: ItemRecord) -> dict[str, Any]:

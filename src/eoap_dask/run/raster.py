@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import html
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from eoap_dask.geo.crs import crs_name
+from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.window import Window, window_bounds
 from eoap_dask.output.cog import Cog
 from eoap_dask.output.layout import LAYOUT
@@ -27,7 +28,7 @@ from eoap_dask.run.sizing import (
     with_reads,
 )
 from eoap_dask.run.work import Estimate
-from eoap_dask.scenes.model import Contradictions, Source
+from eoap_dask.scenes.model import Contradictions, Scene, Source
 from eoap_dask.text import plural
 
 if TYPE_CHECKING:
@@ -392,6 +393,14 @@ def _largest(recipe: Recipe) -> Window:
         shapes = [one.window.shape for one in recipe.cutouts] or [(1, 1)]
         return Window(0, max(s[0] for s in shapes), 0, max(s[1] for s in shapes))
     return Window(0, min(recipe.block, recipe.shape[0]), 0, min(recipe.block, recipe.shape[1]))
+
+
+def finest_pixel(scenes: Iterable[Scene]) -> float | None:
+    """Return the side of the smallest pixels of some scenes, of those in a projected CRS; None where there are none."""
+    sources = {(one.crs, one.transform[:5]) for scene in scenes for one in scene.bands}
+    projected = {crs for crs in {crs for crs, _ in sources} if parse_crs(crs).is_projected}
+    sides = [math.hypot(a, d) for crs, (a, _, _, d, _) in sources if crs in projected]
+    return min(sides, default=None)
 
 
 def is_aligned(source: Source, geobox: GeoBox) -> bool:

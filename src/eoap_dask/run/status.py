@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eoap_dask.errors import NoRunError, OtherRunError
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.lock import is_held
 from eoap_dask.run.events import EVENTS_FILE, read_events
 from eoap_dask.text import option, plural
@@ -32,6 +33,8 @@ class Status:
     cluster: str = ""
     units: dict[str, str] = field(default_factory=dict)
     """Unit → checking, started, retried, skipped, done or failed; units that nobody has begun aren't here."""
+    units_total: int = 0
+    """Units of the run; 0 where that isn't known."""
     blocks_done: int = 0
     blocks_total: int = 0
     retried_blocks: int = 0
@@ -70,6 +73,7 @@ class Status:
             "message": self.message,
             "cluster": self.cluster,
             "units": dict(self.units),
+            "units_total": self.units_total,
             "blocks_done": self.blocks_done,
             "blocks_total": self.blocks_total,
             "retried_blocks": self.retried_blocks,
@@ -82,9 +86,10 @@ class Status:
 
     def __str__(self) -> str:
         counts = {kind: list(self.units.values()).count(kind) for kind in ("done", "skipped", "failed")}
+        total = f" of {self.units_total}" if self.units_total else ""
         lines = [
             f"{self.output}: {self.state}{f' ({self.message})' if self.message and self.state == 'stopped' else ''}",
-            f"  units     {counts['done']} done, {counts['skipped']} finished before, {counts['failed']} failed",
+            f"  units     {counts['done']} done, {counts['skipped']} finished before, {counts['failed']} failed{total}",
             f"  blocks    {self.blocks_done} of {self.blocks_total}",
         ]
         if self.blocks_per_second:
@@ -189,6 +194,19 @@ def follow(output: Path, run: str = "", after: int = 0, *, every_s: float = 0.5)
         time.sleep(every_s)
 
 
+def kept_by_stop(output: Path, *, resume: bool = True) -> str:
+    """Return in sentences what a run that was stopped has left, and how to go on; `resume` is that of its options."""
+    partial = _beside(output, "partial")
+    folders = [path for path in partial.iterdir() if path.is_dir()] if partial.is_dir() else []
+    count = sum((partial / LAYOUT.item_of(folder.name)).is_file() for folder in folders)
+    before = f"{output} is as it was. " if output.is_dir() else ""
+    if not count:
+        return f"{before}No unit was finished, and nothing is kept: the same command begins anew."
+    kept = f"{plural(count, 'finished unit')} {'is' if count == 1 else 'are'} kept in {partial}."
+    again = "the same command again" if resume else f"the same command without {option('resume', False)}"
+    return f"{before}{kept} Run {again} to go on."
+
+
 def _beside(output: Path, what: str) -> Path:
     return output.parent / f"{output.name}.{what}"
 
@@ -207,6 +225,7 @@ def _take(status: Status, event: dict[str, Any]) -> None:
     if kind == "run":  # the newest run of this file counts
         status.__init__(status.output)  # type: ignore[misc]
         status.started, status.run = when, str(event.get("run", ""))
+        status.units_total = int(event.get("units_total", 0))
     status.latest = when
     if kind == "todo":
         status.working = when

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from eoap_dask.errors import BandError, ItemError
 from eoap_dask.scenes.sensor import Sensor, SensorBand
-from eoap_dask.text import option, plural
+from eoap_dask.text import nearest, option, plural
 
 
 class BandPlace(NamedTuple):
@@ -78,12 +78,21 @@ def check_bands(items: Sequence[Mapping[str, Any]], bands: Sequence[str], sensor
         if place is not None and same.count(place) > 1:
             raise BandError(f"The band {band!r} was given under several names.", "Expected each band once.")
         if not any(find_band(item, band, sensor) for item in items):
-            assets = items[0].get("assets", {})
-            offered = [b.common_name for b in sensor.bands if any(k in assets for k in b.assets)]
-            raise BandError(
-                f"No item has reflectance in a band {band!r}.",
-                f"Expected {', '.join(offered) or ', '.join(sorted(assets))}, or an asset key.",
-            )
+            raise _no_band(items[0].get("assets", {}), band, sensor)
+
+
+def _no_band(assets: Mapping[str, Any], wanted: str, sensor: Sensor) -> BandError:
+    """Return the fault of a band that no item has, with what there is, and what may have been meant."""
+    offered = [b for b in sensor.bands if any(k in assets for k in b.assets)]
+    names = [name for b in offered for name in (b.name, b.common_name, *(k for k in b.assets if k in assets))]
+    # a band that the sensor has isn't misspelled: the items lack it
+    near = nearest(wanted, names or sorted(assets)) if sensor.band(wanted) is None else None
+    listed = [f"{b.common_name} ({b.name})" for b in offered] or sorted(assets)
+    return BandError(
+        f"No item has reflectance in a band {wanted!r}.",
+        f"Expected {', '.join(listed)}, or an asset key.",
+        f"Perhaps {near!r} is meant." if near else "",
+    )
 
 
 def _number(asset: Mapping[str, Any], wanted: str, band: SensorBand, sensor: Sensor) -> int | None:

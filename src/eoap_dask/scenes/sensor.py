@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from eoap_dask.errors import CollectionError
+from eoap_dask.text import nearest
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,11 @@ def sensor_for(collection: str) -> Sensor:
     for sensor in sensors():
         if collection in sensor.collections:
             return sensor
-    known = ", ".join(c for s in sensors() for c in s.collections)
+    known = [c for s in sensors() for c in s.collections]
     raise CollectionError(
         f"The collection {collection!r} isn't supported.",
-        f"Expected one of {known}.",
-        "Try the collection sentinel-2-l2a.",
+        f"Expected one of {', '.join(known)}.",
+        f"Try the collection {nearest(collection, known, 0.6) or known[0]}.",
     )
 
 

@@ -135,7 +135,7 @@ def test_the_item_says_what_was_done(run: Run, place: Place) -> None:
         assert properties["eoap:passes"] == 3
         assert properties["eoap:dropped_classes"] == [0, 1, 3, 8, 9, 10]
         assert properties["eoap:levels_read"] == {"data": [20.0], "mask": [40.0]}
-        assert properties["gsd"] == 5.0
+        assert properties["gsd"] == 20.0  # of the data, on a grid of 5 m
         assert "median of the clear observations" in properties["processing:lineage"].lower()
         assert [band["eo:common_name"] for band in item["assets"]["data"]["bands"]] == list(BANDS)
 

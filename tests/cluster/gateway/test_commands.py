@@ -307,7 +307,7 @@ def test_help_reads_alike(name: str, command: click.Command) -> None:
     for option in command.params:
         if isinstance(option, click.Option):
             assert option.help, option.name
-            assert option.envvar, option.name
+            assert option.envvar or option.name == "version", option.name
             assert option.is_flag or option.count or option.metavar, option.name
             assert option.is_flag or option.count or option.show_default or option.multiple or "[default" in option.help
 

@@ -50,6 +50,7 @@ from eoap_dask.run.product import (
     write_unit_item,
 )
 from eoap_dask.run.raster import RasterWork, raster_of
+from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
 from eoap_dask.scenes.model import Contradictions, Pass, Scene, footprint_touches, group_passes
@@ -86,6 +87,11 @@ class Request(BaseRequest):
     def by_url(self) -> bool:
         """Whether the scenes were named."""
         return bool(self.params.pre_fire_url)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The parameters as JSON values; no catalogue where the scenes were named, for none is asked."""
+        return {**super().json, **({"stac": None} if self.by_url else {})}
 
     @property
     def private_hosts(self) -> frozenset[str]:
@@ -356,6 +362,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         _lineage(passes),
         valid_pixels=report.clear_pixels,
         properties={
+            PASSES: len(passes),
             "eoap:burned_ha": report.burned_ha,
             "eoap:severity_ha": report.hectares,
             "eoap:perimeters": len(report.perimeters),
@@ -391,6 +398,11 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
     )
 
 
+def figures(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hectares that burned, and those of each class."""
+    return {"burned_ha": item["properties"]["eoap:burned_ha"], "severity_ha": item["properties"]["eoap:severity_ha"]}
+
+
 APPLICATION = Application(
     name=NAME,
     params=BurnedAreaParams,
@@ -400,6 +412,7 @@ APPLICATION = Application(
     plan=plan_pair,
     finish=finish_unit,
     describe=describe,
+    figures=figures,
 )
 
 

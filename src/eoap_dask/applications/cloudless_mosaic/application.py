@@ -42,6 +42,7 @@ from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Hooks, Run
 from eoap_dask.run.product import collection_and_catalog, image_assets, thumbnail_asset, write_unit_item
 from eoap_dask.run.raster import RasterWork, raster_of
+from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.model import Contradictions, Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import usable_scenes
@@ -256,7 +257,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         valid_pixels=data.sums[0][0],
         properties={
             "eoap:scenes": scenes,
-            "eoap:passes": passes,
+            PASSES: passes,
             **({"eoap:lowest_percent": round(lowest, 2)} if lowest > MOST_LOWEST_PERCENT else {}),
         },
     )

@@ -9,6 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from eoap_dask.cluster.name_file import check_address
 from eoap_dask.errors import UsageError
+from eoap_dask.text import option
 
 
 def configured_address() -> str:
@@ -21,9 +22,17 @@ def configured_address() -> str:
         raise UsageError(
             "No Dask Gateway is configured.",
             "Expected its address in DASK_GATEWAY__ADDRESS, or gateway.address in dask's configuration.",
-            "Try eoap-dask gateway serve for one on this machine; eoap-dask cluster takes --gateway URL.",
+            "eoap-dask gateway serve starts one on this machine and prints what to set; applications work without one "
+            f"with {option('cluster', 'local')}.{stale_name()}",
         )
     return check_address(str(address), "dask's configuration")
+
+
+def stale_name() -> str:
+    """Return what to try where the environment names a cluster, which may have ended; nothing where it names none."""
+    if not os.environ.get("DASK_CLUSTER"):
+        return ""
+    return " DASK_CLUSTER is set: where that cluster has been stopped, unset DASK_CLUSTER."
 
 
 def from_template(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.request import getproxies
 
+from eoap_dask.cluster.gateway.access import stale_name
 from eoap_dask.errors import ClusterError, RefusedError, UsageError
 from eoap_dask.redact import redact
 
@@ -43,7 +44,7 @@ def explained(address: str, timeout_s: float) -> Iterator[None]:
         raise ClusterError(
             f"{where[0].upper()}{where[1:]} can't be reached: {why.rstrip('.')[:_PROBLEM_LENGTH]}.",
             "",
-            "Check DASK_GATEWAY__ADDRESS, and that the Gateway runs."
+            f"Check DASK_GATEWAY__ADDRESS, and that the Gateway runs.{stale_name()}"
             + (" A proxy is set: try DASK_GATEWAY__HTTP_CLIENT__PROXY=False." if proxied else ""),
         ) from exc
     except GatewayServerError as exc:
@@ -65,7 +66,7 @@ def unknown_cluster(address: str, name: str) -> ClusterError:
     return ClusterError(
         f"The Dask Gateway at {address} knows no cluster {name}.",
         "Expected the name of one that runs; it may have been stopped, or was idle for too long.",
-        "Check DASK_CLUSTER, and see eoap-dask cluster list.",
+        f"See eoap-dask cluster list for those that run.{stale_name()}",
     )
 
 

@@ -1,0 +1,115 @@
+"""What a run came to, unit by unit: passes, share of the area that was seen, size, seconds, and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from eoap_dask.run.events import Event, Listener
+from eoap_dask.run.product import VALID_PERCENT
+from eoap_dask.text import plural, show_bytes
+
+LEAST_SEEN_PERCENT = 75.0
+"""Share of its area below which a unit is warned of."""
+
+PASSES = "eoap:passes"
+"""Item property: passes of satellites that it is made from."""
+
+Figures = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Given an item, return an application's own figures: numbers, or numbers by name, in hectares (``…_ha``)."""
+
+
+def no_figures(item: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG001 - the signature of figures
+    """Return nothing."""
+    return {}
+
+
+@dataclass(frozen=True)
+class UnitSummary:
+    """What became of a unit."""
+
+    key: str
+    passes: int | None
+    seen_percent: float | None
+    """Share of the area with data; None for a unit without images."""
+    size: int
+    """Bytes of its files."""
+    seconds: float | None
+    """From its first task to its item; None where an earlier run made it."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any], seconds: float | None = None, figures: Figures = no_figures) -> Self:
+        """Return the summary of an item."""
+        properties = item["properties"]
+        size = sum(int(asset.get("file:size", 0)) for asset in item["assets"].values())
+        return cls(
+            item["id"], properties.get(PASSES), properties.get(VALID_PERCENT), size, seconds, dict(figures(item))
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON-like values."""
+        return {
+            "passes": self.passes,
+            "seen_percent": self.seen_percent,
+            "bytes": self.size,
+            "seconds": None if self.seconds is None else round(self.seconds, 3),
+            **self.figures,
+        }
+
+    def __str__(self) -> str:
+        parts = [
+            "" if self.passes is None else plural(self.passes, "pass", "passes"),
+            "" if self.seen_percent is None else f"{show_percent(self.seen_percent)} of the area seen",
+            show_bytes(self.size),
+            "finished before" if self.seconds is None else f"{self.seconds:.1f} s",
+        ]
+        lines = [f"{self.key}: {', '.join(part for part in parts if part)}"]
+        lines += [f"  {_words(name)}: {_shown(value)}" for name, value in self.figures.items()]
+        return "\n".join(lines)
+
+
+def show_percent(share: float) -> str:
+    """Return a share with one decimal; what isn't all of it isn't rounded to 100 %, nor what is something to 0 %."""
+    return f"{share if share in (0, 100) else min(max(share, 0.1), 99.9):.1f} %"
+
+
+def few_seen(item: Mapping[str, Any]) -> str | None:
+    """Return a sentence on an item of which little was seen, but something; None for others."""
+    share = item["properties"].get(VALID_PERCENT)
+    if share is None or not 0 < share < LEAST_SEEN_PERCENT:
+        return None
+    return (
+        f"Only {show_percent(share)} of the area of {item['id']} has data, less than {LEAST_SEEN_PERCENT:g} %. "
+        "The rest lies outside of the scenes, or wasn't seen clearly. Try other dates."
+    )
+
+
+def _words(name: str) -> str:
+    return name.removesuffix("_ha").replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(name)} {_shown(one)}" for name, one in value.items())
+    return f"{value:,.1f} ha"
+
+
+class UnitTimes:
+    """Listens to a run and notes how long its units take, then passes the events on."""
+
+    def __init__(self, also: Listener) -> None:
+        self._also = also
+        self._started: dict[str, datetime] = {}
+        self.seconds: dict[str, float] = {}
+        """By unit."""
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        if event.kind == "unit-started":
+            self._started.setdefault(event.unit, event.time)
+        elif event.kind == "unit-done" and event.unit in self._started:
+            self.seconds[event.unit] = (event.time - self._started[event.unit]).total_seconds()
+        self._also(event)
