@@ -206,7 +206,6 @@ def test_composites_and_indices_survive_zarr(archive: Archive, items: ItemSet, t
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_cubes_survive_netcdf(archive: Archive, items: ItemSet, tmp_path: Path, raw: bool) -> None:
-    pytest.importorskip("h5netcdf")
     cube = eo.load(items, BANDS, aoi=box(archive), resolution=80, raw=raw)
     cube.to_netcdf(tmp_path / "cube.nc", engine="h5netcdf")
     with xr.open_dataset(tmp_path / "cube.nc", engine="h5netcdf") as found:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import rasterio
 from pyproj import CRS
+from rasterio.enums import ColorInterp
 from tests.support.other_people import GRID, MEAN, RED, SIDE, described, loaded, write
 
 import eoap_dask as eo
@@ -347,6 +349,20 @@ def test_of_several_declared_bands_the_named_one_is_read(tmp_path: Path, declare
 def test_of_bands_that_do_not_name_the_wanted_one_none_is_read(tmp_path: Path, declared: Item) -> None:
     with pytest.raises(NothingFoundError, match="The asset 'B08' of item 'b' declares"):
         red_of(three_bands(tmp_path, **declared), "nir")
+
+
+@pytest.mark.parametrize("declared", [{}, {"bands": [{"name": "B08"}]}, {"eo:bands": []}], ids=["none", "one", "empty"])
+def test_of_a_file_with_bands_of_which_its_item_is_silent_none_is_read(tmp_path: Path, declared: Item) -> None:
+    with pytest.raises(eo.AssetError, match="has 3 bands, but its item doesn't say which of them is meant"):
+        red_of(three_bands(tmp_path, **declared), "nir")
+
+
+def test_transparency_is_no_other_band(tmp_path: Path) -> None:
+    items = loaded(tmp_path, described(tmp_path, "b", key="B08"))
+    write(tmp_path / "b.tif", RED, np.full_like(RED, 255))
+    with rasterio.open(tmp_path / "b.tif", "r+") as dataset:
+        dataset.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+    assert mean_of(items, "nir") == MEAN
 
 
 def test_a_file_of_fewer_bands_than_its_item_says_is_refused(tmp_path: Path) -> None:

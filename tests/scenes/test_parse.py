@@ -314,6 +314,7 @@ def test_the_item_made_by_hand_reads() -> None:
         0,
         updated,
         nodata_by_file=True,
+        is_only=True,
     )
     assert scene.mask == Source(
         "SCL",
@@ -325,6 +326,7 @@ def test_the_item_made_by_hand_reads() -> None:
         0,
         updated,
         nodata_by_file=True,
+        is_only=True,
     )
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -25,6 +26,7 @@ from eoap_dask.readers.ranges import FinalReadError, HttpFile, RetryableReadErro
 from eoap_dask.readers.reader import FileGrid
 from eoap_dask.readers.tiff import TILE_BYTES, whole_number
 from eoap_dask.redact import redact
+from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from eoap_dask.geo.window import Window
@@ -196,6 +198,9 @@ class GdalRaster:
             raise refused(self.source, self.item_id, what)
         if self.source.band > dataset.count:
             raise refused(self.source, self.item_id, other_bands(dataset.count, self.source))
+        if self.source.is_only and sum(found != ColorInterp.alpha for found in dataset.colorinterp) > 1:
+            what = f"has {plural(dataset.count, 'band')}, but its item doesn't say which of them is meant"
+            raise refused(self.source, self.item_id, what)
         if not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
             what = f"has {dataset.dtypes[0]} pixels, but must have integers"
             raise refused(self.source, self.item_id, what)

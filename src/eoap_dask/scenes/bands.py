@@ -69,6 +69,11 @@ def required_band(item: Mapping[str, Any], wanted: str, sensor: Sensor) -> tuple
     return found.asset, found.number
 
 
+def is_only_band(asset: Mapping[str, Any]) -> bool:
+    """Tell whether an asset declares one band at most."""
+    return len(_declared(asset)) <= 1
+
+
 def check_bands(items: Sequence[Mapping[str, Any]], bands: Sequence[str], sensor: Sensor) -> None:
     """Raise `BandError` for a band that no item has: then the name is wrong, not an item."""
     if not items:

@@ -34,6 +34,8 @@ class Source:
     """Number of the band in the file."""
     nodata_by_file: bool = False
     """Whether the file's own number of missing pixels counts, if it has one: then the item tells none."""
+    is_only: bool = False
+    """Whether the item tells of no other band in the file, which then must have none but transparency."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from eoap_dask.items.item import Item, OddItem
 from eoap_dask.net.hrefs import check_href
 from eoap_dask.net.signing import unsigned
 from eoap_dask.redact import redact
-from eoap_dask.scenes.bands import check_bands, required_band, select_asset
+from eoap_dask.scenes.bands import check_bands, is_only_band, required_band, select_asset
 from eoap_dask.scenes.credit import producers
 from eoap_dask.scenes.model import Scene, Source, without_duplicates
 from eoap_dask.scenes.projection import projection
@@ -210,6 +210,7 @@ def _source(
         version=hashlib.sha256(version.encode()).hexdigest()[:8],
         band=number,
         nodata_by_file=nodata is None,
+        is_only=is_only_band(asset),
     )
 
 
