@@ -70,6 +70,22 @@ def test_what_workers_do_not_import_needs_none(arguments: tuple[str, str], tmp_p
     assert run(tmp_path / "x", *arguments).returncode == 0
 
 
+def test_a_script_from_standard_input_starts_workers() -> None:
+    """They can't import it, as little as a notebook."""
+    script = """
+    from eoap_dask.cluster.local import local_client
+    from eoap_dask.cluster.size import Size
+    def twice(number):
+        return 2 * number
+    with local_client(Size(1, 1, 1 << 30)) as client:
+        print(client.submit(twice, 21).result())
+    """
+    done = subprocess.run(
+        [sys.executable, "-"], input=textwrap.dedent(script), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+
+
 def test_a_module_that_is_run_is_a_script_too(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(CHECK + "check_script()")
     assert "Line 2 of module.py starts workers" in run(tmp_path / "x", "-m", "module").stderr

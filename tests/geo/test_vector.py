@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 
 import geopandas as gpd
 import pandas as pd
+import pyarrow.parquet
 import pyogrio
 import pytest
 import shapely
@@ -241,3 +243,24 @@ def test_any_layers_in_any_crs_are_their_union(data: list[tuple[int, int, int]],
             whole = zipped(folder, Path(name) / "in.zip")
         assert_is(whole, shapely.union_all(squares))
         assert_is(f"{whole}|layername=l0", squares[0])
+
+
+def test_that_a_file_tells_no_crs_is_said(tmp_path: Path, said: list[str]) -> None:
+    path = write(tmp_path / "fields.shp", [ROMAN])
+    assert_is(path, ROMAN)
+    assert said == []
+    path.with_suffix(".prj").unlink()
+    assert_is(path, ROMAN)
+    assert_is(gpd.GeoSeries([ROMAN]), ROMAN)
+    taken = "tells no CRS: its coordinates are taken for degrees (EPSG:4326)."
+    assert said == [f"fields.shp {taken}", f"GeoSeries {taken}"]
+
+
+def test_geoparquet_without_a_crs_is_in_degrees_by_its_standard(tmp_path: Path, said: list[str]) -> None:
+    path = write(tmp_path / "fields.parquet", [ROMAN])
+    table = pyarrow.parquet.read_table(path)
+    told = json.loads(table.schema.metadata[b"geo"])
+    del told["columns"]["geometry"]["crs"]
+    pyarrow.parquet.write_table(table.replace_schema_metadata({b"geo": json.dumps(told)}), path)
+    assert_is(path, ROMAN)
+    assert said == []

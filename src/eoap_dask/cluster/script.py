@@ -24,6 +24,7 @@ def check_script() -> None:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # Python's own mark of a process that begins
         raise SystemExit(1)
+    _hide_standard_input()
     frame = _script_frame() if imports_script() else None
     if frame is None or _is_guarded(frame):
         return
@@ -40,6 +41,13 @@ def imports_script() -> bool:
     data = get_preparation_data("")
     name = data.get("init_main_from_name") or ""
     return "init_main_from_path" in data or (bool(name) and name.rpartition(".")[2] != "__main__")
+
+
+def _hide_standard_input() -> None:
+    """Let workers not look for a script that came from standard input: its `__file__` is no path, but taken for one."""
+    main = sys.modules.get("__main__")
+    if getattr(main, "__file__", None) == "<stdin>":
+        del main.__file__  # type: ignore[union-attr]
 
 
 def _script_frame() -> FrameType | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from loguru import logger
 from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -350,7 +351,9 @@ def _from_frame(frame: Any, source: str) -> Aoi:
 
 
 def _from_parts(parts: Sequence[tuple[Sequence[BaseGeometry], Any]], source: str) -> Aoi:
-    """Unite geometries, each list with its CRS; None is degrees."""
+    """Unite geometries, each list with its CRS; None is taken for degrees, and said."""
+    if any(crs is None and len(shapes) for shapes, crs in parts):
+        logger.warning("{} tells no CRS: its coordinates are taken for degrees (EPSG:4326).", source)
     found = [shapely.GeometryCollection(list(shapes)) for shapes, _ in parts]
     moved = [
         one if crs is None else _to_lonlat(one, crs, source)
