@@ -146,6 +146,7 @@ def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any], sentenc
     ("given", "told"),
     [
         ("s3://bucket/mosaic", "s3://bucket/mosaic"),
+        ("s3://", "s3://"),
         (Path("s3://bucket/mosaic"), "s3://bucket/mosaic"),  # which pathlib writes with one slash
         ("gs://bucket", "gs://bucket"),
         ("https://user:secret@host/mosaic", "https://host/mosaic"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eoap_dask.net.retry import Retry
 
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.I)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(?:/+|$)", re.I)
 """How a URL begins, also one that a `Path` has put right; a drive of Windows has one letter."""
 
 
