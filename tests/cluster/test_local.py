@@ -281,6 +281,16 @@ def test_without_one_a_cluster_is_started_and_stopped(scratch: Path) -> None:
         assert own.status == "closed"
 
 
+@pytest.mark.cluster
+def test_options_that_only_a_gateway_has_are_told_elsewhere(scratch: Path, said: list[str]) -> None:
+    with open_client(RunOptions(cluster="local"), SMALL, scratch=scratch):
+        assert said == []
+    options = RunOptions(cluster="local", worker_cores=2, image="ours:1", cluster_options=(("a", "b"),))
+    with open_client(options, SMALL, scratch=scratch):
+        pass
+    assert said == ["Only a cluster that a Gateway starts takes worker_cores, image, cluster_options: set aside here."]
+
+
 def test_an_unknown_kind_of_cluster() -> None:
     with (
         pytest.raises(UsageError, match=r"cluster must be auto, .* got 'moon'"),

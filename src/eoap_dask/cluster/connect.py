@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from loguru import logger
+
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.options import DEFAULT_WORKERS
 from eoap_dask.cluster.script import check_script
@@ -32,6 +34,7 @@ def open_client(
     options.check()
     running = existing_client(options.cluster, client)
     if running is not None:
+        _say_unused(options)
         yield running
         return
     with _started(options, size, scratch) as own:
@@ -72,6 +75,8 @@ def _started(options: ClusterOptions, size: Size, scratch: Path | None) -> Itera
     from eoap_dask.cluster.gateway.client import GatewayOptions, gateway_client, name_from_environment, scheduler_client
 
     kind = cluster_kind(options.cluster)
+    if kind != "gateway":
+        _say_unused(options)
     if kind == "local":
         with local_client(size, scratch) as client:
             yield client
@@ -95,6 +100,13 @@ def _started(options: ClusterOptions, size: Size, scratch: Path | None) -> Itera
         )
         with gateway_client(wanted) as client:
             yield client
+
+
+def _say_unused(options: ClusterOptions) -> None:
+    """Warn of options that only a Gateway's clusters have, where the work runs on another."""
+    unused = [option(name) for name in ("worker_cores", "image", "cluster_options") if getattr(options, name)]
+    if unused:
+        logger.warning("Only a cluster that a Gateway starts takes {}: set aside here.", ", ".join(unused))
 
 
 def expected_size(options: ClusterOptions, client: Client | None, tasks: int) -> Size:
