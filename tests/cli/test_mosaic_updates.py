@@ -195,7 +195,7 @@ def test_watching_what_is_over_looks_once(shell: Shell, calm: DemoServer) -> Non
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert lines[0] == "monthly-mosaic: complete"
-    assert lines[1].split() == ["units", "3", "done,", "0", "finished", "before,", "0", "failed"]
+    assert lines[1].split() == ["units", "3", "done,", "0", "finished", "before,", "0", "failed", "of", "3"]
     assert "blocks/s" in done.stdout
 
 

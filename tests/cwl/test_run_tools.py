@@ -20,6 +20,7 @@ from tests.support.cwl import (
     write,
 )
 
+from eoap_dask.__about__ import __version__
 from eoap_dask.cluster.gateway.server import LocalGateway
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner")]
@@ -277,7 +278,7 @@ def test_options_of_cwltool_work_before_and_after_the_files(shell: Shell, elsewh
     assert done.returncode == 0
     assert "is valid CWL" in done.stdout
     done = shell.run("run-cwl", "--version")
-    assert done.stdout.startswith("eoap-dask ")
+    assert done.stdout.startswith(f"eoap-dask, version {__version__}, cwltool ")
     assert_nothing_left(shell)
 
 

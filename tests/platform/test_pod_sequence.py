@@ -293,7 +293,7 @@ def test_the_tool_is_stopped(make_pod: MakePod, slow: DemoServer) -> None:
     main, sidecar, tool = begin_reading(pod, slow)
     tool.terminate()
     assert main.wait() == 143
-    assert main.said.splitlines()[-1] == "Stopped by SIGTERM."
+    assert main.said.splitlines()[-1].startswith("Stopped by SIGTERM. ")
     assert sidecar.wait() == 143, sidecar.said
     assert_disposed(pod)
 

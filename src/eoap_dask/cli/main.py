@@ -60,7 +60,8 @@ cli.add_command(cwl)
 cli.add_command(run_cwl)
 cli.add_command(demo)
 for _command in commands_of(cli):
-    click.version_option(__version__, prog_name="eoap-dask")(_command)
+    if _command is not run_cwl:  # which tells cwltool's as well
+        click.version_option(__version__, prog_name="eoap-dask")(_command)
 
 
 def main() -> NoReturn:

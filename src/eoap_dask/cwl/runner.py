@@ -285,7 +285,7 @@ def _cwltool(args: Namespace, session: Session) -> int:
                 loadingContext=loading,
                 runtimeContext=runtime,
                 custom_schema_callback=register_extension,
-                versionfunc=lambda: f"eoap-dask {__version__}, cwltool {version('cwltool')}",
+                versionfunc=lambda: f"eoap-dask, version {__version__}, cwltool {version('cwltool')}",
             )
         )
     except SystemExit as exc:  # from an option, or a job file that can't be parsed
