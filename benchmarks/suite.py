@@ -306,9 +306,9 @@ def _serve(root: Path, case: Case) -> ServerProcess:
 
 def _zone(case: Case) -> str:
     """Return the CRS that the grid will have: our own choice for the area."""
-    from eoap_dask.geo.aoi import parse_aoi
     from eoap_dask.geo.crs import crs_name
     from eoap_dask.geo.grid import grid_for
+    from eoap_dask.geo.parse import parse_aoi
 
     return crs_name(grid_for(parse_aoi(aoi(case.side_px, case.shape.resolution_m)), "auto", case.resolution))
 

@@ -17,7 +17,6 @@ import hypothesis
 import numpy as np
 import pystac
 import pytest
-from loguru import logger
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from eoap_dask.demo.archive import Archive, make_archive
@@ -26,6 +25,7 @@ from eoap_dask.demo.items import Dialect
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.demo.server import DemoServer
 from tests.support.command_line import Shell, make_shell
+from tests.support.heard import heard
 from tests.support.seams import Seams, write_scenes
 
 SHARED = Path(os.environ.get("EOAP_DASK_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -122,12 +122,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def said() -> Iterator[list[str]]:
     """What is said as a warning, or worse."""
-    lines: list[str] = []
-    handler = logger.add(lambda message: lines.append(str(message).rstrip()), format="{message}", level="WARNING")
-    logger.enable("eoap_dask")
-    yield lines
-    logger.disable("eoap_dask")
-    logger.remove(handler)
+    with heard("WARNING") as lines:
+        yield lines
 
 
 @pytest.fixture(scope="session")

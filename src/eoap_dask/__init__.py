@@ -48,7 +48,8 @@ if TYPE_CHECKING:
         UnitsFailedError,
         UsageError,
     )
-    from eoap_dask.geo.aoi import Aoi, parse_aoi
+    from eoap_dask.geo.aoi import Aoi
+    from eoap_dask.geo.parse import parse_aoi
     from eoap_dask.items.itemset import ItemSet
     from eoap_dask.lazy.cube import composite, load, mask_clouds, search
     from eoap_dask.lazy.indices import (
@@ -68,7 +69,8 @@ if TYPE_CHECKING:
     )
     from eoap_dask.run.control import Control
     from eoap_dask.run.options import RunOptions
-    from eoap_dask.run.produce import Hooks, Run
+    from eoap_dask.run.produce import Hooks
+    from eoap_dask.run.result import Run
 
 logger.disable("eoap_dask")  # a library is silent until a program enables its log
 
@@ -97,7 +99,7 @@ _PLACES = {
     "OutputError": "errors",
     "RefusedError": "errors",
     "ResourceError": "errors",
-    "Run": "run.produce",
+    "Run": "run.result",
     "RunOptions": "run.options",
     "SearchError": "errors",
     "SigningError": "errors",
@@ -119,7 +121,7 @@ _PLACES = {
     "ndmi": "lazy.indices",
     "ndvi": "lazy.indices",
     "ndwi": "lazy.indices",
-    "parse_aoi": "geo.aoi",
+    "parse_aoi": "geo.parse",
     "rbr": "lazy.indices",
     "rdnbr": "lazy.indices",
     "savi": "lazy.indices",

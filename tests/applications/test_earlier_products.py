@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from distributed import Client
-from loguru import logger
+from tests.support.heard import heard
 
 from eoap_dask import Hooks, MosaicParams, Run, RunOptions, cloudless_mosaic
 from eoap_dask.applications.cloudless_mosaic.application import APPLICATION
@@ -95,12 +95,8 @@ def place(made: Place, tmp_path: Path) -> Place:
 @pytest.fixture
 def told() -> Iterator[list[str]]:
     """What a run says."""
-    lines: list[str] = []
-    handler = logger.add(lambda message: lines.append(str(message).rstrip()), format="{message}", level="INFO")
-    logger.enable("eoap_dask")
-    yield lines
-    logger.disable("eoap_dask")
-    logger.remove(handler)
+    with heard("INFO") as lines:
+        yield lines
 
 
 AOI = "-122.2,47.6,-122.0,47.7"

@@ -185,9 +185,9 @@ def test_archives_are_kept_and_the_area_fits(cache: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.archive import Grid, Shape, aoi, needed, prepare, scenes_over
 
-    from eoap_dask.geo.aoi import parse_aoi
     from eoap_dask.geo.crs import crs_name
     from eoap_dask.geo.grid import grid_for
+    from eoap_dask.geo.parse import parse_aoi
 
     shape = Shape(640, months=2, dates=3)
     root = prepare(shape, cache)

@@ -165,9 +165,9 @@ def test_the_bound_decodes_what_gdal_reads(cache: Path) -> None:
 
     root = prepare(Shape(640, months=1, dates=3), cache)
     west, south, east, north = (float(v) for v in aoi(448, 10.0).split(","))
-    from eoap_dask.geo.aoi import parse_aoi
     from eoap_dask.geo.crs import crs_name
     from eoap_dask.geo.grid import grid_for
+    from eoap_dask.geo.parse import parse_aoi
 
     for resolution, level in ((10.0, None), (40.0, 1)):
         geobox = grid_for(parse_aoi(f"{west},{south},{east},{north}"), "auto", resolution)

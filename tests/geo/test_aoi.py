@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Point, Polygon, box, mapping, shape
 
 from eoap_dask.errors import AoiError
-from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.aoi import Aoi
+from eoap_dask.geo.parse import parse_aoi
 
 BOX = {"type": "Polygon", "coordinates": [[[12, 41], [13, 41], [13, 42], [12, 42], [12, 41]]]}
 TRIANGLE = Polygon([(12, 41), (13, 41), (12, 42)])

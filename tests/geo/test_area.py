@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from eoap_dask.errors import AoiError, GridError
-from eoap_dask.geo.aoi import parse_aoi
 from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.geo.grid import grid_for, project_aoi
 from eoap_dask.geo.inside import count_inside
 from eoap_dask.geo.options import AreaParams, is_area
+from eoap_dask.geo.parse import parse_aoi
 
 BOX = "9.0,47.0,9.1,47.1"
 RING = "POLYGON ((9 47, 9.1 47, 9.1 47.1, 9 47))"

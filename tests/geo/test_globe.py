@@ -17,9 +17,9 @@ from pyproj import Geod, Transformer
 from shapely.geometry import MultiPolygon, Point, Polygon, box, mapping, shape
 
 from eoap_dask.errors import AoiError
-from eoap_dask.geo.aoi import parse_aoi
 from eoap_dask.geo.footprint import shape_footprint_4326
 from eoap_dask.geo.grid import grid_and_shape
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.geo.rasterize import rasterize_window
 from eoap_dask.geo.window import Window
 

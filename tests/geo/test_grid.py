@@ -18,9 +18,10 @@ from pyproj.database import query_utm_crs_info
 from shapely.geometry.base import BaseGeometry
 
 from eoap_dask.errors import GridError
-from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.aoi import Aoi
 from eoap_dask.geo.crs import crs_name, project_bounds
 from eoap_dask.geo.grid import grid_for, pixels_of, project_aoi, utm_crs
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.geo.rasterize import rasterize_window
 from eoap_dask.geo.window import TILE, Window, blocks, grid_bounds, window_bounds
 

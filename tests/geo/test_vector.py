@@ -22,7 +22,7 @@ from shapely.geometry import LineString, Point, box
 
 from eoap_dask.errors import AoiError
 from eoap_dask.geo import vector
-from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.geo.parse import parse_aoi
 
 ROMAN, ALPINE = box(12, 41, 13, 42), box(9, 47, 9.5, 47.5)
 BOTH = shapely.union_all([ROMAN, ALPINE])

@@ -13,7 +13,7 @@ from shapely.geometry import box, mapping
 from tests.support.stac_api import CONFORMS, Api, item, serving
 
 from eoap_dask.errors import CollectionError, HrefError, OutputError, SearchError, UsageError
-from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.items import api as api_module
 from eoap_dask.items.find import explain_nothing, find_items
 from eoap_dask.items.item import footprint, instant, normalised, ordered

@@ -15,7 +15,7 @@ from eoap_dask.applications.bai.parameters import BurnedAreaParams
 from eoap_dask.applications.cloudless_mosaic.application import understand as understand_mosaic
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.errors import NothingFoundError, UsageError
-from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.items.options import SearchParams
 from eoap_dask.items.query import Query
 from eoap_dask.items.search import Search

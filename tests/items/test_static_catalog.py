@@ -20,7 +20,7 @@ from shapely.geometry import box, mapping
 from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import CollectionError, HrefError, SearchError, UsageError
-from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.items import static_catalog
 from eoap_dask.items.find import check_source, explain_nothing, find_items
 from eoap_dask.items.item import json_line

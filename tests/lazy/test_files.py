@@ -23,8 +23,8 @@ import eoap_dask as eo
 from eoap_dask import ItemSet
 from eoap_dask.demo.archive import Archive, make_archive
 from eoap_dask.demo.process import ServerProcess
-from eoap_dask.geo.aoi import parse_aoi
 from eoap_dask.geo.grid import grid_for
+from eoap_dask.geo.parse import parse_aoi
 
 BANDS = ("nir", "red")
 BOX = GeoBox((1024, 1024), Affine(10, 0, 500_000, 0, -10, 4_500_000), "EPSG:32610")

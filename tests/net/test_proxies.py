@@ -25,7 +25,7 @@ from eoap_dask.demo.archive import Archive
 from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError, NetworkSettingError, SearchError, SigningError
-from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.geo.window import Window
 from eoap_dask.items.find import find_items
 from eoap_dask.items.query import Query

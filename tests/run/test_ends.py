@@ -16,7 +16,7 @@ from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import ClusterError, EoapError, NothingFoundError, OutputError, UnitsFailedError
 from eoap_dask.publish.publication import Publication
 from eoap_dask.run.events import Event, read_events
-from eoap_dask.run.produce import Run
+from eoap_dask.run.result import Run
 from eoap_dask.run.written import WrittenUnit
 
 pytestmark = pytest.mark.cluster
@@ -143,3 +143,17 @@ def test_where_no_unit_has_anything_to_be_seen_nothing_was_found(
     assert caught.value.exit_code == 3
     assert_ends_once(heard, "Nothing is to be seen.")
     assert not (tmp_path / "out.partial").exists()
+
+
+# ----------------------------------------------------------------------------------------------------
+# What is recorded
+
+
+def test_items_that_a_catalogue_kept_back_are_recorded(calm: DemoServer, tmp_path: Path, client: Client) -> None:
+    make(calm, tmp_path / "out", client, [])
+    found = json.loads((tmp_path / "out" / "items.json").read_text())
+    assert "missing" not in json.loads((tmp_path / "out" / "run.json").read_text())["search"]
+    (tmp_path / "found.json").write_text(json.dumps({**found, "eoap:missing": 3}))
+    make(calm, tmp_path / "again", client, [], items=str(tmp_path / "found.json"), allow_hosts=("127.0.0.1",))
+    search = json.loads((tmp_path / "again" / "run.json").read_text())["search"]
+    assert (search["missing"], search["truncated"]) == (3, True)

@@ -21,7 +21,7 @@ from eoap_dask.errors import ClusterError, UnitsFailedError
 from eoap_dask.run.control import Control
 from eoap_dask.run.engine import Engine
 from eoap_dask.run.events import Event, read_events
-from eoap_dask.run.produce import Run
+from eoap_dask.run.result import Run
 
 pytestmark = pytest.mark.cluster
 

@@ -32,7 +32,7 @@ from eoap_dask.publish.per_unit import UnitPublication
 from eoap_dask.publish.publication import Publication
 from eoap_dask.run.events import Event
 from eoap_dask.run.plan import UnitPlan
-from eoap_dask.run.produce import Run
+from eoap_dask.run.result import Run
 
 pytestmark = pytest.mark.cluster
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eoap_dask.run.events import Event
-from eoap_dask.run.produce import Run
+from eoap_dask.run.result import Run
 from eoap_dask.run.summary import UnitSummary, UnitTimes, few_seen, show_percent
 
 NOON = datetime(2020, 10, 1, 12, tzinfo=UTC)

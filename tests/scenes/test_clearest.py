@@ -9,7 +9,7 @@ from shapely.geometry import box, mapping, shape
 
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import NothingFoundError
-from eoap_dask.geo.aoi import parse_aoi
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.items.find import find_items
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.query import Query

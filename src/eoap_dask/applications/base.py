@@ -24,8 +24,9 @@ from eoap_dask.readers.choose import make_reader
 from eoap_dask.run.notebook import default_listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
-from eoap_dask.run.produce import Hooks, Production, Run, apply_changes, plan_states, produce
+from eoap_dask.run.produce import Hooks, Production, apply_changes, plan_states, produce
 from eoap_dask.run.raster import RasterWork, finest_pixel
+from eoap_dask.run.result import Run
 from eoap_dask.run.summary import Figures, no_figures
 from eoap_dask.run.written import WrittenUnit
 from eoap_dask.text import option, plain, show

@@ -26,7 +26,7 @@ from eoap_dask.lazy.cube import load, search
 from eoap_dask.output.picture import contact_sheet
 from eoap_dask.run.events import Listener, ignore
 from eoap_dask.run.options import RunOptions
-from eoap_dask.run.produce import Run
+from eoap_dask.run.result import Run
 from eoap_dask.text import option
 
 MARKER = "demo.json"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import shapely
 
 from eoap_dask.errors import GridError
-from eoap_dask.geo.aoi import Aoi, parse_aoi
+from eoap_dask.geo.aoi import Aoi
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.grid import fitting_resolution, grid_and_shape, project_aoi, unit_of
 from eoap_dask.geo.inside import holds_a_centre
 from eoap_dask.geo.options import BBOX
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.text import option
 

@@ -33,10 +33,10 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from eoap_dask.errors import BandError, GridError, NothingFoundError, UsageError
-from eoap_dask.geo.aoi import parse_aoi
 from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.geo.options import AreaParams, as_crs, as_resolution
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.geo.window import Window, grid_bounds
 from eoap_dask.items.catalogues import PLANETARY_COMPUTER
 from eoap_dask.items.find import find_items

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from loguru import logger
 
-from eoap_dask.__about__ import __version__
 from eoap_dask.cluster.connect import is_embedded, open_client
 from eoap_dask.cluster.gateway.evidence import Evidence, evidence, performance_report
 from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.size import size_of
-from eoap_dask.errors import EoapError, NothingFoundError, OutputError, UnitsFailedError, UsageError
+from eoap_dask.errors import EoapError, NothingFoundError, OutputError, UsageError
 from eoap_dask.files import dump_json, write_json
-from eoap_dask.items.item import OddItem
 from eoap_dask.items.odd import odd_items_said
 from eoap_dask.logs import log_to, of_run
 from eoap_dask.output.layout import LAYOUT
-from eoap_dask.publish.checks import identity
 from eoap_dask.publish.holdings import Holdings, UnitState, product_units, record_of, records_in
 from eoap_dask.publish.publication import Publication
+from eoap_dask.run.account import account, blank, ledger, too_many
 from eoap_dask.run.capacity import check_disk, check_memory
 from eoap_dask.run.control import Control
 from eoap_dask.run.earlier import Earlier, keep_others, left_out
@@ -36,14 +32,15 @@ from eoap_dask.run.engine import Engine, FinishUnit, Outcome
 from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener, ignore
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan, sized
-from eoap_dask.run.product import CORRECTED, LEFT_OUT, VALID_PERCENT
+from eoap_dask.run.product import LEFT_OUT
+from eoap_dask.run.result import Run
 from eoap_dask.run.schedule import Schedule, Units, content_of
 from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.summary import Figures, UnitSummary, UnitTimes, few_seen, no_figures
 from eoap_dask.run.unit import Failure
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period
-from eoap_dask.text import option, plural, show, show_bytes
+from eoap_dask.text import show
 from eoap_dask.values import as_text
 
 if TYPE_CHECKING:
@@ -56,64 +53,6 @@ P = TypeVar("P")
 
 Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """Given the items, return the collection and the catalog."""
-
-
-@dataclass(frozen=True, repr=False)
-class Run:
-    """A finished run of an application."""
-
-    application: str
-    output: Path
-    """The output directory."""
-    items: tuple[dict[str, Any], ...]
-    """The STAC items, in the order of the plan."""
-    empty: tuple[str, ...]
-    """Units for which nothing was found."""
-    failures: tuple[Failure, ...]
-    """Units that were allowed to fail, and why they did."""
-    seconds: float
-    odd_items: tuple[OddItem, ...] = ()
-    """Items that were set aside, and why."""
-    summaries: tuple[UnitSummary, ...] = ()
-    """What became of each unit, in the order of `items`."""
-
-    @property
-    def catalog(self) -> Path:
-        """The STAC catalog."""
-        return self.output / LAYOUT.catalog
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON-like values."""
-        return {
-            "application": self.application,
-            "catalog": str(self.catalog),
-            "items": [
-                {"id": i["id"], "assets": self._files(i), **told.to_dict()}
-                for i, told in zip(self.items, self.summaries, strict=True)
-            ],
-            "empty_periods": list(self.empty),
-            "failures": [f.to_dict() for f in self.failures],
-            "odd_items": [one.to_dict() for one in self.odd_items],
-            "seconds": round(self.seconds, 3),
-        }
-
-    def summary(self) -> str:
-        """Return a line for each unit, with further ones for an application's own figures, and one for all."""
-        size = show_bytes(sum(one.size for one in self.summaries))
-        failed = f", {len(self.failures)} failed" if self.failures else ""
-        total = f"{plural(len(self.items), 'unit')}{failed}, {size} in {self.output}, {self.seconds:.1f} s"
-        return "\n".join([*map(str, self.summaries), total])
-
-    def _files(self, item: Mapping[str, Any]) -> dict[str, str]:
-        return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
-
-    def __repr__(self) -> str:
-        odd = f", {plural(len(self.odd_items), 'odd item')} set aside" if self.odd_items else ""
-        return f"<{self.application}: {plural(len(self.items), 'item')} in {self.catalog}, {self.seconds:.1f} s{odd}>"
-
-    def _repr_html_(self) -> str:
-        rows = "".join(f"<li>{html.escape(i['properties']['title'])}</li>" for i in self.items)
-        return f"<p><b>{self.application}</b>: <code>{html.escape(str(self.catalog))}</code></p><ul>{rows}</ul>"
 
 
 @dataclass(frozen=True)
@@ -283,13 +222,15 @@ def _refuse_failed(
     seconds: float,
 ) -> None:
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
-    for key in _blank(outcome):
+    for key in blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
     for key in schedule.keys:
         if key in outcome.items and (sentence := few_seen(outcome.items[key])):
             logger.warning("{}", sentence)
-    write_json(publication.root / "failures.json", _ledger(production.plan, outcome, schedule))
-    write_json(publication.root / "run.json", _account(production, schedule, outcome, kept, seconds))
+    write_json(publication.root / "failures.json", ledger(production.plan, outcome, schedule))
+    write_json(
+        publication.root / "run.json", account(production.plan, production.items, schedule, outcome, kept, seconds)
+    )
     lost: set[str] = set()
     if not publication.keeps_others:  # an update never drops what is there
         lost = set(outcome.failed) & set(product_units(publication.out))
@@ -302,7 +243,7 @@ def _refuse_failed(
     if len(outcome.unseen) == len(schedule.keys):
         raise next(iter(outcome.unseen.values()))  # nothing failed: there was nothing to be found
     publication.keep_partial = True
-    raise _too_many(outcome, len(schedule.keys), publication.ledger, plan=production.plan, options=options)
+    raise too_many(outcome, len(schedule.keys), publication.ledger, plan=production.plan, options=options)
 
 
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
@@ -498,88 +439,3 @@ def _is_published(out: Path, outcome: Outcome, kept: Mapping[str, dict[str, Any]
     if not all(path.is_file() for path in paths.values()):
         return False
     return all(paths[key].read_text() == dump_json(item) for key, item in outcome.items.items())
-
-
-def _ledger(plan: Plan, outcome: Outcome, schedule: Schedule) -> dict[str, Any]:
-    """Return the content of ``failures.json``."""
-    kept = [
-        (key, tuple(name.split(" ", 1)))
-        for key, item in schedule.kept.items()
-        for name in item["properties"].get(CORRECTED, ())
-    ]
-    planned = [
-        (u.unit.key, names) for u in plan.units if u.unit.key not in schedule.kept for names in u.work.contradictions
-    ]
-    before = [
-        Failure(key, "Its file lies elsewhere than its item says; the file counts.", *names)
-        for key, names in (*kept, *planned)
-    ]
-    corrected = [f.to_dict() for f in (*before, *outcome.corrected)]
-    return {
-        "failures": [f.to_dict() for f in outcome.failures],
-        "left_out": [f.to_dict() for f in outcome.left_out],
-        **({"corrected": corrected} if corrected else {}),
-        **({"odd_items": [one.to_dict() for one in plan.odd_items]} if plan.odd_items else {}),
-    }
-
-
-def _account(
-    production: Production,
-    schedule: Schedule,
-    outcome: Outcome,
-    kept: Mapping[str, dict[str, Any]],
-    seconds: float,
-) -> dict[str, Any]:
-    """Return the content of ``run.json``."""
-    plan, items = production.plan, production.items
-    search = None
-    if items is not None:
-        search = {
-            "stac": items.stac,
-            "collection": items.collection,
-            "items": len(items),
-            "truncated": items.truncated,
-        }
-    return {
-        **identity(plan.application),
-        "params": dict(plan.params),
-        "grid": plan.grid,
-        "search": search,
-        "units": {
-            **{key: {"digest": schedule.digests.get(key, ""), "done": key in outcome.items} for key in schedule.keys},
-            **{key: {"digest": item["properties"]["eoap:digest"], "done": True} for key, item in kept.items()},
-        },
-        "empty_periods": list(plan.empty),
-        "odd_items": [one.to_dict() for one in plan.odd_items],
-        "blank_units": _blank(outcome),
-        "versions": {"eoap-dask": __version__, **_versions()},
-        "timings": {"seconds": round(seconds, 3), "finished": datetime.now(UTC).isoformat(timespec="seconds")},
-    }
-
-
-def _blank(outcome: Outcome) -> list[str]:
-    return [key for key, item in sorted(outcome.items.items()) if item["properties"].get(VALID_PERCENT) == 0]
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("dask", "distributed", "imagecodecs", "isal", "numpy", "odc-geo", "pyproj", "rasterio")
-    return {name: version(name) for name in names}
-
-
-def _too_many(outcome: Outcome, units: int, partial: Path, *, plan: Plan, options: RunOptions) -> UnitsFailedError:
-    first, failed = outcome.failures[0], len(outcome.failed)
-    more = f" The same or other faults stopped {failed - 1} more." if failed > 1 else ""
-    spared = next((u.without(first.item) for u in plan.units if first.item and u.unit.key == first.unit), None)
-    without = (
-        f" Or try {option('max_bad_scenes', options.max_bad_scenes + 1)}: a unit then does without so many scenes that "
-        "stay bad."
-        if spared is not None
-        else ""
-    )
-    return UnitsFailedError(
-        f"{failed} of {plural(units, 'unit')} failed. {first.unit}: {first.reason}{more}",
-        "",
-        f"See failures.json in {partial}; run the same command again when the cause is mended.{without}",
-    )

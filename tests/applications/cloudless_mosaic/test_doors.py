@@ -36,8 +36,8 @@ from eoap_dask.errors import (
     NothingFoundError,
     UsageError,
 )
-from eoap_dask.geo.aoi import parse_aoi
 from eoap_dask.geo.grid import grid_for, project_aoi
+from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.lazy.cube import composite, load, mask_clouds, search
 
 BANDS = ("nir", "red", "green")

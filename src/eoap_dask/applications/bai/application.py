@@ -41,7 +41,7 @@ from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
-from eoap_dask.run.produce import Hooks, Run
+from eoap_dask.run.produce import Hooks
 from eoap_dask.run.product import (
     collection_and_catalog,
     file_asset,
@@ -50,6 +50,7 @@ from eoap_dask.run.product import (
     write_unit_item,
 )
 from eoap_dask.run.raster import RasterWork, raster_of
+from eoap_dask.run.result import Run
 from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.clearest import DayWindow, clearest_pass
