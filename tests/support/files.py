@@ -27,7 +27,7 @@ def ramp(height: int, width: int, dtype: Any = np.uint16, seed: int = 0) -> Pixe
 
 
 def write_gdal(path: Path, pixels: Pixels, *, driver: str = "GTiff", levels: int = 0, **options: Any) -> Path:
-    """Write with GDAL. With the driver COG it makes the overviews by itself."""
+    """Write with GDAL. With the driver COG it makes the overviews by itself; else at most one of them has one pixel."""
     profile = {
         "height": pixels.shape[0],
         "width": pixels.shape[1],
@@ -45,7 +45,7 @@ def write_gdal(path: Path, pixels: Pixels, *, driver: str = "GTiff", levels: int
         return path
     with rasterio.open(path, "w", driver="GTiff", **profile, **options) as dataset:
         dataset.write(pixels, 1)
-        if levels:
+        if levels := min(levels, max(1, (max(pixels.shape) - 1).bit_length())):  # GDAL refuses more
             dataset.build_overviews([2**n for n in range(1, levels + 1)], rasterio.enums.Resampling.average)
     return path
 
