@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import os
 import signal
@@ -328,6 +329,25 @@ def test_a_scheduler_is_used_and_left_running(scheduler: LocalCluster) -> None:
     for _ in range(2):
         with scheduler_client(scheduler.scheduler_address) as client:
             assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+
+
+@pytest.mark.long
+def test_a_client_that_can_not_be_closed_is_let_go_without_a_word(
+    scheduler: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never_ends(*_: object, **__: object) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr("eoap_dask.cluster.gateway.client.CLOSE_TIMEOUT_S", 0.2)
+    began = time.monotonic()
+    with scheduler_client(scheduler.scheduler_address) as client:
+        client._timeout = 1  # half of what it waits for when it is collected
+        close = client._close
+        monkeypatch.setattr(client, "_close", never_ends)
+    client.__del__()  # as when it is collected
+    assert client.status == "closed"
+    assert time.monotonic() - began < 10
+    client.sync(close, fast=True)  # for the tests after this one
 
 
 @pytest.mark.long

@@ -267,8 +267,10 @@ def connected(address: str, who: str, security: Any = None, patience_s: float = 
             yield client
         finally:
             # the context manager of Client would wait for a scheduler that has gone
-            with contextlib.suppress(Exception):
+            try:
                 client.close(timeout=CLOSE_TIMEOUT_S)
+            except Exception:  # noqa: BLE001 - nothing depends on it any more
+                client.status = "closed"  # else it tries again, for a minute, when it is collected, and prints why not
 
 
 @contextmanager
