@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.support.command_line import Shell
 
 from eoap_dask import cli as package
 from eoap_dask.cli.main import cli
@@ -59,3 +60,20 @@ def test_other_words_for_one_option() -> None:
         command.make_context("x", ["--workers", "0"])
     with pytest.raises(click.NoSuchOption):
         command.make_context("x", ["--no-allow-version-mismatch"])
+
+
+@pytest.mark.parametrize("command", [("demo", "serve"), ("gateway", "serve")])
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("0.0.0.0", "'0.0.0.0' is every address of this machine, and clients are told one. Try "),  # noqa: S104
+        ("203.0.113.9", "'203.0.113.9' isn't an address of this machine (Cannot assign requested address). "),
+        ("nowhere.invalid", "'nowhere.invalid' isn't an address of this machine ("),
+    ],
+)
+def test_an_address_that_is_not_one_of_this_machine(
+    command: tuple[str, str], host: str, says: str, shell: Shell
+) -> None:
+    done = shell.call(*command, "--host", host)
+    assert done.returncode == 2
+    assert says in done.stderr

@@ -20,8 +20,8 @@ from tests.support.cwl import SMALL, assert_nothing_left, in_workflow, shell_too
 
 from eoap_dask.cluster.gateway.api import GatewayApi, Lease
 from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.cluster.guard import Guard
 from eoap_dask.cwl.clusters import Clusters
-from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.runner import _end_tools
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("runner"), pytest.mark.long]

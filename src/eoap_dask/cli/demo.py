@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from eoap_dask.cli.options import declared_options, picked, verbosity_options
+from eoap_dask.cli.types import own_address
 from eoap_dask.run.options import RunOptions
 
 if TYPE_CHECKING:
@@ -81,6 +81,14 @@ Examples:
     help="Port; 0 picks a free one.",
 )
 @click.option(
+    "--host",
+    type=own_address,
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address of this machine at which others may reach it, such as pods of a cluster for a trial.",
+)
+@click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
@@ -112,6 +120,7 @@ Examples:
 @verbosity_options
 def serve(
     port: int,
+    host: str,
     directory: Path | None,
     latency: float,
     faults: tuple[str, ...],
@@ -124,11 +133,15 @@ def serve(
     import socket
     import threading
 
+    from loguru import logger
+
     from eoap_dask.logs import set_up_logging
 
     set_up_logging(-1 if quiet else verbose)
+    from eoap_dask.cluster.guard import guarded_directory
     from eoap_dask.demo.archive import make_archive
     from eoap_dask.demo.server import DemoServer, check_faults
+    from eoap_dask.net.hrefs import is_loopback
 
     odd = [f for f in faults if "=" not in f]
     if odd:
@@ -136,16 +149,18 @@ def serve(
     wrong = dict(f.split("=", 1) for f in faults)
     check_faults(wrong, None)
     try:
-        socket.create_server(("127.0.0.1", port)).close()  # better told before the archive is made
+        socket.create_server((host, port)).close()  # better told before the archive is made
     except OSError as exc:
         raise click.BadParameter(f"{port} can't be used: {exc.strerror}. Try --port 0.", param_hint="--port") from exc
-    with tempfile.TemporaryDirectory(prefix="eoap-dask-demo-") as scratch:
-        root = directory or Path(scratch) / "archive"
+    with guarded_directory("eoap-dask-demo-") as scratch:
+        root = directory or scratch / "archive"
         if not (root / "items.json").exists():
             if not quiet:
                 click.echo("Making a synthetic Sentinel-2 archive …", err=True)
             make_archive(root, dialect=dialect, fire=True)
-        with DemoServer(root, port=port, latency_s=latency, faults=wrong, sign=sign) as server:
+        with DemoServer(root, host=host, port=port, latency_s=latency, faults=wrong, sign=sign) as server:
+            if not is_loopback(host):
+                logger.warning("Everybody who reaches {} can read this archive.", server.origin)
             click.echo(server.url)
             if not quiet and (commands := _commands(server)):
                 click.echo("\n  ".join(["In another terminal:", *commands]), err=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from eoap_dask.cli.options import verbosity_options
-from eoap_dask.cli.types import duration, memory
+from eoap_dask.cli.types import duration, memory, own_address
 from eoap_dask.params import ENV_PREFIX
 
 
@@ -39,7 +39,16 @@ EOAP_DASK_GATEWAY_PORT. Exit codes: 2 usage, 5 it doesn't start or dies, 129/130
     show_default=True,
     metavar="N",
     envvar=f"{ENV_PREFIX}GATEWAY_PORT",
-    help="Port on 127.0.0.1; 0 picks a free one.",
+    help="Port; 0 picks a free one.",
+)
+@click.option(
+    "--host",
+    type=own_address,
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    envvar=f"{ENV_PREFIX}GATEWAY_HOST",
+    help="Address of this machine at which others may reach it, such as pods of a cluster for a trial.",
 )
 @click.option(
     "--idle-timeout",
@@ -89,6 +98,7 @@ EOAP_DASK_GATEWAY_PORT. Exit codes: 2 usage, 5 it doesn't start or dies, 129/130
 @verbosity_options
 def serve(
     port: int,
+    host: str,
     idle_timeout: float,
     max_cores: float | None,
     max_memory: str | None,
@@ -100,11 +110,13 @@ def serve(
 ) -> None:
     """Serve a private Gateway until Ctrl-C, and print what to source for using it.
 
-    It is the real dask-gateway-server with its proxy, on 127.0.0.1; its clusters are processes of your own, and end
+    It is the real dask-gateway-server with its proxy; its clusters are processes of your own, and end
     with it.
     """
     import os
     import time
+
+    from loguru import logger
 
     from eoap_dask.logs import set_up_logging
 
@@ -112,6 +124,7 @@ def serve(
     from eoap_dask.cluster.gateway.server import LocalGateway
     from eoap_dask.cluster.name_file import write_private
     from eoap_dask.errors import ClusterError, UsageError
+    from eoap_dask.net.hrefs import is_loopback
 
     missing = [name for name in variables if name not in os.environ]
     if missing:
@@ -123,8 +136,15 @@ def serve(
         environment=environment,
         max_cores=max_cores,
         max_memory=max_memory,
+        host=host,
         port=port,
     ) as running:
+        if not is_loopback(host):
+            logger.warning(
+                "Who reaches {} and knows the password can run anything here as you; it travels unencrypted. "
+                "For trials in a network that you trust.",
+                running.address,
+            )
         lines = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in running.client_environment.items())
         if not quiet:
             click.echo(f"A Dask Gateway is at {running.address} until Ctrl-C.", err=True)

@@ -29,6 +29,25 @@ def memory(text: str) -> str:
     return text
 
 
+def own_address(text: str) -> str:
+    """Return an address of this machine that others can reach it by, unchanged: one that can stand in a URL."""
+    import socket
+
+    try:
+        if socket.gethostbyname(text) == "0.0.0.0":  # noqa: S104 - refused
+            raise click.BadParameter(
+                f"{text!r} is every address of this machine, and clients are told one. Try {socket.gethostname()}."
+            )
+        with socket.socket() as candidate:
+            candidate.bind((text, 0))
+    except (OSError, UnicodeError) as exc:
+        raise click.BadParameter(
+            f"{text!r} isn't an address of this machine ({getattr(exc, 'strerror', None) or exc}). "
+            "Expected an IPv4 address or a name that leads to one. Try 127.0.0.1."
+        ) from None
+    return text
+
+
 def key_value(text: str) -> tuple[str, str]:
     """Return key and value of KEY=VALUE."""
     key, equals, content = text.partition("=")

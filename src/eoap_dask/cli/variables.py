@@ -13,8 +13,8 @@ from eoap_dask.text import nearest
 READ_ELSEWHERE = frozenset(
     ENV_PREFIX + name
     for name in (
-        "CWL_RUN",
         "DASHBOARD",
+        "GUARDED",
         "MEMORY_GUARD",
         "PRIVATE_GATEWAY",
         "PRIVATE_GATEWAY_PASSWORD",

@@ -21,8 +21,8 @@ from loguru import logger
 
 from eoap_dask.cluster.gateway.api import ClusterInfo, GatewayApi, Lease
 from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.cluster.guard import Guard
 from eoap_dask.cluster.name_file import NAME_FILE
-from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.requirement import ClusterSize
 from eoap_dask.errors import ClusterError, EoapError
 from eoap_dask.files import safe_name

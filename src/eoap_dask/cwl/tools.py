@@ -26,9 +26,9 @@ from cwltool.workflow import default_make_tool
 from loguru import logger
 from ruamel.yaml.comments import CommentedMap
 
+from eoap_dask.cluster.guard import Guard
 from eoap_dask.cluster.name_file import NAME_FILE
 from eoap_dask.cwl.clusters import SHARED, Clusters, StepCluster
-from eoap_dask.cwl.guard import Guard
 from eoap_dask.cwl.requirement import CLASS, FIELDS, ClusterSize, remarks, understood
 from eoap_dask.errors import ClusterError, EoapError, StepFailedError, UsageError
 

@@ -23,6 +23,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from eoap_dask.cluster.guard import guarded_directory
 from eoap_dask.demo import weather
 from eoap_dask.demo.fire import FIRE_BANDS, POST_FIRE, PRE_FIRE, default_fire, fire_pair
 from eoap_dask.demo.items import BANDS, COARSE, DIALECTS, Dialect, make_item
@@ -164,8 +165,8 @@ def make_archive(
         scenes = sorted(scenes + plan_scenes(tiles, around, None), key=lambda scene: scene.flight.when)
     landscape = cover(tiles, seed, resolution_m, events, fire)
     _check_room(root, len(scenes), len({flight.month for flight in passes}) * len(tiles), size_px, len(bands))
-    with tempfile.TemporaryDirectory(prefix="eoap-demo-") as scratch:
-        jobs = _jobs(root, Path(scratch), landscape, tiles, passes, scenes, bands, dialect)
+    with guarded_directory("eoap-demo-") as scratch:
+        jobs = _jobs(root, scratch, landscape, tiles, passes, scenes, bands, dialect)
         items = list(_run(jobs, workers))
     (root / ITEMS_FILE).write_text(json.dumps({"type": "FeatureCollection", "features": items}, indent=1))
     return Archive(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eoap_dask.cluster.guard import guarded_directory
 from eoap_dask.demo import weather
 from eoap_dask.demo.archive import ITEMS_FILE, Archive, cover, write_cog
 from eoap_dask.demo.fire import FIRE_BANDS, POST_FIRE, PRE_FIRE
@@ -57,8 +57,8 @@ def make_fire_pair(
     landscape = cover([tile], seed, resolution_m, (), True)
     flights = [f for f in plan_fire_passes(0, DIALECTS[dialect].fire) if f.when.date() in (PRE_FIRE, POST_FIRE)]
     scenes = tuple(Scene(tile, flight, flight.baseline) for flight in flights)
-    with tempfile.TemporaryDirectory(prefix="eoap-demo-", dir=root) as scratch:
-        made = _Making(root, Path(scratch), tile, landscape, scenes, tuple(bands), dialect)
+    with guarded_directory("eoap-demo-", root) as scratch:
+        made = _Making(root, scratch, tile, landscape, scenes, tuple(bands), dialect)
         made.lay_out()
         strips = [(made, row, min(row + strip_px, size_px)) for row in range(0, size_px, strip_px)]
         names = [(made, scene, name) for scene in scenes for name in (*bands, "scl")]

@@ -172,7 +172,7 @@ class DemoServer:
         """Listen, and serve in a thread; what entering the context does."""
         self._http = _HTTPServer((self._host, self._port), self)
         host, port = str(self._http.server_address[0]), self._http.server_port
-        self.origin = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
+        self.origin = f"http://{host}:{port}"
         token = {"rel": "eoap:token", "href": f"{self.origin}{_TOKEN_PATH}", "type": "application/json"}
         self.api = StacApi(self.catalogue, self.url, self.files_url, self.page_size, [token] if self.sign else [])
         self._stopping.clear()

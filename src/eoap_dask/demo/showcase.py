@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from loguru import logger
 
 from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
+from eoap_dask.cluster.guard import guarded_directory
 from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import OutputError
@@ -58,9 +58,9 @@ def run_demo(
     """
     options.check()  # before an archive is made for nothing
     _prepare(folder)
-    with tempfile.TemporaryDirectory(prefix="eoap-dask-demo-") as scratch:
+    with guarded_directory("eoap-dask-demo-") as scratch:
         say("Making a synthetic Sentinel-2 archive: two tiles in two UTM zones, three months, clouds and all …")
-        made = make_archive(Path(scratch) / "archive", **archive)
+        made = make_archive(scratch / "archive", **archive)
         with DemoServer(made) as server:
             say(f"Serving it as a STAC API at {server.url}")
             params = MosaicParams(

@@ -50,7 +50,7 @@ def configure(config: Any) -> None:
     config.DaskGateway.log_level = "INFO"
     config.DaskGateway.log_format = "%(asctime)s.%(msecs).03d %(levelname)s %(name)s: %(message)s"  # without colours
     config.DaskGateway.address = f"127.0.0.1:{settings.api_port}"
-    config.Proxy.address = f"127.0.0.1:{settings.port}"
+    config.Proxy.address = f"{settings.host}:{settings.port}"
     config.DaskGateway.authenticator_class = "dask_gateway_server.auth.SimpleAuthenticator"
     config.SimpleAuthenticator.password = password
     config.DaskGateway.backend_class = PrivateBackend

@@ -46,6 +46,7 @@ class ServerSettings:
 
     parent: int
     """Process without which it ends."""
+    host: str
     port: int
     api_port: int
     scratch: str
@@ -79,13 +80,14 @@ class LocalGateway:
         environment: Mapping[str, str] | None = None,  # for schedulers and workers, which inherit next to nothing
         max_cores: float | None = None,  # of all workers of a cluster together, as is
         max_memory: int | str | None = None,  # bytes, or text such as 8G
+        host: str = "127.0.0.1",  # an address of this machine
         port: int = 0,  # 0 picks a free one
     ) -> None:
         if idle_timeout_s < 0:
             raise UsageError(
                 f"idle_timeout_s must be 0 or more, got {idle_timeout_s:g}.", "", "Try 3600, or 0 for never."
             )
-        self.port = port
+        self.host, self.port = host, port
         self._wanted_port = port
         self._logs_dir = logs_dir
         self._idle_timeout_s = idle_timeout_s
@@ -100,7 +102,7 @@ class LocalGateway:
     @property
     def address(self) -> str:
         """URL of the Gateway."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def pid(self) -> int | None:
@@ -154,8 +156,8 @@ class LocalGateway:
             raise RuntimeError("the Gateway is running")
         try:
             for _ in range(ATTEMPTS):
-                self.port = self._wanted_port or _free_port()
-                if self._try_to_start(_free_port()):
+                self.port = self._wanted_port or _free_port(self.host)
+                if self._try_to_start(_free_port("127.0.0.1")):
                     return self
                 said = self._log_lines()
                 self.stop()
@@ -196,6 +198,7 @@ class LocalGateway:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = ServerSettings(
             parent=os.getpid(),
+            host=self.host,
             port=self.port,
             api_port=api_port,
             scratch=str(self._scratch),
@@ -226,7 +229,7 @@ class LocalGateway:
     def _answers(self) -> bool:
         """Tell whether our server answers, and not another at the same port."""
         access = base64.b64encode(f"{USER}:{self._password}".encode()).decode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)  # knows nothing of proxies
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=2)  # knows nothing of proxies
         try:
             connection.request("GET", "/api/v1/clusters/", headers={"Authorization": f"Basic {access}"})
             return connection.getresponse().status == 200
@@ -243,9 +246,9 @@ class LocalGateway:
         return [redact(line.strip())[:300] for line in text.splitlines()[-100:] if line.strip()]
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as candidate:
-        candidate.bind(("127.0.0.1", 0))
+        candidate.bind((host, 0))
         return int(candidate.getsockname()[1])
 
 

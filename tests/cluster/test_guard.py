@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from eoap_dask.cwl.guard import Guard, watch
+from eoap_dask.cluster.guard import Guard, guarded_directory, watch
 
 
 def lines(*said: dict[str, object]) -> io.StringIO:
@@ -61,7 +61,7 @@ def test_it_outlives_what_is_sent_to_the_group_of_the_run(tmp_path: Path) -> Non
     guard = Guard(tmp_path)
     with guard:
         deadline = time.monotonic() + 10
-        while not (found := [p for p in psutil.Process().children() if "eoap_dask.cwl.guard" in str(p.cmdline())]):
+        while not (found := [p for p in psutil.Process().children() if "eoap_dask.cluster.guard" in str(p.cmdline())]):
             assert time.monotonic() < deadline
         (process,) = found
         assert os.getpgid(process.pid) != os.getpgid(0)
@@ -87,3 +87,40 @@ def test_containers_are_known_by_what_their_engine_wrote(tmp_path: Path) -> None
     said = [{"container": str(tmp_path / f"{name}.cid"), "engine": str(engine)} for name in ("ours", "none-yet")]
     assert not watch(lines({"scratch": str(tmp_path / "scratch"), "others": []}, *said))
     assert log.read_text() == "kill ours\n"
+
+
+MAKING = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from eoap_dask.cluster.guard import guarded_directory
+
+if __name__ == "__main__":
+    with guarded_directory("guarded-", Path(sys.argv[1])) as made:
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+            print(made, pool.submit(os.getpid).result(), flush=True)
+            pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_a_directory_and_processes_go_with_one_that_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "making.py"
+    program.write_text(MAKING)
+    making = subprocess.Popen([sys.executable, str(program), str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert making.stdout is not None
+    made, pid = making.stdout.readline().split()
+    assert Path(made).is_dir()
+    making.kill()
+    making.wait()
+    end = time.monotonic() + 30
+    while Path(made).exists() or psutil.pid_exists(int(pid)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_directory_goes_in_order_and_leaves_the_environment(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    with guarded_directory("guarded-", tmp_path) as made:
+        assert made.is_dir()
+    assert list(tmp_path.iterdir()) == []
+    assert dict(os.environ) == before

@@ -1,6 +1,6 @@
-"""A process that cleans up after a run that was killed.
+"""A process that cleans up after another that was killed: a run of a workflow, a demo.
 
-The run writes to it what has to be cleaned up, one JSON object a line, and last that it has ended in order.
+That one writes to it what has to be cleaned up, one JSON object a line, and last that it has ended in order.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-_COMMAND = "from eoap_dask.cwl.guard import main; main()"
-MARK = "EOAP_DASK_CWL_RUN"
+from eoap_dask.cluster.environment import environment_with
+
+_COMMAND = "from eoap_dask.cluster.guard import main; main()"
+MARK = "EOAP_DASK_GUARDED"
 """Variable of a tool that says to which run it belongs."""
 _PATIENCE_S = 5.0
 
@@ -70,6 +73,17 @@ class Guard:
             if self._process is not None and self._process.stdin is not None:
                 self._process.stdin.write(json.dumps(what) + "\n")
                 self._process.stdin.flush()
+
+
+@contextlib.contextmanager
+def guarded_directory(prefix: str, within: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary directory; when we are killed it goes, and the processes that we start meanwhile."""
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=within) as made,
+        Guard(Path(made)) as guard,
+        environment_with(guard.mark),
+    ):
+        yield Path(made)
 
 
 def main() -> None:
