@@ -1,5 +1,5 @@
 # The image of the tools, and of the schedulers and workers of their Dask clusters: one for all, so that versions agree.
-#   docker build --build-arg VERSION=0.1.0 --tag ghcr.io/eoap/eoap-dask:0.1.0 .
+#   docker build --build-arg VERSION=0.1.0.dev0 --tag ghcr.io/eoap/eoap-dask:0.1.0.dev0 .
 # Where packages come from another index than PyPI: --secret id=pip_conf,src=pip.conf --secret id=ca,src=ca.crt
 ARG BASE_IMAGE=docker.io/library/python:3.12-slim
 

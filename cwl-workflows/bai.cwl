@@ -150,7 +150,7 @@ $graph:
         default: skip
     outputs:
       stac-catalog:
-        type: Directory
+        type: Directory?
         label: STAC catalog
         doc: 'The directory that bai made: a STAC catalog with its items and their assets.'
         outputSource: compare/stac-catalog
@@ -196,6 +196,7 @@ $graph:
       EnvVarRequirement:
         envDef:
           LOGNAME: eoap
+      InlineJavascriptRequirement: {}
       calrissian:DaskGatewayRequirement:
         workerCores: 2
         workerCoresLimit: 2
@@ -374,11 +375,18 @@ $graph:
           prefix: --on-odd-item
     outputs:
       stac-catalog:
-        type: Directory
+        type: Directory?
         label: STAC catalog
         doc: 'The directory that bai made: a STAC catalog with its items and their assets. It exists only when it
           is complete.'
         outputBinding:
           glob: burned-area
+          outputEval: |-
+            ${
+              if (self.length == 0 && runtime.exitCode == 0) {
+                throw "bai has failed: it left no output, whatever its exit code says. See its log.";
+              }
+              return self.length == 0 ? null : self[0];
+            }
     temporaryFailCodes: [4, 5]
     permanentFailCodes: [1, 2, 3, 6]

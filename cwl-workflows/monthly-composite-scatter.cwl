@@ -149,7 +149,9 @@ $graph:
         default: scl
     outputs:
       stac-catalog:
-        type: Directory[]
+        type:
+          type: array
+          items: ['null', Directory]
         label: STAC catalog
         doc: 'The directory that cloudless-mosaic made: a STAC catalog with its items and their assets.'
         outputSource: mosaic/stac-catalog
@@ -197,6 +199,7 @@ $graph:
       EnvVarRequirement:
         envDef:
           LOGNAME: eoap
+      InlineJavascriptRequirement: {}
       calrissian:DaskGatewayRequirement:
         workerCores: 2
         workerCoresLimit: 2
@@ -365,11 +368,18 @@ $graph:
           prefix: --cloud-mask
     outputs:
       stac-catalog:
-        type: Directory
+        type: Directory?
         label: STAC catalog
         doc: 'The directory that cloudless-mosaic made: a STAC catalog with its items and their assets. It exists
           only when it is complete.'
         outputBinding:
           glob: $(inputs.name)
+          outputEval: |-
+            ${
+              if (self.length == 0 && runtime.exitCode == 0) {
+                throw "cloudless-mosaic has failed: it left no output, whatever its exit code says. See its log.";
+              }
+              return self.length == 0 ? null : self[0];
+            }
     temporaryFailCodes: [4, 5]
     permanentFailCodes: [1, 2, 3, 6]

@@ -10,6 +10,7 @@ In the directory of DASK_CLUSTER_NAME_PATH:
 completed   is made by calrissian's shell when the tool has ended, unless the whole container is killed
 heartbeat   is there while a command of eoap-dask runs, and its time changes every few seconds
 exit_code   is how that command ended; one that is killed writes none
+init_failed is why there is no cluster: the exit code that the step shall have, and on the next line the sentence
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def main() -> int:
     Returns
     -------
     int
-        The tool's exit code where it wrote one. Else 137 when its heartbeat shows that it was killed, 143 when we
-        were stopped first, 0 when it has no heartbeat: then its output tells. 5 when such a tool's cluster couldn't
-        be stopped.
+        That of the init container where it failed. Else the tool's exit code where it wrote one. Else 137 when its
+        heartbeat shows that it was killed, 143 when we were stopped first, 0 when it has no heartbeat: then its output
+        tells. 5 when such a tool's cluster couldn't be stopped.
     """
     stops: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -51,6 +52,9 @@ def main() -> int:
     shared = path.parent
     say("Waiting for the tool to end.")
     why = wait(shared, stops, patience(os.environ.get("EOAP_DASK_HEARTBEAT_TIMEOUT", "")))
+    if (failure := failure_of_init(shared)) is not None:
+        say(f"The tool had no Dask cluster. Error: {failure[1]}", last=True)
+        return failure[0]
     code = exit_code(shared)
     if code is None and why == "completed":
         code = KILLED if has_heartbeat(shared) else None
@@ -119,14 +123,28 @@ def has_heartbeat(shared: Path) -> bool:
     return heartbeat(shared) is not None
 
 
+def failure_of_init(shared: Path) -> tuple[int, str] | None:
+    """Return with which exit code the init container failed, and why; None where it didn't."""
+    text = read(shared / "init_failed")
+    if text is None:
+        return None
+    code, _, why = text.partition("\n")
+    return int(code) if code.isdigit() and 0 < int(code) < 256 else 1, why.strip()
+
+
 def exit_code(shared: Path) -> int | None:
     """Return the exit code that the tool wrote, or None."""
+    text = (read(shared / "exit_code") or "").strip()
+    return int(text) if text.isdigit() and int(text) < 256 else None
+
+
+def read(path: Path) -> str | None:
+    """Return the beginning of a file, or None where it can't be read."""
     try:
-        with (shared / "exit_code").open() as file:
-            text = file.read(16).strip()
+        with path.open(errors="replace") as file:
+            return file.read(4096)
     except OSError:
         return None
-    return int(text) if text.isdigit() and int(text) < 256 else None
 
 
 def dispose(path: Path, within_s: float) -> bool:

@@ -5,6 +5,13 @@ Its settings are calrissian's variables, and two of ours that ``--pod-env-vars``
 
 EOAP_DASK_INIT_WORKERS   how many workers to wait for: a number, or "all"; by default none, the tool waits.
 EOAP_DASK_INIT_TIMEOUT   seconds for the scheduler to start and, from then on, for the workers; by default 300.
+
+calrissian shows nothing of what an init container says, and ends with an error of its own when one fails. One that
+can't start a cluster therefore succeeds, and leaves word of it, for the sidecar to fail with:
+
+init_failed, in the directory of DASK_CLUSTER_NAME_PATH   its exit code, and on the next line the sentence
+DASK_CLUSTER_NAME_PATH                                    a name that no cluster has: no tool takes it for none at all
+dask-init-failed.txt, in the step's working directory     the sentence, on a volume that outlives the pod
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +46,8 @@ LATE_ANSWER_S = 30
 """How long to wait for the name of a new cluster still when we give up: without it, nobody can stop the cluster."""
 STOP_ATTEMPTS = 4
 CANCEL_TIMEOUT_S = 3
+FAILED, FAILED_HERE = "init_failed", "dask-init-failed.txt"
+NO_CLUSTER = "none-was-started"
 
 
 class Refused(Exception):  # noqa: N818 - it is one
@@ -58,17 +68,33 @@ def main() -> int:
     Returns
     -------
     int
-        0 when its name is written; 2 a setting, 5 the Gateway or the cluster, 143 stopped: nothing is left then.
+        0 when its name is written, or why there is none; 143 stopped: nothing is left then. Where not even that can be
+        written: 1 a bug, 2 a setting, 5 the Gateway or the cluster.
     """
     try:
         wanted = Wanted(os.environ)
         return asyncio.run(start_or_stop(wanted))
     except Refused as exc:
-        say(f"Error: {exc}", last=True)
-        return exc.code
+        return failed(exc.code, str(exc))
     except Exception as exc:  # noqa: BLE001 - the last line of defence
-        say(f"Error: the Dask cluster can't be started: {type(exc).__name__}: {exc}", last=True)
-        return 1
+        return failed(1, f"The Dask cluster can't be started: {type(exc).__name__}: {exc}")
+
+
+def failed(code: int, why: str) -> int:
+    """Say why there is no cluster, to all who may be asked; return 0 when the sidecar will end with the code."""
+    say(f"Error: {why}", last=True)
+    sentence = " ".join(why.split())
+    with suppress(OSError):
+        Path(FAILED_HERE).write_text(f"{sentence}\n")
+    path = os.environ.get("DASK_CLUSTER_NAME_PATH", "").strip()
+    if not path:
+        return code
+    try:
+        write(f"{Path(path).parent / FAILED}", f"{code}\n{sentence}\n")
+        write(path, NO_CLUSTER)
+    except OSError:
+        return code
+    return 0
 
 
 class Wanted:
@@ -108,7 +134,11 @@ class Wanted:
             raise Refused("The step has no image: its DockerRequirement needs a dockerPull, for the workers too.")
         if not self.path:
             raise Refused("DASK_CLUSTER_NAME_PATH isn't set: there is no place for the cluster's name.")
-        self.awaited = awaited(environ.get("EOAP_DASK_INIT_WORKERS", ""), self.workers)
+        text = environ.get("EOAP_DASK_INIT_WORKERS", "").strip().lower() or "0"
+        if text != "all" and not re.fullmatch("[0-9]{1,6}", text):
+            raise Refused(f"EOAP_DASK_INIT_WORKERS can't be {text!r}. Expected a number, or all.")
+        self.awaits_all = text == "all"
+        self.awaited = self.workers if self.awaits_all else min(int(text), self.workers)
         self.timeout_s = seconds(environ.get("EOAP_DASK_INIT_TIMEOUT", "") or "300")
 
     def options(self) -> dict[str, Any]:
@@ -137,14 +167,6 @@ def memory(field: str, given: dict[str, str]) -> int:
             "Expected a whole number with K, M, G or T, such as 4G; neither GB nor Gi."
         )
     return int(match.group(1)) << 10 * (POWERS.index(match.group(2)) + 1)
-
-
-def awaited(text: str, workers: int) -> int:
-    """Return how many workers to wait for."""
-    text = text.strip().lower() or "0"
-    if text != "all" and not text.isdigit():
-        raise Refused(f"EOAP_DASK_INIT_WORKERS can't be {text!r}. Expected a number, or all.")
-    return workers if text == "all" else min(int(text), workers)
 
 
 def seconds(text: str) -> float:
@@ -217,7 +239,7 @@ async def start(gateway: Any, wanted: Wanted, submissions: list[asyncio.Future[s
     # shielded, from our patience too: once it is on its way, there may be a cluster, and its name must come
     cluster = await ask(asyncio.shield(submissions[0]), where, SUBMIT_TIMEOUT_S)
     await bring_up(gateway, cluster, wanted)
-    write_name(wanted.path, cluster)
+    write(wanted.path, cluster)
     say(f"The Dask cluster {cluster} is started.")
 
 
@@ -246,20 +268,39 @@ async def bring_up(gateway: Any, name: str, wanted: Wanted) -> None:
                 "The platform may have no room for it."
             )
         await asyncio.sleep(0.2)
-    await ask(gateway.scale_cluster(name, wanted.workers), where)
-    if not wanted.awaited:
+    allowed = await scale(gateway, name, wanted, where)
+    awaited = allowed if wanted.awaits_all else wanted.awaited
+    if allowed < max(1, awaited):
+        raise Failed(
+            f"{where} allows {count(allowed)} of such a cluster, and {count(max(1, awaited))} "
+            f"{'is' if awaited < 2 else 'are'} needed. Its own limits count the scheduler as well. "
+            f"Asked for was {wanted.text}."
+        )
+    if not awaited:
         return
     async with (
         gateway.connect(name, shutdown_on_close=False) as cluster,
         cluster.get_client(set_as_default=False) as client,
     ):
         try:
-            await client.wait_for_workers(wanted.awaited, timeout=wanted.timeout_s)
+            await client.wait_for_workers(awaited, timeout=wanted.timeout_s)
         except TimeoutError:
             came = len(await client.nthreads())
             raise Failed(
-                f"{came} of {count(wanted.awaited)} came within {wanted.timeout_s:g} s. Asked for was {wanted.text}."
+                f"{came} of {count(awaited)} came within {wanted.timeout_s:g} s. Asked for was {wanted.text}."
             ) from None
+
+
+async def scale(gateway: Any, name: str, wanted: Wanted, where: str) -> int:
+    """Ask for the workers; return how many the Gateway allows, which it tells in a warning where they are fewer."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        await ask(gateway.scale_cluster(name, wanted.workers), where)
+    limits = [re.search(r"limit of (\d+) workers", str(one.message)) for one in said]
+    allowed = min([wanted.workers, *(int(limit[1]) for limit in limits if limit)])
+    if allowed < wanted.workers:
+        say(f"{where} allows {count(allowed)} of {wanted.workers}.")
+    return allowed
 
 
 async def ask(question: Awaitable[Any], where: str, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
@@ -297,10 +338,10 @@ async def give_back(gateway: Any, submission: asyncio.Future[str]) -> None:
             return
 
 
-def write_name(path: str, name: str) -> None:
-    """Write the bare name; the file appears whole or not at all."""
+def write(path: str, text: str) -> None:
+    """Write a file that appears whole or not at all."""
     draft = Path(f"{path}.{os.getpid()}.tmp")
-    draft.write_text(name)
+    draft.write_text(text)
     draft.replace(path)
 
 

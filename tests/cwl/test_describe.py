@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -158,5 +159,7 @@ def command_line(tool: str, job: dict[str, Any]) -> list[str]:
     register_extension()
     place = (WORKFLOWS / "monthly-composite.cwl").as_uri()
     process = load_tool(f"{place}#{tool}", LoadingContext({"construct_tool_object": default_make_tool}))
-    context = RuntimeContext({"basedir": str(WORKFLOWS), "use_container": False})
-    return list(next(iter(process.job(job, None, context))).command_line)
+    with TemporaryDirectory() as scratch:
+        places = {"tmpdir_prefix": f"{scratch}/t", "tmp_outdir_prefix": f"{scratch}/o"}
+        context = RuntimeContext({"basedir": str(WORKFLOWS), "use_container": False, **places})
+        return list(next(iter(process.job(job, None, context))).command_line)

@@ -83,10 +83,10 @@ def test_the_scattered_variant_takes_names_and_values() -> None:
     assert step["in"]["aoi"] == "areas"
     assert workflow["inputs"]["areas"]["type"] == "string[]"
     assert "aoi" not in workflow["inputs"]
-    assert workflow["outputs"]["stac-catalog"]["type"] == "Directory[]"
+    assert workflow["outputs"]["stac-catalog"]["type"] == {"type": "array", "items": ["null", "Directory"]}
     assert tool["arguments"] == ["--output-dir", "$(inputs.name)"]
     assert "inputBinding" not in tool["inputs"]["name"]
-    assert "InlineJavascriptRequirement" not in str(document)
+    assert "InlineJavascriptRequirement" not in str(workflow)
 
 
 def test_the_same_document_is_the_same_text() -> None:

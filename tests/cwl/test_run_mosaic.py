@@ -118,6 +118,31 @@ def test_several_areas_at_once(runner: None, calm: DemoServer, shell: Shell) -> 
 
 
 @pytest.mark.long
+def test_areas_that_succeed_are_delivered_beside_one_that_fails(runner: None, calm: DemoServer, shell: Shell) -> None:
+    job = {"names": ["good", "away"], "areas": ["-122.25,47.55,-122.10,47.65", "10,47,10.1,47.1"], "stac": calm.url}
+    small = {**job, "resolution": 200, "start-date": "2020-10-01", "end-date": "2020-10-31"}
+    path = write(shell.cwd / "job.json", small)
+    done = shell.run(
+        *("run-cwl", "--on-error", "continue", WORKFLOWS / "monthly-composite-scatter.cwl", path.name), timeout=170
+    )
+    assert done.returncode == 3, done.stderr
+    good, away = outputs(done)["stac-catalog"]
+    assert (good["basename"], away) == ("good", None)
+    assert (shell.cwd / "good" / "catalog.json").is_file()
+    assert_nothing_left(shell)
+
+
+@pytest.mark.long
+def test_the_tool_alone_takes_its_inputs_as_options(runner: None, calm: DemoServer, shell: Shell) -> None:
+    (shell.cwd / "tool.cwl").write_text(shell.call("cloudless-mosaic", "--cwl").stdout)
+    dates = ("--start-date", "2020-10-01", "--end-date", "2020-10-31")
+    done = shell.run("run-cwl", "tool.cwl", "--resolution", 200, "--stac", calm.url, *dates, timeout=170)
+    assert done.returncode == 0, done.stderr
+    assert read_json(shell.cwd / "monthly-mosaic" / "run.json")["params"]["resolution"] == 200
+    assert_nothing_left(shell)
+
+
+@pytest.mark.long
 def test_items_of_an_earlier_run(ran: tuple[Shell, Done], calm: DemoServer, archive: Archive, shell: Shell) -> None:
     items = ran[0].cwd / "results" / "monthly-mosaic" / "items.json"
     given = {"items": {"class": "File", "path": str(items)}, "resolution": 200, "stac": calm.url}

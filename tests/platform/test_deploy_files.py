@@ -9,16 +9,23 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from tests.support.pod import HARDENED, ROOT
 
+from eoap_dask.__about__ import __version__
+from eoap_dask.cli.main import cli
+from eoap_dask.cli.variables import READ_ELSEWHERE, variables_of
 from eoap_dask.cluster.environment import HEAP
+from eoap_dask.cwl.document import load
 
 IMAGE = ROOT / "deploy" / "image"
+PAGE = (ROOT / "docs" / "calrissian.md").read_text()
 
 
 def manifests(text: str) -> list[dict[str, Any]]:
@@ -26,11 +33,11 @@ def manifests(text: str) -> list[dict[str, Any]]:
     return [one for one in yaml.safe_load_all(text) if one]
 
 
-def validate(documents: list[dict[str, Any]]) -> None:
+def validate(documents: list[dict[str, Any]], oldest: str = "1.30") -> None:
     """Check documents against the schemas of Kubernetes, of the oldest version that we mean and of the newest."""
     checker = pytest.importorskip("kubernetes_validate")
     for document in documents:
-        for version in ("1.30", checker.latest_version()):
+        for version in (oldest, checker.latest_version()):
             checker.validate(document, version, strict=True)
 
 
@@ -46,14 +53,74 @@ def test_the_config_map_holds_the_scripts_under_the_names_that_calrissian_runs()
 
 def test_the_manifests_fit_the_schemas() -> None:
     documents = manifests((HARDENED / "rbac.yaml").read_text())
-    assert [one["kind"] for one in documents] == ["ServiceAccount", "Role", "RoleBinding"]
+    assert [one["kind"] for one in documents] == ["ServiceAccount", "ServiceAccount", "Role", "RoleBinding"]
     validate(documents)
-    rules = {tuple(rule["resources"]): set(rule["verbs"]) for rule in documents[1]["rules"]}
+    calrissian, steps, role, binding = documents
+    assert steps["automountServiceAccountToken"] is False
+    assert [one["name"] for one in binding["subjects"]] == [calrissian["metadata"]["name"]]
+    rules = {tuple(rule["resources"]): set(rule["verbs"]) for rule in role["rules"]}
     assert rules == {
         ("pods",): {"create", "get", "list", "watch", "delete"},
         ("pods/log",): {"get"},
         ("configmaps",): {"create", "get", "delete"},
     }
+
+
+@pytest.mark.parametrize("path", sorted((HARDENED / "policies").iterdir()), ids=lambda path: path.stem)
+def test_the_policies_are_for_the_pods_of_steps_in_namespaces_that_ask(path: Path) -> None:
+    policy, binding = documents = manifests(path.read_text())
+    validate(documents, oldest="1.36")
+    (condition,) = policy["spec"]["matchConditions"]
+    assert "sidecar-container" in condition["expression"]
+    (asked,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
+    assert f"{asked}=true" in PAGE
+    assert str(path.relative_to(ROOT)) in PAGE
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"] == binding["metadata"]["name"]
+
+
+def test_the_pod_of_calrissian_runs_the_documented_command() -> None:
+    (pod,) = manifests((HARDENED / "calrissian-pod.yaml").read_text())
+    validate([pod])
+    (container,) = pod["spec"]["containers"]
+    command = re.findall(r"^calrissian --max-ram(?:.*\\\n)*.*$", PAGE, re.MULTILINE)[0].replace("\\\n", " ").split()
+    *options, workflow, job = container["args"]
+    assert [*options, workflow.rpartition("/")[2], job.rpartition("/")[2]] == command[1:]
+    name, process = command[-2].split("#")
+    assert load(ROOT / "cwl-workflows" / name).process(process)["class"] == "Workflow"
+    flags = {one for one in options if one.startswith("--")} - {"--outdir", "--tmp-outdir-prefix"}
+    assert flags <= set(re.findall(r"`(--[a-z-]+)`", PAGE))
+    accounts = {one["metadata"]["name"] for one in manifests((HARDENED / "rbac.yaml").read_text())}
+    assert {pod["spec"]["serviceAccountName"], options[options.index("--pod-serviceaccount") + 1]} <= accounts
+
+
+def test_what_the_pages_for_platforms_name_is_there() -> None:
+    for text in (PAGE, (ROOT / "docs" / "cwl.md").read_text()):
+        known = variables_of(cli) | READ_ELSEWHERE
+        assert set(re.findall(r"EOAP_DASK_[A-Z_]*[A-Z]", text)) <= known
+        for path in re.findall(r"deploy/[\w./-]+\w", text):
+            assert (ROOT / path).exists(), path
+        for line in re.findall(r"^(?:eoap-dask|cloudless-mosaic|bai) .*$", text, re.MULTILINE):
+            name, *words = line.partition("  #")[0].split()
+            command: click.Command = cli if name == "eoap-dask" else cli.commands[name]
+            while isinstance(command, click.Group):
+                command = command.commands[words.pop(0)]
+            if command.name != "run-cwl":  # cwltool's are its as well
+                flags = {flag for one in command.params for flag in [*one.opts, *one.secondary_opts]}
+                assert {word for word in words if word.startswith("--")} <= flags, line
+
+
+def test_calrissian_comes_from_one_place() -> None:
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *HARDENED.rglob("*.*")]
+    text = "\n".join(path.read_text() for path in files)
+    assert set(re.findall(r"github\.com/(\w[\w-]*)/calrissian", text)) == {"GeoLabs"}
+    assert len({commit[:7] for commit in re.findall(r"calrissian[@:]([0-9a-f]{7,40})", text)}) == 1
+
+
+def test_one_tag_everywhere() -> None:
+    said = re.findall(r"(?:eoap-dask:|VERSION=)(\d[\w.]+)", (ROOT / "Dockerfile").read_text())
+    assert set(said) == {__version__}
+    for path in (ROOT / "cwl-workflows").glob("*.cwl"):
+        assert set(re.findall(r"eoap-dask:([\w.]+)", path.read_text())) == {__version__}
 
 
 def test_kustomize_makes_what_is_to_be_applied() -> None:

@@ -147,7 +147,7 @@ def test_success(scripts: Path, make_pod: MakePod, catalogue: DemoServer) -> Non
     main, sidecar = pod.begin(*mosaic(catalogue))
     assert main.wait() == 0, main.said
     assert sidecar.wait() == 0, sidecar.said
-    assert pod.verdict(0, OUT) == "success"
+    assert pod.verdict(0) == ("success", True)
     catalog = json.loads((pod.home / OUT / "catalog.json").read_text())
     assert [link["href"] for link in catalog["links"] if link["rel"] == "item"] == [
         "./monthly-mosaic-2020-10/monthly-mosaic-2020-10.json"
@@ -193,15 +193,19 @@ def test_an_input_is_read_where_it_is_staged(make_pod: MakePod, catalogue: DemoS
     main, sidecar = pod.begin(*mosaic(catalogue, "--items", f"{STAGED}/items.json"))
     assert main.wait() == 0, main.said
     assert sidecar.wait() == 0, sidecar.said
-    assert pod.verdict(0, OUT) == "success"
+    assert pod.verdict(0) == ("success", True)
     assert [path.name for path in staged.iterdir()] == ["items.json"]
     assert STAGED not in (pod.home / OUT / "catalog.json").read_text()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("scripts", "verdict"), [(BUILTIN, "permanentFail"), (HARDENED, "success")])
+@pytest.mark.parametrize(
+    ("scripts", "verdict"),
+    [(BUILTIN, ("permanentFail", True)), (HARDENED, ("success", True))],
+    ids=["builtin", "hardened"],
+)
 def test_a_cluster_that_was_gone_when_the_tool_had_ended(
-    scripts: Path, verdict: str, make_pod: MakePod, catalogue: DemoServer
+    scripts: Path, verdict: tuple[str, bool], make_pod: MakePod, catalogue: DemoServer
 ) -> None:
     pod = make_pod(scripts=scripts)
     assert pod.init().wait() == 0
@@ -211,7 +215,7 @@ def test_a_cluster_that_was_gone_when_the_tool_had_ended(
         api.stop(pod.cluster, wait=True)
     sidecar = pod.sidecar()
     code = sidecar.wait()
-    assert pod.verdict(code, OUT) == verdict, sidecar.said
+    assert pod.verdict(code) == verdict, sidecar.said
     if scripts == HARDENED:
         assert "was gone already" in sidecar.said
 
@@ -233,22 +237,25 @@ def test_a_crash(scripts: Path, code: int, with_any_glob: str, make_pod: MakePod
     assert sidecar.wait() == code, sidecar.said
     assert_disposed(pod)
     assert not (pod.home / OUT).exists()
-    assert pod.verdict(code, OUT) == "permanentFail"
-    assert pod.verdict(code, "*.partial") == "permanentFail"
-    assert pod.verdict(code, ".") == with_any_glob  # why an output needs a name that only success gives
+    assert pod.verdict(code) == ("permanentFail", False)
+    assert pod.verdict(code, ".")[0] == with_any_glob  # why an output needs a name that only success gives
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("scripts", "verdict"), [(BUILTIN, "success"), (HARDENED, "permanentFail")])
+@pytest.mark.parametrize(
+    ("scripts", "verdict"),
+    [(BUILTIN, ("success", True)), (HARDENED, ("permanentFail", True))],
+    ids=["builtin", "hardened"],
+)
 def test_a_crash_when_the_output_is_there_already(
-    scripts: Path, verdict: str, make_pod: MakePod, catalogue: DemoServer
+    scripts: Path, verdict: tuple[str, bool], make_pod: MakePod, catalogue: DemoServer
 ) -> None:
     pod = make_pod(scripts=scripts)
     main, sidecar = pod.begin(*with_a_change(CRASH_LATE, catalogue))
     assert main.wait() == 1
     assert "This is a bug in eoap-dask: RuntimeError: a bug of ours." in main.said
     assert (pod.home / OUT / "catalog.json").is_file()
-    assert pod.verdict(sidecar.wait(), OUT) == verdict, sidecar.said
+    assert pod.verdict(sidecar.wait()) == verdict, sidecar.said
     assert_disposed(pod)
 
 
@@ -280,9 +287,10 @@ def test_the_tool_is_killed(scripts: Path, make_pod: MakePod, slow: DemoServer) 
     main, sidecar, tool = begin_reading(pod, slow)
     tool.kill()
     assert main.wait() == 137
-    assert sidecar.wait() == (137 if scripts == HARDENED else 0), sidecar.said
+    code = sidecar.wait()
+    assert code == (137 if scripts == HARDENED else 0), sidecar.said
     assert_disposed(pod)
-    assert pod.verdict(0, OUT) == "permanentFail"
+    assert pod.verdict(code) == ("permanentFail", False)
     if scripts == HARDENED:
         assert "it was killed" in sidecar.said
 
@@ -554,36 +562,48 @@ def test_what_the_built_in_init_makes_and_leaves(make_pod: MakePod) -> None:
     [
         ({"clusterMaxMemory": "2Gi"}, {}, "eoap", 2, "clusterMaxMemory can't be '2Gi'."),
         ({}, NAMELESS, None, 2, "The user 12345 of this container has no name. Set LOGNAME"),
-        # 3 cores are more than the Gateway lets a cluster have, so that no worker comes
-        (
+        (  # more than a cluster of the Gateway may have: it isn't waited for
             {"workerCores": "3", "workerCoresLimit": "3", "clusterMaxCores": "3"},
-            {"EOAP_DASK_INIT_WORKERS": "all", "EOAP_DASK_INIT_TIMEOUT": "4"},
+            {"EOAP_DASK_INIT_TIMEOUT": "9999"},
             "eoap",
             5,
-            "0 of 1 worker came within 4 s. Asked for was workerCores 3",
+            "allows 0 workers of such a cluster, and 1 worker is needed. Its own limits count the scheduler as well. ",
+        ),
+        (  # less than a worker needs to start
+            {},
+            {"EOAP_DASK_INIT_WORKERS": "all", "EOAP_DASK_INIT_TIMEOUT": "0.1"},
+            "eoap",
+            5,
+            "0 of 1 worker came within 0.1 s. Asked for was workerCores 1, workerCoresLimit 1, workerMemory 1G",
         ),
         ({}, {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "wrong"}, "eoap", 5, "401"),
         ({}, {"DASK_GATEWAY_URL": "http://127.0.0.1:9"}, "eoap", 5, "The Dask Gateway at http://127.0.0.1:9: "),
     ],
 )
-def test_the_hardened_init_says_why_and_leaves_no_cluster(
+def test_the_hardened_init_says_why_to_all_and_leaves_no_cluster(
     requirement: dict[str, str],
     env: dict[str, str | None],
     logname: str | None,
     code: int,
     says: str,
     make_pod: MakePod,
+    catalogue: DemoServer,
 ) -> None:
     pod = make_pod(requirement=requirement, env=env, logname=logname)
     with pod.gateway.configured(), GatewayApi() as api:
         before = {one.name for one in api.clusters()}
-    init = pod.init()
-    assert init.wait() == code, init.said
+    main, sidecar = pod.begin(*mosaic(catalogue))
+    init = pod.containers[0]
     assert says in init.said
     assert "Traceback" not in init.said
-    assert list(pod.shared.iterdir()) == []
     with pod.gateway.configured(), GatewayApi() as api:
         assert {one.name for one in api.clusters()} <= before
+    why = init.said.splitlines()[-1].removeprefix("Error: ")
+    assert (main.wait(), main.said) == (code, f"Error: The Dask cluster of this step wasn't started. {why}\n")
+    assert sidecar.wait() == code
+    assert sidecar.said.splitlines()[-1] == f"The tool had no Dask cluster. Error: {why}"
+    assert (pod.home / "dask-init-failed.txt").read_text() == f"{why}\n"
+    assert pod.verdict(code) == ("temporaryFail" if code == 5 else "permanentFail", False)
 
 
 @pytest.mark.long
@@ -617,7 +637,6 @@ def test_the_hardened_init_waits_for_workers(make_pod: MakePod) -> None:
 @pytest.mark.long
 def test_an_init_that_is_stopped_leaves_no_cluster(make_pod: MakePod) -> None:
     pod = make_pod(
-        requirement={"workerCores": "3", "workerCoresLimit": "3", "clusterMaxCores": "3"},
         env={"EOAP_DASK_INIT_WORKERS": "all"},
     )
     with pod.gateway.configured(), GatewayApi() as api:

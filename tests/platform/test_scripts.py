@@ -40,6 +40,17 @@ def run(script: Path, tmp_path: Path, env: dict[str, str]) -> subprocess.Complet
     )
 
 
+def assert_init_failed(done: subprocess.CompletedProcess[str], shared: Path, code: int) -> None:
+    """The init container has left word, for tool and sidecar and on the volume, why there is no cluster."""
+    assert done.returncode == 0
+    why = done.stderr.splitlines()[-1].removeprefix("Error: ")
+    assert {path.name: path.read_text() for path in shared.iterdir()} == {
+        "init_failed": f"{code}\n{why}\n",
+        "dask_cluster_name.txt": "none-was-started",
+        "dask-init-failed.txt": f"{why}\n",
+    }
+
+
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
@@ -64,10 +75,9 @@ def run(script: Path, tmp_path: Path, env: dict[str, str]) -> subprocess.Complet
 )
 def test_init_checks_the_fields_before_anything_is_contacted(field: str, value: str, says: str, tmp_path: Path) -> None:
     done = run(INIT, tmp_path, {VARIABLES[field]: value})
-    assert done.returncode == 2
+    assert_init_failed(done, tmp_path, 2)
     assert done.stderr.startswith(f"Error: {says}")
     assert len(done.stderr.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,30 @@ def test_init_checks_the_fields_before_anything_is_contacted(field: str, value: 
 )
 def test_init_checks_its_settings(env: dict[str, str], says: str, tmp_path: Path) -> None:
     done = run(INIT, tmp_path, env)
-    assert (done.returncode, done.stderr.startswith(f"Error: {says}")) == (2, True), done.stderr
+    if "DASK_CLUSTER_NAME_PATH" in env:  # there is nobody to tell
+        assert done.returncode == 2
+    else:
+        assert_init_failed(done, tmp_path, 2)
+    assert done.stderr.startswith(f"Error: {says}"), done.stderr
+
+
+def test_an_init_that_can_leave_no_word_fails_itself(tmp_path: Path) -> None:
+    done = run(INIT, tmp_path, {"DASK_GATEWAY_IMAGE": "", "DASK_CLUSTER_NAME_PATH": "/nowhere/dask_cluster_name.txt"})
+    assert done.returncode == 2
+    assert (tmp_path / "dask-init-failed.txt").read_text().startswith("The step has no image: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [("5\nThe Gateway is away.\n", 5, "The Gateway is away."), ("", 1, ""), ("0\nx", 1, "x"), ("x\ny", 1, "y")],
+)
+def test_the_failure_of_init_is_the_steps(text: str, code: int, says: str, tmp_path: Path) -> None:
+    for name, content in {"dask_cluster_name.txt": "none-was-started", "completed": "", "exit_code": "0\n"}.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "init_failed").write_text(text)
+    done = run(DISPOSE, tmp_path, {})
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1] == f"The tool had no Dask cluster. Error: {says}"
 
 
 @pytest.fixture(scope="module")

