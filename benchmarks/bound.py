@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -179,7 +179,9 @@ def _pass(tile: NeededTile) -> str:
     return tile.item.split("_")[2]
 
 
-def write_cog(image: Image, spec: ImageSpec, geobox: GeoBox, output: Path, costs: Costs) -> tuple[int, str]:
+def write_cog(
+    image: Image, spec: ImageSpec, geobox: GeoBox, output: Path, costs: Costs, tags: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Encode an image, (band, y, x), with its overviews, into a file; return its size and checksum.
 
     Block by block, so that there is little of it in memory beside the image.
@@ -187,7 +189,7 @@ def write_cog(image: Image, spec: ImageSpec, geobox: GeoBox, output: Path, costs
     shape = image.shape[1:]
     levels = len(level_shapes(shape))
     with costs.of("encode"):
-        cog = Cog(spec, geobox, output / "scratch")
+        cog = Cog(spec, geobox, output / "scratch", tags or {})
         for window in blocks((shape[0], shape[1]), BLOCK):
             part = image[:, window.row : window.row_stop, window.col : window.col_stop]
             cog.add(encode_image(part, spec, window, BLOCK, levels), window)

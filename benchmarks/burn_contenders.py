@@ -217,7 +217,8 @@ def bound(job: BurnJob) -> dict[str, Any]:
         path = Path(job.product) / f"{name}.tif"
         with rasterio.open(path) as made:
             image, spec, geobox = made.read(), _spec_of(name, made), GeoBox.from_rio(made)
-        size, checksum = write_cog(image, spec, geobox, Path(job.output), costs)
+            tags = {tag: text for tag, text in made.tags().items() if tag.startswith("TIFFTAG_")}
+        size, checksum = write_cog(image, spec, geobox, Path(job.output), costs, tags)
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
                 raise ValueError(f"{path.name} was encoded in another way.")

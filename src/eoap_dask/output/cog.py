@@ -12,7 +12,7 @@ import hashlib
 import os
 import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -41,6 +41,8 @@ class Cog:
     spec: ImageSpec
     geobox: GeoBox
     scratch: Path
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """TIFF's own tags by GDAL's names, such as ``TIFFTAG_SOFTWARE``; the same ones make the same bytes."""
     _tiles: dict[tuple[int, int, int], _Place] = field(default_factory=dict)
     _files: list[Path] = field(default_factory=list)
     """Our spool, and the files that workers left."""
@@ -164,7 +166,7 @@ class Cog:
             [self._tiles[level, r, c] for r in range(rows) for c in range(cols)]
             for level, (rows, cols) in enumerate(grids)
         ]
-        common, first = _geo_tags(self.spec, self.geobox)
+        common, first = _geo_tags(self.spec, self.geobox, self.tags)
         big = sum(place.size for place in self._tiles.values()) > _CLASSIC_LIMIT
         directories = [
             _Directory(
@@ -280,7 +282,7 @@ def _tag(tag: int, kind: int, values: Sequence[int]) -> Tag:
     return tag, kind, len(values), struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values)
 
 
-def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
+def _geo_tags(spec: ImageSpec, geobox: GeoBox, tags: Mapping[str, str]) -> tuple[list[Tag], list[Tag]]:
     """Return the tags of every directory, and those of the first alone."""
     import rasterio
     import tifffile
@@ -297,6 +299,7 @@ def _geo_tags(spec: ImageSpec, geobox: GeoBox) -> tuple[list[Tag], list[Tag]]:
     }  # fmt: skip
     with rasterio.MemoryFile() as memory:
         with memory.open(**profile) as dataset:
+            dataset.update_tags(**tags)
             for i, band in enumerate(spec.bands, 1):
                 dataset.set_band_description(i, band.name)
                 if band.unit_title:
@@ -334,4 +337,7 @@ _TAGS_EVERY = {
     339,
     42113,
 }  # bits … predictor, palette, extra samples, format, nodata
-_TAGS_FIRST = {33550, 33922, 34264, 34735, 34736, 34737, 42112}  # the grid, the CRS, GDAL's metadata
+_TAGS_FIRST = {
+    *(270, 305, 306, 33432),  # description, software, date, copyright
+    *(33550, 33922, 34264, 34735, 34736, 34737, 42112),  # the grid, the CRS, GDAL's metadata
+}

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from eoap_dask.__about__ import __version__
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.window import Window, window_bounds
 from eoap_dask.output.cog import Cog
@@ -29,6 +30,7 @@ from eoap_dask.run.sizing import (
 )
 from eoap_dask.run.work import Estimate
 from eoap_dask.scenes.model import Contradictions, Scene, Source
+from eoap_dask.stac.attribution import file_tags
 from eoap_dask.text import plural
 
 if TYPE_CHECKING:
@@ -137,6 +139,11 @@ class RasterWork:
     def reprojected(self) -> int:
         """Scenes in another CRS than the grid's."""
         return sum(s.bands[0].crs != crs_name(self.geobox) for s in self.recipe.stack.scenes)
+
+    def file_tags(self, spec: ImageSpec) -> dict[str, str]:
+        """Return what the file of an image says by itself of how it came about."""
+        stack = self.recipe.stack
+        return file_tags(spec.title or spec.name, () if isinstance(stack, UnitStack) else stack.passes, __version__)
 
     def identity(self) -> Mapping[str, Any]:
         """Return grid, params, scenes and algorithm."""
@@ -295,7 +302,9 @@ class RasterCollector:
         self._surveyed, self._note = {}, None
         self._missing = dict(Counter(map(self._group, range(work.tasks))))
         if work.recipe.cutouts is None and not work.recipe.is_survey:
-            self._cogs = {s.name: Cog(s, work.geobox, self._scratch) for s in work.recipe.images}
+            self._cogs = {
+                one.name: Cog(one, work.geobox, self._scratch, work.file_tags(one)) for one in work.recipe.images
+            }
 
     def add(self, number: int, result: Rendered | Surveyed) -> None:
         """Take a block."""
@@ -334,7 +343,7 @@ class RasterCollector:
         assert recipe.cutouts is not None  # noqa: S101 - add() has seen to it
         found = {}
         for spec in recipe.images:
-            cog = Cog(spec, geobox, self._scratch)
+            cog = Cog(spec, geobox, self._scratch, self._work.file_tags(spec))
             cog.add(result.images[spec.name], Window(0, window.shape[0], 0, window.shape[1]))
             path = self._folder / LAYOUT.image(spec.name, recipe.cutouts[number].name)
             path.parent.mkdir(exist_ok=True)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eoap_dask.scenes.sensor import Provider, Sensor
+from eoap_dask.scenes.model import Pass
+from eoap_dask.scenes.sensor import Provider, Sensor, sensor_of
 from eoap_dask.stac.document import link
+from eoap_dask.text import plural
+
+_MOST_IDS, _LONGEST_ID = 40, 100
+"""Scenes that a file names, and characters of each: its header is read before anything else."""
 
 
 def processor(software_version: str) -> dict[str, Any]:
@@ -56,6 +61,29 @@ def credit(
     terms = dict.fromkeys(sensor.terms for sensor in _credited(producers, known))
     links = [link("license", one.href, one.media_type, one.title) for one in terms]
     return source_note(producers, known, when), producers, links
+
+
+def file_tags(title: str, passes: Sequence[Pass], software_version: str) -> dict[str, str]:
+    """Return what a file made of some passes says by itself: TIFF tags by GDAL's names.
+
+    The date is that of the last pass: the same data make the same file.
+    """
+    found = {"TIFFTAG_SOFTWARE": f"eoap-dask {software_version}", "TIFFTAG_IMAGEDESCRIPTION": f"{title}."}
+    if not passes:
+        return found
+    scenes = [scene for one in passes for scene in one.scenes]
+    known = list(dict.fromkeys(sensor_of(scene.sensor) for scene in scenes))
+    first, last = passes[0].datetime, passes[-1].datetime
+    ids = [scene.id[:_LONGEST_ID] for scene in scenes]
+    more = f" and {len(ids) - _MOST_IDS} more, see its STAC item" if len(ids) > _MOST_IDS else ""
+    days = " to ".join(dict.fromkeys(f"{when:%Y-%m-%d}" for when in (first, last)))
+    years = "-".join(dict.fromkeys(f"{when:%Y}" for when in (first, last)))
+    of = f"{plural(len(passes), 'pass', 'passes')}, {days}: {', '.join(ids[:_MOST_IDS])}{more}."
+    return found | {
+        "TIFFTAG_IMAGEDESCRIPTION": f"{title}. {of}",
+        "TIFFTAG_DATETIME": f"{last:%Y:%m:%d %H:%M:%S}",
+        "TIFFTAG_COPYRIGHT": source_note(producers_of((one.producers for one in scenes), known), known, years),
+    }
 
 
 def sensors_of(items: Iterable[Mapping[str, Any]], known: Sequence[Sensor]) -> tuple[Sensor, ...]:

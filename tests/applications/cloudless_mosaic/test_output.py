@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from rasterio.enums import ColorInterp
 from rio_cogeo import cog_info, cog_validate
 from rio_tiler.io import Reader
 from tests.support.place import Place
+from tests.support.seams import scene
 
 from eoap_dask import Run
+from eoap_dask.__about__ import __version__
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
 from eoap_dask.demo.archive import make_archive
 from eoap_dask.demo.process import ServerProcess
+from eoap_dask.stac.attribution import file_tags
 
 pytestmark = pytest.mark.cluster
 
@@ -218,6 +222,32 @@ def test_gdal_knows_bands_scale_and_grid(run: Run) -> None:
                 assert dataset.dtypes == ("uint8",) * 3
                 assert dataset.colorinterp == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
                 assert dataset.nodata == 0
+
+
+def test_a_file_says_by_itself_what_it_is_made_of(run: Run) -> None:
+    for item in run.items:
+        sources = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
+        assert sources
+        for path in (run.output / item["id"]).glob("*.tif"):
+            with rasterio.open(path) as made:
+                tags = made.tags()
+            assert tags["TIFFTAG_SOFTWARE"] == f"eoap-dask {__version__}"
+            assert tags["TIFFTAG_DATETIME"].startswith(item["id"][-7:].replace("-", ":"))  # a day of that month
+            assert tags["TIFFTAG_COPYRIGHT"] == "Contains data of eoap-dask demo (synthetic data)."
+            about = tags["TIFFTAG_IMAGEDESCRIPTION"]
+            assert sorted(about[:-1].partition(": ")[2].split(", ")) == sorted(
+                href.rpartition("/")[2] for href in sources
+            )
+            assert f"{item['properties']['eoap:passes']} passes, 2020-" in about
+
+
+def test_many_sources_are_counted() -> None:
+    one = scene("http://127.0.0.1", 32633, 0)
+    passes = [replace(one, scenes=(replace(one.scenes[0], id=f"{n}" + "x" * 200),)) for n in range(60)]
+    about = file_tags("Clear passes", passes, "1.2.3")["TIFFTAG_IMAGEDESCRIPTION"]
+    assert about.startswith(f"Clear passes. 60 passes, {one.datetime:%Y-%m-%d}: 0xxx")
+    assert about.endswith(" and 20 more, see its STAC item.")
+    assert len(about) < 5000
 
 
 def test_statistics_are_those_of_the_pixels(run: Run) -> None:
