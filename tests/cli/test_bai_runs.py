@@ -26,6 +26,7 @@ HIDDEN = (0, 1, 3, 6, 8, 9, 10, 11)
 FILES = {
     *("bai.tif", "nbr.tif", "dnbr.tif", "rdnbr.tif", "rbr.tif", "severity.tif", "visual-pre.tif", "visual-post.tif"),
     *("areas.csv", "perimeters.parquet", "perimeters.geojson", "picture.png", "thumbnail.png", f"{UNIT}.json"),
+    "severity.qml",
 }
 
 Image = np.ndarray[Any, np.dtype[Any]]

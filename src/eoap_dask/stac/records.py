@@ -15,6 +15,8 @@ JSON = "application/json"
 GEOJSON = "application/geo+json"
 PARQUET = "application/vnd.apache.parquet"
 CSV = "text/csv"
+QML = "application/xml"
+"""A style for QGIS; there is no type of its own."""
 
 EO_COMMON_NAMES = frozenset(
     {

@@ -8,6 +8,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import jsonschema
 import numpy as np
@@ -58,6 +59,7 @@ OTHERS = {
     "perimeters": ("perimeters.parquet", "application/vnd.apache.parquet", ["data"]),
     "perimeters-geojson": ("perimeters.geojson", "application/geo+json", ["data"]),
     "areas": ("areas.csv", "text/csv", ["data"]),
+    "severity-style": ("severity.qml", "application/xml", ["metadata"]),
     "picture": ("picture.png", "image/png", ["overview"]),
 }
 
@@ -132,6 +134,21 @@ def test_the_catalog_opens_and_its_links_lead_somewhere(run: Run) -> None:
         for href in hrefs:
             assert not href.startswith(("/", "file:", "http"))
             assert ((run.output / name).parent / href).is_file(), href
+
+
+def test_the_style_has_the_colours_of_the_file_and_the_titles_of_the_item(run: Run, item: dict[str, Any]) -> None:
+    folder = run.output / item["id"]
+    root = ET.fromstring((folder / "severity.qml").read_bytes())  # noqa: S314 - ours
+    entries = root.findall("./pipe/rasterrenderer[@type='paletted']/colorPalette/paletteEntry")
+    classes = item["assets"]["severity"]["bands"][0]["classification:classes"]
+    with rasterio.open(folder / "severity.tif") as made:
+        colours = made.colormap(1)
+    shown = [one for one in classes if not one.get("nodata")]
+    assert [(int(one.attrib["value"]), one.attrib["label"]) for one in entries] == [
+        (one["value"], one["title"]) for one in shown
+    ]
+    for one in entries:
+        assert one.attrib["color"] == "#{:02x}{:02x}{:02x}".format(*colours[int(one.attrib["value"])][:3])
 
 
 def test_checksums_and_sizes_are_those_of_the_files(run: Run, item: dict[str, Any]) -> None:

@@ -20,9 +20,10 @@ from eoap_dask.geo.grid import pixel_hectares
 from eoap_dask.geo.outlines import Perimeter, join_pieces
 from eoap_dask.kernels.severity import NODATA, SeverityClass
 from eoap_dask.output.picture import contact_sheet
+from eoap_dask.output.style import qgis_style
 from eoap_dask.scenes.sensor import sensors
 from eoap_dask.stac.attribution import producers_of, source_note
-from eoap_dask.stac.records import CSV, GEOJSON, PARQUET, PNG
+from eoap_dask.stac.records import CSV, GEOJSON, PARQUET, PNG, QML
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -155,11 +156,13 @@ def write_report(
         geometry_type="Polygon",
     )
     write_bytes(folder / "areas.csv", report.to_csv().encode())
+    write_bytes(folder / "severity.qml", qgis_style(images["severity"].spec))
     write_picture(folder / "picture.png", report, images)
     return (
         ("perimeters", folder / "perimeters.parquet", "Burned perimeters", PARQUET, ("data",)),
         ("perimeters-geojson", folder / "perimeters.geojson", "Burned perimeters", GEOJSON, ("data",)),
         ("areas", folder / "areas.csv", "Hectares per class of severity", CSV, ("data",)),
+        ("severity-style", folder / "severity.qml", "Style of severity.tif for QGIS", QML, ("metadata",)),
         ("picture", folder / "picture.png", "Before, after, and severity", PNG, ("overview",)),
     )
 
