@@ -50,6 +50,8 @@ class Declaration:
     """For a `local_file`: tells whether a text is the value itself, and so never the name of a file."""
     picks_scenes: bool = False
     """Whether it says which scenes there are, and nothing of what is made of them."""
+    heading: str = ""
+    """Under which it stands in `--help`, if it isn't its class's; see `heading_of`."""
     schema: Mapping[str, Any] = field(default_factory=dict)
     """Keywords of JSON schema where the field's type says too little."""
 
@@ -85,6 +87,13 @@ def declarations(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Declarati
         odd = sorted(set(order) ^ set(found)) or sorted(name for name in found if order.count(name) > 1)
         raise TypeError(f"ORDER of {cls.__name__} must name each declared field once: see {', '.join(odd)}")
     return {name: found[name] for name in order}
+
+
+def heading_of(cls: type, name: str) -> str:
+    """Return the heading of an option in `--help`: `HEADING` of the class that declares its field first."""
+    _, declared = declarations(cls)[name]
+    owner = next(one for one in reversed(cls.__mro__) if name in vars(one).get("__annotations__", {}))
+    return declared.heading or str(vars(owner).get("HEADING", ""))
 
 
 def scene_params(cls: type) -> frozenset[str]:

@@ -77,3 +77,16 @@ def test_an_address_that_is_not_one_of_this_machine(
     done = shell.call(*command, "--host", host)
     assert done.returncode == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize(("name", "first"), [("cloudless-mosaic", "Mosaic"), ("bai", "Burned area")])
+def test_help_is_grouped_and_has_science_first(name: str, first: str, shell: Shell) -> None:
+    said = shell.call(name, "--help").stdout
+    headings = re.findall(r"^(\w[\w ]*):$", said, re.MULTILINE)
+    assert headings == [first, "Area and grid", "Scenes", "Output", "Cluster", "Run", "Other options"]
+    parts = dict(zip(headings, re.split(r"^\w[\w ]*:$", said, flags=re.MULTILINE)[1:], strict=True))
+    assert "--aoi" in parts["Area and grid"]
+    assert "--stac" in parts["Scenes"]
+    assert "--resume" in parts["Output"]
+    assert "--worker-cores" in parts["Cluster"]
+    assert "--dry-run" in parts["Other options"]

@@ -14,7 +14,8 @@ from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cli.main import cli
 from eoap_dask.cli.options import picked
-from eoap_dask.cwl.describe import inputs_of
+from eoap_dask.cwl.describe import check_request, inputs_of
+from eoap_dask.errors import EoapError, UsageError
 from eoap_dask.params import declarations, param
 from eoap_dask.run.options import RunOptions
 
@@ -146,6 +147,16 @@ def test_the_command_understands_what_cwltool_makes_of_a_job(cwltool: None, whic
     values = dict(command.make_context("cloudless-mosaic", words[1:]).params)
     assert words[:3] == ["cloudless-mosaic", "--output-dir", "monthly-mosaic"]
     assert picked(MosaicParams, values) == MosaicParams(**expected)
+
+
+def test_a_request_is_checked_by_its_application() -> None:
+    entry = APPLICATIONS["cloudless-mosaic"]
+    check_request(entry, {"resolution": 100, "clip": "no-clip", "bands": ["red"], "items": None})
+    with pytest.raises(UsageError, match="resolution"):
+        check_request(entry, {"resolution": -1})
+    check_request(entry, {"resolution": -1, "further": 1})  # another's tool
+    with pytest.raises(EoapError, match="nowhere"):
+        check_request(entry, {"bands": ["B04_20m"], "items": {"class": "File", "location": "file:///nowhere/a%20b"}})
 
 
 def command_line(tool: str, job: dict[str, Any]) -> list[str]:

@@ -175,7 +175,7 @@ def test_more_than_one_mistake_is_said() -> None:
 
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem)
 def test_the_examples_are_jobs_of_their_workflows(path: Path) -> None:
-    document = load(path.with_suffix(".cwl"))
+    document = load(path.with_name(f"{path.stem.removesuffix('-demo')}.cwl"))
     check_job(path, document.process(""), path.stem, document.processes)
 
 

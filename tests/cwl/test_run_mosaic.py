@@ -97,6 +97,29 @@ def test_nothing_found(runner: None, calm: DemoServer, shell: Shell) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"aoi": "-122,47.7,-122.2,47.5"}, "has its south 47.7 above its north 47.5."),
+        ({"bands": ["gren", "red"]}, "Perhaps 'green' is meant."),
+        ({"start-date": "2020-10-01T10:00:00"}, "Leave out the time: try 2020-10-01."),
+    ],
+    ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
+)
+def test_what_makes_no_sense_is_refused_before_a_cluster_starts(
+    given: dict[str, Any], says: str, runner: None, calm: DemoServer, shell: Shell
+) -> None:
+    job = write(shell.cwd / "job.json", {"stac": calm.url, **given})
+    done = shell.run("run-cwl", WORKFLOWS / "monthly-composite.cwl", job.name, timeout=170)
+    assert done.returncode == 2, done.stderr
+    assert says in last_line(done)
+    assert clusters(done) == []
+    assert "clip" not in last_line(done)
+    assert outputs(done) == {"stac-catalog": None}
+    assert_nothing_left(shell)
+
+
+@pytest.mark.long
 def test_several_areas_at_once(runner: None, calm: DemoServer, shell: Shell) -> None:
     job = yaml.safe_load((WORKFLOWS / "monthly-composite-scatter.yml").read_text())
     small: dict[str, Any] = {**job, "resolution": 200, "end-date": "2020-10-31", "stac": calm.url}

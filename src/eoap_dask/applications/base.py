@@ -60,6 +60,11 @@ class BaseRequest:
         return self.search.private_hosts | named_hosts(self.allow_hosts)
 
     @property
+    def depends_on_items(self) -> bool:
+        """Whether only items can tell if it can be met, as where a band has the name of an asset."""
+        return False
+
+    @property
     def json(self) -> dict[str, Any]:
         """The parameters as JSON values; an area from a file as the GeoJSON that it held."""
         return {**as_json(self.params), "aoi": None if self.area is None else self.area.json}
@@ -126,6 +131,12 @@ class Application(Generic[P, R]):
         """Search and plan; write nothing, read no pixels. Raises what `run` would raise before its first block."""
         plan = self._prepare(params, options, client)[2]
         return replace(plan, states=plan_states(plan, options))
+
+    def check(self, params: P) -> None:
+        """Raise what `run` would raise of the parameters; ask the catalogue only where they alone don't tell."""
+        request = self.understand(params)
+        if request.depends_on_items:
+            self.plan_for(request, self.find(request), RunOptions())
 
     def plan_for(self, request: R, items: ItemSet, options: RunOptions, client: Client | None = None) -> Plan:
         """Return the plan for some items, in blocks that suit the cluster that will run it."""

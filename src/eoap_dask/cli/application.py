@@ -11,7 +11,14 @@ from typing import Any
 import click
 
 from eoap_dask.applications.entry import Entry, Example
-from eoap_dask.cli.options import cwl_option, declared_options, picked, result_options, verbosity_options
+from eoap_dask.cli.options import (
+    GroupedCommand,
+    cwl_option,
+    declared_options,
+    picked,
+    result_options,
+    verbosity_options,
+)
 from eoap_dask.errors import EXIT_CODES
 from eoap_dask.run.options import RunOptions
 
@@ -60,7 +67,11 @@ def application_command(entry: Entry) -> click.Command:
         body = add(body)
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     return click.command(
-        entry.name, help=entry.help, epilog=_shown(entry.examples) + ENDING, context_settings=settings
+        entry.name,
+        cls=GroupedCommand,
+        help=entry.help,
+        epilog=_shown(entry.examples) + ENDING,
+        context_settings=settings,
     )(body)
 
 

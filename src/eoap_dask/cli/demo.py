@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eoap_dask.cli.options import declared_options, picked, verbosity_options
+from eoap_dask.cli.options import GroupedCommand, declared_options, picked, verbosity_options
 from eoap_dask.cli.types import own_address
 from eoap_dask.run.options import RunOptions
 
@@ -23,6 +23,7 @@ def demo() -> None:
 
 
 @demo.command(
+    cls=GroupedCommand,
     epilog="""\b
 Examples:
   # From nothing to a picture
@@ -30,7 +31,7 @@ Examples:
 \b
   # With two workers, into another directory
   eoap-dask demo run --workers 2 --output-dir try
-"""
+""",
 )
 @declared_options(RunOptions, output_dir=Path("eoap-demo"))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

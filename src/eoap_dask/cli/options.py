@@ -11,7 +11,7 @@ import click
 
 from eoap_dask.applications.entry import Entry
 from eoap_dask.cli.types import key_value
-from eoap_dask.params import ENV_PREFIX, Declaration, declarations
+from eoap_dask.params import ENV_PREFIX, Declaration, declarations, heading_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,12 +31,36 @@ _TYPES: dict[str, Any] = {
 }
 
 
+class GroupedOption(click.Option):
+    """An option that stands under a heading in `--help`."""
+
+    def __init__(self, *args: Any, heading: str = "", **about: Any) -> None:
+        super().__init__(*args, **about)
+        self.heading = heading
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` has its options under their headings, in the order in which these come first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for one in self.get_params(ctx):
+            if (record := one.get_help_record(ctx)) is not None:
+                groups.setdefault(getattr(one, "heading", ""), []).append(record)
+        groups[""] = groups.pop("", [])
+        for heading, records in groups.items():
+            with formatter.section(heading or "Other options"):
+                formatter.write_dl(records)
+
+
 def declared_options(cls: type, **defaults: Any) -> Callable[[F], F]:
     """Add an option for every declared field of a dataclass; `defaults` replace those of the class."""
 
     def decorate(function: F) -> F:
         for name, (field, declared) in reversed(declarations(cls).items()):
-            function = _option(name, field, declared, defaults.get(name, field.default))(function)
+            default = defaults.get(name, field.default)
+            function = _option(name, field, declared, default, heading=heading_of(cls, name))(function)
         return function
 
     return decorate
@@ -124,11 +148,12 @@ def cwl_option(application: Entry) -> Callable[[F], F]:
 
 
 def _option(
-    name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any, kind: Any = None
+    name: str, field: dataclasses.Field[Any], declared: Declaration, default: Any, kind: Any = None, heading: str = ""
 ) -> Callable[[F], F]:
     flag = "--" + (declared.flag or name.replace("_", "-"))
     envvar = declared.envvar or ENV_PREFIX + (declared.flag.replace("-", "_") or name).upper()
     common: dict[str, Any] = {"help": declared.help, "envvar": envvar, "show_envvar": False}
+    common |= {"cls": GroupedOption, "heading": heading}
     if declared.negative:
         return click.option(f"{flag}/--{declared.negative}", name, default=default, show_default=True, **common)
     if field.type == "bool":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from eoap_dask.errors import UsageError
 from eoap_dask.params import Declared, param
@@ -16,6 +17,8 @@ DEFAULT_WORKERS = 2
 @dataclass(frozen=True)
 class ClusterOptions(Declared):
     """Which cluster to work on, or how large one to start."""
+
+    HEADING: ClassVar = "Cluster"
 
     cluster: str = param(
         "auto",

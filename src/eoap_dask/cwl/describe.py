@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from eoap_dask.applications.entry import Entry
 from eoap_dask.params import Declaration, declarations
 
 FILE = "FILE"
@@ -86,6 +88,28 @@ def _input(name: str, hint: Any, field: dataclasses.Field[Any], declared: Declar
     else:
         kind = _kind(name, hint, declared)
     return Input(flag, kind, _label(name), declared.about, _plain(default), binding)
+
+
+def check_request(application: Entry, job: Mapping[str, Any]) -> None:
+    """Raise what an application says of the inputs of its tool, before it has a cluster.
+
+    Inputs that aren't the application's own, as in another's tool for the same command, are left to the command.
+    """
+    fields = declarations(application.params).items()
+    declared = {one.flag or name.replace("_", "-"): (name, one) for name, (_, one) in fields}
+    given = {key: value for key, value in job.items() if value is not None}
+    if not given.keys() <= declared.keys():
+        return
+    values = {}
+    for key, value in given.items():
+        name, one = declared[key]
+        if one.negative:
+            values[name] = value != one.negative
+        elif isinstance(value, Mapping):  # a File, which is staged in
+            values[name] = unquote(urlsplit(str(value.get("location", ""))).path)
+        else:
+            values[name] = value
+    application.application().check(application.params(**values))
 
 
 def _plain(value: Any) -> Any:

@@ -26,9 +26,12 @@ from cwltool.workflow import default_make_tool
 from loguru import logger
 from ruamel.yaml.comments import CommentedMap
 
+from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cluster.guard import Guard
 from eoap_dask.cluster.name_file import NAME_FILE
 from eoap_dask.cwl.clusters import SHARED, Clusters, StepCluster
+from eoap_dask.cwl.describe import check_request
+from eoap_dask.cwl.generate import NAME
 from eoap_dask.cwl.requirement import CLASS, FIELDS, ClusterSize, remarks, understood
 from eoap_dask.errors import ClusterError, EoapError, StepFailedError, UsageError
 
@@ -139,6 +142,7 @@ class StepJob:
                 self.session.has_begun = True
                 super().run(runtimeContext, tmpdir_lock)  # type: ignore[misc]
             else:
+                self._check_request()
                 with self.session.clusters.started(self._size(self.asked), self.image, self.name) as cluster:
                     self._check_not_stopping()
                     self._cluster = cluster
@@ -200,6 +204,12 @@ class StepJob:
     def _check_not_stopping(self) -> None:
         if self.session.stopping.is_set():
             raise ClusterError(f"{self.name} was stopped before it began.")
+
+    def _check_request(self) -> None:
+        """Let an application of this installation refuse its inputs before a cluster is started for it."""
+        entry = APPLICATIONS.get(self.command)
+        if entry is not None and isinstance(self, CommandLineJob):
+            check_request(entry, {name: value for name, value in self.builder.job.items() if name != NAME})
 
     def _find_our_commands(self) -> None:
         """Let a tool without a container find the commands of this installation first: its workers run it as well."""

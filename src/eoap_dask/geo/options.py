@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from eoap_dask.errors import GridError
 from eoap_dask.params import Declared, param
@@ -66,6 +66,8 @@ _CODES_END = 1_000_000
 @dataclass(frozen=True, kw_only=True)
 class AreaParams(Declared):
     """The area of a product and the grid over it; `geo.area.Area` is what they mean."""
+
+    HEADING: ClassVar = "Area and grid"
 
     aoi: Any = param(
         "",

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from eoap_dask.errors import UsageError
 from eoap_dask.items.catalogues import PLANETARY_COMPUTER
@@ -53,6 +53,8 @@ def as_filter(value: object, name: str) -> str:
 @dataclass(frozen=True, kw_only=True)
 class SearchParams(Declared):
     """Where items come from, and which of them; `items.search.Search` is what they mean."""
+
+    HEADING: ClassVar = "Scenes"
 
     collection: str = param("sentinel-2-l2a", "STAC collection.", metavar="ID")
     stac: str = param(

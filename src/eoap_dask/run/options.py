@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from eoap_dask.cluster.options import ClusterOptions
 from eoap_dask.errors import UsageError
@@ -38,6 +38,8 @@ def as_output_dir(value: object, name: str) -> Path:
 class OutputOptions(Declared):
     """Where a product goes."""
 
+    HEADING: ClassVar = "Output"
+
     output_dir: Path = param(
         Path("output"),
         "Directory to be made, or an earlier output of the same application and parameters, to be brought up to date.",
@@ -50,6 +52,8 @@ class OutputOptions(Declared):
 @dataclass(frozen=True)
 class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent come first
     """How a product is made. Nothing here changes a pixel."""
+
+    HEADING: ClassVar = "Run"
 
     performance_report: Path | None = param(
         None, "Write Dask's performance report to this HTML file.", metavar="FILE", local_file=True
@@ -92,18 +96,21 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         "Go on with what an interrupted or earlier run finished, or make the whole output anew: units that aren't "
         "asked for go.",
         negative="no-resume",
+        heading="Output",
     )
     overwrite: bool = param(
         False,
         "Make the units that are asked for with these parameters where the output has others. Refused where units of "
         "other parameters would stay.",
         negative="no-overwrite",
+        heading="Output",
     )
     update: bool = param(
         False,
         "Add the units that are asked for to an output of the same parameters, whatever the dates: those that are "
         "there stay.",
         negative="no-update",
+        heading="Output",
     )
     block: int | None = None
     """Side of a block in pixels, 512·2^k. By default 2048, less for few blocks or little memory."""

@@ -15,6 +15,8 @@ from eoap_dask.periods import day_text
 class BurnedAreaParams(AreaParams, SearchParams):
     """What decides a map of burned area. The defaults are a part of the Dixie fire in California."""
 
+    HEADING: ClassVar = "Burned area"
+
     ORDER: ClassVar = (
         *("pre_fire_url", "post_fire_url", "pre_date", "post_date", "window_days", "aoi", "clip", "thresholds"),
         *("min_area_ha", "force", "collection", "stac", "items", "resolution", "crs", "max_items", "max_cloud_cover"),

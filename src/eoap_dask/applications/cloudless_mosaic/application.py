@@ -72,6 +72,11 @@ class Request(BaseRequest):
     sensor: Sensor
 
     @property
+    def depends_on_items(self) -> bool:
+        """Whether a band isn't one of the sensor's: it may be an asset's name."""
+        return any(self.sensor.band(name) is None for name in self.params.bands)
+
+    @property
     def query(self) -> Query:
         """What is searched for."""
         return self.search.query(self.area.aoi, self.start, self.end)

@@ -15,6 +15,8 @@ from eoap_dask.periods import day_text
 class MosaicParams(AreaParams, SearchParams):
     """What decides a mosaic. The defaults are a small example near Seattle."""
 
+    HEADING: ClassVar = "Mosaic"
+
     ORDER: ClassVar = (
         *("start_date", "end_date", "aoi", "clip", "bands", "collection", "stac", "items", "resolution", "crs"),
         *("max_items", "max_cloud_cover", "filter", "on_odd_item", "period", "composite", "cloud_mask"),
