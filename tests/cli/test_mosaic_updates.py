@@ -81,6 +81,23 @@ def test_another_month_is_all_that_is_made(shell: Shell, calm: DemoServer) -> No
     shell.assert_tidy()
 
 
+@pytest.mark.long
+def test_a_month_that_is_added_keeps_the_items_of_the_others(shell: Shell, calm: DemoServer) -> None:
+    asked = ("--stac", calm.url, "--resolution", "200")
+    for more in (("--end-date", "2020-10-31"), ("--update", "--start-date", "2020-12-01")):
+        done = shell.mosaic(*asked, *more)
+        assert done.returncode == 0, done.stderr
+    items = read_json(shell.cwd / "monthly-mosaic" / "items.json")
+    found = [one["properties"]["datetime"][:7] for one in items["features"]]
+    assert set(found) == {"2020-10", "2020-12"}
+    assert found == sorted(found)
+    assert items["eoap:stac"] == calm.url
+    again = json.loads(
+        shell.call("cloudless-mosaic", "--dry-run", "--json", *asked, "--items", "monthly-mosaic").stdout
+    )
+    assert {one["key"] for one in again["units"]} == {MONTHS[0], MONTHS[2]}
+
+
 def test_a_month_that_failed_is_made_by_the_next_run(shell: Shell, archive: Archive) -> None:
     bad = clearest(archive, "2020-11")["assets"]["B04"]["href"]
     with DemoServer(archive, faults={bad: "404"}) as server:

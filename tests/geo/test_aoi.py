@@ -180,6 +180,8 @@ def test_a_search_gets_few_vertices_and_loses_nothing():
         ("1,2,3,2", "has no area"),
         ("180,1,-180,2", "has no area"),
         ("1,3,2,2", "south 3 above its north 2"),
+        ("-122,47.7,-122.2,47.5", "Try -122.2,47.5,-122,47.7."),  # its corners in the other order
+        ("179,47.7,-179,47.5", "Try 179,47.5,-179,47.7."),
         ("1,3,2,2", "Try 1,2,2,3."),
         ("", "is empty"),
         (5, "can't be read from a value of type int"),

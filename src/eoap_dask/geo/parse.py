@@ -192,6 +192,8 @@ def _checked_bbox(
     if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 180:
         raise _outside((west, south, east, north), f"The bounding box {shown!r}", was_box=True)
     if south > north:
+        if 0 < west - east < 180:  # corners from north-east to south-west, rather than a box across the antimeridian
+            west, east = east, west
         raise AoiError(
             f"The bounding box {shown!r} has its south {south:g} above its north {north:g}.",
             "A bounding box is west,south,east,north in degrees.",

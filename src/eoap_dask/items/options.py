@@ -66,7 +66,8 @@ class SearchParams(Declared):
     )
     items: str | None = param(
         None,
-        "File of items to use instead, such as the items.json of an earlier run; what --stac takes will do too.",
+        "File of items to use instead, such as the items.json of an earlier run, or that run's directory; what --stac "
+        "takes will do too.",
         metavar="FILE",  # also in CWL, where it is staged in
         local_file=True,
         picks_scenes=True,

@@ -54,6 +54,9 @@ P = TypeVar("P")
 Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """Given the items, return the collection and the catalog."""
 
+ITEMS_FILE = "items.json"
+"""The items that a product was made from, beside its catalog."""
+
 
 @dataclass(frozen=True)
 class Production:
@@ -163,7 +166,9 @@ def _publish(
             EventFile(publication.root / EVENTS_FILE, times, hooks.run) as tell,
         ):
             if production.items is not None:
-                production.items.save(publication.root / "items.json")
+                _all_sources(production.items, publication.out / ITEMS_FILE if others else None).save(
+                    publication.root / ITEMS_FILE
+                )
             units = len(plan.units) if production.units is None else 0
             tell(Event("run", blocks_total=plan.blocks, message=plan.headline, units_total=units))
             with _end_told(tell):
@@ -196,6 +201,19 @@ def _publish(
     failures = tuple(outcome.failures)
     told = tuple(UnitSummary.of(item, times.seconds.get(item["id"]), production.figures) for item in finished)
     return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items, told)
+
+
+def _all_sources(items: ItemSet, earlier: Path | None) -> ItemSet:
+    """Return the items of a run, with those of units that it keeps, of which `earlier` is the file."""
+    if earlier is None or not earlier.is_file():
+        return items
+    from eoap_dask.items.itemset import ItemSet
+
+    try:
+        return items.merged(ItemSet.load(earlier))
+    except EoapError as exc:
+        logger.warning("{} will hold the items of this run alone: {}", ITEMS_FILE, exc)
+        return items
 
 
 @contextmanager
