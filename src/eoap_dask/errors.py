@@ -11,7 +11,7 @@ EXIT_CODES = {
     0: "complete",
     1: "a bug",
     2: "usage",
-    3: "nothing found",
+    3: "nothing usable found",
     4: "search or signing failed",
     5: "the cluster failed",
     6: "a unit failed, or memory ran out",
@@ -122,6 +122,8 @@ class StatusError(SearchError):
 
 class ItemError(SearchError):
     """An item lacks what is needed to place or read its pixels."""
+
+    exit_code = 3  # the same search will find it again
 
 
 class HrefError(SearchError):

@@ -202,7 +202,7 @@ def test_an_area_beside_the_scenes(fire: Any, shell: Shell, items: tuple[Item, I
 
 def test_an_item_without_short_wave_infrared(shell: Shell, written: Written, items: tuple[Item, Item]) -> None:
     arguments = written(lambda before, after: after["assets"].pop("B12"))
-    for more, code in ((), 3), (("--on-odd-item", "fail"), 4):
+    for more, code in ((), 3), (("--on-odd-item", "fail"), 3):
         message = refused(shell, *arguments, *more, code=code)
         assert f"Item {items[1]['id']!r} has no asset for the band 'swir22'" in message
 

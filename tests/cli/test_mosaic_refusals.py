@@ -249,7 +249,7 @@ def test_items_that_cannot_be_read(
     change: Callable[[dict[str, Any]], object], says: str, shell: Shell, calm: DemoServer, items_file: ItemsFile
 ) -> None:
     arguments = ("--stac", calm.url, "--items", items_file(change))
-    message = refused(shell, *arguments, "--on-odd-item", "fail", code=4)
+    message = refused(shell, *arguments, "--on-odd-item", "fail", code=3)
     assert says in message
     assert "'S2A_MSIL2A_20201004T190321_R113_T10TET_" in message
     assert says_what_to_do(message)

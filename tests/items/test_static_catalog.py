@@ -525,8 +525,8 @@ class TestSources:
             (b"hello", "it isn't JSON"),
             (b"<html>", "it isn't JSON, but a web page"),
             (b"\x89PNG\xff", "it is neither JSON nor Parquet"),
-            (b'{"type": "Feature", "id": "a"}\n{"type": "Feature"\n', "a feature 'a'|the feature 'a'"),
-            (b'{"a": 1}\n{"b"\n', "an entry isn't a GeoJSON feature"),
+            (b'{"type": "Feature", "id": "a"}\n{"type": "Feature"\n', "its line 2 isn't JSON"),
+            (b'{"a": 1}\n{"b"\n', "its line 2 isn't JSON"),
         ],
     )
     def test_files_that_are_wrong(self, tmp_path, content, says):

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from eoap_dask.errors import CollectionError, SearchError, StatusError
 from eoap_dask.items.files import matched
-from eoap_dask.items.item import Item, item_key, normalised
+from eoap_dask.items.item import Item, OddItem, fit_items, item_key
 from eoap_dask.items.query import Query
 from eoap_dask.net.http import HttpPolicy, parse_json
 from eoap_dask.net.resolve import resolve_href
@@ -36,6 +36,8 @@ class Page:
     """Items that match the search in all, as the API says; None where it doesn't."""
     is_last: bool
     """Whether it leads to no other."""
+    odd_items: tuple[OddItem, ...] = ()
+    """What isn't a STAC item, among others that are."""
 
 
 @dataclass
@@ -47,6 +49,8 @@ class FoundItems:
     limit: int
     missing: int = 0
     """After the last page: how many more items match, as the API says, than its pages had."""
+    odd_items: tuple[OddItem, ...] = ()
+    """After the last page: what wasn't a STAC item, among others that were."""
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items; raises `SearchError` when pages repeat, or go on without items."""
@@ -56,7 +60,8 @@ class FoundItems:
         for page in self.api.pages(self.parameters, self.limit):
             known = known if page.matched is None else page.matched
             before = len(seen)
-            offered += len(page.items)
+            offered += len(page.items) + len(page.odd_items)
+            self.odd_items += page.odd_items
             for item in page.items:
                 key = item_key(item)
                 if key not in seen:
@@ -189,7 +194,8 @@ class Api:
             except broken:
                 raise unfit from None
             try:
-                items = [normalised(feature, url, strip=False) for feature in page["features"]]
+                odd: list[OddItem] = []
+                items = [item for item, _ in fit_items(((feature, url) for feature in page["features"]), odd)]
             except ValueError as fault:
                 raise self.how.refused(url, f"answered something that isn't a STAC item: {redact(fault)}") from None
             links = page.get("links", [])
@@ -197,7 +203,7 @@ class Api:
             if not isinstance(links, list) or not all(isinstance(one, dict) and "rel" in one for one in links):
                 raise unfit
             follow = next((link for link in links if link["rel"] == "next"), None)
-            yield Page(items, matched(page), is_last=follow is None)
+            yield Page(items, matched(page), is_last=follow is None, odd_items=tuple(odd))
             if follow is None:
                 return
             mark = json.dumps(follow, sort_keys=True)

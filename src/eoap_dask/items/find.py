@@ -232,7 +232,7 @@ def _from_api(api: Api, query: Query, page_size: int) -> ItemSet:
         signing,
         sieve.is_over or found.missing > 0,
         sieve.lowest_cloud_cover,
-        odd_items=sieve.odd_items,
+        odd_items=(*found.odd_items, *sieve.odd_items),
         missing=found.missing,
     )
 

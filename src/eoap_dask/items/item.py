@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,6 +147,29 @@ def normalised(feature: object, base: str, *, strip: bool) -> Item:
         if isinstance(asset, Mapping) and isinstance(asset.get("href"), str)
     }
     return item
+
+
+def fit_items(features: Iterable[tuple[object, str]], odd: list[OddItem]) -> Iterator[tuple[Item, str]]:
+    """Yield features as `normalised`, each with the URL or path that it was read from, as they come.
+
+    Those that aren't STAC items are set aside in `odd`; ValueError for the first of them where there is no other.
+    """
+    first: ValueError | None = None
+    is_any = False
+    for number, (feature, base) in enumerate(features, 1):
+        try:
+            item = normalised(feature, base, strip=False)
+        except ValueError as fault:
+            first = first or fault
+            name = feature.get("id") if isinstance(feature, Mapping) else None
+            text = str(fault)
+            what = f"{text[:1].upper()}{text[1:]} (number {number})."
+            odd.append(OddItem(str(name or f"number {number}")[:80], what, "Expected a STAC item."))
+        else:
+            is_any = True
+            yield item, base
+    if first is not None and not is_any:
+        raise first
 
 
 def _bare(href: str) -> str:

@@ -19,6 +19,7 @@ from eoap_dask.items.item import (
     OddItem,
     cloud_cover,
     finite_number,
+    fit_items,
     instant,
     json_line,
     normalised,
@@ -181,10 +182,10 @@ class ItemSet:
         head = head or {}
         sieve = QueryFilter(query or Query())
         allowed: set[str] = set()
+        unfit: list[OddItem] = []
         number = 0
-        for item, base in raw:
-            number += 1
-            whole = normalised(item, base, strip=False)
+        for fit, base in fit_items(raw, unfit):
+            whole, number = fit, number + 1
             if folder is not None and not is_url(base):  # also a catalog on disk may lead to items elsewhere
                 whole = _with_local_files(whole, folder.resolve(), allowed)
             sieve.offer(whole)
@@ -205,7 +206,7 @@ class ItemSet:
         lowest = finite_number(head.get("eoap:lowest_cloud_cover"))
         lacking = head.get("eoap:missing")
         # a page of a search that somebody saved as a file
-        missing = lacking if isinstance(lacking, int) else max(0, (matched(head) or 0) - number)
+        missing = lacking if isinstance(lacking, int) else max(0, (matched(head) or 0) - number - len(unfit))
         return cls(
             items,
             places[0] if from_file and places else stac,
@@ -216,7 +217,7 @@ class ItemSet:
             from_file,
             places[1:] if from_file else (),
             frozenset(allowed & hrefs),
-            sieve.odd_items,
+            (*unfit, *sieve.odd_items),
             missing,
         )
 

@@ -85,13 +85,15 @@ class Query:
         )
 
     def is_place(self, item: Mapping[str, Any]) -> bool:
-        """Tell whether an item is of the collection, and touches the area."""
+        """Tell whether an item is of the collection and touches the area; ValueError where its place isn't told."""
         if self.collection is not None and item.get("collection") not in (None, self.collection):
             return False
         if self.aoi is None:
             return True
         shown = footprint(item)
-        return shown is not None and self.aoi.intersects(shown)
+        if shown is None:
+            raise ValueError(f"the item {str(item.get('id'))[:80]!r} has no readable geometry or bbox")
+        return self.aoi.intersects(shown)
 
     def is_clear(self, item: Mapping[str, Any]) -> bool:
         """Tell whether an item's cloud cover is below the limit; False where unknown, as an API answers too."""
@@ -117,7 +119,7 @@ class QueryFilter:
     def offer(self, item: Item) -> None:
         """Keep a normalised item if it is wanted; of an item that comes again, the version last updated counts.
 
-        One that would be wanted, but for a time that can't be read, is set aside.
+        One that would be wanted, but for a time or a place that can't be read, is set aside.
         """
         key, version = item_key(item), item_version(item)
         if key in self._versions and version <= self._versions[key]:
@@ -131,7 +133,13 @@ class QueryFilter:
             odd = None
         except ValueError:
             odd = OddItem(str(item["id"]), _no_time(item), "Expected a datetime as in RFC 3339.")
-        if not self.query.is_place(item) or not (self._passes is None or self._passes(item)):
+        try:
+            if not self.query.is_place(item):
+                return
+        except ValueError:
+            reason = f"Item {item['id'][:80]!r} has no readable geometry or bbox."
+            odd = odd or OddItem(str(item["id"]), reason, "Expected GeoJSON in degrees.")
+        if self._passes is not None and not self._passes(item):
             return
         if odd is not None:
             if self.query.is_clear(item):

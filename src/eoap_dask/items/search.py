@@ -123,7 +123,8 @@ class Search:
                 plural(found.missing, "item"),
             )
         if found.odd_items and self.on_odd_item == "fail":
-            raise ItemError(found.odd_items[0].reason, "Expected a datetime as in RFC 3339.", "Try another catalogue.")
+            first = found.odd_items[0]
+            raise ItemError(first.reason, first.expected, first.hint or "Try another catalogue.")
         if found.odd_items and not len(found):
             raise nothing_left(found.odd_items, hint)
         if not len(found):

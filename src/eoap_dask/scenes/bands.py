@@ -78,12 +78,20 @@ def check_bands(items: Sequence[Mapping[str, Any]], bands: Sequence[str], sensor
     """Raise `BandError` for a band that no item has: then the name is wrong, not an item."""
     if not items:
         return
-    same = [find_band(items[0], band, sensor) for band in bands]
+    same = [_has_band(items[0], band, sensor) for band in bands]
     for band, place in zip(bands, same, strict=True):
-        if place is not None and same.count(place) > 1:
+        if isinstance(place, BandPlace) and same.count(place) > 1:
             raise BandError(f"The band {band!r} was given under several names.", "Expected each band once.")
-        if not any(find_band(item, band, sensor) for item in items):
+        if not any(_has_band(item, band, sensor) for item in items):
             raise _no_band(items[0].get("assets", {}), band, sensor)
+
+
+def _has_band(item: Mapping[str, Any], band: str, sensor: Sensor) -> BandPlace | bool:
+    """Return where a band is, True where it fits several assets, False where it is nowhere."""
+    try:
+        return find_band(item, band, sensor) or False
+    except BandError:
+        return True
 
 
 def _no_band(assets: Mapping[str, Any], wanted: str, sensor: Sensor) -> BandError:

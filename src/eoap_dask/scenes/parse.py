@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eoap_dask.errors import ItemError
+from eoap_dask.errors import BandError, EoapError, HrefError, ItemError
 from eoap_dask.items.item import Item, OddItem
 from eoap_dask.net.hrefs import check_href
 from eoap_dask.net.signing import unsigned
@@ -72,17 +72,18 @@ def usable_scenes(
     Raises
     ------
     BandError
-        for a band that no item has
+        for a band that no item has, or where no item is left, that fits several assets
     ItemError
         with ``fail``, for the first item that lacks something
     HrefError
-        for an href that may not be opened
+        where no item is left, for an href that may not be opened
     """
     items = list(items)
     check_bands(items, bands, sensor)
     scenes: list[Scene] = []
     odd: list[OddItem] = []
     timed: list[Mapping[str, Any]] = []
+    refused: BandError | HrefError | None = None
     for item in items:
         try:
             time_of(item)
@@ -93,8 +94,11 @@ def usable_scenes(
     for item, key in zip(timed, pass_keys(timed), strict=True):
         try:
             scenes.append(_read_scene(item, key, bands, sensor, cloud_mask, private_hosts, local_files))
-        except ItemError as fault:
+        except (ItemError, BandError, HrefError) as fault:
+            refused = refused or (None if isinstance(fault, ItemError) else fault)
             _set_aside(item, fault, odd, on_odd_item)
+    if refused is not None and not scenes:  # what was asked for is wrong, not an item
+        raise refused
     return without_duplicates(sorted(scenes, key=lambda s: (s.datetime, s.id))), tuple(odd)
 
 
@@ -120,10 +124,12 @@ def read_scenes(
     return scenes
 
 
-def _set_aside(item: Mapping[str, Any], fault: ItemError, odd: list[OddItem], on_odd_item: str) -> None:
+def _set_aside(item: Mapping[str, Any], fault: EoapError, odd: list[OddItem], on_odd_item: str) -> None:
     if on_odd_item == "fail":
         raise fault
-    odd.append(OddItem(str(item.get("id")), fault.what, fault.expected, fault.hint))
+    name = str(item.get("id"))
+    reason = fault.what if repr(name) in fault.what else f"Item {name!r}: {fault.what}"
+    odd.append(OddItem(name, reason, fault.expected, fault.hint))
 
 
 def seen_once(items: Iterable[Item]) -> tuple[Item, ...]:
