@@ -383,7 +383,7 @@ $graph:
           glob: burned-area
           outputEval: |-
             ${
-              if (self.length == 0 && runtime.exitCode == 0) {
+              if (self.length == 0 && !runtime.exitCode) {
                 throw "bai has failed: it left no output, whatever its exit code says. See its log.";
               }
               return self.length == 0 ? null : self[0];

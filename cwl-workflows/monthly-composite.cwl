@@ -360,7 +360,7 @@ $graph:
           glob: monthly-mosaic
           outputEval: |-
             ${
-              if (self.length == 0 && runtime.exitCode == 0) {
+              if (self.length == 0 && !runtime.exitCode) {
                 throw "cloudless-mosaic has failed: it left no output, whatever its exit code says. See its log.";
               }
               return self.length == 0 ? null : self[0];

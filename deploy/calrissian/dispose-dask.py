@@ -15,7 +15,9 @@ init_failed is why there is no cluster: the exit code that the step shall have, 
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 import sys
 import time
@@ -51,10 +53,14 @@ def main() -> int:
     path = Path(os.environ.get("DASK_CLUSTER_NAME_PATH", "/shared/dask_cluster_name.txt"))
     shared = path.parent
     say("Waiting for the tool to end.")
-    why = wait(shared, stops, patience(os.environ.get("EOAP_DASK_HEARTBEAT_TIMEOUT", "")))
-    if (failure := failure_of_init(shared)) is not None:
+    timeout_s = patience(os.environ.get("EOAP_DASK_HEARTBEAT_TIMEOUT", ""))
+    failure = failure_of_init(shared)
+    if failure is not None:
+        # one that knows of it ends at once; another may look for a cluster for ever, or do without
+        wait(shared, stops, timeout_s, at_most_s=timeout_s)
         say(f"The tool had no Dask cluster. Error: {failure[1]}", last=True)
         return failure[0]
+    why = wait(shared, stops, timeout_s)
     code = exit_code(shared)
     if code is None and why == "completed":
         code = KILLED if has_heartbeat(shared) else None
@@ -87,14 +93,15 @@ def patience(text: str) -> float:
     return value
 
 
-def wait(shared: Path, stops: list[int], timeout_s: float) -> str:
+def wait(shared: Path, stops: list[int], timeout_s: float, at_most_s: float = math.inf) -> str:
     """Wait until the tool has ended, is dead, or we are told to stop.
 
     Returns
     -------
     str
-        ``completed``, ``silent`` or ``stopped``.
+        ``completed``, ``silent`` (also after `at_most_s`) or ``stopped``.
     """
+    end = time.monotonic() + at_most_s
     # changes are counted by our own clock: another one may have been set, or both of us have slept
     seen, since = heartbeat(shared), time.monotonic()
     while True:
@@ -106,6 +113,8 @@ def wait(shared: Path, stops: list[int], timeout_s: float) -> str:
         if now != seen:
             seen, since = now, time.monotonic()
         elif now is not None and time.monotonic() - since > timeout_s:
+            return "silent"
+        if time.monotonic() > end:
             return "silent"
         time.sleep(POLL_S)
 
@@ -129,13 +138,13 @@ def failure_of_init(shared: Path) -> tuple[int, str] | None:
     if text is None:
         return None
     code, _, why = text.partition("\n")
-    return int(code) if code.isdigit() and 0 < int(code) < 256 else 1, why.strip()
+    return int(code) if re.fullmatch("[1-9][0-9]{0,2}", code) and int(code) < 256 else 1, why.strip()
 
 
 def exit_code(shared: Path) -> int | None:
     """Return the exit code that the tool wrote, or None."""
     text = (read(shared / "exit_code") or "").strip()
-    return int(text) if text.isdigit() and int(text) < 256 else None
+    return int(text) if re.fullmatch("[0-9]{1,3}", text) and int(text) < 256 else None
 
 
 def read(path: Path) -> str | None:

@@ -239,6 +239,7 @@ async def start(gateway: Any, wanted: Wanted, submissions: list[asyncio.Future[s
     # shielded, from our patience too: once it is on its way, there may be a cluster, and its name must come
     cluster = await ask(asyncio.shield(submissions[0]), where, SUBMIT_TIMEOUT_S)
     await bring_up(gateway, cluster, wanted)
+    (Path(wanted.path).parent / FAILED).unlink(missing_ok=True)  # of an earlier try
     write(wanted.path, cluster)
     say(f"The Dask cluster {cluster} is started.")
 
@@ -273,7 +274,7 @@ async def bring_up(gateway: Any, name: str, wanted: Wanted) -> None:
     if allowed < max(1, awaited):
         raise Failed(
             f"{where} allows {count(allowed)} of such a cluster, and {count(max(1, awaited))} "
-            f"{'is' if awaited < 2 else 'are'} needed. Its own limits count the scheduler as well. "
+            f"{'is' if awaited < 2 else 'are'} needed. Its limits may count the scheduler as well. "
             f"Asked for was {wanted.text}."
         )
     if not awaited:
@@ -296,10 +297,11 @@ async def scale(gateway: Any, name: str, wanted: Wanted, where: str) -> int:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         await ask(gateway.scale_cluster(name, wanted.workers), where)
-    limits = [re.search(r"limit of (\d+) workers", str(one.message)) for one in said]
-    allowed = min([wanted.workers, *(int(limit[1]) for limit in limits if limit)])
-    if allowed < wanted.workers:
-        say(f"{where} allows {count(allowed)} of {wanted.workers}.")
+    allowed = wanted.workers
+    for one in said:
+        limit = re.search(r"limit of (\d+) workers", str(one.message))
+        allowed = min(allowed, int(limit[1])) if limit else allowed
+        say(f"{where} says: {one.message}" if limit else f"Warning: {one.message}")
     return allowed
 
 

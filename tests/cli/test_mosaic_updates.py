@@ -84,18 +84,30 @@ def test_another_month_is_all_that_is_made(shell: Shell, calm: DemoServer) -> No
 @pytest.mark.long
 def test_a_month_that_is_added_keeps_the_items_of_the_others(shell: Shell, calm: DemoServer) -> None:
     asked = ("--stac", calm.url, "--resolution", "200")
-    for more in (("--end-date", "2020-10-31"), ("--update", "--start-date", "2020-12-01")):
+    november = ("--update", "--start-date", "2020-11-01", "--end-date", "2020-11-30")
+    for more in (
+        ("--end-date", "2020-10-31"),
+        (*november, "--max-cloud-cover", "100"),
+        (*november, "--max-cloud-cover", "20"),  # made anew, of fewer
+        ("--update", "--start-date", "2020-12-01"),
+    ):
         done = shell.mosaic(*asked, *more)
         assert done.returncode == 0, done.stderr
     items = read_json(shell.cwd / "monthly-mosaic" / "items.json")
-    found = [one["properties"]["datetime"][:7] for one in items["features"]]
-    assert set(found) == {"2020-10", "2020-12"}
+    found = [one["properties"]["datetime"] for one in items["features"]]
     assert found == sorted(found)
+    sources = set()
+    for month in MONTHS:
+        made = read_json(shell.cwd / "monthly-mosaic" / month / f"{month}.json")
+        sources |= {link["href"] for link in made["links"] if link["rel"] == "derived_from"}
+    named = {link["href"] for one in items["features"] for link in one["links"] if link["rel"] == "self"}
+    assert sources <= named
+    assert not [one for one in items["features"] if one["properties"]["eo:cloud_cover"] >= 25]
     assert items["eoap:stac"] == calm.url
     again = json.loads(
         shell.call("cloudless-mosaic", "--dry-run", "--json", *asked, "--items", "monthly-mosaic").stdout
     )
-    assert {one["key"] for one in again["units"]} == {MONTHS[0], MONTHS[2]}
+    assert {one["key"] for one in again["units"]} == set(MONTHS)
 
 
 def test_a_month_that_failed_is_made_by_the_next_run(shell: Shell, archive: Archive) -> None:

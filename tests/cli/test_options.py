@@ -66,7 +66,8 @@ def test_other_words_for_one_option() -> None:
 @pytest.mark.parametrize(
     ("host", "says"),
     [
-        ("0.0.0.0", "'0.0.0.0' is every address of this machine, and clients are told one. Try "),  # noqa: S104
+        ("0.0.0.0", "'0.0.0.0' isn't one address, and clients are told one."),  # noqa: S104
+        ("224.0.0.1", "'224.0.0.1' isn't one address, and clients are told one."),
         ("203.0.113.9", "'203.0.113.9' isn't an address of this machine (Cannot assign requested address). "),
         ("nowhere.invalid", "'nowhere.invalid' isn't an address of this machine ("),
     ],

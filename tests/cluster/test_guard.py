@@ -93,27 +93,37 @@ MAKING = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from eoap_dask.cluster.guard import guarded_directory
+from eoap_dask.cluster.guard import end_with_parent, guarded_directory
+
+def write(folder):
+    number = 0
+    while True:
+        (folder / f"{os.getpid()}-{number}").touch()
+        number += 1
+        time.sleep(0.001)
 
 if __name__ == "__main__":
-    with guarded_directory("guarded-", Path(sys.argv[1])) as made:
-        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-            print(made, pool.submit(os.getpid).result(), flush=True)
-            pool.submit(time.sleep, 600).result()
+    with guarded_directory("outer-", Path(sys.argv[1])), guarded_directory("inner-", Path(sys.argv[1])) as made:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(2, mp_context=spawn, initializer=end_with_parent) as pool:
+            print(pool.submit(os.getpid).result(), flush=True)
+            pool.submit(write, made).result()
 """
 
 
-def test_a_directory_and_processes_go_with_one_that_is_killed(tmp_path: Path) -> None:
+def test_directories_and_processes_go_with_one_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "making.py"
     program.write_text(MAKING)
-    making = subprocess.Popen([sys.executable, str(program), str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    making = subprocess.Popen([sys.executable, str(program), str(scratch)], stdout=subprocess.PIPE, text=True)
     assert making.stdout is not None
-    made, pid = making.stdout.readline().split()
-    assert Path(made).is_dir()
+    pid = int(making.stdout.readline())
+    assert {path.name.partition("-")[0] for path in scratch.iterdir()} == {"outer", "inner"}
     making.kill()
     making.wait()
     end = time.monotonic() + 30
-    while Path(made).exists() or psutil.pid_exists(int(pid)):
+    while list(scratch.iterdir()) or psutil.pid_exists(pid):
         assert time.monotonic() < end
         time.sleep(0.1)
 
@@ -122,5 +132,5 @@ def test_a_directory_goes_in_order_and_leaves_the_environment(tmp_path: Path) ->
     before = dict(os.environ)
     with guarded_directory("guarded-", tmp_path) as made:
         assert made.is_dir()
+        assert dict(os.environ) == before
     assert list(tmp_path.iterdir()) == []
-    assert dict(os.environ) == before

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from tests.support.cwl import WORKFLOWS
 
+from eoap_dask.applications.base import Application
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cli.main import cli
 from eoap_dask.cli.options import picked
-from eoap_dask.cwl.describe import check_request, inputs_of
-from eoap_dask.errors import EoapError, UsageError
+from eoap_dask.cwl.describe import check_request, inputs_of, is_tool_of
+from eoap_dask.cwl.generate import scattered, tool
+from eoap_dask.errors import UsageError
 from eoap_dask.params import declarations, param
 from eoap_dask.run.options import RunOptions
 
@@ -149,14 +151,35 @@ def test_the_command_understands_what_cwltool_makes_of_a_job(cwltool: None, whic
     assert picked(MosaicParams, values) == MosaicParams(**expected)
 
 
-def test_a_request_is_checked_by_its_application() -> None:
+def test_a_request_is_checked_by_its_application(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = APPLICATIONS["cloudless-mosaic"]
+    seen: list[tuple[MosaicParams, bool]] = []
+    monkeypatch.setattr(Application, "check", lambda self, params, ask: seen.append((params, ask)))
     check_request(entry, {"resolution": 100, "clip": "no-clip", "bands": ["red"], "items": None})
+    check_request(entry, {"clip": "clip", "items": {"class": "File", "location": "_:literal", "contents": "{}"}})
+    (first, asks), (second, asks_then) = seen
+    assert (first.resolution, first.clip, first.bands, first.items, asks) == (100.0, False, ("red",), None, True)
+    assert (second.clip, second.items, asks_then) == (True, None, False)
+
+
+def test_what_makes_no_sense_is_refused_and_the_rest_left_to_the_command() -> None:
+    entry = APPLICATIONS["cloudless-mosaic"]
     with pytest.raises(UsageError, match="resolution"):
         check_request(entry, {"resolution": -1})
-    check_request(entry, {"resolution": -1, "further": 1})  # another's tool
-    with pytest.raises(EoapError, match="nowhere"):
-        check_request(entry, {"bands": ["B04_20m"], "items": {"class": "File", "location": "file:///nowhere/a%20b"}})
+    check_request(entry, {"bands": ["B04_20m"], "stac": "http://127.0.0.1:9/stac"})  # nobody there
+
+
+def test_only_tools_like_ours_are_checked() -> None:
+    for entry in APPLICATIONS.values():
+        for document in (tool(entry), *(scattered(entry)["$graph"][1:] if entry.package.scatter else ())):
+            assert is_tool_of(entry, document, ("name",))
+            for change in (
+                {"arguments": ["--output-dir", "x", "--stac", "http://own/stac"]},
+                {"requirements": {"InitialWorkDirRequirement": {}}},
+                {"inputs": {}},
+                {"inputs": {**document["inputs"], "aoi": {"type": "string", "inputBinding": {"valueFrom": "x"}}}},
+            ):
+                assert not is_tool_of(entry, {**document, **change}, ("name",))
 
 
 def command_line(tool: str, job: dict[str, Any]) -> list[str]:

@@ -567,7 +567,7 @@ def test_what_the_built_in_init_makes_and_leaves(make_pod: MakePod) -> None:
             {"EOAP_DASK_INIT_TIMEOUT": "9999"},
             "eoap",
             5,
-            "allows 0 workers of such a cluster, and 1 worker is needed. Its own limits count the scheduler as well. ",
+            "allows 0 workers of such a cluster, and 1 worker is needed. Its limits may count the scheduler as well. ",
         ),
         (  # less than a worker needs to start
             {},

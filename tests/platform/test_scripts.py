@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from tests.support.pod import HARDENED, REQUIREMENT, VARIABLES
 
+from eoap_dask.cli.heartbeat import failure_of_init
+
 INIT, DISPOSE = HARDENED / "init-dask.py", HARDENED / "dispose-dask.py"
 
 
@@ -99,6 +101,13 @@ def test_init_checks_its_settings(env: dict[str, str], says: str, tmp_path: Path
     assert done.stderr.startswith(f"Error: {says}"), done.stderr
 
 
+def test_a_tool_that_knows_nothing_of_it_is_not_waited_for_long(tmp_path: Path) -> None:
+    (tmp_path / "init_failed").write_text("5\nThe Gateway is away.\n")
+    began = time.monotonic()
+    done = run(DISPOSE, tmp_path, {"EOAP_DASK_HEARTBEAT_TIMEOUT": "1"})
+    assert (done.returncode, time.monotonic() - began < 20) == (5, True)
+
+
 def test_an_init_that_can_leave_no_word_fails_itself(tmp_path: Path) -> None:
     done = run(INIT, tmp_path, {"DASK_GATEWAY_IMAGE": "", "DASK_CLUSTER_NAME_PATH": "/nowhere/dask_cluster_name.txt"})
     assert done.returncode == 2
@@ -107,13 +116,19 @@ def test_an_init_that_can_leave_no_word_fails_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "code", "says"),
-    [("5\nThe Gateway is away.\n", 5, "The Gateway is away."), ("", 1, ""), ("0\nx", 1, "x"), ("x\ny", 1, "y")],
+    [
+        *(("5\nThe Gateway is away.\n", 5, "The Gateway is away."), ("143\nx", 143, "x"), ("", 1, "")),
+        *(("0\nx", 1, "x"), ("x\ny", 1, "y"), ("²\nx", 1, "x"), ("256\nx", 1, "x"), ("9999\nx", 1, "x")),
+    ],
 )
 def test_the_failure_of_init_is_the_steps(text: str, code: int, says: str, tmp_path: Path) -> None:
     for name, content in {"dask_cluster_name.txt": "none-was-started", "completed": "", "exit_code": "0\n"}.items():
         (tmp_path / name).write_text(content)
     (tmp_path / "init_failed").write_text(text)
     done = run(DISPOSE, tmp_path, {})
+    why = failure_of_init(tmp_path)  # as the tool has it
+    assert why is not None
+    assert (why.exit_code, why.what.endswith(f"wasn't started. {says}".rstrip())) == (code, True)
     assert done.returncode == code
     assert done.stderr.splitlines()[-1] == f"The tool had no Dask cluster. Error: {says}"
 

@@ -132,10 +132,10 @@ class Application(Generic[P, R]):
         plan = self._prepare(params, options, client)[2]
         return replace(plan, states=plan_states(plan, options))
 
-    def check(self, params: P) -> None:
-        """Raise what `run` would raise of the parameters; ask the catalogue only where they alone don't tell."""
+    def check(self, params: P, *, ask: bool = True) -> None:
+        """Raise what `run` would raise of the parameters; `ask` the catalogue where they alone don't tell."""
         request = self.understand(params)
-        if request.depends_on_items:
+        if ask and request.depends_on_items:
             self.plan_for(request, self.find(request), RunOptions())
 
     def plan_for(self, request: R, items: ItemSet, options: RunOptions, client: Client | None = None) -> Plan:

@@ -8,6 +8,7 @@ why there is no cluster.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -49,8 +50,8 @@ def failure_of_init(directory: Path) -> StepFailedError | None:
             code, _, why = file.read(4 * _MOST_BYTES).decode(errors="replace").partition("\n")
     except OSError:
         return None
-    exit_code = int(code) if code.isdigit() and 0 < int(code) < 256 else 1
-    return StepFailedError(f"The Dask cluster of this step wasn't started. {why.strip()}", exit_code=exit_code)
+    exit_code = int(code) if re.fullmatch("[1-9][0-9]{0,2}", code) and int(code) < 256 else 1
+    return StepFailedError(f"The Dask cluster of this step wasn't started. {why.strip()}".rstrip(), exit_code=exit_code)
 
 
 class Heartbeat:

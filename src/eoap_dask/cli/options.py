@@ -48,7 +48,8 @@ class GroupedCommand(click.Command):
         for one in self.get_params(ctx):
             if (record := one.get_help_record(ctx)) is not None:
                 groups.setdefault(getattr(one, "heading", ""), []).append(record)
-        groups[""] = groups.pop("", [])
+        if others := groups.pop("", None):
+            groups[""] = others
         for heading, records in groups.items():
             with formatter.section(heading or "Other options"):
                 formatter.write_dl(records)

@@ -30,22 +30,24 @@ def memory(text: str) -> str:
 
 
 def own_address(text: str) -> str:
-    """Return an address of this machine that others can reach it by, unchanged: one that can stand in a URL."""
+    """Return an address of this machine as four numbers, for URLs that others are given; a name is resolved."""
+    import ipaddress
     import socket
 
     try:
-        if socket.gethostbyname(text) == "0.0.0.0":  # noqa: S104 - refused
-            raise click.BadParameter(
-                f"{text!r} is every address of this machine, and clients are told one. Try {socket.gethostname()}."
-            )
+        found = socket.gethostbyname(text)
         with socket.socket() as candidate:
-            candidate.bind((text, 0))
+            candidate.bind((found, 0))
     except (OSError, UnicodeError) as exc:
         raise click.BadParameter(
             f"{text!r} isn't an address of this machine ({getattr(exc, 'strerror', None) or exc}). "
             "Expected an IPv4 address or a name that leads to one. Try 127.0.0.1."
         ) from None
-    return text
+    if ipaddress.ip_address(found).is_unspecified or ipaddress.ip_address(found).is_multicast:
+        raise click.BadParameter(
+            f"{text!r} isn't one address, and clients are told one. Expected that at which they reach this machine."
+        )
+    return found
 
 
 def key_value(text: str) -> tuple[str, str]:

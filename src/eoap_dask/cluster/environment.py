@@ -43,18 +43,3 @@ def heap_environment() -> dict[str, str]:
         yield str(dask.config.get(f"distributed.nanny.pre-spawn-environ.{name}", _DASKS_TRIM))
 
     return {name: next((v for v in chosen(name) if v != _DASKS_TRIM), value) for name, value in HEAP.items()}
-
-
-@contextmanager
-def environment_with(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set some variables for processes to come, and restore them."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -14,17 +14,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from eoap_dask.cluster.environment import environment_with
-
 _COMMAND = "from eoap_dask.cluster.guard import main; main()"
 MARK = "EOAP_DASK_GUARDED"
 """Variable of a tool that says to which run it belongs."""
 _PATIENCE_S = 5.0
+_LOOK_EVERY_S = 0.25
 
 
 class Guard:
@@ -46,6 +46,9 @@ class Guard:
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,  # whatever is sent to the run's group is not for it
+            env={
+                name: value for name, value in os.environ.items() if name != MARK
+            },  # nor what ends the tools of another
         )
         self._say(self._about)
         return self
@@ -77,13 +80,23 @@ class Guard:
 
 @contextlib.contextmanager
 def guarded_directory(prefix: str, within: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary directory; when we are killed it goes, and the processes that we start meanwhile."""
-    with (
-        tempfile.TemporaryDirectory(prefix=prefix, dir=within) as made,
-        Guard(Path(made)) as guard,
-        environment_with(guard.mark),
-    ):
+    """Yield a temporary directory, which goes also when we are killed.
+
+    Processes of our own that may write into it must end with us, see `end_with_parent`.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=within) as made, Guard(Path(made)):
         yield Path(made)
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent has died, even by SIGKILL: an initializer for pools of processes."""
+    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True, name="end-with-parent").start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY_S)
+    os._exit(1)
 
 
 def main() -> None:
@@ -115,10 +128,18 @@ def watch(stream: IO[str]) -> bool:
         _end_containers(containers)
         _end_tools(about["scratch"])
         for folder in (about["scratch"], *about["others"]):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(Path(folder))
         for name, access in clusters.items():
             _stop_cluster(name, access)
     return False
+
+
+def _remove(folder: Path) -> None:
+    """Remove a directory, also while somebody who is about to end still writes into it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0 if not folder.exists() else _LOOK_EVERY_S)
 
 
 def _end_containers(containers: Mapping[str, str]) -> None:

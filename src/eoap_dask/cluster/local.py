@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from eoap_dask.cluster.environment import LARGE_GRAPHS, PROFILES, dask_configured, environment_with, heap_environment
+from eoap_dask.cluster.environment import LARGE_GRAPHS, PROFILES, dask_configured, heap_environment
 from eoap_dask.cluster.script import GUARD, check_script, imports_script
 from eoap_dask.cluster.size import Size
 from eoap_dask.errors import ClusterError
@@ -58,7 +58,7 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
     }
     with contextlib.ExitStack() as stack:
         # for as long as there is a cluster: a worker that takes the place of another has it too
-        stack.enter_context(overlapping("heap", lambda: environment_with(heap_environment())))
+        stack.enter_context(overlapping("heap", lambda: _environment_with(heap_environment())))
         # the scheduler makes a directory as well, and has no parameter that says where
         settings["temporary-directory"] = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="eoap-dask-", dir=scratch, ignore_cleanup_errors=True)
@@ -95,6 +95,21 @@ def local_client(size: Size, scratch: Path | None = None) -> Iterator[Client]:
             ) from exc
         logger.info("Dask dashboard at {}", cluster.dashboard_link)
         yield client
+
+
+@contextmanager
+def _environment_with(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set some variables for workers to come; Dask takes them before its configuration, and would leave them set."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

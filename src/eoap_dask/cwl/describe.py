@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+
+from loguru import logger
 
 from eoap_dask.applications.entry import Entry
+from eoap_dask.cwl.document import entries, requirements_of, short
+from eoap_dask.errors import EoapError, UsageError
 from eoap_dask.params import Declaration, declarations
 
 FILE = "FILE"
@@ -90,26 +93,48 @@ def _input(name: str, hint: Any, field: dataclasses.Field[Any], declared: Declar
     return Input(flag, kind, _label(name), declared.about, _plain(default), binding)
 
 
-def check_request(application: Entry, job: Mapping[str, Any]) -> None:
-    """Raise what an application says of the inputs of its tool, before it has a cluster.
+def is_tool_of(application: Entry, tool: Mapping[str, Any], further: Collection[str] = ()) -> bool:
+    """Tell whether a tool takes an application's inputs as ours does, and nothing else; `further` are ids of inputs.
 
-    Inputs that aren't the application's own, as in another's tool for the same command, are left to the command.
+    Others may have the same command and say elsewhere what becomes of an input: in arguments, variables or files.
+    """
+    own = {one.id: (one.is_array, one.binding) for one in inputs_of(application.params)}
+    found = {}
+    for name, about in entries(tool.get("inputs"), "id", "type"):
+        kind, binding = about.get("type"), about.get("inputBinding") or {}
+        arrays = [one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, Mapping)]
+        array = next((one for one in arrays if one.get("type") == "array"), None)
+        binding = (array.get("inputBinding") or {}) if array is not None else binding
+        found[short(name)] = (array is not None, {key: binding[key] for key in binding if key != "position"})
+    return (
+        {name: one for name, one in found.items() if name not in further} == own
+        and "InitialWorkDirRequirement" not in requirements_of(tool)
+        and list(tool.get("arguments") or [])[:1] == ["--output-dir"]
+        and len(tool["arguments"]) == 2
+    )
+
+
+def check_request(application: Entry, job: Mapping[str, Any]) -> None:
+    """Raise what an application says of the inputs of its tool, see `is_tool_of`, before it has a cluster.
+
+    What isn't an input that makes no sense (a catalogue that is away, say) is left to the command, as are files, which
+    aren't staged yet.
     """
     fields = declarations(application.params).items()
     declared = {one.flag or name.replace("_", "-"): (name, one) for name, (_, one) in fields}
-    given = {key: value for key, value in job.items() if value is not None}
-    if not given.keys() <= declared.keys():
-        return
-    values = {}
-    for key, value in given.items():
+    values, files = {}, 0
+    for key, value in job.items():
         name, one = declared[key]
-        if one.negative:
-            values[name] = value != one.negative
-        elif isinstance(value, Mapping):  # a File, which is staged in
-            values[name] = unquote(urlsplit(str(value.get("location", ""))).path)
-        else:
-            values[name] = value
-    application.application().check(application.params(**values))
+        if isinstance(value, Mapping):
+            files += 1
+        elif value is not None:
+            values[name] = value != one.negative if one.negative else value
+    try:
+        application.application().check(application.params(**values), ask=not files)
+    except EoapError as exc:
+        if exc.exit_code == UsageError.exit_code:
+            raise
+        logger.debug("Left to the command: {}", exc)
 
 
 def _plain(value: Any) -> Any:

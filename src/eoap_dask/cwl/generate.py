@@ -31,7 +31,7 @@ _ABOUT_NAMES = (
     "digits and dashes."
 )
 _WHOLE_OR_FAILED = """${{
-  if (self.length == 0 && runtime.exitCode == 0) {{
+  if (self.length == 0 && !runtime.exitCode) {{
     throw "{name} has failed: it left no output, whatever its exit code says. See its log.";
   }}
   return self.length == 0 ? null : self[0];

@@ -33,7 +33,7 @@ from eoap_dask.cwl.document import Document, id_of, inputs_of, load, parse_yaml,
 from eoap_dask.cwl.jobs import check_inputs, check_job, check_names, names_of_results
 from eoap_dask.cwl.remote import fetch, is_elsewhere
 from eoap_dask.cwl.requirement import CWL_NAME, remarks
-from eoap_dask.cwl.validate import prepare_cwltool, register_extension
+from eoap_dask.cwl.validate import check_cwltool, find_node, register_extension
 from eoap_dask.errors import EXIT_CODES, EoapError, StepFailedError, UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run_cwl(arguments: Sequence[str], options: RunCwlOptions | None = None, *, i
     With `is_last`, this process has nothing else to do, and signals stay without effect once cwltool has ended.
     """
     options = options or RunCwlOptions()
-    prepare_cwltool()
+    check_cwltool()
     args = _parse(arguments)
     needs_cluster = _look(args)
     from eoap_dask.cluster.guard import Guard
@@ -149,6 +149,7 @@ def _look(args: Namespace) -> bool:
         path = Path(urlsplit(place).path if place.startswith("file:") else place)
         document, place = load(path), path.resolve().as_uri()
     process = document.process(name)
+    find_node(document)
     if "$graph" in document.data:
         args.workflow = f"{place}#{id_of(process)}"
     needs_cluster = _look_at_requirements(document)

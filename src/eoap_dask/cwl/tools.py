@@ -26,11 +26,12 @@ from cwltool.workflow import default_make_tool
 from loguru import logger
 from ruamel.yaml.comments import CommentedMap
 
+from eoap_dask.applications.entry import Entry
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cluster.guard import Guard
 from eoap_dask.cluster.name_file import NAME_FILE
 from eoap_dask.cwl.clusters import SHARED, Clusters, StepCluster
-from eoap_dask.cwl.describe import check_request
+from eoap_dask.cwl.describe import check_request, is_tool_of
 from eoap_dask.cwl.generate import NAME
 from eoap_dask.cwl.requirement import CLASS, FIELDS, ClusterSize, remarks, understood
 from eoap_dask.errors import ClusterError, EoapError, StepFailedError, UsageError
@@ -98,12 +99,15 @@ class DaskTool(CommandLineTool):
         asked, _ = self.get_requirement(CLASS)
         docker, _ = self.get_requirement("DockerRequirement")
         command = self.tool.get("baseCommand")
+        name = str(command[0] if isinstance(command, list) and command else command or "")
+        application = APPLICATIONS.get(name)
         about = {
             "session": self._session,
             "asked": asked,
             "image": str((docker or {}).get("dockerPull") or ""),
             "outputs": tuple(shortname(one["id"]) for one in self.tool["outputs"]),
-            "command": str(command[0] if isinstance(command, list) and command else command or ""),
+            "command": name,
+            "application": application if application and is_tool_of(application, self.tool, (NAME,)) else None,
         }
         return type(f"Step{base.__name__}", (StepJob, base), about)
 
@@ -115,6 +119,8 @@ class StepJob:
     asked: ClassVar[Mapping[str, Any] | None]
     image: ClassVar[str]
     command: ClassVar[str]
+    application: ClassVar[Entry | None]
+    """Where the tool is as ours."""
     outputs: ClassVar[tuple[str, ...]]
 
     builder: Any
@@ -207,9 +213,8 @@ class StepJob:
 
     def _check_request(self) -> None:
         """Let an application of this installation refuse its inputs before a cluster is started for it."""
-        entry = APPLICATIONS.get(self.command)
-        if entry is not None and isinstance(self, CommandLineJob):
-            check_request(entry, {name: value for name, value in self.builder.job.items() if name != NAME})
+        if self.application is not None and isinstance(self, CommandLineJob):
+            check_request(self.application, {k: v for k, v in self.builder.job.items() if k != NAME})
 
     def _find_our_commands(self) -> None:
         """Let a tool without a container find the commands of this installation first: its workers run it as well."""

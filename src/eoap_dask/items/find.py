@@ -31,6 +31,7 @@ from eoap_dask.text import plural
 EXAMPLE = "https://earth-search.aws.element84.com/v1"
 _CATALOG_NAMES = ("catalog.json", "collection.json")
 _OF_PRODUCTS = ("items.json", "run.json")
+"""Files by which a product of ours is known; the first has the items that it was made from."""
 _KINDS = "a static catalog, an item collection, ndjson or stac-geoparquet"
 _A_TIME = "Expected a datetime as in RFC 3339, or a start_datetime and an end_datetime."
 _OTHER_ITEM = "Take the item from another catalogue."
@@ -122,8 +123,8 @@ def check_source(text: str, option: str = "stac") -> str:
             "Check the path; a URL begins with https://.",
         )
     if is_folder:
-        # a product of ours leads to what it was made from, not to itself
-        names = _OF_PRODUCTS if all((path / name).is_file() for name in _OF_PRODUCTS) else _CATALOG_NAMES
+        is_product = option == "items" and all((path / name).is_file() for name in _OF_PRODUCTS)
+        names = _OF_PRODUCTS[:1] if is_product else _CATALOG_NAMES
         found = next((path / name for name in names if (path / name).is_file()), None)
         if found is None:
             raise UsageError(

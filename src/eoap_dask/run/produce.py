@@ -38,6 +38,7 @@ from eoap_dask.run.schedule import Schedule, Units, content_of
 from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.summary import Figures, UnitSummary, UnitTimes, few_seen, no_figures
 from eoap_dask.run.unit import Failure
+from eoap_dask.scenes.parse import source_href
 from eoap_dask.stac.catalog import write_catalog
 from eoap_dask.stac.item import with_period
 from eoap_dask.text import show
@@ -166,9 +167,7 @@ def _publish(
             EventFile(publication.root / EVENTS_FILE, times, hooks.run) as tell,
         ):
             if production.items is not None:
-                _all_sources(production.items, publication.out / ITEMS_FILE if others else None).save(
-                    publication.root / ITEMS_FILE
-                )
+                production.items.save(publication.root / ITEMS_FILE)
             units = len(plan.units) if production.units is None else 0
             tell(Event("run", blocks_total=plan.blocks, message=plan.headline, units_total=units))
             with _end_told(tell):
@@ -182,6 +181,9 @@ def _publish(
                 outcome = _carry_out(production, schedule, options, publication, hooks, tell, client)
                 if production.units is not None:
                     kept = keep_others(earlier.others(schedule.keys), earlier, publication)
+                if kept and production.items is not None:
+                    sources = _with_sources_of(kept, production.items, publication.out / ITEMS_FILE)
+                    sources.save(publication.root / ITEMS_FILE)
                 if kept:
                     logger.info("{}: kept as {}.", ", ".join(kept), "it is" if len(kept) == 1 else "they are")
                 seconds = time.monotonic() - started
@@ -203,17 +205,23 @@ def _publish(
     return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items, told)
 
 
-def _all_sources(items: ItemSet, earlier: Path | None) -> ItemSet:
-    """Return the items of a run, with those of units that it keeps, of which `earlier` is the file."""
-    if earlier is None or not earlier.is_file():
-        return items
+def _with_sources_of(kept: Mapping[str, dict[str, Any]], items: ItemSet, earlier: Path) -> ItemSet:
+    """Return the items of a run, and those of a file that are sources of units that it kept."""
     from eoap_dask.items.itemset import ItemSet
 
+    if not earlier.is_file():
+        return items
+    used = {link["href"] for item in kept.values() for link in item["links"] if link["rel"] == "derived_from"}
+    used |= {source for item in kept.values() for source in item["properties"].get("eoap:derived_from", ())}
     try:
-        return items.merged(ItemSet.load(earlier))
+        held = ItemSet.load(earlier)
+        features = tuple(item for item in held.features if source_href(item) in used)
+        # its catalogue counts as searched, which it was: how its hrefs are signed is kept by that
+        both = items.merged(replace(held, features=features, from_file=False))
     except EoapError as exc:
         logger.warning("{} will hold the items of this run alone: {}", ITEMS_FILE, exc)
         return items
+    return replace(both, truncated=items.truncated, missing=items.missing)
 
 
 @contextmanager

@@ -142,8 +142,14 @@ class RasterWork:
 
     def file_tags(self, spec: ImageSpec) -> dict[str, str]:
         """Return what the file of an image says by itself of how it came about."""
+        title = f"{spec.title or spec.name}."
+        about = self._file_tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
+        return self._file_tags | {"TIFFTAG_IMAGEDESCRIPTION": f"{title} {about}".rstrip()}
+
+    @cached_property
+    def _file_tags(self) -> dict[str, str]:
         stack = self.recipe.stack
-        return file_tags(spec.title or spec.name, () if isinstance(stack, UnitStack) else stack.passes, __version__)
+        return file_tags(() if isinstance(stack, UnitStack) else stack.passes, __version__)
 
     def identity(self) -> Mapping[str, Any]:
         """Return grid, params, scenes and algorithm."""

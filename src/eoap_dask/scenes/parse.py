@@ -31,6 +31,7 @@ __all__ = [
     "reflectance_offset",
     "seen_once",
     "select_asset",
+    "source_href",
     "usable_scenes",
 ]
 
@@ -168,7 +169,7 @@ def _read_scene(
         mask = _source(item, classes, 1, sensor, private_hosts, local_files, mask=True)
     return Scene(
         id=str(item["id"]),
-        href=_self_href(item),
+        href=source_href(item),
         datetime=time_of(item),
         pass_key=key,
         tile=tile_of(item),
@@ -220,7 +221,8 @@ def _source(
     )
 
 
-def _self_href(item: Mapping[str, Any]) -> str:
+def source_href(item: Mapping[str, Any]) -> str:
+    """Return what a product made from an item names it by: its self link, unsigned, or its id."""
     for link in item.get("links", []):
         if link.get("rel") == "self" and str(link.get("href", "")).startswith(("http://", "https://")):
             return redact(str(link["href"]))

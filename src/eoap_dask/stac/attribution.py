@@ -63,24 +63,24 @@ def credit(
     return source_note(producers, known, when), producers, links
 
 
-def file_tags(title: str, passes: Sequence[Pass], software_version: str) -> dict[str, str]:
-    """Return what a file made of some passes says by itself: TIFF tags by GDAL's names.
+def file_tags(passes: Sequence[Pass], software_version: str) -> dict[str, str]:
+    """Return what a file made of some passes says by itself, but for its title: TIFF tags by GDAL's names.
 
     The date is that of the last pass: the same data make the same file.
     """
-    found = {"TIFFTAG_SOFTWARE": f"eoap-dask {software_version}", "TIFFTAG_IMAGEDESCRIPTION": f"{title}."}
+    found = {"TIFFTAG_SOFTWARE": f"eoap-dask {software_version}"}
     if not passes:
         return found
     scenes = [scene for one in passes for scene in one.scenes]
     known = list(dict.fromkeys(sensor_of(scene.sensor) for scene in scenes))
     first, last = passes[0].datetime, passes[-1].datetime
-    ids = [scene.id[:_LONGEST_ID] for scene in scenes]
+    ids = ["".join(filter(str.isprintable, scene.id))[:_LONGEST_ID] for scene in scenes]
     more = f" and {len(ids) - _MOST_IDS} more, see its STAC item" if len(ids) > _MOST_IDS else ""
     days = " to ".join(dict.fromkeys(f"{when:%Y-%m-%d}" for when in (first, last)))
     years = "-".join(dict.fromkeys(f"{when:%Y}" for when in (first, last)))
-    of = f"{plural(len(passes), 'pass', 'passes')}, {days}: {', '.join(ids[:_MOST_IDS])}{more}."
+    of = f"From {plural(len(passes), 'pass', 'passes')}, {days}: {', '.join(ids[:_MOST_IDS])}{more}."
     return found | {
-        "TIFFTAG_IMAGEDESCRIPTION": f"{title}. {of}",
+        "TIFFTAG_IMAGEDESCRIPTION": of,
         "TIFFTAG_DATETIME": f"{last:%Y:%m:%d %H:%M:%S}",
         "TIFFTAG_COPYRIGHT": source_note(producers_of((one.producers for one in scenes), known), known, years),
     }

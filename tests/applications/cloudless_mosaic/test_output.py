@@ -243,9 +243,9 @@ def test_a_file_says_by_itself_what_it_is_made_of(run: Run) -> None:
 
 def test_many_sources_are_counted() -> None:
     one = scene("http://127.0.0.1", 32633, 0)
-    passes = [replace(one, scenes=(replace(one.scenes[0], id=f"{n}" + "x" * 200),)) for n in range(60)]
-    about = file_tags("Clear passes", passes, "1.2.3")["TIFFTAG_IMAGEDESCRIPTION"]
-    assert about.startswith(f"Clear passes. 60 passes, {one.datetime:%Y-%m-%d}: 0xxx")
+    passes = [replace(one, scenes=(replace(one.scenes[0], id=f"{n}\0\n" + "x" * 200),)) for n in range(60)]
+    about = file_tags(passes, "1.2.3")["TIFFTAG_IMAGEDESCRIPTION"]
+    assert about.startswith(f"From 60 passes, {one.datetime:%Y-%m-%d}: 0xxx")
     assert about.endswith(" and 20 more, see its STAC item.")
     assert len(about) < 5000
 

@@ -269,8 +269,12 @@ def connected(address: str, who: str, security: Any = None, patience_s: float = 
             # the context manager of Client would wait for a scheduler that has gone
             try:
                 client.close(timeout=CLOSE_TIMEOUT_S)
-            except Exception:  # noqa: BLE001 - nothing depends on it any more
+            except BaseException as exc:
                 client.status = "closed"  # else it tries again, for a minute, when it is collected, and prints why not
+                with contextlib.suppress(Exception):
+                    client._loop_runner.stop(CLOSE_TIMEOUT_S)  # noqa: SLF001 - what close() would do at its end
+                if not isinstance(exc, Exception):  # nothing depends on the client any more
+                    raise
 
 
 @contextmanager
