@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,10 @@ from tests.support.stac_api import Api, serving
 
 import eoap_dask as eo
 from eoap_dask.demo.archive import Archive
+from eoap_dask.demo.fire import fire_pair
 from eoap_dask.demo.server import DemoServer
 from eoap_dask.errors import HrefError, UsageError
-from eoap_dask.items.find import find_items
+from eoap_dask.items.find import find_items, item_from_url
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.query import Query
 from eoap_dask.net.hrefs import check_host_names, check_href, named_hosts
@@ -94,3 +96,17 @@ def test_pixels_of_a_host_that_is_named(store: DemoServer, tmp_path: Path, shell
         eo.load(items, ["red"], **area)
     cube = eo.load(items, ["red"], **area, allow_hosts=[STORE], cloud_mask="none")
     assert float(cube["red"].isel(time=0).max()) > 0
+
+
+def test_a_fire_on_a_host_that_is_named(fire: Any, tmp_path: Path) -> None:
+    with DemoServer(fire.archive, host=STORE) as running:
+        scenes = []
+        for item in fire_pair(running.catalogue.items):
+            (one,) = item_from_url(running.item_url(item["id"]))
+            path = tmp_path / f"{one['id']}.json"
+            path.write_text(json.dumps(one | {"links": []}))
+            scenes.append(path)
+        with pytest.raises(HrefError, match=rf"allow_hosts=\['{STORE}'\]"):
+            eo.burned_area(*scenes, resolution=600)
+        found = eo.burned_area(*scenes, resolution=600, allow_hosts=[STORE])
+        assert float(found["dnbr"].max()) > 0.44

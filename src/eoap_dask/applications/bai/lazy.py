@@ -35,6 +35,7 @@ from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.lazy import indices
 from eoap_dask.lazy.cube import load
 from eoap_dask.lazy.nodata import encode_nan
+from eoap_dask.net.hrefs import check_host_names, named_hosts
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.headers import settle
 from eoap_dask.scenes.model import Pass, group_passes
@@ -60,6 +61,7 @@ def burned_area(
     force: bool = False,
     chunks: Mapping[str, Any] | Literal["auto"] | None = None,
     on_odd_item: Literal["skip", "fail"] = "skip",
+    allow_hosts: Sequence[str] = (),
 ) -> xr.Dataset:
     """Compare two scenes of a fire, as a lazy Dataset.
 
@@ -84,6 +86,8 @@ def burned_area(
         Sides of the Dask chunks, ``{"y": …, "x": …}``, or ``"auto"``.
     on_odd_item
         As for `load`: ``skip`` does without items that lack what is needed, where others of the pass are left.
+    allow_hosts
+        As for `load`: further private hosts, by name or address, from which assets may be read.
 
     Returns
     -------
@@ -107,13 +111,14 @@ def burned_area(
     asked = AreaParams(aoi=aoi, clip=clip, resolution=side, crs=crs)
     thresholds = tuple(one.lower for one in indices.severity_classes(thresholds)[1:])
     force = as_flag(force, "force")
+    check_host_names(allow_hosts)
     before, after = _scene(pre, "pre"), _scene(post, "post")
     check_found(before, after, force=force)
     area = None if aoi is None else Area.of(asked)
-    geobox = _common_grid(before, after, crs, side, on_odd_item) if area is None else area.geobox
+    geobox = _common_grid(before, after, crs, side, on_odd_item, allow_hosts) if area is None else area.geobox
     check_areas(geobox)
     kept = None if area is None else area.aoi
-    seen = [_reflectance(items, geobox, kept, chunks, on_odd_item) for items in (before, after)]
+    seen = [_reflectance(items, geobox, kept, chunks, on_odd_item, allow_hosts) for items in (before, after)]
     valid = seen[0].red.notnull() & seen[1].red.notnull()
     first, last = (one.where(valid) for one in seen)
     nbr_pre, nbr_post = (indices.nbr(one.nir, one.swir22) for one in (first, last))
@@ -140,22 +145,24 @@ def _scene(given: object, name: str) -> ItemSet:
     return item_from_url(found, option=name) if isinstance(found, str) else found
 
 
-def _common_grid(before: ItemSet, after: ItemSet, crs: str, resolution: float, on_odd_item: str) -> GeoBox:
+def _common_grid(
+    before: ItemSet, after: ItemSet, crs: str, resolution: float, on_odd_item: str, allow_hosts: Sequence[str]
+) -> GeoBox:
     passes: list[Pass] = []
     for items in (before, after):
+        hosts = items.private_hosts() | named_hosts(allow_hosts)
         sensor = sensor_for(items.collection)
         scenes, odd = usable_scenes(
             items.features,
             BANDS,
             sensor,
             cloud_mask=True,
-            private_hosts=items.private_hosts(),
+            private_hosts=hosts,
             local_files=items.local_files,
             on_odd_item=on_odd_item,
         )
         if odd and not scenes:
             raise nothing_left(odd)
-        hosts = items.private_hosts()
         reader = make_reader("auto", items.signer(hosts), private_hosts=hosts)
         passes += group_passes(settle(items.features, scenes, reader)[0])  # said by `load`
     if crs != "auto":
@@ -170,6 +177,7 @@ def _reflectance(
     aoi: Aoi | None,
     chunks: Any,
     on_odd_item: Literal["skip", "fail"],
+    allow_hosts: Sequence[str],
 ) -> xr.Dataset:
     cube = load(
         items,
@@ -179,6 +187,7 @@ def _reflectance(
         also_mask=("water", "snow"),
         chunks=chunks,
         on_odd_item=on_odd_item,
+        allow_hosts=allow_hosts,
     )
     if cube.sizes["time"] != 1:
         raise UsageError(
