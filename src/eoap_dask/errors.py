@@ -129,6 +129,8 @@ class ItemError(SearchError):
 class HrefError(SearchError):
     """An href in an item points where a catalogue may not lead."""
 
+    exit_code = 3  # as for `ItemError`
+
 
 class SigningError(SearchError):
     """An asset couldn't be signed."""

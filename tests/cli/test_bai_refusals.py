@@ -339,7 +339,7 @@ def test_a_file_with_both_items(fire: Any, shell: Shell, items: tuple[Item, Item
 def test_items_in_a_file_lead_to_this_machine_only_when_it_is_named(fire: Any, shell: Shell, written: Written) -> None:
     """A file is nobody's word that one may read from 127.0.0.1."""
     arguments = written(lambda before, after: None)
-    message = refused(shell, *arguments[:-2], code=4)
+    message = refused(shell, *arguments[:-2], code=3)
     assert "127.0.0.1" in message
 
 

@@ -275,7 +275,7 @@ def test_items_that_cannot_be_read(
 )
 def test_hrefs_that_lead_astray(href: str, says: str, shell: Shell, items_file: ItemsFile) -> None:
     path = items_file(lambda item: item["assets"]["B08"].update(href=href))
-    message = refused(shell, "--stac", PUBLIC, "--items", path, code=4)
+    message = refused(shell, "--stac", PUBLIC, "--items", path, code=3)
     assert says in message
     assert "canary" not in message
     assert says_what_to_do(message)
@@ -286,13 +286,13 @@ def test_a_private_catalogue_may_lead_to_itself_alone(
     href: str, shell: Shell, calm: DemoServer, items_file: ItemsFile
 ) -> None:
     path = items_file(lambda item: item["assets"]["B08"].update(href=href))
-    assert repr(href) in refused(shell, "--stac", calm.url, "--items", path, code=4)
+    assert repr(href) in refused(shell, "--stac", calm.url, "--items", path, code=3)
 
 
 def test_items_do_not_say_themselves_whom_to_trust(shell: Shell, items_file: ItemsFile) -> None:
     path = items_file(lambda item: None)
     assert json.loads(path.read_text())["eoap:stac"].startswith("http://127.0.0.1")
-    assert "the private host '127.0.0.1'" in refused(shell, "--stac", PUBLIC, "--items", path, code=4)
+    assert "the private host '127.0.0.1'" in refused(shell, "--stac", PUBLIC, "--items", path, code=3)
 
 
 def test_no_signature_to_be_had(shell: Shell, archive: Archive) -> None:

@@ -16,10 +16,11 @@ from tests.support.cwl import DASK, SMALL, WORKFLOWS, in_workflow, shell_tool, w
 
 from eoap_dask.cwl.document import load
 from eoap_dask.cwl.jobs import check_job
-from eoap_dask.cwl.runner import run_cwl
+from eoap_dask.cwl.runner import _joined, run_cwl
 from eoap_dask.errors import EoapError, UsageError
 
 MOSAIC = str(WORKFLOWS / "monthly-composite.cwl")
+SCATTER = str(WORKFLOWS / "monthly-composite-scatter.cwl")
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +174,43 @@ def test_more_than_one_mistake_is_said() -> None:
     assert refused("tool.cwl").endswith("See eoap-dask cwl validate tool.cwl for 1 more.")
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("clip: true", "gives clip as True. Expected clip or no-clip."),
+        ("composite: mean", "gives composite as 'mean'. Expected median."),
+        ("resolution: hundred", "gives resolution as 'hundred'. Expected a number."),
+        ("max-items: 1.5", "gives max-items as 1.5. Expected a whole number."),
+        ("resolution: true", "gives resolution as True. Expected a number."),
+        ("stac: 5", "gives stac as 5. Expected text."),
+        ("bands: [red, 5]", "gives bands as ['red', 5]. Expected a list, each text."),
+        ("items: items.json", "gives items as 'items.json'. Expected {class: File, path: …}."),
+        ("items: {class: File, path: nowhere.json}", "gives 'nowhere.json' as items, which is not there."),
+        ("items: {class: File, location: 'file:///tmp'}", "gives 'file:///tmp' as items, which is a directory."),
+    ],
+)
+def test_values_of_another_type(text: str, says: str) -> None:
+    Path("job.yml").write_text(text)
+    assert says in refused(MOSAIC, "job.yml")
+
+
+def test_a_scatter_over_lists_of_different_lengths() -> None:
+    Path("job.yml").write_text("names: [a, b]\nareas: ['1,2,3,4']")
+    assert "gives 2 names and 1 areas. Expected as many of each." in refused(SCATTER, "job.yml")
+    Path("job.yml").write_text("names: [a, b]\nareas: [-122.25,47.55]")
+    assert "gives areas as [-122.25, 47.55]. Expected a list, each text." in refused(SCATTER, "job.yml")
+
+
+def test_inputs_as_options() -> None:
+    assert refused(MOSAIC, "--items", "nowhere.json").startswith(
+        "eoap-dask run-cwl gives 'nowhere.json' as items, which is not there."
+    )
+    assert refused(MOSAIC, "--resolution", "3", "--outdir", "x").startswith(
+        "--outdir is an option of cwltool, and comes after inputs."
+    )
+    assert _joined(["--aoi", "-121.9,47.7", "--crs", "auto", "-x"]) == ["--aoi=-121.9,47.7", "--crs", "auto", "-x"]
+
+
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem)
 def test_the_examples_are_jobs_of_their_workflows(path: Path) -> None:
     document = load(path.with_name(f"{path.stem.removesuffix('-demo')}.cwl"))
@@ -262,10 +300,10 @@ def test_a_gateway_that_cannot_be_reached(shell: Shell) -> None:
 
 def test_what_cwltool_refuses_is_usage(shell: Shell) -> None:
     job = shell.cwd / "job.yml"
-    job.write_text("resolution: {a: 3}")
+    job.write_text("items: {class: File}")
     done = shell.run("run-cwl", MOSAIC, job.name)
     assert done.returncode == 2
-    assert "the 'resolution' field is not valid" in done.stderr
+    assert len(done.stderr.splitlines()) > 1
     assert done.stderr.splitlines()[-1] == (
         "Error: cwltool refuses the workflow or its job; see above. Try --debug, which says more."
     )

@@ -87,7 +87,7 @@ def test_nothing_found(runner: None, calm: DemoServer, shell: Shell) -> None:
     assert done.returncode == 3
     assert "Error: No items of sentinel-2-l2a from 2021-05-01 to 2021-05-31" in done.stderr
     assert last_line(done).startswith(
-        "Error: Step mosaic: cloudless-mosaic ended with exit code 3 (nothing usable found). The logs of its cluster "
+        "Error: Step mosaic: cloudless-mosaic ended with exit code 3 (nothing usable found). What it said is above. "
     )
     assert outputs(done) == {"stac-catalog": None}
     assert_nothing_left(shell)

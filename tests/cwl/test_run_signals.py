@@ -156,8 +156,8 @@ CLEANED_UP = "eoap_dask.cwl.runner._conclude"
         (MOVED, "echo x > out", 0, "Final process status is success"),
         (ENDED, "echo x > out", 0, "Final process status is success"),
         (CLEANED_UP, "echo x > out", 0, "Final process status is success"),
-        (ENDED, "exit 3", 3, "Error: Step toy: sh ended with exit code 3."),
-        (CLEANED_UP, "exit 3", 3, "Error: Step toy: sh ended with exit code 3."),
+        (ENDED, "exit 3", 3, "Error: Step toy: sh ended with exit code 3. What it said is above."),
+        (CLEANED_UP, "exit 3", 3, "Error: Step toy: sh ended with exit code 3. What it said is above."),
     ],
 )
 def test_too_late_to_be_stopped(when: str, script: str, code: int, says: str, shell: Shell) -> None:

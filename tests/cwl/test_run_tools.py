@@ -173,7 +173,7 @@ def test_a_tool_without_the_requirement_gets_no_cluster(shell: Shell) -> None:
     done = run(shell, [], shell_tool("env > out; exit 4", None))
     assert done.returncode == 4
     assert clusters(done) == []
-    assert last_line(done) == "Error: Step toy: sh ended with exit code 4."
+    assert last_line(done) == "Error: Step toy: sh ended with exit code 4. What it said is above."
     done = run(shell, [], shell_tool("env > out", None))
     assert done.returncode == 0
     assert "DASK_CLUSTER" not in (shell.cwd / "out").read_text()
@@ -317,7 +317,10 @@ def test_a_quiet_run_says_nothing_but_errors(options: list[str], env: dict[str, 
     assert (done.returncode, done.stderr) == (0, "")
     write(path, shell_tool("exit 4", None))
     done = shell.run("run-cwl", path.name, *options, env=env)
-    assert (done.returncode, last_line(done)) == (4, "Error: Step toy: sh ended with exit code 4.")
+    assert (done.returncode, last_line(done)) == (
+        4,
+        "Error: Step toy: sh ended with exit code 4. What it said is above.",
+    )
 
 
 @pytest.mark.long

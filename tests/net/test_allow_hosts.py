@@ -82,7 +82,7 @@ def test_pixels_of_a_host_that_is_named(store: DemoServer, tmp_path: Path, shell
         api.obeys = False
         options = ["--stac", api.url, "--start-date", "2020-10-01", "--end-date", "2020-10-31", "--dry-run"]
         refused = shell.call("cloudless-mosaic", *options)
-        assert refused.returncode == 4
+        assert refused.returncode == 3
         assert f"leads to the private host '{STORE}'" in refused.stderr
         assert f"If it is yours, name it: --allow-host {STORE}." in refused.stderr
         planned = shell.call("cloudless-mosaic", *options, "--allow-host", STORE)

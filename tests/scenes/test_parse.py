@@ -791,7 +791,7 @@ def test_the_address_of_an_item_is_kept_without_its_signature() -> None:
 def test_where_an_href_may_not_lead(href: str, asset: str) -> None:
     with pytest.raises(HrefError) as refused:
         read(item(assets={asset: {"href": href}}))
-    assert refused.value.exit_code == 4
+    assert refused.value.exit_code == 3
 
 
 def test_a_private_catalogue_may_lead_to_its_own_host() -> None:

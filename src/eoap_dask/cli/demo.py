@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eoap_dask.cli.options import GroupedCommand, declared_options, picked, verbosity_options
-from eoap_dask.cli.types import own_address
+from eoap_dask.cli.types import check_port, own_address
 from eoap_dask.run.options import RunOptions
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ Examples:
   eoap-dask demo run --workers 2 --output-dir try
 """,
 )
-@declared_options(RunOptions, output_dir=Path("eoap-demo"))
+# an earlier demo is replaced
+@declared_options(RunOptions, without=("resume", "overwrite", "update"), output_dir=Path("eoap-demo"))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @verbosity_options
 def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
-    """Make an archive, mosaic it, and print the path of a picture."""
+    """Make an archive, mosaic it, and print the path of a picture. An earlier demo in the directory is replaced."""
     from loguru import logger
 
     from eoap_dask.logs import set_up_logging
@@ -131,7 +132,6 @@ def serve(
     quiet: bool,
 ) -> None:
     """Serve an archive as a STAC API with its files, until Ctrl-C. Prints the API's URL, and commands to try on it."""
-    import socket
     import threading
 
     from loguru import logger
@@ -149,10 +149,7 @@ def serve(
         raise click.BadParameter(f"{odd[0]!r} isn't PATH=FAULT. Try B04=404.", param_hint="--fault")
     wrong = dict(f.split("=", 1) for f in faults)
     check_faults(wrong, None)
-    try:
-        socket.create_server((host, port)).close()  # better told before the archive is made
-    except OSError as exc:
-        raise click.BadParameter(f"{port} can't be used: {exc.strerror}. Try --port 0.", param_hint="--port") from exc
+    check_port(host, port)  # better told before the archive is made
     with guarded_directory("eoap-dask-demo-") as scratch:
         root = directory or scratch / "archive"
         if not (root / "items.json").exists():

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from eoap_dask.cli.options import verbosity_options
-from eoap_dask.cli.types import duration, memory, own_address
+from eoap_dask.cli.types import check_port, duration, memory, own_address
 from eoap_dask.params import ENV_PREFIX
 
 
@@ -126,6 +126,7 @@ def serve(
     from eoap_dask.errors import ClusterError, UsageError
     from eoap_dask.net.hrefs import is_loopback
 
+    check_port(host, port)
     missing = [name for name in variables if name not in os.environ]
     if missing:
         raise UsageError(f"--env {missing[0]!r} isn't in the environment.", "Expected the name of a variable.")

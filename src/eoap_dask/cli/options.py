@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,11 +55,13 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def declared_options(cls: type, **defaults: Any) -> Callable[[F], F]:
-    """Add an option for every declared field of a dataclass; `defaults` replace those of the class."""
+def declared_options(cls: type, *, without: Collection[str] = (), **defaults: Any) -> Callable[[F], F]:
+    """Add an option for every declared field of a dataclass but some; `defaults` replace those of the class."""
 
     def decorate(function: F) -> F:
         for name, (field, declared) in reversed(declarations(cls).items()):
+            if name in without:
+                continue
             default = defaults.get(name, field.default)
             function = _option(name, field, declared, default, heading=heading_of(cls, name))(function)
         return function

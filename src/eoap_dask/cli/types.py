@@ -43,11 +43,25 @@ def own_address(text: str) -> str:
             f"{text!r} isn't an address of this machine ({getattr(exc, 'strerror', None) or exc}). "
             "Expected an IPv4 address or a name that leads to one. Try 127.0.0.1."
         ) from None
-    if ipaddress.ip_address(found).is_unspecified or ipaddress.ip_address(found).is_multicast:
+    one = ipaddress.ip_address(found)
+    if one.is_unspecified or one.is_multicast or one.is_reserved:
         raise click.BadParameter(
             f"{text!r} isn't one address, and clients are told one. Expected that at which they reach this machine."
         )
     return found
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that can't be listened on."""
+    import socket
+
+    try:
+        with socket.socket() as candidate:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            candidate.bind((host, port))
+            candidate.listen()
+    except OSError as exc:
+        raise click.BadParameter(f"{port} can't be used: {exc.strerror}. Try --port 0.", param_hint="--port") from exc
 
 
 def key_value(text: str) -> tuple[str, str]:

@@ -79,12 +79,12 @@ class Guard:
 
 
 @contextlib.contextmanager
-def guarded_directory(prefix: str, within: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary directory, which goes also when we are killed.
+def guarded_directory(prefix: str, within: Path | None = None, also: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yield a temporary directory, which goes also when we are killed; `also` goes only then.
 
     Processes of our own that may write into it must end with us, see `end_with_parent`.
     """
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=within) as made, Guard(Path(made)):
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=within) as made, Guard(Path(made), also):
         yield Path(made)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,8 +30,8 @@ from loguru import logger
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.applications.registry import APPLICATIONS
-from eoap_dask.cwl.document import Document, id_of, inputs_of, load, parse_yaml, understood
-from eoap_dask.cwl.jobs import check_inputs, check_job, check_names, names_of_results
+from eoap_dask.cwl.document import Document, entries, id_of, inputs_of, load, parse_yaml, short, understood
+from eoap_dask.cwl.jobs import check_file, check_inputs, check_job, check_names, names_of_results
 from eoap_dask.cwl.remote import fetch, is_elsewhere
 from eoap_dask.cwl.requirement import CWL_NAME, remarks
 from eoap_dask.cwl.validate import check_cwltool, find_node, register_extension
@@ -111,7 +112,8 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser.allow_abbrev = False  # an input that is given as an option may begin like one of cwltool's
     given = [*os.environ.get("CWLTOOL_OPTIONS", "").split(), *arguments]
     args: Namespace = parser.parse_args(given)
-    rest = list(args.job_order)  # all that follows the CWL file
+    rest = _joined(args.job_order)  # all that follows the CWL file
+    args.job_order = rest
     job = rest[:1] if rest and not rest[0].startswith("-") else []
     before = given[: len(given) - len(rest) - 1]
     options, unknown = parser.parse_known_args([*before, *rest[len(job) :]])
@@ -134,6 +136,18 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     if not args.workflow:
         raise UsageError("No workflow was given.", "Expected a CWL file and a job file.", f"Try {PROGRAM} --help.")
     return args
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Return words in which a value that begins with a minus is joined to its option: a western longitude is none."""
+    found: list[str] = []
+    for word in words:
+        is_value = found and re.fullmatch(r"--[\w-]+", found[-1]) and re.match(r"-[\d.]", word)
+        if is_value:
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _look(args: Namespace) -> bool:
@@ -180,16 +194,34 @@ def _look_at_job(
     known = inputs_of(process)
     given = [word.removeprefix("--").partition("=")[0] for word in job if word.startswith("--")]
     unknown = [one for one in given if one not in known and one != "help"]
+    from cwltool.argparser import arg_parser
+
+    if unknown and any(f"--{unknown[0]}" in action.option_strings for action in arg_parser()._actions):  # noqa: SLF001
+        raise UsageError(
+            f"--{unknown[0]} is an option of cwltool, and comes after inputs.",
+            "Where inputs are given as options, cwltool's come before the CWL file.",
+            f"Try {PROGRAM} --{unknown[0]} … FILE.",
+        )
     if unknown:
         raise UsageError(
             f"--{unknown[0]} is neither an option of cwltool nor an input of {name}.",
             f"Expected {', '.join(known) or 'no inputs'}.",
             "Where inputs are given as options, those of cwltool come before the CWL file.",
         )
+    for key, kind in _files_of(process):
+        after = [job[i + 1] for i, word in enumerate(job[:-1]) if word == f"--{key}"]
+        for one in [*after, *(word.partition("=")[2] for word in job if word.startswith(f"--{key}="))]:
+            check_file(key, {"class": kind, "location" if "://" in one else "path": one}, Path(), PROGRAM)
     for key in names_of_results(process, processes):
         after = [job[i + 1] for i, word in enumerate(job[:-1]) if word == f"--{key}"]
         joined = [word.partition("=")[2] for word in job if word.startswith(f"--{key}=")]
         check_names(key, after + joined, PROGRAM)
+
+
+def _files_of(process: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the inputs of a process that are a file each, and their type."""
+    inputs = entries(process.get("inputs"), "id", "type")
+    return [(short(key), "File") for key, about in inputs if str(about.get("type")).removesuffix("?") == "File"]
 
 
 def _look_at_requirements(document: Document) -> bool:
@@ -321,8 +353,9 @@ def _explained(failures: Sequence[Failure]) -> EoapError:
     else:
         meaning = EXIT_CODES.get(first.exit_code, "") if first.command in APPLICATIONS else ""
         what = f"{who} ended with exit code {first.exit_code}{f' ({meaning})' if meaning else ''}."
-    hint = f"The logs of its cluster are in {first.logs}." if first.logs else ""
-    return StepFailedError(what, "", hint, exit_code=first.exit_code)
+    said = "What it said is above." if first.returned else ""
+    logs = f"The logs of its cluster are in {first.logs}." if first.logs else ""
+    return StepFailedError(what, said, logs, exit_code=first.exit_code)
 
 
 # ----------------------------------------------------------------------------------------------------

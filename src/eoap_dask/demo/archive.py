@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -118,6 +119,17 @@ class Archive:
         return fire_pair(self.items, tile)
 
 
+@contextmanager
+def whole_or_nothing(root: Path) -> Iterator[None]:
+    """Empty a directory that was empty before, where what was to be made in it isn't finished."""
+    try:
+        yield
+    except BaseException:
+        for path in root.iterdir():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
+
+
 def make_archive(
     root: Path | str,
     *,
@@ -165,7 +177,7 @@ def make_archive(
         scenes = sorted(scenes + plan_scenes(tiles, around, None), key=lambda scene: scene.flight.when)
     landscape = cover(tiles, seed, resolution_m, events, fire)
     _check_room(root, len(scenes), len({flight.month for flight in passes}) * len(tiles), size_px, len(bands))
-    with guarded_directory("eoap-demo-") as scratch:
+    with guarded_directory("eoap-demo-", also=[root]) as scratch, whole_or_nothing(root):
         jobs = _jobs(root, scratch, landscape, tiles, passes, scenes, bands, dialect)
         items = list(_run(jobs, workers))
     (root / ITEMS_FILE).write_text(json.dumps({"type": "FeatureCollection", "features": items}, indent=1))

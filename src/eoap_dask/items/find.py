@@ -127,10 +127,11 @@ def check_source(text: str, option: str = "stac") -> str:
         names = _OF_PRODUCTS[:1] if is_product else _CATALOG_NAMES
         found = next((path / name for name in names if (path / name).is_file()), None)
         if found is None:
+            more = " The directory of a run does as well." if option == "items" else ""
             raise UsageError(
                 f"The directory {redact(text)!r} has no {' or '.join(_CATALOG_NAMES)}.",
                 "Expected the directory of a static STAC catalog.",
-                "If it has a file of items, give the path of that file.",
+                f"If it has a file of items, give the path of that file.{more}",
             )
         path = found
     return str(path)
