@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ def mean_of(items: ItemSet, band: str = "red") -> float:
         ({"s2:granule_id": "S2A_OPER_MSI_L2A_TL_2APS_20230601T160000_A041475_T33TVF_N05.09"}, {}),
         ({"title": PRODUCT.format("0509") + ".SAFE"}, {}),
         ({}, {"raster:offset": -0.1}),
+        ({"s2:processing_baseline": "03.01"}, {"processing:version": "05.11"}),  # the asset's own
+        ({"earthsearch:boa_offset_applied": "no", "processing:version": "05.11"}, {}),
+        ({"s2:processing_baseline": "03.01"}, {"raster:bands": {"offset": -0.1}}),
         ({}, {"bands": [{"name": "B04", "raster:offset": -0.1}]}),
     ],
 )
@@ -58,7 +62,7 @@ def test_an_offset_is_taken_off_whoever_tells_of_it(tmp_path: Path, properties: 
 @pytest.mark.parametrize(
     "properties",
     [
-        {"processing:version": "05.11", "earthsearch:boa_offset_applied": True},
+        *({"processing:version": "05.11", "earthsearch:boa_offset_applied": yes} for yes in (True, 1, "yes", " TRUE ")),
         {"processing:version": "03.01"},
         {"sentinel:processing_baseline": "02.14"},
         {"raster:offset": 0},
@@ -69,11 +73,18 @@ def test_an_offset_that_is_not_there_is_not_taken_off(tmp_path: Path, properties
     assert mean_of(loaded(tmp_path, described(tmp_path, properties=properties, tell_baseline=False))) == MEAN
 
 
+def test_an_offset_that_was_applied_perhaps_sets_the_item_aside(tmp_path: Path) -> None:
+    properties = {"s2:processing_baseline": "05.11", "earthsearch:boa_offset_applied": "perhaps"}
+    with pytest.raises(NothingFoundError, match="says 'perhaps' of whether an offset was applied"):
+        mean_of(loaded(tmp_path, described(tmp_path, properties=properties)))
+
+
 UNTOLD: list[tuple[Item, str, str]] = [
     ({}, "S2A_x", "Item 'S2A_x' has no processing baseline, and declares no offset."),
     ({"s2:generation_time": "2022-01-25T00:00:00Z"}, "S2A_x", "has no processing baseline"),
     # the version of a processor isn't a baseline
     ({"processing:version": "2.11"}, "S2A_x", "has no processing baseline"),
+    ({"s2:product_uri": PRODUCT.format("0205").replace("L2A", "L1C")}, "S2A_x", "has no processing baseline"),
     ({"s2:processing_baseline": "99.99"}, "S2A_x", "was made with a toolbox (baseline 99.99), and declares no offset."),
     ({"processing:version": "99.99"}, "S2A_x", "was made with a toolbox"),
     ({"s2:product_uri": PRODUCT.format("9999") + ".SAFE"}, "S2A_x", "was made with a toolbox"),
@@ -155,10 +166,10 @@ def test_what_the_file_tells_of_missing_pixels_counts_beside_the_item(tmp_path: 
     assert_holes(red_of(loaded(tmp_path, item)))
 
 
-@pytest.mark.parametrize("place", ["asset", "bands", "raster:bands", "item"])
+@pytest.mark.parametrize("place", ["asset", "text", "bands", "eo:bands", "raster:bands", "item"])
 def test_what_the_item_tells_of_missing_pixels_counts(tmp_path: Path, place: str) -> None:
     """The file tells another number, by which all would be there."""
-    told = {"asset": {"nodata": 9}, "item": {}}.get(place, {place: [{"nodata": 9}]})
+    told = {"asset": {"nodata": 9}, "text": {"nodata": "9"}, "item": {}}.get(place, {place: [{"nodata": 9}]})
     properties = {"raster:bands": [{"nodata": 9}]} if place == "item" else {}
     item = described(tmp_path, red=holes(9), nodata=65535, asset=told, properties=properties)
     assert_holes(red_of(loaded(tmp_path, item)))
@@ -327,6 +338,7 @@ def three_bands(tmp_path: Path, **declared: Any) -> ItemSet:
             "bands": [{"name": "B02"}, {"eo:common_name": "nir"}, {}],
             "raster:bands": [{}, {"offset": 0}, {"offset": -1}],
         },
+        {"bands": [None, {"name": "B08"}, "B04"]},
     ],
 )
 def test_of_several_declared_bands_the_named_one_is_read(tmp_path: Path, declared: Item) -> None:
@@ -385,3 +397,28 @@ def test_a_key_that_names_no_band_is_refused(tmp_path: Path) -> None:
     items = loaded(tmp_path, described(tmp_path, key="B04_20m"))
     with pytest.raises(BandError, match="No item has reflectance in a band 'B04_20m'"):
         red_of(items, "B04_20m")
+
+
+# CRS that have no code
+
+
+ELSEWHERE = CRS.from_proj4("+proj=tmerc +lon_0=15 +k=0.9996 +x_0=500500 +datum=WGS84 +units=m")
+SAME = CRS.from_proj4("+proj=tmerc +lon_0=15 +k=0.9996 +x_0=500000 +datum=WGS84 +units=m")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"proj:wkt2": ELSEWHERE.to_wkt()}, {"proj:projjson": ELSEWHERE.to_json_dict()}],
+    ids=lambda one: next(iter(one)),
+)
+def test_a_file_counts_also_where_its_item_tells_a_crs_without_a_code(tmp_path: Path, told: Item) -> None:
+    item = described(tmp_path, properties={"proj:code": None, **told})
+    with pytest.warns(UserWarning, match="lie elsewhere than the items say"):
+        assert mean_of(loaded(tmp_path, item)) == MEAN
+
+
+def test_a_crs_that_is_spelled_in_another_way_is_no_contradiction(tmp_path: Path) -> None:
+    item = described(tmp_path, properties={"proj:code": None, "proj:wkt2": SAME.to_wkt()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert mean_of(loaded(tmp_path, item)) == MEAN

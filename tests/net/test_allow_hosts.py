@@ -51,6 +51,14 @@ def test_what_is_no_host_is_refused(name: str, tries: str) -> None:
     assert "SECRET" not in str(no.value)
 
 
+@pytest.mark.parametrize(
+    "given", [None, 5, True, "127.0.0.1", b"x", [None], [b"x"], range(3), iter(["minio"]), object()]
+)
+def test_what_is_no_list_of_hosts_is_refused(given: Any) -> None:
+    with pytest.raises(UsageError, match="allow_hosts must be a list of names or addresses of hosts"):
+        check_host_names(given)
+
+
 @given(name=st.sampled_from(["169.254.169.254", "metadata.google.internal", "fd00:ec2::254", "100.100.100.200"]))
 def test_a_metadata_service_is_refused_though_it_is_named(name: str) -> None:
     host = f"[{name}]" if ":" in name else name

@@ -56,11 +56,10 @@ class FoundItems:
         """Yield the items; raises `SearchError` when pages repeat, or go on without items."""
         seen: set[tuple[str, str]] = set()
         known: int | None = None
-        empty = offered = 0
+        empty = 0
         for page in self.api.pages(self.parameters, self.limit):
             known = known if page.matched is None else page.matched
             before = len(seen)
-            offered += len(page.items) + len(page.odd_items)
             self.odd_items += page.odd_items
             for item in page.items:
                 key = item_key(item)
@@ -68,10 +67,15 @@ class FoundItems:
                     seen.add(key)
                     yield item
             # an empty page that leads on is none of the end: what a filter drops may leave pages empty
-            empty = 0 if page.items else empty + 1
+            empty = 0 if page.items or page.odd_items else empty + 1
             if not page.is_last and (empty >= _MOST_EMPTY or (page.items and len(seen) == before)):
                 raise self.api.loop()
-        self.missing = max(0, (known or 0) - offered)
+        if self.odd_items and not seen:
+            raise self.api.how.refused(
+                self.api.url, f"answered nothing that is a STAC item: {redact(self.odd_items[0].reason).rstrip('.')}"
+            )
+        # what comes twice hides what doesn't come
+        self.missing = max(0, (known or 0) - len(seen) - len(self.odd_items))
 
 
 @dataclass(frozen=True)
@@ -193,11 +197,8 @@ class Api:
                 page = ask()
             except broken:
                 raise unfit from None
-            try:
-                odd: list[OddItem] = []
-                items = [item for item, _ in fit_items(((feature, url) for feature in page["features"]), odd)]
-            except ValueError as fault:
-                raise self.how.refused(url, f"answered something that isn't a STAC item: {redact(fault)}") from None
+            odd: list[OddItem] = []
+            items = [item for item, _ in fit_items(((feature, url) for feature in page["features"]), odd, few=True)]
             links = page.get("links", [])
             # a malformed link may be the one that leads on
             if not isinstance(links, list) or not all(isinstance(one, dict) and "rel" in one for one in links):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -91,10 +92,13 @@ def read_items(source: Path | bytes, start: date | None = None, end: date | None
 
 def matched(page: Mapping[str, Any]) -> int | None:
     """Return how many items a page of a search says that match, in the notation of any version of the API."""
-    context = page.get("context")
-    for found in (page.get("numberMatched"), context.get("matched") if isinstance(context, Mapping) else None):
-        if isinstance(found, int) and not isinstance(found, bool):
-            return found
+    told = [page.get("numberMatched")]
+    told += [
+        one.get("matched") for name in ("context", "search:metadata") if isinstance(one := page.get(name), Mapping)
+    ]
+    for found in told:
+        if isinstance(found, int | str) and re.fullmatch("[0-9]{1,12}", str(found)):
+            return int(found)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,7 +45,8 @@ def parse_time(text: object) -> datetime:
     if not isinstance(text, str):
         raise ValueError(f"{text!r:.60} isn't a time")
     try:
-        moment = datetime.fromisoformat(text.strip().upper())  # t and z are allowed in lower case
+        # t and z are allowed in lower case, and seconds of 60, which Python doesn't know
+        moment = datetime.fromisoformat(re.sub(r"(T\d{2}:?\d{2}:?)60", r"\g<1>59", text.strip().upper()))
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (OverflowError, ValueError):  # in UTC, a time of year 1 or 9999 may be of no year
         raise ValueError(f"{text!r:.60} isn't a time") from None
@@ -149,10 +151,13 @@ def normalised(feature: object, base: str, *, strip: bool) -> Item:
     return item
 
 
-def fit_items(features: Iterable[tuple[object, str]], odd: list[OddItem]) -> Iterator[tuple[Item, str]]:
+def fit_items(
+    features: Iterable[tuple[object, str]], odd: list[OddItem], *, few: bool = False
+) -> Iterator[tuple[Item, str]]:
     """Yield features as `normalised`, each with the URL or path that it was read from, as they come.
 
-    Those that aren't STAC items are set aside in `odd`; ValueError for the first of them where there is no other.
+    Those that aren't STAC items are set aside in `odd`; ValueError for the first of them where there is no other,
+    unless they are but `few` of them all.
     """
     first: ValueError | None = None
     is_any = False
@@ -168,7 +173,7 @@ def fit_items(features: Iterable[tuple[object, str]], odd: list[OddItem]) -> Ite
         else:
             is_any = True
             yield item, base
-    if first is not None and not is_any:
+    if first is not None and not is_any and not few:
         raise first
 
 
@@ -178,12 +183,14 @@ def _bare(href: str) -> str:
 
 
 def _with_lists(asset: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an asset whose lists of bands are lists of objects, whatever they were."""
+    """Return an asset whose lists of bands are lists of objects, each in its place, whatever they were."""
     found = dict(asset)
     for name in ("bands", "eo:bands", "raster:bands"):
         if name in found:
-            bands = found[name] if isinstance(found[name], list) else []
-            found[name] = [band for band in bands if isinstance(band, Mapping)]
+            bands = [found[name]] if isinstance(found[name], Mapping) else found[name]
+            found[name] = [
+                band if isinstance(band, Mapping) else {} for band in (bands if isinstance(bands, list) else [])
+            ]
     return found
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from eoap_dask.errors import HrefError, UsageError
 from eoap_dask.redact import redact, show_href
-from eoap_dask.text import option
+from eoap_dask.text import option, show
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -159,7 +159,14 @@ def private_hosts_of(catalogue_url: str) -> frozenset[str]:
 
 
 def check_host_names(names: Iterable[str]) -> None:
-    """Raise `UsageError` for what is no name or address of a host; resolves nothing."""
+    """Raise `UsageError` for what is no list of names or addresses of hosts; resolves nothing."""
+    if not isinstance(names, list | tuple | set | frozenset) or not all(isinstance(one, str) for one in names):
+        tries = [names] if isinstance(names, str) and names else ["minio.example.org"]
+        raise UsageError(
+            f"{option('allow_hosts')} must be a list of names or addresses of hosts, got {show(names)}.",
+            "",
+            f"Try {option('allow_hosts', tries)}.",
+        )
     for name in names:
         bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
         address = _parse_address(bare)

@@ -42,11 +42,13 @@ NEAR = 0.01
 
 def contradiction(source: Source, item_id: str, grid: FileGrid) -> ContradictionError | None:
     """Return the fault of an asset whose file lies elsewhere than its item says; None where the two agree."""
-    crs = grid.crs if grid.crs is not None and source.crs.upper().startswith("EPSG:") else source.crs.upper()
+    crs = source.crs if grid.crs is None or grid.crs == source.crs.upper() else grid.crs
     transform = grid.transform or source.transform
-    if crs == source.crs.upper() and _near(source.transform, transform, source.shape):
+    if crs == source.crs and _near(source.transform, transform, source.shape):
         return None
-    found = (item_id, source.asset, crs if crs != source.crs.upper() else source.crs, transform)
+    if crs != source.crs and _is_same_place(source, crs, transform):
+        return None  # spelled in another way
+    found = (item_id, source.asset, crs, transform)
     return ContradictionError(
         f"The asset {source.asset!r} of item {item_id!r} lies at {_place(crs, transform)}, "
         f"but its item says {_place(source.crs, source.transform)}.",
@@ -63,6 +65,24 @@ def _near(one: Transform, other: Transform, shape: tuple[int, int]) -> bool:
     side = min(math.hypot(other[0], other[3]), math.hypot(other[1], other[4]))
     corners = ((0, 0), (0, shape[1]), (shape[0], 0))
     return all(math.dist(_at(one, *corner), _at(other, *corner)) <= NEAR * side for corner in corners)
+
+
+def _is_same_place(source: Source, crs: str, transform: Transform) -> bool:
+    """Tell whether a grid in another CRS puts the corners of an image where the item does, within `NEAR` of a pixel."""
+    from pyproj import Transformer
+    from pyproj.exceptions import ProjError
+
+    rows, cols = source.shape
+    corners = ((0, 0), (0, cols), (rows, 0), (rows, cols))
+    try:
+        moved = Transformer.from_crs(crs, source.crs, always_xy=True)
+        there = [moved.transform(*_at(transform, *corner), errcheck=True) for corner in corners]
+    except ProjError:
+        return False
+    a, b, _, d, e, _ = source.transform
+    side = min(math.hypot(a, d), math.hypot(b, e))
+    pairs = zip(corners, there, strict=True)
+    return all(math.dist(_at(source.transform, *corner), place) <= NEAR * side for corner, place in pairs)
 
 
 def _at(transform: Transform, row: int, col: int) -> tuple[float, float]:

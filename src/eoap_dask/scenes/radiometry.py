@@ -20,7 +20,7 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
     where nothing tells the baseline.
     """
     flags = [*told(asset_as_item(asset), "boa_offset_applied"), *told(item, "boa_offset_applied")]
-    if any(flag is True or str(flag).lower() == "true" for flag in flags):
+    if any(_is_yes(flag, item) for flag in flags):
         return 0
     scale, offset = _declared(item, asset, band)
     shown = f"The asset {redact(str(asset.get('href')))} of item {item.get('id')!r}"
@@ -37,14 +37,33 @@ def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor
                 "Expected one within the range of reflectance, such as -0.1.",
             )
         return round(-number * sensor.quantification)
-    return _offset_by_baseline(item, sensor)
+    own = baseline(asset_as_item(asset))
+    return _offset_by_baseline(item, sensor) if own is None else _offset_of(own, sensor)
+
+
+def _is_yes(flag: object, item: Mapping[str, Any]) -> bool:
+    """Tell whether an offset was applied, as a catalogue may spell it; `ItemError` for what is neither yes nor no."""
+    word = str(flag).strip().lower().removesuffix(".0")
+    if word in ("true", "yes", "1", "applied"):
+        return True
+    if word in ("false", "no", "0"):
+        return False
+    raise ItemError(
+        f"Item {item.get('id')!r} says {_short(flag)} of whether an offset was applied (boa_offset_applied).",
+        "Expected true or false.",
+        "Try another collection or catalogue.",
+    )
+
+
+def _offset_of(found: tuple[int, int], sensor: Sensor) -> int:
+    major, minor = sensor.offset_baseline.split(".")
+    return sensor.offset_dn if found >= (int(major), int(minor)) else 0
 
 
 def _offset_by_baseline(item: Mapping[str, Any], sensor: Sensor) -> int:
     found = baseline(item)
     if found is not None:
-        major, minor = sensor.offset_baseline.split(".")
-        return sensor.offset_dn if found >= (int(major), int(minor)) else 0
+        return _offset_of(found, sensor)
     expected = "Expected a baseline such as '05.09', or raster:offset, which tell whether an offset is subtracted."
     hint = "Try another collection or catalogue."
     if is_of_toolbox(item):
@@ -72,10 +91,19 @@ def nodata_value(item: Mapping[str, Any], asset: Mapping[str, Any], band: int = 
     properties = item.get("properties", {})
     for place in (*_of_band(asset, band), asset, *_of_band(properties, band, alone=True), properties):
         for name in ("nodata", "raster:nodata"):
-            value = finite_number(place.get(name))
+            value = _number_or_text(place.get(name))
             if value is not None and 0 <= value <= 65535 and value.is_integer():
                 return int(value)
     return None
+
+
+def _number_or_text(value: object) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return finite_number(value)
 
 
 def asset_as_item(asset: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -98,7 +126,7 @@ def _declared(item: Mapping[str, Any], asset: Mapping[str, Any], band: int) -> t
 
 def _of_band(place: Mapping[str, Any], band: int, *, alone: bool = False) -> Iterator[Mapping[str, Any]]:
     """Yield what lists of bands say of one, counted from 1; with `alone` only lists of one band, which mean all."""
-    for name in ("raster:bands", "bands"):
+    for name in ("eo:bands", "raster:bands", "bands"):
         found = place.get(name)
         number = 1 if alone else band
         if not isinstance(found, list) or number > len(found) or (alone and len(found) > 1):

@@ -68,11 +68,17 @@ def _baselines(item: Told) -> Iterator[tuple[int, int]]:
     version = _VERSION.fullmatch(str(item.get("properties", {}).get("processing:version")))
     if version:
         yield int(version[1]), int(version[2])
-    for product in _products(item):
-        yield int(product[3]), int(product[4])
+    yield from _of_products(item)
     for pattern, names in ((_DATATAKE, ("datatake_id",)), (_GRANULE, _GRANULES)):
         for name in _matches(item, pattern, names):
             yield int(name[name.re.groups - 1]), int(name[name.re.groups])
+
+
+def _of_products(item: Told) -> Iterator[tuple[int, int]]:
+    """Yield the baselines in the names of products, of surface reflectance alone: L1C has its own."""
+    for product in _products(item):
+        if "_MSIL2A_" in product[0]:
+            yield int(product[3]), int(product[4])
 
 
 _GRANULES = ("granule_id", "tile_id")
