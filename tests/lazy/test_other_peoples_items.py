@@ -422,3 +422,22 @@ def test_a_crs_that_is_spelled_in_another_way_is_no_contradiction(tmp_path: Path
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert mean_of(loaded(tmp_path, item)) == MEAN
+
+
+# Missing pixels that a mask tells
+
+
+@pytest.mark.parametrize("told", ["mask", "alpha"])
+def test_missing_pixels_that_a_mask_tells(tmp_path: Path, told: str) -> None:
+    item = described(tmp_path, red=holes(5000))
+    there = np.full((SIDE, SIDE), 65535, np.uint16)
+    there[:, 50:100] = 0
+    path = tmp_path / f"{item['id']}.tif"
+    if told == "alpha":
+        write(path, holes(5000), there)
+        with rasterio.open(path, "r+") as file:
+            file.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+    else:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+            file.write_mask(there.astype(np.uint8))
+    assert_holes(red_of(loaded(tmp_path, item)))

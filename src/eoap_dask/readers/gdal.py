@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -115,7 +115,12 @@ class GdalRaster:
         area = RasterioWindow(window.col, window.row, window.shape[1], window.shape[0])  # type: ignore[call-arg,unused-ignore]
 
         def attempt() -> None:
-            self._dataset(level).read(self.source.band, window=area, out=out)
+            dataset, band = self._dataset(level), self.source.band
+            dataset.read(band, window=area, out=out)
+            if MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1]:  # of the file, or in an alpha band
+                out[dataset.read_masks(band, window=area) == 0] = (
+                    0 if self.source.nodata_by_file else self.source.nodata
+                )
 
         self._retried(attempt)
 

@@ -58,6 +58,9 @@ _DTYPES: dict[tuple[int, int], np.dtype[Any]] = {
     (16, 2): np.dtype(np.int16),
 }
 
+_MASK = 4
+"""Of a page's kind: it says which pixels of another are there."""
+
 # What tifffile may raise on malformed files.
 _BROKEN = (
     *(tifffile.TiffFileError, struct.error, ValueError, TypeError, LookupError, ArithmeticError),
@@ -124,7 +127,7 @@ def read_header(file: ByteSource) -> Header:
     """Read the header of a TIFF file; AssetError, FileReplacedError or FinalReadError where it can't be used.
 
     Plain files are little-endian, classic or BigTIFF, tiled, with one sample of uint8, uint16 or int16, unpacked or
-    DEFLATE, ZSTD or LZW, with predictor 1 or 2; so must their overviews be. Masks are passed over.
+    DEFLATE, ZSTD or LZW, with predictor 1 or 2; so must their overviews be. A file with a mask isn't plain.
     """
 
     def first(body: memoryview, state: FileState) -> tuple[bytes, FileState]:
@@ -164,6 +167,7 @@ def _understand(tiff: tifffile.TiffFile, sparse: _Sparse) -> Header:
             plain = plain and page.subfiletype == 0
             nodata = whole_number(_nodata(page.tags.valueof(_NODATA)))
         elif page.subfiletype != 1:
+            plain = plain and not page.subfiletype & _MASK
             continue  # GDAL too ignores further images that are no overviews
         level = _level(page, sparse) if plain else None
         plain = level is not None
