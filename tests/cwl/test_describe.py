@@ -17,7 +17,7 @@ from eoap_dask.cli.main import cli
 from eoap_dask.cli.options import picked
 from eoap_dask.cwl.describe import check_request, inputs_of, is_tool_of
 from eoap_dask.cwl.generate import scattered, tool
-from eoap_dask.errors import UsageError
+from eoap_dask.errors import SearchError, UsageError
 from eoap_dask.params import declarations, param
 from eoap_dask.run.options import RunOptions
 
@@ -162,11 +162,16 @@ def test_a_request_is_checked_by_its_application(monkeypatch: pytest.MonkeyPatch
     assert (second.clip, second.items, asks_then) == (True, None, False)
 
 
-def test_what_makes_no_sense_is_refused_and_the_rest_left_to_the_command() -> None:
+def test_what_makes_no_sense_is_refused_and_the_rest_left_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = APPLICATIONS["cloudless-mosaic"]
     with pytest.raises(UsageError, match="resolution"):
         check_request(entry, {"resolution": -1})
-    check_request(entry, {"bands": ["B04_20m"], "stac": "http://127.0.0.1:9/stac"})  # nobody there
+
+    def away(*_: object, **__: object) -> None:
+        raise SearchError("The catalogue is away.")
+
+    monkeypatch.setattr(Application, "check", away)
+    check_request(entry, {"bands": ["B04_20m"]})
 
 
 def test_only_tools_like_ours_are_checked() -> None:

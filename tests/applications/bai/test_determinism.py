@@ -97,7 +97,7 @@ def fingerprints(output: Path) -> dict[str, str]:
 def assert_same(output: Path, reference: Run) -> None:
     expected = fingerprints(reference.output)
     assert fingerprints(output) == expected
-    assert len(expected) == 14
+    assert len(expected) == 15
     for name in ("catalog.json", "collection.json", "items.json", "failures.json"):
         assert (output / name).read_bytes() == (reference.output / name).read_bytes(), name
 
