@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
@@ -195,13 +195,15 @@ def test_refused_are_those_without_a_centre_and_no_others(
 
 
 @given(st.integers(1, 1300), st.integers(1, 1300), st.integers(0, 2**32))
+@example(730, 458, 876)  # three centres lie on an edge, as far as numbers of 64 bits tell
 def test_pixels_inside_are_counted_as_every_one_of_them(height: int, width: int, seed: int) -> None:
     from affine import Affine
 
     random = np.random.default_rng(seed)
     geobox = GeoBox((height, width), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32633")
-    # corners off the lattice of centres, so that none lies on an edge
+    # corners off the lattice of centres, so that hardly any lies on an edge
     points = random.integers(-50, 1350, (5, 2)) * 10 + (500_001.7, 5_000_000 - 13_003.3)
     parts = [shapely.convex_hull(shapely.MultiPoint(points)), shapely.box(500_101, 4_990_103, 500_502, 4_991_202)]
     shape = shapely.union_all(parts)
-    assert count_inside(shapely.to_wkb(shape), geobox) == shapely.contains_xy(shape, *centres(geobox)).sum()
+    surely, perhaps = (shapely.contains_xy(shapely.buffer(shape, by), *centres(geobox)).sum() for by in (-1e-6, 1e-6))
+    assert surely <= count_inside(shapely.to_wkb(shape), geobox) <= perhaps

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eoap_dask.cli.options import GroupedCommand, declared_options, picked, verbosity_options
-from eoap_dask.cli.types import check_port, own_address
+from eoap_dask.cli.options import GroupedCommand, declared_options, host_option, picked, verbosity_options
+from eoap_dask.cli.types import check_port
 from eoap_dask.run.options import RunOptions
 
 if TYPE_CHECKING:
@@ -82,14 +82,7 @@ Examples:
     metavar="N",
     help="Port; 0 picks a free one.",
 )
-@click.option(
-    "--host",
-    type=own_address,
-    default="127.0.0.1",
-    show_default=True,
-    metavar="ADDRESS",
-    help="Address of this machine at which others may reach it, such as pods of a cluster for a trial.",
-)
+@host_option()
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from eoap_dask.cli.options import verbosity_options
-from eoap_dask.cli.types import check_port, duration, memory, own_address
+from eoap_dask.cli.options import host_option, verbosity_options
+from eoap_dask.cli.types import check_port, duration, memory
 from eoap_dask.params import ENV_PREFIX
 
 
@@ -41,15 +41,7 @@ EOAP_DASK_GATEWAY_PORT. Exit codes: 2 usage, 5 it doesn't start or dies, 129/130
     envvar=f"{ENV_PREFIX}GATEWAY_PORT",
     help="Port; 0 picks a free one.",
 )
-@click.option(
-    "--host",
-    type=own_address,
-    default="127.0.0.1",
-    show_default=True,
-    metavar="ADDRESS",
-    envvar=f"{ENV_PREFIX}GATEWAY_HOST",
-    help="Address of this machine at which others may reach it, such as pods of a cluster for a trial.",
-)
+@host_option(f"{ENV_PREFIX}GATEWAY_HOST")
 @click.option(
     "--idle-timeout",
     type=duration,
@@ -110,8 +102,7 @@ def serve(
 ) -> None:
     """Serve a private Gateway until Ctrl-C, and print what to source for using it.
 
-    It is the real dask-gateway-server with its proxy; its clusters are processes of your own, and end
-    with it.
+    It is the real dask-gateway-server with its proxy; its clusters are processes of your own, and end with it.
     """
     import os
     import time

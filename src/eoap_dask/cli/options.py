@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from eoap_dask.applications.entry import Entry
-from eoap_dask.cli.types import key_value
+from eoap_dask.cli.types import key_value, own_address
 from eoap_dask.params import ENV_PREFIX, Declaration, declarations, heading_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -84,6 +84,19 @@ def picked(cls: type, values: dict[str, Any]) -> Any:
     fields = declarations(cls)
     taken = {name: values.pop(name) for name in list(values) if name in fields}
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in taken.items()})
+
+
+def host_option(envvar: str | None = None) -> Callable[[F], F]:
+    """Add --host, of servers for trials: with another address than the default, others than this machine reach them."""
+    return click.option(
+        "--host",
+        type=own_address,
+        default="127.0.0.1",
+        show_default=True,
+        metavar="ADDRESS",
+        envvar=envvar,
+        help="Address of this machine at which others may reach it, such as pods of a cluster for a trial.",
+    )
 
 
 def verbosity_options(function: F) -> F:

@@ -39,16 +39,16 @@ class Guard:
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
+        # what ends the tools of another run isn't for it, nor is what is sent to this one's group
+        environment = {name: value for name, value in os.environ.items() if name != MARK}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,  # whatever is sent to the run's group is not for it
-            env={
-                name: value for name, value in os.environ.items() if name != MARK
-            },  # nor what ends the tools of another
+            start_new_session=True,
+            env=environment,
         )
         self._say(self._about)
         return self
@@ -137,9 +137,10 @@ def watch(stream: IO[str]) -> bool:
 def _remove(folder: Path) -> None:
     """Remove a directory, also while somebody who is about to end still writes into it."""
     deadline = time.monotonic() + _PATIENCE_S
+    shutil.rmtree(folder, ignore_errors=True)
     while folder.exists() and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
         shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0 if not folder.exists() else _LOOK_EVERY_S)
 
 
 def _end_containers(containers: Mapping[str, str]) -> None:

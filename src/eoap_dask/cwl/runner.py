@@ -194,9 +194,7 @@ def _look_at_job(
     known = inputs_of(process)
     given = [word.removeprefix("--").partition("=")[0] for word in job if word.startswith("--")]
     unknown = [one for one in given if one not in known and one != "help"]
-    from cwltool.argparser import arg_parser
-
-    if unknown and any(f"--{unknown[0]}" in action.option_strings for action in arg_parser()._actions):  # noqa: SLF001
+    if unknown and _is_of_cwltool(f"--{unknown[0]}"):
         raise UsageError(
             f"--{unknown[0]} is an option of cwltool, and comes after inputs.",
             "Where inputs are given as options, cwltool's come before the CWL file.",
@@ -208,20 +206,24 @@ def _look_at_job(
             f"Expected {', '.join(known) or 'no inputs'}.",
             "Where inputs are given as options, those of cwltool come before the CWL file.",
         )
-    for key, kind in _files_of(process):
-        after = [job[i + 1] for i, word in enumerate(job[:-1]) if word == f"--{key}"]
-        for one in [*after, *(word.partition("=")[2] for word in job if word.startswith(f"--{key}="))]:
-            check_file(key, {"class": kind, "location" if "://" in one else "path": one}, Path(), PROGRAM)
+    for key, about in entries(process.get("inputs"), "id", "type"):
+        if str(about.get("type")).removesuffix("?") == "File":
+            for one in _given(job, short(key)):
+                check_file(short(key), {"location" if "://" in one else "path": one}, Path(), PROGRAM)
     for key in names_of_results(process, processes):
-        after = [job[i + 1] for i, word in enumerate(job[:-1]) if word == f"--{key}"]
-        joined = [word.partition("=")[2] for word in job if word.startswith(f"--{key}=")]
-        check_names(key, after + joined, PROGRAM)
+        check_names(key, _given(job, key), PROGRAM)
 
 
-def _files_of(process: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the inputs of a process that are a file each, and their type."""
-    inputs = entries(process.get("inputs"), "id", "type")
-    return [(short(key), "File") for key, about in inputs if str(about.get("type")).removesuffix("?") == "File"]
+def _given(words: Sequence[str], key: str) -> list[str]:
+    """Return the values of an input that are given as options."""
+    after = [words[i + 1] for i, word in enumerate(words[:-1]) if word == f"--{key}"]
+    return after + [word.partition("=")[2] for word in words if word.startswith(f"--{key}=")]
+
+
+def _is_of_cwltool(flag: str) -> bool:
+    from cwltool.argparser import arg_parser
+
+    return any(flag in action.option_strings for action in arg_parser()._actions)  # noqa: SLF001 - nothing public tells
 
 
 def _look_at_requirements(document: Document) -> bool:

@@ -126,7 +126,10 @@ def whole_or_nothing(root: Path) -> Iterator[None]:
         yield
     except BaseException:
         for path in root.iterdir():
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         raise
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eoap_dask.cluster.guard import end_with_parent, guarded_directory
 from eoap_dask.demo import weather
-from eoap_dask.demo.archive import ITEMS_FILE, Archive, cover, write_cog
+from eoap_dask.demo.archive import ITEMS_FILE, Archive, cover, whole_or_nothing, write_cog
 from eoap_dask.demo.fire import FIRE_BANDS, POST_FIRE, PRE_FIRE
 from eoap_dask.demo.items import BANDS, COARSE, DIALECTS, Dialect, make_item
 from eoap_dask.demo.landscape import Landscape
@@ -57,7 +57,7 @@ def make_fire_pair(
     landscape = cover([tile], seed, resolution_m, (), True)
     flights = [f for f in plan_fire_passes(0, DIALECTS[dialect].fire) if f.when.date() in (PRE_FIRE, POST_FIRE)]
     scenes = tuple(Scene(tile, flight, flight.baseline) for flight in flights)
-    with guarded_directory("eoap-demo-", root) as scratch:
+    with whole_or_nothing(root), guarded_directory("eoap-demo-", root, also=[root]) as scratch:
         made = _Making(root, scratch, tile, landscape, scenes, tuple(bands), dialect)
         made.lay_out()
         strips = [(made, row, min(row + strip_px, size_px)) for row in range(0, size_px, strip_px)]

@@ -56,7 +56,7 @@ class FoundItems:
         """Yield the items; raises `SearchError` when pages repeat, or go on without items."""
         seen: set[tuple[str, str]] = set()
         known: int | None = None
-        empty = 0
+        empty, self.odd_items = 0, ()
         for page in self.api.pages(self.parameters, self.limit):
             known = known if page.matched is None else page.matched
             before = len(seen)

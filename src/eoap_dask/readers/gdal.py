@@ -118,9 +118,7 @@ class GdalRaster:
             dataset, band = self._dataset(level), self.source.band
             dataset.read(band, window=area, out=out)
             if MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1]:  # of the file, or in an alpha band
-                out[dataset.read_masks(band, window=area) == 0] = (
-                    0 if self.source.nodata_by_file else self.source.nodata
-                )
+                out[dataset.read_masks(band, window=area) == 0] = 0
 
         self._retried(attempt)
 

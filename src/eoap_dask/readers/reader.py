@@ -41,7 +41,7 @@ class Raster(Protocol):
         ...
 
     def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
-        """Fill an array with the pixels of a window of a level, as stored in the file.
+        """Fill an array with the pixels of a window of a level, as stored in the file; 0 where its mask hides them.
 
         Parameters
         ----------

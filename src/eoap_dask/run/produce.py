@@ -181,10 +181,10 @@ def _publish(
                 outcome = _carry_out(production, schedule, options, publication, hooks, tell, client)
                 if production.units is not None:
                     kept = keep_others(earlier.others(schedule.keys), earlier, publication)
-                if kept and production.items is not None:
-                    sources = _with_sources_of(kept, production.items, publication.out / ITEMS_FILE)
-                    sources.save(publication.root / ITEMS_FILE)
                 if kept:
+                    if production.items is not None:
+                        sources = _with_sources_of(kept, production.items, publication.out / ITEMS_FILE)
+                        sources.save(publication.root / ITEMS_FILE)
                     logger.info("{}: kept as {}.", ", ".join(kept), "it is" if len(kept) == 1 else "they are")
                 seconds = time.monotonic() - started
                 finished = [outcome.items[key] for key in schedule.keys if key in outcome.items]

@@ -51,5 +51,5 @@ def test_the_same_bytes_as_on_this_machine(
     assert done.stdout == f"{tmp_path / 'there' / 'catalog.json'}\n"
     files = {path.name: sha256_of(path) for path in (here.output / UNIT).iterdir() if path.suffix != ".json"}
     assert files == {p.name: sha256_of(p) for p in (tmp_path / "there" / UNIT).iterdir() if p.suffix != ".json"}
-    assert len(files) == 13
+    assert len(files) == 14
     assert names(default) == running

@@ -88,6 +88,7 @@ def init(default: LocalGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DASK_GATEWAY_URL", default.address)
     monkeypatch.setenv("DASK_CLUSTER_NAME_PATH", str(tmp_path / "name"))
     monkeypatch.setattr(script, "TERMINATION_LOG", tmp_path / "termination-log")
+    monkeypatch.chdir(tmp_path)
     return script
 
 
@@ -109,16 +110,20 @@ def test_the_init_stops_a_cluster_that_was_told_too_late(
     default: LocalGateway, init: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    assert run_with(init, lambda submit: late(submit, started), monkeypatch) == 5
+    assert run_with(init, lambda submit: late(submit, started), monkeypatch) == 0
     assert "didn't answer within 0.2 s" in (tmp_path / "termination-log").read_text()
+    code, why = (tmp_path / "init_failed").read_text().splitlines()
+    assert code == "5"
+    assert "didn't answer within 0.2 s" in why
     assert started
     wait_until(lambda: not {*started} & names(default))
-    assert not (tmp_path / "name").exists()
+    assert (tmp_path / "name").read_text().strip() not in started
 
 
 def test_the_init_says_that_a_cluster_may_be_left(
-    init: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    init: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(init, "LATE_ANSWER_S", 0.1)
-    assert run_with(init, lambda _: never, monkeypatch) == 5
+    assert run_with(init, lambda _: never, monkeypatch) == 0
+    assert (tmp_path / "init_failed").read_text().startswith("5\n")
     assert "one may be left" in capsys.readouterr().err
