@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ TRUE = (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_602_000.0)
 SHAPE = (200, 200)
 RED = (2000 + 5 * np.arange(200)[:, None] + np.arange(200)).astype(np.uint16)
 CRS = "EPSG:32633"
+AREA = "15.0005,41.5510,15.0200,41.5660"
 
 _corners = [(500_000, 4_602_000), (502_000, 4_602_000), (502_000, 4_600_000), (500_000, 4_600_000)]
 FOOTPRINT = [Transformer.from_crs(CRS, 4326, always_xy=True).transform(x, y) for x, y in [*_corners, _corners[0]]]
@@ -108,7 +110,7 @@ def mosaic(tmp_path: Path, found: dict[str, Any], client: Client, **more: Any) -
     return eo.cloudless_mosaic(
         items=str(source),
         stac=host,
-        aoi="15.0005,41.5510,15.0200,41.5660",
+        aoi=AREA,
         bands=("red",),
         resolution=10.0,
         start_date="2021-07-01",
@@ -164,7 +166,7 @@ def test_a_contradiction_in_the_item_itself_is_said_in_the_plan(served: tuple[Pa
     params = eo.MosaicParams(
         items=str(source),
         stac=served[1],
-        aoi="15.0005,41.5510,15.0200,41.5660",
+        aoi=AREA,
         bands=("red",),
         start_date="2021-07-01",
         end_date="2021-07-31",
@@ -313,6 +315,44 @@ def test_an_offset_that_was_taken_off_twice_is_said(
     assert (share > 25) == told
     if told:
         assert run.items[0]["properties"]["eoap:lowest_percent"] == round(share, 2)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        cube = eo.load([found], ["red"], aoi=AREA, resolution=10, cloud_mask="scl", stac=url)
+        cube.compute(scheduler="threads")
+    said = [str(one.message) for one in heard if "taken off twice" in str(one.message)]
+    assert bool(said) == told
+    assert all(found["id"] in one for one in said)
+
+
+def test_clouds_at_the_lowest_value_are_not_told(served: tuple[Path, str]) -> None:
+    root, url = served
+    write(root / "low.tif", np.full(SHAPE, 1, np.uint16))
+    write(root / "clouds.tif", np.full(SHAPE, 9, np.uint8))
+    found = item(url, assets={"B04": {"href": f"{url}/low.tif"}, "SCL": {"href": f"{url}/clouds.tif"}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        red = eo.load([found], ["red"], aoi=AREA, resolution=10, stac=url)["red"].compute(scheduler="threads")
+    assert np.nanmax(red) == np.float32(1e-4)
+
+
+@pytest.mark.parametrize("lacks", [(), ("geometry", "bbox")])
+def test_a_scene_beside_the_area_is_looked_at_however_close(served: tuple[Path, str], lacks: tuple[str, ...]) -> None:
+    """A grid that is told 15 m too far east leaves out the strip in which the area lies; the file shows it."""
+    found = item(served[1], (10.0, 0.0, 500_015.0, 0.0, -10.0, 4_602_000.0))
+    for key in lacks:
+        found[key] = None
+    strip = GeoBox((200, 1), Affine(*TRUE), CRS)
+    with pytest.warns(UserWarning, match="elsewhere"):
+        cube = eo.load([found], ["red"], geobox=strip, stac=served[1])
+    np.testing.assert_allclose(cube["red"][0, :, 0].compute(scheduler="threads"), RED[:, 0] / 1e4, rtol=1e-6)
+
+
+def test_a_scene_whose_file_lies_beside_the_area_too_stays_outside(served: tuple[Path, str]) -> None:
+    found = item(served[1])
+    found["geometry"] = found["bbox"] = None
+    beside = GeoBox((200, 1), Affine(*TRUE) * Affine.translation(-1, 0), CRS)
+    with pytest.raises(eo.NothingFoundError, match="No item touches the grid"):
+        eo.load([found], ["red"], geobox=beside, stac=served[1])
 
 
 @pytest.mark.parametrize(("scale", "ties"), [((10.0, -10.0, 0.0), 1), ((10.0, 10.0, 0.0), 2)])

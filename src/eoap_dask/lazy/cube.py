@@ -47,7 +47,7 @@ from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.lazy.loaders.planes import foreign_planes
 from eoap_dask.lazy.nodata import encode_nan
-from eoap_dask.lazy.odd import warn_of_corrected, warn_of_odd
+from eoap_dask.lazy.odd import warn_of_corrected, warn_of_lowest, warn_of_odd
 from eoap_dask.net.hrefs import check_host_names, named_hosts
 from eoap_dask.periods import check_range, parse_day, split_periods
 from eoap_dask.readers.choose import make_reader
@@ -264,7 +264,7 @@ def load(
     )
     warn_of_odd(items, odd, on_odd_item, some=bool(scenes))
     reader = make_reader("auto", items.signer(hosts), private_hosts=hosts)
-    scenes, found = settle(items.features, scenes, reader)
+    scenes, found = settle(items.features, scenes, reader, geobox)
     warn_of_corrected(found)
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], name, bounds)])
@@ -508,6 +508,7 @@ def _read_chunk(stack: Stack, first: int, last: int, window: Window) -> np.ndarr
             reader.read(window, layers, dropped)
             out[: stack.bands, numbers] = layers
             out[stack.bands, numbers] = dropped
+            warn_of_lowest(reader.passes, layers, dropped)
     return out
 
 

@@ -6,14 +6,18 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from eoap_dask.errors import ItemError
 from eoap_dask.items.odd import nothing_left, odd_items_said
+from eoap_dask.scenes.radiometry import MOST_LOWEST_PERCENT, TAKEN_TWICE
 from eoap_dask.text import plural
 
 if TYPE_CHECKING:
     from eoap_dask.items.item import OddItem
     from eoap_dask.items.itemset import ItemSet
-    from eoap_dask.scenes.model import Contradictions
+    from eoap_dask.scenes.model import Contradictions, Scene
 
 
 def warn_of_odd(items: ItemSet, odd: Sequence[OddItem], on_odd_item: str, *, some: bool) -> None:
@@ -40,3 +44,24 @@ def warn_of_corrected(found: Contradictions) -> None:
             f"{'lies' if len(found) == 1 else 'lie'} elsewhere than the items say: the files count.",
             stacklevel=3,
         )
+
+
+def warn_of_lowest(
+    passes: Sequence[tuple[int, Sequence[Scene]]], layers: npt.NDArray[np.uint16], dropped: npt.NDArray[np.bool_]
+) -> None:
+    """Warn, at the client too, of scenes many of whose clear pixels in a chunk have the lowest value in one band.
+
+    `layers` are (band, pass, y, x), `dropped` (pass, y, x), for each of `passes`, which come with their numbers.
+    """
+    for layer, (_, scenes) in enumerate(passes):
+        for band in layers[:, layer]:
+            lowest = band == 1
+            if 100 * np.count_nonzero(lowest) <= MOST_LOWEST_PERCENT * np.count_nonzero(band):
+                continue  # nearly all: only the clear ones count, which takes longer
+            clear = ~dropped[layer]
+            if 100 * np.count_nonzero(lowest & clear) > MOST_LOWEST_PERCENT * np.count_nonzero(clear & (band > 0)):
+                from distributed import warn
+
+                names = " and ".join(one.id for one in scenes)
+                warn(f"Many of the clear pixels of {names} have the lowest value there is in one band: {TAKEN_TWICE}.")
+                break

@@ -11,6 +11,12 @@ from eoap_dask.redact import redact
 from eoap_dask.scenes.sensor import Sensor
 from eoap_dask.scenes.told import baseline, is_of_toolbox, processed_at, told
 
+MOST_LOWEST_PERCENT = 25.0
+"""Clear pixels of a band that may have the lowest value, 1: deep water and shadow do, in some bands."""
+
+TAKEN_TWICE = "an offset of reflectance may have been taken off twice"
+"""What more of them may mean."""
+
 
 def reflectance_offset(item: Mapping[str, Any], asset: Mapping[str, Any], sensor: Sensor, band: int = 1) -> int:
     """Return what to subtract from the numbers of an asset's band so that value / 10000 is reflectance.

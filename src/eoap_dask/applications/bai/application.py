@@ -236,7 +236,8 @@ def plan_pair(request: Request, items: ItemSet, reader: Reader) -> Plan:
         usable, unusable = _scenes(request, items, own, sensor)
         scenes += usable
         odd += unusable
-    settled, found = settle(items.features, scenes, reader)
+    area = None if request.area is None else request.area.geobox
+    settled, found = settle(items.features, scenes, reader, area)
     passes = group_passes(settled)
     if odd and len(passes) < 2:
         raise nothing_left(odd, _another_item())

@@ -47,6 +47,7 @@ from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.model import Contradictions, Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import usable_scenes
+from eoap_dask.scenes.radiometry import MOST_LOWEST_PERCENT, TAKEN_TWICE
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.text import option, plural
 
@@ -131,7 +132,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     odd = (*items.odd_items, *odd)
     if odd and not scenes:
         raise nothing_left(odd)
-    scenes, found = settle(items.features, scenes, reader)
+    scenes, found = settle(items.features, scenes, reader, geobox)
     bounds = grid_bounds(geobox)
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], crs_name(geobox), bounds)])
     # a pass belongs to one period as a whole, also where midnight came between its scenes
@@ -240,10 +241,10 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     lowest = _lowest_percent(written.made.notes, data)
     if lowest > MOST_LOWEST_PERCENT:
         logger.warning(
-            "{:.0f} % of the clear pixels of {} have the lowest value there is in one band: an offset of reflectance "
-            "may have been taken off twice.",
+            "{:.0f} % of the clear pixels of {} have the lowest value there is in one band: {}.",
             lowest,
             written.plan.unit.key,
+            TAKEN_TWICE,
         )
     masked = recipe.stack.dropped_classes is not None
     lineage = (
@@ -267,10 +268,6 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
             **({"eoap:lowest_percent": round(lowest, 2)} if lowest > MOST_LOWEST_PERCENT else {}),
         },
     )
-
-
-MOST_LOWEST_PERCENT = 25.0
-"""Clear pixels of a band that may have the lowest value, 1: deep water and shadow do, in some bands."""
 
 
 def _lowest_percent(notes: Sequence[tuple[int, ...]], data: WrittenImage) -> float:
