@@ -394,7 +394,12 @@ def test_units_are_published_one_by_one(seams: Seams, client: Client, run: Run, 
     assert {p: p.stat().st_mtime_ns for p in before} == before
     catalog = json.loads(made.catalog.read_text())
     listed = [link["href"] for link in catalog["links"] if link["rel"] == "item"]
-    assert sorted(listed) == sorted(f"./{key}/{key}.json" for key in [*KEYS, "late"])
+    units = [f"./{key}/{key}.json" for key in [*KEYS, "late"]]
+    chips = [f"./{key}/{key}-chip{number}.json" for key in CELLS for number in range(3)]
+    assert sorted(listed) == sorted([*units, *chips, "./late/late-chip0.json"])
+    index = json.loads((made.output / "collection.json").read_text())["assets"]["index"]
+    assert (made.output / index["href"]).read_text().split() == sorted([*KEYS, "late"])
+    assert index["file:checksum"] == f"1220{sha256_of(made.output / index['href'])}"
     same = {name: one for name, one in assets(out).items() if not name.startswith("late/")}
     assert same == assets(run.output)
     edit_params(out, threshold=THRESHOLD - 1)

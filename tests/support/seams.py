@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,11 +37,12 @@ from eoap_dask.render.science import Image, Science, Strip
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Production, produce
-from eoap_dask.run.product import Output, collection_and_catalog, image_asset, image_assets, write_unit_item
+from eoap_dask.run.product import Output, collection_and_catalog, file_asset, image_asset, image_assets, write_unit_item
 from eoap_dask.run.raster import RasterWork
 from eoap_dask.run.unit import Failure, Unit
 from eoap_dask.run.written import WrittenUnit
 from eoap_dask.scenes.model import Pass, Scene, Source
+from eoap_dask.stac.records import AssetRecord
 
 NAME = "seams"
 START = datetime(2021, 7, 1, 10, tzinfo=UTC)
@@ -279,6 +280,15 @@ class Seams:
             outputs=outputs,
         )
 
+    def conclude(
+        self, root: Path, file: Callable[[str, str], Path], items: Sequence[Mapping[str, Any]]
+    ) -> list[AssetRecord]:
+        """List the units whose items are there."""
+        there = [item["id"] for item in items if file(item["id"], f"{item['id']}.json").is_file()]
+        path = root / "index.txt"
+        path.write_text("\n".join(sorted(there)))
+        return [file_asset("index", path, "Units", "text/plain", ("metadata",))]
+
     def describe(self, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return collection and catalog."""
         return collection_and_catalog(
@@ -308,7 +318,9 @@ def make(
         given.unit_failed(failure)
 
     hooks = replace(given, unit_done=done, unit_failed=failed)
-    production = Production(app.plan(), app.finish, app.describe, units=app.stream() if stream else None)
+    production = Production(
+        app.plan(), app.finish, app.describe, units=app.stream() if stream else None, conclude=app.conclude
+    )
     options = RunOptions(output_dir=out, **{"block": 512, **how})
     return produce(production, options, hooks, client=client, publisher=publisher)
 

@@ -30,6 +30,11 @@ class ProductLayout:
         found = re.fullmatch(rf"(?:\./)?({_KEY})/\1\.json", href)
         return found[1] if found else None
 
+    def unit_of(self, href: str) -> str | None:
+        """Return the key of the unit one of whose outputs an href of the catalog leads to; None where it can't be."""
+        found = re.fullmatch(rf"(?:\./)?({_KEY})/{_KEY}\.json", href)
+        return found[1] if found else None
+
     def image(self, image: str, cutout: str = "") -> str:
         """Return the name of an image, or the path of an image of a cutout."""
         return f"{image}/{cutout}.tif" if cutout else f"{image}.tif"

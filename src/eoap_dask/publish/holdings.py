@@ -306,6 +306,8 @@ def _listed(product: Path, given: Path) -> tuple[str, ...]:
         if not isinstance(link, dict) or link.get("rel") != "item":
             continue
         key = LAYOUT.key_of(str(link.get("href")))
+        if key is None and LAYOUT.unit_of(str(link.get("href"))) in keys:
+            continue  # of one of its outputs
         if key is None:
             raise _unrecognised(given, f"its {CATALOG} lists {str(link.get('href'))[:80]!r}, which isn't a unit")
         keys[key] = None

@@ -74,10 +74,11 @@ def render_block(
 def _render(recipe: Recipe, number: int, folder: str | None, parts: Sequence[Part]) -> Rendered | Surveyed:
     window = recipe.windows()[number]
     tools = TOOLS.of(recipe.science)
+    cutout = "" if recipe.cutouts is None else recipe.cutouts[number].name
     with ExitStack() as stack:
         reader = stack.enter_context(_reader(recipe, window, parts))
         if recipe.is_survey:
-            return Surveyed(tuple(sorted(_survey(recipe, window, reader, tools).items())), reader.levels)
+            return Surveyed(tuple(sorted(_survey(recipe, window, reader, tools, cutout).items())), reader.levels)
         place, side, levels = window, recipe.block, len(level_shapes(recipe.shape))
         if recipe.cutouts is not None:  # an image of its own, in one block
             place, levels = Window(0, window.shape[0], 0, window.shape[1]), len(level_shapes(window.shape))
@@ -86,7 +87,7 @@ def _render(recipe: Recipe, number: int, folder: str | None, parts: Sequence[Par
         for spec in recipe.images:
             file = None if folder is None else stack.enter_context(TileFile(Path(folder), f"{number}.{spec.name}"))
             encoders.append(BlockEncoder(spec, place, side, levels, file))
-        for rows, images in compose_rows(recipe, window, reader, tools):
+        for rows, images in compose_rows(recipe, window, reader, tools, cutout):
             note = recipe.science.note(images, rows.row, rows.col)
             if note is not None:
                 notes.append(note)
@@ -104,14 +105,14 @@ def _reader(recipe: Recipe, window: Window, parts: Sequence[Part]) -> LayerReade
 
 
 def compose_rows(
-    recipe: Recipe, window: Window, reader: LayerReader, tools: Any = None
+    recipe: Recipe, window: Window, reader: LayerReader, tools: Any = None, cutout: str = ""
 ) -> Iterator[tuple[Window, tuple[Image, ...]]]:
     """Yield the images of a window in the recipe's order, each (band, y, x), a row of tiles at a time.
 
     Their memory is used again for the next row, so that they are encoded while still in the cache.
     """
     memory = tuple(spec.empty((min(window.shape[0], TILE), window.shape[1])) for spec in recipe.images)
-    with closing(_strips(recipe, window, reader, tools)) as strips:
+    with closing(_strips(recipe, window, reader, tools, cutout)) as strips:
         for rows in window.strips(TILE):
             images = tuple(image[:, : rows.shape[0]] for image in memory)
             filled = rows.row
@@ -126,13 +127,13 @@ def compose_rows(
             yield rows, images
 
 
-def _survey(recipe: Recipe, window: Window, reader: LayerReader, tools: Any) -> dict[tuple[int, int], Any]:
+def _survey(recipe: Recipe, window: Window, reader: LayerReader, tools: Any, cutout: str) -> dict[tuple[int, int], Any]:
     """Return a note for each tile with data, made of parts that are the same for any blocks and strips."""
     notes: dict[tuple[int, int], Any] = {}
     science, halo = recipe.science, 2 * recipe.science.halo
     if not reader.passes:
         return notes
-    for part, strip in _strips(recipe, window, reader, tools):
+    for part, strip in _strips(recipe, window, reader, tools, cutout):
         for row in range(part.row, part.row_stop, FEWEST_ROWS):
             stop = min(row + FEWEST_ROWS, part.row_stop)
             for col in range(part.col, part.col_stop, TILE):
@@ -152,7 +153,9 @@ def _survey(recipe: Recipe, window: Window, reader: LayerReader, tools: Any) -> 
     return notes
 
 
-def _strips(recipe: Recipe, window: Window, reader: LayerReader, tools: Any) -> Generator[tuple[Window, Strip]]:
+def _strips(
+    recipe: Recipe, window: Window, reader: LayerReader, tools: Any, cutout: str
+) -> Generator[tuple[Window, Strip]]:
     """Yield the layers of a window: read strip by strip, handed out in parts that lie in one row of tiles."""
     bands, depth, halo = recipe.stack.bands, len(reader.passes), recipe.science.halo
     numbers = tuple(number for number, _ in reader.passes)
@@ -173,7 +176,7 @@ def _strips(recipe: Recipe, window: Window, reader: LayerReader, tools: Any) -> 
                 if halo:  # shared with the parts beside it
                     own = _read_only(own)
                     flags = None if flags is None else _read_only(flags)
-                yield part, Strip(own, flags, numbers, part, recipe.state, tools)
+                yield part, Strip(own, flags, numbers, part, recipe.state, tools, cutout)
                 row = stop
 
 

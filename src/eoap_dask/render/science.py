@@ -37,6 +37,8 @@ class Strip:
     """What the surveys of the whole unit came to, see `Science.reduce`."""
     tools: Any = None
     """What `Science.set_up` returned on this worker."""
+    cutout: str = ""
+    """Name of the cutout that it is part of, see `Recipe.cutouts`; empty where there are none."""
 
 
 class Science:
@@ -115,6 +117,10 @@ class Science:
             Images in the order of the recipe, with any content; every pixel is to be set.
         """
         raise NotImplementedError
+
+    def is_kept(self, notes: tuple[Any, ...]) -> bool:  # noqa: ARG002
+        """Tell from all its notes whether a cutout is written; its notes are kept anyway."""
+        return True
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> Any:  # noqa: ARG002
         """Return what the client needs to know of a finished row of tiles beside these; small, or None.

@@ -39,8 +39,9 @@ from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.summary import Figures, UnitSummary, UnitTimes, few_seen, no_figures
 from eoap_dask.run.unit import Failure
 from eoap_dask.scenes.parse import source_href
-from eoap_dask.stac.catalog import write_catalog
+from eoap_dask.stac.catalog import with_assets, write_catalog
 from eoap_dask.stac.item import with_period
+from eoap_dask.stac.records import AssetRecord
 from eoap_dask.text import show
 from eoap_dask.values import as_text
 
@@ -54,6 +55,16 @@ P = TypeVar("P")
 
 Describe = Callable[[Sequence[Mapping[str, Any]]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """Given the items, return the collection and the catalog."""
+
+Conclude = Callable[[Path, Callable[[str, str], Path], Sequence[Mapping[str, Any]]], Sequence[AssetRecord]]
+"""Given the directory of the catalog, where a unit's file lies (by its key and name), and the items, write what belongs
+to the product as a whole, and return it as assets of the collection."""
+
+
+def nothing_more(*_: object) -> tuple[AssetRecord, ...]:
+    """Write nothing beside the units."""
+    return ()
+
 
 ITEMS_FILE = "items.json"
 """The items that a product was made from, beside its catalog."""
@@ -72,6 +83,8 @@ class Production:
     """Units that come as the run goes on, instead of the plan's."""
     figures: Figures = no_figures
     """Gives an application's own figures for the summary of a unit."""
+    conclude: Conclude = nothing_more
+    """Writes the files of the product as a whole."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +205,10 @@ def _publish(
                 if not is_published:
                     _refuse_failed(production, schedule, options, outcome, publication, kept, seconds)
                     listed = sorted((*finished, *kept.values()), key=lambda item: str(item["id"])) if kept else finished
-                    collection, catalog = production.describe(publication.all_items(listed))
-                    write_catalog(publication.root, collection=collection, catalog=catalog)
+                    every = publication.all_items(listed)
+                    more = production.conclude(publication.root, publication.file_of, every)
+                    collection, catalog = production.describe(every)
+                    write_catalog(publication.root, collection=with_assets(collection, more), catalog=catalog)
             tell(Event("end", blocks_done=outcome.blocks, blocks_total=outcome.blocks, message="complete"))
         output = publication.out
         if is_published:

@@ -69,13 +69,13 @@ class WrittenRaster:
     images: dict[str, WrittenImage] = field(default_factory=dict)
     """By name."""
     cutouts: dict[str, dict[str, WrittenImage]] = field(default_factory=dict)
-    """Images by name, of each cutout by its name."""
+    """Images by name, of each cutout by its name, without those that the science left out."""
     levels: dict[str, list[float]] = field(default_factory=dict)
     """Side of the pixels that were read, for ``data`` and ``mask``."""
     notes: tuple[Any, ...] = ()
     """What the science said of each row of tiles of the blocks, in their order."""
     cutout_notes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """The same of each cutout."""
+    """The same of each cutout, also of those left out."""
     state: Any = None
     """What the surveys came to."""
 
@@ -324,7 +324,8 @@ class RasterCollector:
             return
         self._notes[number] = result.notes
         if recipe.cutouts is not None:
-            self._cutouts[number] = self._write_cutout(number, result)
+            if recipe.science.is_kept(result.notes):
+                self._cutouts[number] = self._write_cutout(number, result)
             return
         for name, image in result.images.items():
             self._cogs[name].add(image, self._work.windows[number])
@@ -376,7 +377,7 @@ class RasterCollector:
         cutouts = self._work.recipe.cutouts or ()
         return WrittenRaster(
             images,
-            {one.name: self._cutouts[number] for number, one in enumerate(cutouts)},
+            {one.name: self._cutouts[number] for number, one in enumerate(cutouts) if number in self._cutouts},
             {kind: sorted(sides) for kind, sides in sorted(self._levels.items())},
             tuple(note for number in sorted(self._notes) for note in self._notes[number]),
             {one.name: self._notes[number] for number, one in enumerate(cutouts)},

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eoap_dask.files import write_json
 from eoap_dask.geo.footprint import union_bbox
 from eoap_dask.output.layout import LAYOUT
-from eoap_dask.stac.document import CLASSIFICATION, EO, PROJECTION, RASTER, STAC_VERSION, check_id, extensions, link
-from eoap_dask.stac.records import GEOJSON, JSON
+from eoap_dask.stac.document import (
+    CLASSIFICATION,
+    EO,
+    FILE,
+    PROJECTION,
+    RASTER,
+    STAC_VERSION,
+    check_id,
+    extensions,
+    link,
+)
+from eoap_dask.stac.item import build_asset
+from eoap_dask.stac.records import GEOJSON, JSON, AssetRecord
 
 _SUMMARISED = ("platform", "constellation", "instruments", "gsd", "proj:code", "processing:level")
 
@@ -68,7 +79,7 @@ def build_collection(
 
 
 def build_catalog(catalog_id: str, title: str, description: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the root catalog: relative links to the collection beside it and to every item in its directory."""
+    """Return the root catalog: relative links to the collection beside it and to every item in its unit's directory."""
     check_id(catalog_id)
     return {
         "type": "Catalog",
@@ -79,12 +90,26 @@ def build_catalog(catalog_id: str, title: str, description: str, items: Sequence
         "links": [
             link("root", f"./{LAYOUT.catalog}", JSON),
             link("child", f"./{LAYOUT.collection}", JSON),
-            *(
-                link("item", f"./{LAYOUT.item_of(item['id'])}", GEOJSON, item["properties"].get("title"))
-                for item in items
-            ),
+            *(one for item in items for one in _item_links(item)),
         ],
     }
+
+
+def _item_links(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the links to a unit's item and to those of its outputs, which most readers wouldn't look for in an item."""
+    key = item["id"]
+    yield link("item", f"./{LAYOUT.item_of(key)}", GEOJSON, item["properties"].get("title"))
+    for one in item.get("links", ()):
+        if one["rel"] == "item":
+            yield link("item", f"./{key}/{one['href'].removeprefix('./')}", GEOJSON, one.get("title"))
+
+
+def with_assets(collection: Mapping[str, Any], assets: Sequence[AssetRecord]) -> dict[str, Any]:
+    """Return a collection with files of the product as a whole, which lie beside it."""
+    if not assets:
+        return dict(collection)
+    known = sorted({*collection["stac_extensions"], FILE})
+    return {**collection, "stac_extensions": known, "assets": {one.key: build_asset(one) for one in assets}}
 
 
 def write_catalog(root: Path, *, collection: Mapping[str, Any], catalog: Mapping[str, Any]) -> Path:

@@ -51,7 +51,7 @@ def build_item(record: ItemRecord, *, collection_id: str, software_version: str,
     if renders:
         properties["renders"] = {render.key: _render(render) for render in renders}
     properties.update(record.properties)
-    assets = {asset.key: _asset(asset, record.crs) for asset in record.assets}
+    assets = {asset.key: build_asset(asset, record.crs) for asset in record.assets}
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
@@ -174,7 +174,8 @@ def _class(one: ClassSpec, pixels: int | None) -> dict[str, Any]:
     return {key: content for key, content in fields.items() if content is not None}
 
 
-def _asset(asset: AssetRecord, crs: str) -> dict[str, Any]:
+def build_asset(asset: AssetRecord, crs: str = "") -> dict[str, Any]:
+    """Return an asset; `crs` is that of its grid, if it has one."""
     fields: dict[str, Any] = {
         "href": f"./{asset.filename}",
         "title": asset.title,
