@@ -15,6 +15,7 @@ from loguru import logger
 
 from eoap_dask.errors import ItemError, SearchError, UsageError
 from eoap_dask.items.api import Api, no_such_collection
+from eoap_dask.items.catalogues import EARTH_SEARCH
 from eoap_dask.items.files import ItemDocument, read_items
 from eoap_dask.items.item import Item, cloud_cover, without_signatures
 from eoap_dask.items.itemset import ItemSet, file_faults
@@ -28,7 +29,6 @@ from eoap_dask.redact import redact
 from eoap_dask.text import option as as_written
 from eoap_dask.text import plural
 
-EXAMPLE = "https://earth-search.aws.element84.com/v1"
 _CATALOG_NAMES = ("catalog.json", "collection.json")
 _OF_PRODUCTS = ("items.json", "run.json")
 """Files by which a product of ours is known; the first has the items that it was made from."""
@@ -104,12 +104,12 @@ def check_source(text: str, option: str = "stac") -> str:
     if is_file_url(text):
         text = resolve_href("/", text)
     if is_url(text):
-        return check_url(text, "STAC API, static catalog or file of items", option, EXAMPLE)
+        return check_url(text, "STAC API, static catalog or file of items", option, EARTH_SEARCH)
     if not text:
         raise UsageError(
             f"{as_written(option)} is empty.",
             f"Expected the URL of a STAC API, or {_KINDS}.",
-            f"Try {as_written(option, EXAMPLE)}.",
+            f"Try {as_written(option, EARTH_SEARCH)}.",
         )
     try:
         path = Path(text).expanduser()
@@ -156,7 +156,7 @@ def item_from_url(source: str | Path, *, timeout_s: float = 30.0, retries: int =
                 "Save the wanted item as a file of its own.",
             )
         return _named(found)
-    url = check_url(text, "STAC item", option, f"{EXAMPLE}/collections/sentinel-2-l2a/items/…")
+    url = check_url(text, "STAC item", option, f"{EARTH_SEARCH}/collections/sentinel-2-l2a/items/…")
     how = HttpPolicy(private_hosts_of(url), timeout_s, retries, _ITEM, url)
     document = parse_json(how.get(url), url, how)
     kind = ItemDocument(document, ()).kind

@@ -18,7 +18,7 @@ from loguru import logger
 
 from eoap_dask.applications.base import Application, BaseRequest
 from eoap_dask.applications.cloudless_mosaic.entry import MOSAIC
-from eoap_dask.applications.cloudless_mosaic.images import mosaic_images, shown_bands
+from eoap_dask.applications.cloudless_mosaic.images import mosaic_images
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.applications.cloudless_mosaic.science import Composition
 from eoap_dask.errors import BandError
@@ -35,6 +35,7 @@ from eoap_dask.params import check_choices
 from eoap_dask.periods import Period, check_range, parse_day, split_periods
 from eoap_dask.render.headers import settle
 from eoap_dask.render.recipe import Recipe
+from eoap_dask.render.reflectance import shown_bands
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.events import Listener
 from eoap_dask.run.options import RunOptions
