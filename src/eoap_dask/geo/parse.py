@@ -15,11 +15,12 @@ from loguru import logger
 from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
-from eoap_dask.errors import AoiError
+from eoap_dask.errors import AoiError, UsageError
 from eoap_dask.geo.aoi import DECIMALS, Aoi
 from eoap_dask.geo.curves import from_curved_wkt, is_curved
 from eoap_dask.geo.globe import polygons, shifted, to_degrees, within_180
 from eoap_dask.geo.options import BBOX, WKT
+from eoap_dask.geo.vector import NoLayerError, VectorError, existing_layer, read_layers, reason
 from eoap_dask.text import plural, shorten
 from eoap_dask.values import is_a
 
@@ -115,30 +116,11 @@ def _from_text(text: str) -> Aoi:
     )
 
 
-def _existing(text: str) -> Path | None:
-    try:
-        path = Path(text).expanduser()
-        return path if path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, an unknown ~user
-        return None
-
-
 def _existing_layer(text: str) -> tuple[Path, str] | None:
-    """Return a file that exists, and the layer of it that ``file|layername=x`` names; None without such a file."""
-    if path := _existing(text):
-        return path, ""
-    file, bar, rest = text.partition("|")
-    path = _existing(file) if bar else None
-    if path is None:
-        return None
-    key, _, name = rest.partition("=")
-    if key.strip().lower() != "layername" or not name or "|" in name:
-        raise AoiError(
-            f"{_shorten('|' + rest)!r} after the file {_shorten(file)!r} isn't understood.",
-            "Expected the name of a layer, as in file.gpkg|layername=fields.",
-            "Leave it out for all layers.",
-        )
-    return path, name
+    try:
+        return existing_layer(text)
+    except UsageError as fault:
+        raise AoiError(fault.what, fault.expected, "Leave it out for all layers.") from None
 
 
 def _is_number(text: str) -> bool:
@@ -378,8 +360,6 @@ def _from_file(path: Path, layer: str) -> Aoi:
 
 
 def _from_layers(path: Path, layer: str, shown: str) -> Aoi:
-    from eoap_dask.geo.vector import NoLayerError, VectorError, read_layers
-
     try:
         found = read_layers(path, layer)
     except NoLayerError as fault:
@@ -390,10 +370,8 @@ def _from_layers(path: Path, layer: str, shown: str) -> Aoi:
             "Check the name, or leave it out for all layers.",
         ) from None
     except VectorError as fault:
-        why = str(fault).partition("; It might help")[0].rstrip(".")  # to name a driver, which can't be given here
-        why = why.replace(f"'{path}' not", "it is not")
         raise AoiError(
-            f"The file {shown!r} can't be read as vector data: {_shorten(why, 120)}.",
+            f"The file {shown!r} can't be read as vector data: {reason(fault, path)}.",
             "Expected GeoJSON, GeoPackage, Shapefile, FlatGeobuf, KML, GeoParquet or another format of GDAL.",
             "Check the file with ogrinfo.",
         ) from None

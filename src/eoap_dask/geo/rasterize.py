@@ -56,6 +56,19 @@ def rasterize(parts: Sequence[BaseGeometry], shape: tuple[int, int], transform: 
     return painted
 
 
+def paint(
+    parts: Sequence[tuple[BaseGeometry, int]], shape: tuple[int, int], transform: Affine
+) -> npt.NDArray[np.uint8]:
+    """Return (y, x) uint8, the value of the last part that holds a pixel's centre, 0 where none does."""
+    from rasterio import features
+
+    if not parts:
+        return np.zeros(shape, np.uint8)
+    with _lock:
+        painted: npt.NDArray[np.uint8] = features.rasterize(parts, shape, transform=transform, dtype="uint8")
+    return painted
+
+
 def rasterize_window(shape: shapely.Geometry | None, geobox: GeoBox, window: Window) -> npt.NDArray[np.bool_] | None:
     """Return (y, x) bool, True where a pixel's centre lies inside a shape in the grid's CRS; None where nothing is cut.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 import shapely
 
+from eoap_dask.errors import UsageError
 from eoap_dask.overlap import warnings_filtered
+from eoap_dask.text import shorten
 
 _PARQUET = (".parquet", ".geoparquet")
 _VECTOR = (".shp", ".gpkg", ".geojson", ".fgb", ".kml", ".kmz", ".gml", ".tab", ".mif", ".gdb", *_PARQUET)
@@ -34,6 +37,39 @@ class NoLayerError(VectorError):
         super().__init__()
         self.layers = layers
         """Names of those that it has, without those that have no geometry."""
+
+
+def existing_layer(text: str) -> tuple[Path, str] | None:
+    """Return a file that exists, and the layer of it that ``file|layername=x`` names; None without such a file."""
+    if path := _existing(text):
+        return path, ""
+    file, bar, rest = text.partition("|")
+    path = _existing(file) if bar else None
+    if path is None:
+        return None
+    key, _, name = rest.partition("=")
+    if key.strip().lower() != "layername" or not name or "|" in name:
+        raise UsageError(
+            f"{shorten('|' + rest, 80)!r} after the file {shorten(file, 80)!r} isn't understood.",
+            "Expected the name of a layer, as in file.gpkg|layername=fields.",
+            "Leave it out.",
+        )
+    return path, name
+
+
+def _existing(text: str) -> Path | None:
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, an unknown ~user
+        return None
+
+
+def reason(fault: VectorError, path: Path) -> str:
+    """Return why a file can't be read, without what is for those who call GDAL."""
+    why = str(fault).partition("; It might help")[0].rstrip(".")  # to name a driver, which can't be given here
+    why = re.sub(r"sqlite3_\w+\(.*\) failed: ([^;]*).*", r"\1", why)
+    return shorten(" ".join(why.replace(f"'{path}' not", "it is not").split()), 120)
 
 
 @dataclass(frozen=True)
@@ -66,7 +102,7 @@ def read_layers(path: Path, name: str = "") -> list[Layer]:
     VectorError
         when any of the files can't be read; `NoLayerError` without a layer of the name
     """
-    found = [layer for source in _sources(path) for layer in _layers_of(source)]
+    found = [layer for source in sources(path) for layer in _layers_of(source)]
     if name:
         chosen = [one for one in found if one.name == name]
         if not chosen:
@@ -76,7 +112,7 @@ def read_layers(path: Path, name: str = "") -> list[Layer]:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A file to be read."""
 
     gdal: Path | str
@@ -85,17 +121,23 @@ class _Source:
     """For sentences: where it stands in the directory or archive; empty for a file that was named."""
     stem: str
     parquet: Path | bytes | None = None
+    """What is GeoParquet, which isn't read by GDAL."""
+
+    def opened(self) -> Any:
+        """Return its GeoParquet as pyarrow takes it."""
+        return io.BytesIO(self.parquet) if isinstance(self.parquet, bytes) else self.parquet
 
 
-def _sources(path: Path) -> list[_Source]:
+def sources(path: Path) -> list[Source]:
+    """Return the files to be read: of a directory or a zip archive those in it, otherwise the file alone."""
     if path.is_dir():
         inner = [] if path.suffix.lower() == ".gdb" else _files_below(path)
-        files = [_Source(one, str(one.relative_to(path)), one.stem, one if _is_parquet(one) else None) for one in inner]
+        files = [Source(one, str(one.relative_to(path)), one.stem, one if _is_parquet(one) else None) for one in inner]
     elif path.suffix.lower() == ".zip":
         files = list(_members(path))
     else:
         files = []
-    return files or [_Source(path, "", path.stem, path if _is_parquet(path) else None)]
+    return files or [Source(path, "", path.stem, path if _is_parquet(path) else None)]
 
 
 def _is_parquet(path: Path | PurePosixPath) -> bool:
@@ -119,7 +161,7 @@ def _is_vector(path: PurePosixPath) -> bool:
     return path.suffix.lower() in _VECTOR and not hidden
 
 
-def _members(path: Path) -> Iterator[_Source]:
+def _members(path: Path) -> Iterator[Source]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
@@ -127,12 +169,12 @@ def _members(path: Path) -> Iterator[_Source]:
             plain = [one for one in names if not inside.intersection(one.parents)]
             for one in sorted((*inside, *filter(_is_vector, plain))):
                 content = archive.read(str(one)) if _is_parquet(one) else None
-                yield _Source(f"/vsizip/{{{path.resolve()}}}/{one}", str(one), one.stem, content)
+                yield Source(f"/vsizip/{{{path.resolve()}}}/{one}", str(one), one.stem, content)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as fault:  # RuntimeError: a password
         raise VectorError(str(fault)) from None
 
 
-def _layers_of(source: _Source) -> list[Layer]:
+def _layers_of(source: Source) -> list[Layer]:
     try:
         layers = [_from_parquet(source)] if source.parquet is not None else list(_from_gdal(source))
     except VectorError as fault:
@@ -140,7 +182,7 @@ def _layers_of(source: _Source) -> list[Layer]:
     return layers
 
 
-def _from_gdal(source: _Source) -> Iterator[Layer]:
+def _from_gdal(source: Source) -> Iterator[Layer]:
     import pyogrio
     import pyogrio.raw
 
@@ -157,23 +199,27 @@ def _from_gdal(source: _Source) -> Iterator[Layer]:
         raise VectorError(str(fault)) from None
 
 
-def _from_parquet(source: _Source) -> Layer:
+def _from_parquet(source: Source) -> Layer:
     import geopandas
     import pyarrow as pa
     from pyarrow import parquet
 
-    def opened() -> Any:
-        return io.BytesIO(source.parquet) if isinstance(source.parquet, bytes) else source.parquet
-
     try:
-        stored = (parquet.read_schema(opened()).metadata or {}).get(b"geo")
-        if stored is None:
-            raise VectorError("it is Parquet without the metadata of GeoParquet")
-        column = json.loads(stored)["primary_column"]
-        shapes = geopandas.read_parquet(opened(), columns=[column])[column]
+        column, _ = geo_column(parquet.read_schema(source.opened()))
+        shapes = geopandas.read_parquet(source.opened(), columns=[column])[column]
     except (ValueError, KeyError, TypeError, OSError, NotImplementedError, pa.ArrowException) as fault:
         raise VectorError(str(fault)) from None
     return Layer(source.stem, _present(np.asarray(shapes)), shapes.crs)
+
+
+def geo_column(schema: Any) -> tuple[str, Mapping[str, Any]]:
+    """Return the column of geometries of a Parquet file, and what GeoParquet's metadata say of it."""
+    stored = (schema.metadata or {}).get(b"geo")
+    if stored is None:
+        raise VectorError("it is Parquet without the metadata of GeoParquet")
+    told = json.loads(stored)
+    name = told["primary_column"]
+    return name, told["columns"][name]
 
 
 def _present(shapes: Any) -> list[shapely.Geometry]:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import math
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eoap_dask.files import write_bytes
+from eoap_dask.output.drawing import (
+    FAINT,
+    FRAME,
+    INK,
+    KEY_HEIGHT,
+    KEY_SIZE,
+    PAPER,
+    draw_key,
+    draw_text,
+    key_places,
+    png_bytes,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from eoap_dask.render.images import Colour
 
     Picture = npt.NDArray[np.uint8]
 
@@ -23,27 +35,7 @@ _GAP = 28
 _MAX_PANEL = 752
 _MAX_COLUMNS = 4
 _CHECK = 12
-_KEY = 34
-
-_PAPER = (255, 255, 255)
-_INK = (28, 32, 38)
-_FAINT = (108, 114, 122)
-_FRAME = (205, 209, 214)
 _CHECKS = (245, 232)
-
-_GLYPHS = frozenset("©«°±´·»‘’“”…‹›") | {chr(code) for code in range(32, 127)}
-_STAND_INS = {
-    "–": "-",
-    "—": "-",
-    "−": "-",
-    "×": "x",
-    "ß": "ss",
-    "ø": "o",
-    "Ø": "O",
-    "æ": "ae",
-    "Æ": "AE",
-    "ł": "l",
-}
 
 
 def write_thumbnail(path: Path, rgb: Picture, max_px: int = 512) -> Path:
@@ -65,7 +57,7 @@ def contact_sheet(
     title: str,
     subtitle: str = "",
     footer: str = "",
-    legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
+    legend: Sequence[tuple[str, Colour]] = (),
     pixel_m: float = 0.0,
 ) -> Path:
     """Write one PNG, at most 1600 pixels wide, of pictures (as for `write_thumbnail`), each with its caption.
@@ -83,46 +75,44 @@ def contact_sheet(
     side = min(_MAX_PANEL, (_WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) // columns)
     width = max(columns * side + (columns - 1) * _GAP + 2 * _MARGIN, 560)
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    sizes = [[_fit(rgb.shape[1:], side) for _, rgb in row] for row in rows]
+    sizes = [[fit(rgb.shape[1:], side) for _, rgb in row] for row in rows]
 
     head = _MARGIN + 46 + (34 if subtitle else 0) + 18
     captions = [64 if any("\n" in caption for caption, _ in row) else 38 for row in rows]
     heights = [max(size[0] for size in row) + 10 + text for row, text in zip(sizes, captions, strict=True)]
     bar = _scale_bar(pixel_m * panels[0][1].shape[2] / sizes[0][0][1]) if pixel_m else None
-    keys = _keys(legend, width - 2 * _MARGIN, 0 if bar is None else bar[0] + 130)
+    keys = key_places([label for label, _ in legend], width - 2 * _MARGIN, 0 if bar is None else bar[0] + 130)
     lines = max(keys[-1][1] + 1 if keys else 0, 1 if bar else 0)
-    height = head + sum(heights) + (len(rows) - 1) * 12 + lines * _KEY + (36 if footer else 0) + _MARGIN - 12
+    height = head + sum(heights) + (len(rows) - 1) * 12 + lines * KEY_HEIGHT + (36 if footer else 0) + _MARGIN - 12
 
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (_MARGIN, _MARGIN - 6), title, 38, _INK, width - 2 * _MARGIN)
+    draw_text(draw, (_MARGIN, _MARGIN - 6), title, 38, INK, width - 2 * _MARGIN)
     if subtitle:
-        _text(draw, (_MARGIN, _MARGIN + 46), subtitle, 23, _FAINT, width - 2 * _MARGIN)
+        draw_text(draw, (_MARGIN, _MARGIN + 46), subtitle, 23, FAINT, width - 2 * _MARGIN)
     top = head
     for row, row_sizes, row_height, text in zip(rows, sizes, heights, captions, strict=True):
         floor = top + row_height - 10 - text  # pictures of a row stand on one line, above their captions
         for column, ((caption, rgb), size) in enumerate(zip(row, row_sizes, strict=True)):
             left = _MARGIN + column * (side + _GAP)
             corner = (left, floor - size[0])
-            sheet.paste(_panel(rgb, size), corner)
+            sheet.paste(panel(rgb, size), corner)
             box = (corner[0] - 1, corner[1] - 1, left + size[1], floor)
-            draw.rectangle(box, outline=_FRAME)
+            draw.rectangle(box, outline=FRAME)
             first, _, second = caption.partition("\n")
-            _text(draw, (left, floor + 10), first, 24, _INK, side)
+            draw_text(draw, (left, floor + 10), first, 24, INK, side)
             if second:
-                _text(draw, (left, floor + 40), second, 19, _FAINT, side)
+                draw_text(draw, (left, floor + 40), second, 19, FAINT, side)
         top += row_height + 12
     if bar is not None:
         length, label = bar
         left, middle = _MARGIN, top + 8
-        draw.line([(left, middle - 6), (left, middle), (left + length, middle), (left + length, middle - 6)], _INK, 2)
-        _text(draw, (left + length + 12, middle - 14), label, 19, _INK, 110)
+        draw.line([(left, middle - 6), (left, middle), (left + length, middle), (left + length, middle - 6)], INK, 2)
+        draw_text(draw, (left + length + 12, middle - 14), label, KEY_SIZE, INK, 110)
     for (place, line), (label, colour) in zip(keys, legend, strict=True):
-        corner = (_MARGIN + place, top + line * _KEY - 6)
-        draw.rectangle((*corner, corner[0] + 22, corner[1] + 18), fill=colour, outline=_FRAME)
-        _text(draw, (corner[0] + 32, corner[1] - 2), label, 19, _INK, width)
+        draw_key(draw, (_MARGIN + place, top + line * KEY_HEIGHT - 6), label, colour, width)
     if footer:
-        _text(draw, (_MARGIN, height - _MARGIN - 4), footer, 18, _FAINT, width - 2 * _MARGIN)
+        draw_text(draw, (_MARGIN, height - _MARGIN - 4), footer, 18, FAINT, width - 2 * _MARGIN)
     return _write_png(path, sheet)
 
 
@@ -132,21 +122,6 @@ def _scale_bar(metres_per_px: float) -> tuple[int, str]:
     power = 10 ** math.floor(math.log10(metres))
     metres = next(step * power for step in (1, 2, 5, 10) if step * power >= metres)
     return round(metres / metres_per_px), f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
-
-
-def _keys(legend: Sequence[tuple[str, Any]], width: int, taken: int) -> list[tuple[int, int]]:
-    """Return column and line of each legend entry; the first line begins after `taken` pixels."""
-    from PIL import ImageFont
-
-    font = ImageFont.load_default(19)
-    places, at, line = [], taken, 0
-    for label, _ in legend:
-        needed = 32 + round(font.getlength(_settable(label))) + 24
-        if at and at + needed > width:
-            at, line = 0, line + 1
-        places.append((at, line))
-        at += needed
-    return places
 
 
 def shrink(rgb: Picture, factor: int) -> Picture:
@@ -188,8 +163,11 @@ def _image(rgb: Picture) -> Any:
     return Image.fromarray(stack)  # two bands make LA, four RGBA
 
 
-def _panel(rgb: Picture, size: tuple[int, int]) -> Any:
-    """Return the picture at a size (rows, columns), over a checker that shows nodata."""
+def panel(rgb: Picture, size: tuple[int, int], ground: Picture | None = None) -> Any:
+    """Return the picture at a size (rows, columns), as an image of Pillow.
+
+    Where it is nodata it shows `ground`, greys of that size; by default a light checker.
+    """
     import numpy as np
     from PIL import Image
 
@@ -200,9 +178,10 @@ def _panel(rgb: Picture, size: tuple[int, int]) -> Any:
     enlarge = image.height <= rows and image.width <= columns
     method = Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS
     image = image.resize((columns, rows), method)
-    squares = np.add.outer(np.arange(rows) // _CHECK, np.arange(columns) // _CHECK) % 2
-    ground = Image.fromarray(np.array(_CHECKS, np.uint8)[squares]).convert("RGBA")
-    return Image.alpha_composite(ground, image).convert("RGB")
+    if ground is None:
+        squares = np.add.outer(np.arange(rows) // _CHECK, np.arange(columns) // _CHECK) % 2
+        ground = np.array(_CHECKS, np.uint8)[squares]
+    return Image.alpha_composite(Image.fromarray(ground).convert("RGBA"), image).convert("RGB")
 
 
 def _columns(count: int) -> int:
@@ -211,40 +190,12 @@ def _columns(count: int) -> int:
     return -(-count // rows)
 
 
-def _fit(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+def fit(shape: tuple[int, ...], side: int) -> tuple[int, int]:
     """Return rows and columns that fill a square of `side` and keep the proportions."""
     rows, columns = shape
     scale = side / max(rows, columns)
     return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 
-def _text(draw: Any, place: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int) -> None:
-    """Draw a line of text, cut to a width."""
-    from PIL import ImageFont
-
-    # The font that comes with Pillow: the same on every machine.
-    font = ImageFont.load_default(size)
-    text = _settable(text)
-    if draw.textlength(text, font=font) > width:
-        while text and draw.textlength(text.rstrip() + "…", font=font) > width:
-            text = text[:-1]
-        text = text.rstrip() + "…"
-    draw.text(place, text, font=font, fill=colour)
-
-
-def _settable(text: str) -> str:
-    """Return the text in the characters of Pillow's font: accents are dropped, and unknown characters become ?."""
-    settable = ""
-    for character in text:
-        if character not in _GLYPHS:
-            plain = _STAND_INS.get(character) or unicodedata.normalize("NFKD", character)
-            settable += "".join(part for part in plain if part in _GLYPHS) or "?"
-        else:
-            settable += character
-    return settable
-
-
 def _write_png(path: Path, image: Any) -> Path:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=6)
-    return write_bytes(path, buffer.getvalue())
+    return write_bytes(path, png_bytes(image))
