@@ -28,7 +28,7 @@ from eoap_dask.cluster.guard import end_with_parent, guarded_directory
 from eoap_dask.demo import weather
 from eoap_dask.demo.fire import FIRE_BANDS, POST_FIRE, PRE_FIRE, default_fire, fire_pair
 from eoap_dask.demo.items import BANDS, COARSE, DIALECTS, Dialect, make_item
-from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, GROUND_EPSG, Event, Landscape
+from eoap_dask.demo.landscape import CENTRE_X, CENTRE_Y, GROUND_BANDS, GROUND_EPSG, Event, Landscape
 from eoap_dask.demo.scenes import (
     OLD_PROCESSING_ERROR,
     Pass,
@@ -234,9 +234,9 @@ def _check(
         digits = month.replace("-", "", 1)
         if not (len(month) == 7 and month[4] == "-" and digits.isdigit() and 1 <= int(digits[4:]) <= 12):
             raise DateError(f"{month!r} isn't a month.", "A month looks like 2020-10.")
-    unknown = [band for band in bands if band not in BANDS]
+    unknown = [band for band in bands if band not in GROUND_BANDS]
     if unknown or not bands:
-        raise BandError(f"The demo has no bands {unknown}.", f"It has {', '.join(BANDS)}.")
+        raise BandError(f"The demo has no bands {unknown}.", f"It has {', '.join(GROUND_BANDS)}.")
     if not 1 <= dates <= 28:
         raise UsageError(f"{dates} dates a month were asked for.", "A month has 1 to 28.")
     if size_px < 128 or size_px % 2:

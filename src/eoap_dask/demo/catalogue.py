@@ -29,6 +29,9 @@ CONFORMS_TO = (
 
 GEOJSON = "application/geo+json"
 
+FIELDS_DIRECTORY = "fields"
+"""Where an archive may have one of fields beside its own files."""
+
 
 class CatalogueLike(Protocol):
     """What can be served: an `Archive`, a `Catalogue`, or anything alike."""
@@ -62,9 +65,16 @@ class Catalogue:
 
     @classmethod
     def from_directory(cls, root: Path | str) -> Catalogue:
-        """Open what `make_archive` wrote; the collection is that of the first item."""
-        items = json.loads((Path(root) / "items.json").read_text())["features"]
-        return cls(Path(root), items, items[0]["collection"] if items else "sentinel-2-l2a")
+        """Open what `make_archive` wrote, with `FIELDS_DIRECTORY`; the collection is that of the first item."""
+        root = Path(root)
+        items = json.loads((root / "items.json").read_text())["features"]
+        fields = root / FIELDS_DIRECTORY / "items.json"
+        if fields.exists():
+            for item in json.loads(fields.read_text())["features"]:
+                for asset in item["assets"].values():
+                    asset["href"] = f"{FIELDS_DIRECTORY}/{asset['href']}"
+                items.append(item)
+        return cls(root, items, items[0]["collection"] if items else "sentinel-2-l2a")
 
 
 class ApiError(Exception):

@@ -13,23 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry import mapping
 
-from eoap_dask.demo.scenes import BOA_SHIFT, Scene, Tile
+from eoap_dask.demo.scenes import BOA_SHIFT, RECENT_BASELINE, Scene, Tile
 
 Dialect = Literal["planetary-computer", "earth-search-v1", "earth-search-c1", "earth-search-v0"]
 
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 
-# Common name: key in SAFE products, title, central wavelength and width in micrometres.
+# Name in Earth Search: key in SAFE products, title, central wavelength and width in micrometres.
 BANDS: dict[str, tuple[str, str, float, float]] = {
     "blue": ("B02", "Band 2 - Blue", 0.49, 0.098),
     "green": ("B03", "Band 3 - Green", 0.56, 0.045),
     "red": ("B04", "Band 4 - Red", 0.665, 0.038),
     "nir": ("B08", "Band 8 - NIR", 0.842, 0.145),
+    "rededge1": ("B05", "Band 5 - Vegetation red edge 1", 0.704, 0.019),
+    "rededge2": ("B06", "Band 6 - Vegetation red edge 2", 0.74, 0.018),
+    "rededge3": ("B07", "Band 7 - Vegetation red edge 3", 0.783, 0.028),
+    "nir08": ("B8A", "Band 8A - Vegetation red edge 4", 0.865, 0.033),
     "swir16": ("B11", "Band 11 - SWIR 1.6", 1.61, 0.143),
     "swir22": ("B12", "Band 12 - SWIR 2.2", 2.19, 0.242),
 }
 
-COARSE = ("swir16", "swir22", "scl")
+COARSE = ("rededge1", "rededge2", "rededge3", "nir08", "swir16", "swir22", "scl")
 """Files with pixels twice as large: those of 20 m beside those of 10 m."""
 
 _SCHEMAS = "https://stac-extensions.github.io"
@@ -62,6 +66,8 @@ class DialectRules:
     """Baselines of the old and the new processing of the scene that was processed twice."""
     fire: tuple[str, str]
     """Baselines before and after the fire."""
+    recent: str
+    """Baseline of passes of 2023."""
     shifted: bool
     """Whether the files of baselines from 04.00 carry the shift of 1000."""
 
@@ -72,13 +78,31 @@ class DialectRules:
 
 DIALECTS: Mapping[Dialect, DialectRules] = {
     "planetary-computer": DialectRules(
-        "sentinel-2-l2a", "1.0.0", ("02.12", "05.00"), ("02.12", "05.00"), ("03.01", "05.00"), shifted=True
+        "sentinel-2-l2a",
+        "1.0.0",
+        ("02.12", "05.00"),
+        ("02.12", "05.00"),
+        ("03.01", "05.00"),
+        RECENT_BASELINE,
+        shifted=True,
     ),
     "earth-search-v1": DialectRules(
-        "sentinel-2-l2a", "1.0.0", ("02.12", "05.00"), ("02.12", "05.00"), ("03.01", "05.00"), shifted=False
+        "sentinel-2-l2a",
+        "1.0.0",
+        ("02.12", "05.00"),
+        ("02.12", "05.00"),
+        ("03.01", "05.00"),
+        RECENT_BASELINE,
+        shifted=False,
     ),
     "earth-search-c1": DialectRules(
-        "sentinel-2-c1-l2a", "1.1.0", ("05.00", "05.00"), ("05.00", "05.11"), ("05.00", "05.00"), shifted=True
+        "sentinel-2-c1-l2a",
+        "1.1.0",
+        ("05.00", "05.00"),
+        ("05.00", "05.11"),
+        ("05.00", "05.00"),
+        RECENT_BASELINE,
+        shifted=True,
     ),
     "earth-search-v0": DialectRules(
         "sentinel-s2-l2a-cogs",
@@ -86,6 +110,7 @@ DIALECTS: Mapping[Dialect, DialectRules] = {
         ("02.14", "02.14"),
         ("02.12", "02.14"),
         ("03.01", "03.01"),
+        "03.01",
         shifted=False,
     ),
 }
@@ -251,7 +276,7 @@ def _asset(scene: Scene, name: str, path: Path, dialect: Dialect) -> dict[str, A
         key, title, wavelength, width = BANDS[name]
         band = {
             "name": name if dialect == "earth-search-v1" else key,
-            "common_name": name,
+            "common_name": "rededge" if name.startswith("rededge") else name,
             "description": title,
             "center_wavelength": wavelength,
             "full_width_half_max": width,

@@ -27,7 +27,9 @@ CENTRE_X, CENTRE_Y = 566_227.0, 5_277_369.0
 STEP = 10
 """Stored values are multiples of this (reflectance 0.001): finer steps aren't seen and grow the files."""
 
-_BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
+GROUND_BANDS = ("blue", "green", "red", "nir", "swir16", "swir22")
+"""Bands that the ground is known in."""
+
 _Bands = tuple[int, int, int, int, int, int]
 
 # Cover types: SCL class, the bands in full green, the same when dry; reflectance × 1000.
@@ -127,7 +129,7 @@ class Landscape:
     @property
     def bands(self) -> tuple[str, ...]:
         """Common names of the bands that the ground is known in."""
-        return _BANDS
+        return GROUND_BANDS
 
     @property
     def x(self) -> NDArray[np.float64]:
@@ -225,13 +227,13 @@ class Landscape:
 @lru_cache(maxsize=64)
 def _palette(band: str, month: str) -> Floats:
     """Reflectance of each cover type in a month."""
-    if band not in _BANDS:
+    if band not in GROUND_BANDS:
         raise BandError(
             f"The demo's ground has no band {band!r}.",
-            f"It is known in {', '.join(_BANDS)}.",
+            f"It is known in {', '.join(GROUND_BANDS)}.",
             "Choose among these.",
         )
-    column = _BANDS.index(band)
+    column = GROUND_BANDS.index(band)
     green = _GREENNESS[int(month[5:7]) - 1]
     mixed = [full[column] * green + dry[column] * (1 - green) for _, full, dry in _COVERS.values()]
     palette: Floats = (np.array(mixed) / 1000).astype(np.float32)

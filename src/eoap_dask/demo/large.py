@@ -130,7 +130,7 @@ def _make_strip(made: _Making, row: int, row_stop: int) -> None:
     inside = (slice(1, 1 + row_stop - row), slice(left, left + tile.size_px))
     index = np.arange(ground.shape[0] * ground.shape[1]).reshape(ground.shape)[inside]
     half = slice(row // 2, row_stop // 2)
-    x, y = _axes(tile.classes)
+    x, y = tile.classes.axes()
     for scene in made.scenes:
         flight = scene.flight
         level = weather.cloud_level(flight.sky, x, y)
@@ -170,11 +170,6 @@ def _write_rows(path: Path, rows: slice, pixels: NDArray[Any]) -> None:
     target = np.load(path, mmap_mode="r+")
     target[rows] = pixels.reshape(-1, target.shape[1])
     target.flush()
-
-
-def _axes(tile: Tile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    steps = (np.arange(tile.size_px, dtype=np.float64) + 0.5) * tile.resolution_m
-    return tile.west + steps, tile.north - steps
 
 
 def _drain(results: Iterable[None]) -> None:

@@ -27,6 +27,9 @@ BOA_SHIFT = 1000
 OLD_PROCESSING_ERROR = 500
 """How far the pixels of the superseded product are off, so that nobody mistakes it for the right one."""
 
+RECENT_BASELINE = "05.09"
+"""The one in use while passes of 2023 were made, so that nothing was reprocessed."""
+
 _FIRST_ORBIT = 27_541
 _RELATIVE_ORBIT = 113
 _CENTRE_LON, _CENTRE_LAT = -122.118, 47.646
@@ -65,6 +68,11 @@ class Tile:
         side = self.size_px * self.resolution_m
         return self.west, self.north - side, self.west + side, self.north
 
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return x of the columns' centres and y of the rows', in the tile's CRS."""
+        steps = (np.arange(self.size_px, dtype=np.float64) + 0.5) * self.resolution_m
+        return self.west + steps, self.north - steps
+
     def ground_xy(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return x and y of the pixel centres in EPSG:32610, metres, both (rows, columns)."""
         return ground_xy(self.epsg, self.transform, (self.size_px, self.size_px))
@@ -87,8 +95,8 @@ class Tile:
                     (x_bottom + nearby, bottom),
                 ]
             )
-            outline = outline.intersection(_projected(half, GROUND_EPSG, self.epsg))
-        return _projected(outline, self.epsg, 4326)
+            outline = outline.intersection(projected(half, GROUND_EPSG, self.epsg))
+        return projected(outline, self.epsg, 4326)
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class Scene:
     @property
     def generated(self) -> datetime:
         """When the product was made: soon after the pass, or in a later reprocessing."""
-        if self.baseline < "04.00":
+        if self.baseline < "04.00" or self.baseline == RECENT_BASELINE:
             return self.flight.when + timedelta(days=4 + 33 * self.sequence, hours=2, minutes=43, seconds=31)
         day = 45 if self.baseline == "05.11" else 0
         return datetime(2023, 3, 14, 7, 11, 52, tzinfo=UTC) + timedelta(days=self.flight.number + day)
@@ -162,13 +170,15 @@ class Scene:
         return f"GS2{flight.satellite}_{flight.when:%Y%m%dT%H%M%S}_{flight.orbit:06d}_N{self.baseline}"
 
 
-def ground_xy(crs: Any, transform: Affine, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x and y of a grid's pixel centres in EPSG:32610, metres, both (rows, columns)."""
+def ground_xy(
+    crs: Any, transform: Affine, shape: tuple[int, int], ground: int = GROUND_EPSG
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x and y of a grid's pixel centres in the CRS of the ground, metres, both (rows, columns)."""
     cols, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
     x = transform.c + cols * transform.a + rows * transform.b
     y = transform.f + cols * transform.d + rows * transform.e
-    if crs != GROUND_EPSG:
-        x, y = _transformer(crs, GROUND_EPSG).transform(x, y)
+    if crs != ground:
+        x, y = _transformer(crs, ground).transform(x, y)
     return x, y
 
 
@@ -284,7 +294,9 @@ def _covers(count: int, mean: float) -> list[float]:
     return [((i + 0.5) / count) ** ((1 - mean) / mean) for i in range(count)]
 
 
-def _projected(geometry: BaseGeometry, source: int, target: int) -> BaseGeometry:
+def projected(geometry: Any, source: int, target: int) -> Any:
+    """Return a geometry, or an array of them, with its corners in another CRS."""
+
     def corners(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.column_stack(_transformer(source, target).transform(xy[:, 0], xy[:, 1]))
 
