@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import geopandas
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,6 +145,11 @@ def good_arguments(root: Path) -> dict[str, dict[str, Any]]:
     grid = {"aoi": AOI, "resolution": 10, "crs": "auto", "clip": True, "chunks": None}
     search = {"collection": "sentinel-2-l2a", "max_cloud_cover": 100, "max_items": 5, "filter": ""}
     apps = {"items": nothing, "stac": str(nothing), "aoi": AOI, "output_dir": root / "out"}
+    fields = {"fields": root / "fields.gpkg", "cell_size": 20_000}
+    if not fields["fields"].exists():
+        squares = shapely.box(*np.array([(15 + n / 1e3, 41.55, 15.001 + n / 1e3, 41.551) for n in range(6)]).T)
+        crops = {"EC_hcat_c": ["3301010101"] * 6, "geometry": squares}
+        geopandas.GeoDataFrame(crops, crs=4326).to_file(fields["fields"])
     october = {"start_date": "2020-10-01", "end_date": "2020-10-31"}
     return {
         **found,
@@ -176,17 +182,20 @@ def good_arguments(root: Path) -> dict[str, dict[str, Any]]:
         "Control.stop": {"self": eo.Control(), "reason": "No."},
         "cloudless_mosaic": {**apps, **october},
         "burned_area_map": apps,
+        "crop_chips": {**{name: one for name, one in apps.items() if name != "aoi"}, **fields},
+        "chips": {"items": before, "bands": ["red"], "cells": None, "classes": None, "seed": 0, **fields},
         "MosaicParams": {},
         "BurnedAreaParams": {},
+        "CropChipsParams": {},
         "RunOptions": {},
     }
 
 
 def parameters_of(name: str, given: Mapping[str, Any]) -> list[str]:
     """Return the parameters of a function or class, also those that are fields of others."""
-    if name in ("MosaicParams", "BurnedAreaParams", "RunOptions"):
+    if name in ("MosaicParams", "BurnedAreaParams", "CropChipsParams", "RunOptions"):
         return [one.name for one in dataclasses.fields(getattr(eo, name))]
-    if name in ("cloudless_mosaic", "burned_area_map"):
+    if name in ("cloudless_mosaic", "burned_area_map", "crop_chips"):
         fields = [*dataclasses.fields(PYTHON_NAMES[name].params), *dataclasses.fields(eo.RunOptions)]
         return [*(one.name for one in fields), "params", "options", "client", "listener", "hooks"]
     return [one for one in given if one != "self"]
@@ -196,7 +205,7 @@ FUNCTIONS = (
     *(*REFLECTANCE, "search", "load", "mask_clouds", "composite", "severity", "severity_classes", "burned_area"),
     *("parse_aoi", "ItemSet", "ItemSet.of", "ItemSet.load", "ItemSet.save", "ItemSet.merged", "ItemSet.private_hosts"),
     *("Hooks", "Control.drain", "Control.stop", "cloudless_mosaic", "burned_area_map"),
-    *("MosaicParams", "BurnedAreaParams", "RunOptions"),
+    *("crop_chips", "chips", "MosaicParams", "BurnedAreaParams", "CropChipsParams", "RunOptions"),
 )
 RESULTS = {"Run", "Aoi", "Control"}
 """What functions return, or what takes nothing."""
@@ -219,7 +228,7 @@ def test_any_thing_is_used_or_refused_in_a_sentence(
     assert set(good) == set(FUNCTIONS)
     arguments = good[name]
     function = operator.attrgetter(name)(eo)
-    if name not in ("cloudless_mosaic", "burned_area_map"):  # these would go on to start workers
+    if name not in ("cloudless_mosaic", "burned_area_map", "crop_chips"):  # these would go on to start workers
         function(**arguments)
     for parameter in parameters_of(name, arguments):
         for number, thing in enumerate(THINGS):

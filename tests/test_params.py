@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from eoap_dask.applications.bai.parameters import BurnedAreaParams
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
+from eoap_dask.applications.crop_chips.parameters import CropChipsParams
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.errors import UsageError
 from eoap_dask.params import (
@@ -240,27 +241,31 @@ def test_the_schema_of_parameters(cls: Any) -> None:
     schema = json.loads(json.dumps(json_schema(cls)))
     Draft202012Validator.check_schema(schema)
     check = Draft202012Validator(schema)
-    check.validate({})
-    check.validate(json.loads(json.dumps(as_json(cls()))))
-    assert not check.is_valid({"unknown": 1})
+    needed = {name: "fields.gpkg" for name, (_, declared) in declarations(cls).items() if declared.required}
+    assert needed == ({"fields": "fields.gpkg"} if cls is CropChipsParams else {})
+    assert check.is_valid({}) is not bool(needed)
+    check.validate(needed)
+    check.validate(json.loads(json.dumps(as_json(cls(**needed)))))
+    assert not check.is_valid({**needed, "unknown": 1})
     assert list(schema["properties"]) == list(declarations(cls))
     for name, (field, declared) in declarations(cls).items():
         about = schema["properties"][name]
-        assert about["default"] == json.loads(json.dumps(as_json(cls())))[name]
+        assert name in needed or about["default"] == json.loads(json.dumps(as_json(cls())))[name]
         assert "Repeat for more" not in about["description"]
         assert about.get("x-local-file", False) is declared.local_file
-        assert not check.is_valid({name: {"an": "object"}}) or name == "aoi"
+        assert not check.is_valid({**needed, name: {"an": "object"}}) or name == "aoi"
         if declared.choices:
             assert not check.is_valid({name: "none of them"})
         if isinstance(field.default, float | int) and not isinstance(field.default, bool):
             assert not check.is_valid({name: str(field.default)})
-            assert check.is_valid({name: 7})
-            assert check.is_valid({name: 7.5}) is isinstance(field.default, float)
+            assert check.is_valid({**needed, name: 7})
+            assert check.is_valid({**needed, name: 7.5}) is isinstance(field.default, float)
 
 
 def test_which_parameters_may_name_a_file() -> None:
     found = {name for cls in DECLARED for name, (_, declared) in declarations(cls).items() if declared.local_file}
-    assert found == {"aoi", "stac", "items", "pre_fire_url", "post_fire_url", "output_dir", "performance_report"}
+    ours = {"aoi", "stac", "items", "pre_fire_url", "post_fire_url", "output_dir", "performance_report"}
+    assert found == {*ours, "fields", "classes", "cells"}
 
 
 def test_what_a_schema_says() -> None:

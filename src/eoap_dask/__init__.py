@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from eoap_dask.applications.bai.parameters import BurnedAreaParams
     from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
     from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
+    from eoap_dask.applications.crop_chips.application import crop_chips
+    from eoap_dask.applications.crop_chips.lazy import chips
+    from eoap_dask.applications.crop_chips.parameters import CropChipsParams
     from eoap_dask.errors import (
         AoiError,
         AssetError,
@@ -111,6 +114,7 @@ _PLACES = {
     "UsageError": "errors",
     "bai": "lazy.indices",
     "burned_area": "applications.bai.lazy",
+    "chips": "applications.crop_chips.lazy",
     "composite": "lazy.cube",
     "dnbr": "lazy.indices",
     "evi": "lazy.indices",
@@ -141,6 +145,7 @@ __all__ = [
     "CollectionError",
     "ContradictionError",
     "Control",
+    "CropChipsParams",
     "DateError",
     "EoapError",
     "GridError",
@@ -172,8 +177,10 @@ __all__ = [
     "bai",
     "burned_area",
     "burned_area_map",
+    "chips",
     "cloudless_mosaic",
     "composite",
+    "crop_chips",
     "dnbr",
     "evi",
     "load",

@@ -52,6 +52,8 @@ class Declaration:
     """Whether it says which scenes there are, and nothing of what is made of them."""
     heading: str = ""
     """Under which it stands in `--help`, if it isn't its class's; see `heading_of`."""
+    required: bool = False
+    """Whether there is no application without it; its default, None, is refused by `check_choices`."""
     schema: Mapping[str, Any] = field(default_factory=dict)
     """Keywords of JSON schema where the field's type says too little."""
 
@@ -174,9 +176,11 @@ def _pair(value: object, name: str) -> tuple[str, str]:
 
 
 def check_choices(params: Any) -> None:
-    """Raise `UsageError` for a value that isn't among its declared choices, as Click does on the command line."""
+    """Raise `UsageError` for a value that isn't among its declared choices, or is required and missing."""
     for name, (_, declared) in declarations(type(params)).items():
         value = getattr(params, name)
+        if declared.required and value in (None, ""):
+            raise UsageError(f"{option(name)} is missing.", f"Expected a value: {declared.about}", "")
         if declared.choices and value not in declared.choices:
             raise UsageError(f"{option(name)} must be {' or '.join(declared.choices)}, got {show(value)}.")
 
@@ -196,7 +200,9 @@ def _plain(value: Any) -> Any:
 
 
 def json_schema(cls: type) -> dict[str, Any]:
-    """Return the JSON schema of a document with the declared fields of a class, each of which may be left out.
+    """Return the JSON schema of a document with the declared fields of a class, which may all be left out.
+
+    But for those that are required.
 
     Parameters
     ----------
@@ -216,13 +222,14 @@ def json_schema(cls: type) -> dict[str, Any]:
         for a field whose type has no equivalent in JSON
     """
     hints = typing.get_type_hints(cls)
+    required = [name for name, (_, declared) in declarations(cls).items() if declared.required]
     properties = {
         name: {
-            **_schema_of(name, hints[name]),
+            **_schema_of(name, typing.get_args(hints[name])[0] if name in required else hints[name]),
             **({"enum": list(declared.choices)} if declared.choices else {}),
             **declared.schema,
             "description": declared.about,
-            **({} if known.default is dataclasses.MISSING else {"default": _plain(known.default)}),
+            **({} if name in required or known.default is dataclasses.MISSING else {"default": _plain(known.default)}),
             **({LOCAL_FILE: True} if declared.local_file else {}),
         }
         for name, (known, declared) in declarations(cls).items()
@@ -232,6 +239,7 @@ def json_schema(cls: type) -> dict[str, Any]:
         "title": cls.__name__,
         "type": "object",
         "properties": properties,
+        **({"required": required} if required else {}),
         "additionalProperties": False,
     }
 

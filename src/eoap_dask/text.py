@@ -6,8 +6,9 @@ import difflib
 import re
 import reprlib
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from eoap_dask.errors import UsageError
 from eoap_dask.redact import redact
@@ -60,6 +61,19 @@ def show_memory(size: int) -> str:
 def show_bytes(size: float) -> str:
     """Return a number of bytes in decimal MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
+
+
+def figure_name(name: str) -> str:
+    """Return the name of a figure in words."""
+    return name.removesuffix("_ha").replace("_", " ")
+
+
+def show_figure(name: str, value: float | Mapping[str, Any]) -> str:
+    """Return a figure, or figures by name: hectares where the name ends in ``_ha``."""
+    unit = "_ha" if name.endswith("_ha") else ""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{figure_name(one)} {show_figure(one + unit, number)}" for one, number in value.items())
+    return f"{value:,.1f} ha" if unit else f"{value:,}"
 
 
 def nearest(wrong: str, names: Iterable[str], alike: float = 0.7) -> str | None:

@@ -21,6 +21,7 @@ from eoap_dask.cli import main
 from eoap_dask.cwl.generate import files
 from eoap_dask.geo.options import AreaParams
 from eoap_dask.items.options import SearchParams
+from eoap_dask.params import declarations
 from eoap_dask.run.options import RunOptions
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +36,9 @@ def test_every_package_is_registered() -> None:
 
 
 @entries
-def test_its_parameters_are_of_an_area_and_a_search(entry: Entry) -> None:
-    assert issubclass(entry.params, AreaParams)
+def test_its_parameters_are_of_a_search(entry: Entry) -> None:
+    """And, where there is an area, of one."""
+    assert issubclass(entry.params, AreaParams) == ("aoi" in declarations(entry.params))
     assert issubclass(entry.params, SearchParams)
     assert all(field.kw_only for field in dataclasses.fields(entry.params))
 

@@ -24,7 +24,7 @@ from eoap_dask.readers.choose import make_reader
 from eoap_dask.run.notebook import default_listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
-from eoap_dask.run.produce import Hooks, Production, apply_changes, plan_states, produce
+from eoap_dask.run.produce import Hooks, Production, apply_changes, nothing_more, plan_states, produce
 from eoap_dask.run.raster import RasterWork, finest_pixel
 from eoap_dask.run.result import Run
 from eoap_dask.run.summary import Figures, no_figures
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from eoap_dask.items.search import Search
     from eoap_dask.readers.reader import Reader
     from eoap_dask.run.events import Listener
+    from eoap_dask.stac.records import AssetRecord
 
 P = TypeVar("P")
 
@@ -94,6 +95,10 @@ class Application(Generic[P, R]):
     """Makes collection and catalog."""
     figures: Figures = no_figures
     """Gives its own figures for the summary of a unit."""
+    conclude: Callable[[R, Path, Callable[[str, str], Path], Sequence[Mapping[str, Any]]], Sequence[AssetRecord]] = (
+        nothing_more
+    )
+    """Writes the files of the product as a whole, see `Production.conclude`."""
 
     def run(
         self,
@@ -123,7 +128,12 @@ class Application(Generic[P, R]):
             items.signer(request.private_hosts).sign(href)
         hooks = replace(hooks or Hooks(), listener=listener or (hooks.listener if hooks else default_listener()))
         production = Production(
-            plan, partial(self.finish, request), partial(self.describe, request), items, figures=self.figures
+            plan,
+            partial(self.finish, request),
+            partial(self.describe, request),
+            items,
+            figures=self.figures,
+            conclude=partial(self.conclude, request),
         )
         return produce(production, options, hooks, client=client)
 

@@ -70,7 +70,7 @@ Examples:
   # Serve an archive on port 8123, as a slow network would
   eoap-dask demo serve --port 8123 --latency 0.03
 \b
-  # In another terminal; it says this itself, and a bai command with the scenes before and after a fire
+  # In another terminal; it says this itself, and commands for what a fire burned, and for chips of fields
   cloudless-mosaic --stac http://127.0.0.1:8123/stac
 """
 )
@@ -133,7 +133,9 @@ def serve(
 
     set_up_logging(-1 if quiet else verbose)
     from eoap_dask.cluster.guard import guarded_directory
-    from eoap_dask.demo.archive import make_archive
+    from eoap_dask.demo.archive import make_archive, whole_or_nothing
+    from eoap_dask.demo.catalogue import FIELDS_DIRECTORY
+    from eoap_dask.demo.fields import make_fields
     from eoap_dask.demo.server import DemoServer, check_faults
     from eoap_dask.net.hrefs import is_loopback
 
@@ -149,6 +151,8 @@ def serve(
             if not quiet:
                 click.echo("Making a synthetic Sentinel-2 archive …", err=True)
             make_archive(root, dialect=dialect, fire=True)
+            with whole_or_nothing(root):
+                make_fields(root / FIELDS_DIRECTORY, dialect=dialect)
         with DemoServer(root, host=host, port=port, latency_s=latency, faults=wrong, sign=sign) as server:
             if not is_loopback(host):
                 logger.warning("Everybody who reaches {} can read this archive.", server.origin)
@@ -165,17 +169,23 @@ def _commands(server: DemoServer) -> list[str]:
     import sysconfig
 
     from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
+    from eoap_dask.demo.catalogue import FIELDS_DIRECTORY
+    from eoap_dask.demo.fields import FIELDS_FILE
     from eoap_dask.demo.fire import fire_pair, has_fire
 
     commands: list[list[str]] = []
     items, defaults = server.catalogue.items, MosaicParams()
+    collection = server.catalogue.collection
+    other = [] if collection == defaults.collection else ["--collection", collection]
     if any(defaults.start_date <= one["properties"]["datetime"][:10] <= defaults.end_date for one in items):
-        collection = server.catalogue.collection
-        other = [] if collection == defaults.collection else ["--collection", collection]
         commands.append(["cloudless-mosaic", "--stac", server.url, *other])
     if has_fire(items):
         before, after = (server.item_url(one["id"]) for one in fire_pair(items))
         commands.append(["bai", "--pre-fire-url", before, "--post-fire-url", after])
+    fields = server.root / FIELDS_DIRECTORY / FIELDS_FILE
+    if fields.is_file():
+        cells = ["--grid", "4", "--split-block", "1"]  # a country has larger ones
+        commands.append(["crop-chips", "--stac", server.url, *other, "--fields", str(fields), *cells])
     scripts = Path(sysconfig.get_path("scripts"))
 
     def program(name: str) -> str:

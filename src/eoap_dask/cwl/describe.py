@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
 
 def _kind(name: str, hint: Any, declared: Declaration) -> str:
     choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    optional = "?" if type(None) in choices else ""
+    optional = "?" if type(None) in choices and not declared.required else ""
     plain = [one for one in choices if one is not type(None)]
     if len(plain) == 1:
         if declared.metavar == FILE:

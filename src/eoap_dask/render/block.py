@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,25 @@ def _render(recipe: Recipe, number: int, folder: str | None, parts: Sequence[Par
                 encoder.add(image)
         encoded = {spec.name: encoder.finish() for spec, encoder in zip(recipe.images, encoders, strict=True)}
     return Rendered(encoded, reader.levels, tuple(notes))
+
+
+def render_cutout(recipe: Recipe, number: int) -> tuple[Image, ...]:
+    """Return the images of a cutout, (band, y, x) each, as `render_block` would encode them; for notebooks.
+
+    Surveys look at this cutout alone. Raises AssetError.
+    """
+    assert recipe.cutouts is not None  # noqa: S101 - there is nothing else that it could return
+    cutout, science = recipe.cutouts[number], recipe.science
+    tools = TOOLS.of(science)
+    with _reader(recipe, cutout.window, ()) as reader:
+        while recipe.is_survey:
+            notes = _survey(recipe, cutout.window, reader, tools, cutout.name)
+            whole = reduce(science.merge, (notes[tile] for tile in sorted(notes))) if notes else None
+            state, again = science.reduce(whole, recipe.state)
+            recipe = replace(recipe, state=state, is_survey=again)
+        rows = compose_rows(recipe, cutout.window, reader, tools, cutout.name)
+        parts = [tuple(image.copy() for image in images) for _, images in rows]
+    return tuple(np.concatenate(images, axis=1) for images in zip(*parts, strict=True))
 
 
 def _reader(recipe: Recipe, window: Window, parts: Sequence[Part]) -> LayerReader:

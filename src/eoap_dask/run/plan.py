@@ -15,7 +15,7 @@ from eoap_dask.render.identity import hash_of
 from eoap_dask.run.sizing import PROCESS_BYTES, shared_bytes
 from eoap_dask.run.unit import Unit
 from eoap_dask.run.work import Work
-from eoap_dask.text import plural, show_bytes
+from eoap_dask.text import figure_name, plural, show_bytes, show_figure
 
 if TYPE_CHECKING:
     from eoap_dask.errors import ContradictionError
@@ -100,6 +100,8 @@ class Plan:
     """Items that were set aside, and why."""
     scene_params: frozenset[str] = frozenset()
     """Parameters that say which scenes there are, and nothing of what is made of them."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What an application tells of it beside units, as JSON-like values: numbers, or numbers by name."""
     size: Size = Size(1, 1, 4 << 30)
     """Size of the cluster that it was planned for, see `sized`."""
     states: Mapping[str, UnitState] = field(default_factory=dict)
@@ -222,6 +224,7 @@ class Plan:
             ],
             "empty_periods": list(self.empty),
             "odd_items": [one.to_dict() for one in self.odd_items],
+            **({"facts": dict(self.facts)} if self.facts else {}),
             "block_px": max(blocks, default=None),
             "strip_rows": self.strip_rows,
             "blocks": self.blocks,
@@ -250,6 +253,7 @@ class Plan:
             f"{self.application}: {self.headline}, {plural(self.tasks, 'task')}"
             + (f"; to do: {left}" if is_partly else ""),
             *_grid_lines(plan),
+            *(f"  {figure_name(name):<9} {show_figure(name, value)}" for name, value in self.facts.items()),
         ]
         for unit, planned in zip(plan["units"], self.units, strict=True):
             reason = f"; {unit['state']}: {unit['reason']}" if unit.get("reason") else ""

@@ -48,6 +48,9 @@ VALID_PERCENT = "eoap:valid_percent"
 An item with 0 is said to be empty.
 """
 
+OUTPUT_BYTES = "eoap:output_bytes"
+"""Item property: bytes of the files of its outputs."""
+
 
 def image_assets(
     written: WrittenUnit, class_pixels: Mapping[str, Mapping[int, int]] | None = None
@@ -141,7 +144,8 @@ def write_unit_item(
     if len({*keys, planned.unit.key}) <= len(keys):
         raise ValueError(f"Outputs of {planned.unit.key} must have keys of their own, got {keys}.")
     clip = work.recipe.stack.clip
-    records = [_write_output(application, written, one, lineage) for one in outputs]
+    scenes = tuple(s.href for s in work.recipe.stack.scenes)
+    records = [_write_output(application, written, one, lineage, scenes) for one in outputs]
     whole = {
         "eoap:digest": planned.digest,
         "eoap:digest_parts": dict(planned.parts),
@@ -149,6 +153,7 @@ def write_unit_item(
         **({CORRECTED: [" ".join(one) for one in work.contradictions]} if work.contradictions else {}),
         **(_valid(valid_pixels, work.geobox, clip) if valid_pixels is not None else {}),
         **properties,
+        **({OUTPUT_BYTES: sum(a.size for one in outputs for a in one.assets)} if outputs else {}),
         "eoap:resampled_scenes": work.resampled,
         "eoap:reprojected_scenes": work.reprojected,
         "eoap:levels_read": written.made.levels,
@@ -156,17 +161,18 @@ def write_unit_item(
     }
     record = _record(written, planned.unit.key, planned.unit.title, work.geobox, assets, lineage, whole)
     units = (f"../{LAYOUT.item_of(key)}" for key in planned.unit.needs)
-    sources = (*(s.href for s in work.recipe.stack.scenes), *units)
-    item = _build(application, replace(record, derived_from=sources, outputs=tuple(records)))
+    item = _build(application, replace(record, derived_from=(*scenes, *units), outputs=tuple(records)))
     write_item(written.folder, item)
     return item
 
 
-def _write_output(application: str, written: WrittenUnit, output: Output, lineage: str) -> OutputRecord:
+def _write_output(
+    application: str, written: WrittenUnit, output: Output, lineage: str, scenes: tuple[str, ...]
+) -> OutputRecord:
     clip = raster_of(written.plan).recipe.stack.clip
     own = {**_valid(output.valid_pixels, output.geobox, clip), **output.properties, "eoap:unit": written.plan.unit.key}
     record = _record(written, output.key, output.title, output.geobox, output.assets, lineage, own)
-    item = _build(application, record)
+    item = _build(application, replace(record, derived_from=scenes))
     del item["properties"]["processing:datetime"]  # the unit's item has it: outputs of equal runs are equal
     path = write_item(written.folder, item)
     return OutputRecord(path.name, output.title, path.stat().st_size, sha256_of(path))

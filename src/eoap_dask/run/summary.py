@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Self
 
 from eoap_dask.run.events import Event, Listener
-from eoap_dask.run.product import VALID_PERCENT
-from eoap_dask.text import plural, show_bytes
+from eoap_dask.run.product import OUTPUT_BYTES, VALID_PERCENT
+from eoap_dask.text import figure_name, plural, show_bytes, show_figure
 
 LEAST_SEEN_PERCENT = 75.0
 """Share of its area below which a unit is warned of."""
@@ -18,7 +18,7 @@ PASSES = "eoap:passes"
 """Item property: passes of satellites that it is made from."""
 
 Figures = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Given an item, return an application's own figures: numbers, or numbers by name, in hectares (``…_ha``)."""
+"""Given an item, return an application's own figures: numbers, or numbers by name; ``…_ha`` are hectares."""
 
 
 def no_figures(item: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG001 - the signature of figures
@@ -45,6 +45,7 @@ class UnitSummary:
         """Return the summary of an item."""
         properties = item["properties"]
         size = sum(int(asset.get("file:size", 0)) for asset in item["assets"].values())
+        size += int(properties.get(OUTPUT_BYTES, 0))
         return cls(
             item["id"], properties.get(PASSES), properties.get(VALID_PERCENT), size, seconds, dict(figures(item))
         )
@@ -67,7 +68,7 @@ class UnitSummary:
             "finished before" if self.seconds is None else f"{self.seconds:.1f} s",
         ]
         lines = [f"{self.key}: {', '.join(part for part in parts if part)}"]
-        lines += [f"  {_words(name)}: {_shown(value)}" for name, value in self.figures.items()]
+        lines += [f"  {figure_name(name)}: {show_figure(name, value)}" for name, value in self.figures.items()]
         return "\n".join(lines)
 
 
@@ -85,16 +86,6 @@ def few_seen(item: Mapping[str, Any]) -> str | None:
         f"Only {show_percent(share)} of the area of {item['id']} has data, less than {LEAST_SEEN_PERCENT:g} %. "
         "The rest lies outside of the scenes, or wasn't seen clearly. Try other dates."
     )
-
-
-def _words(name: str) -> str:
-    return name.removesuffix("_ha").replace("_", " ")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(name)} {_shown(one)}" for name, one in value.items())
-    return f"{value:,.1f} ha"
 
 
 class UnitTimes:

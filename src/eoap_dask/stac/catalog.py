@@ -9,6 +9,7 @@ from typing import Any
 from eoap_dask.files import write_json
 from eoap_dask.geo.footprint import union_bbox
 from eoap_dask.output.layout import LAYOUT
+from eoap_dask.render.images import ImageSpec
 from eoap_dask.stac.document import (
     CLASSIFICATION,
     EO,
@@ -21,7 +22,7 @@ from eoap_dask.stac.document import (
     link,
 )
 from eoap_dask.stac.item import build_asset
-from eoap_dask.stac.records import GEOJSON, JSON, AssetRecord
+from eoap_dask.stac.records import COG, GEOJSON, JSON, AssetRecord
 
 _SUMMARISED = ("platform", "constellation", "instruments", "gsd", "proj:code", "processing:level")
 
@@ -128,6 +129,12 @@ def _summaries(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 if entry is not None and entry not in summaries.setdefault(key, []):
                     summaries[key].append(entry)
     return {key: summaries[key] for key in _SUMMARISED if summaries.get(key)}
+
+
+def described(images: Sequence[ImageSpec]) -> dict[str, Any]:
+    """Return `item_assets` of images, for a collection whose chips or the like have items below those of units."""
+    records = (AssetRecord(one.asset_key, "", one.title, COG, one.roles, image=one, sha256="0" * 64) for one in images)
+    return _item_assets([{"assets": {one.key: build_asset(one) for one in records}}])
 
 
 def _uncounted(band: dict[str, Any]) -> dict[str, Any]:

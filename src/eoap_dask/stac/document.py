@@ -12,6 +12,8 @@ STAC_VERSION = "1.1.0"
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
 CLASSIFICATION = _EXTENSION.format("classification/v2.0.0")
 EO = _EXTENSION.format("eo/v2.0.0")
+LABEL = _EXTENSION.format("label/v1.0.1")
+ML_AOI = _EXTENSION.format("ml-aoi/v0.2.0")
 FILE = _EXTENSION.format("file/v2.1.0")
 PROCESSING = _EXTENSION.format("processing/v1.2.0")
 PROJECTION = _EXTENSION.format("projection/v2.0.0")
@@ -56,6 +58,8 @@ def extensions(
         "classification": CLASSIFICATION,
         "eo": EO,
         "file": FILE,
+        "label": LABEL,
+        "ml-aoi": ML_AOI,
         "processing": PROCESSING,
         "proj": PROJECTION,
         "raster": RASTER,

@@ -187,6 +187,7 @@ def build_asset(asset: AssetRecord, crs: str = "") -> dict[str, Any]:
     fields.update(_projection(crs, asset.shape, asset.transform))
     if asset.image is not None and asset.image.expression:
         fields["processing:expression"] = {"format": "python", "expression": asset.image.expression}
+    fields.update(asset.more)
     return {**fields, "file:size": asset.size, "file:checksum": multihash_sha256(asset.sha256)}
 
 

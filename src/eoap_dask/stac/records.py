@@ -56,6 +56,8 @@ class AssetRecord:
     """Rows and columns; None for a file without a grid (a thumbnail)."""
     transform: tuple[float, ...] | None = None
     """Affine a, b, c, d, e, f from (column, row) to CRS units; None as for `shape`."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the asset."""
 
 
 @dataclass(frozen=True)

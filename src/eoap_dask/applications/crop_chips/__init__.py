@@ -1,0 +1,1 @@
+"""crop-chips: training chips and label masks from field polygons."""
