@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from eoap_dask.errors import NoRunError, OtherRunError
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.lock import is_held
 from eoap_dask.run.events import EVENTS_FILE, read_events
-from eoap_dask.text import option, plural
+from eoap_dask.run.unit import COUNTS
+from eoap_dask.text import figure_name, option, plural, show_figure
 
 RunState = Literal["running", "complete", "stopped"]
 
@@ -46,6 +48,8 @@ class Status:
     """Time of the last event."""
     failures: dict[str, str] = field(default_factory=dict)
     """Unit → reason."""
+    counts: dict[str, Any] = field(default_factory=dict)
+    """What finished units hold so far, where their application counts it, such as chips."""
 
     @property
     def blocks_per_second(self) -> float | None:
@@ -82,6 +86,7 @@ class Status:
             "started": self.started and self.started.isoformat(),
             "latest": self.latest and self.latest.isoformat(),
             "failures": dict(self.failures),
+            **({"counts": self.counts} if self.counts else {}),
         }
 
     def __str__(self) -> str:
@@ -104,6 +109,7 @@ class Status:
             lines.append(f"  cluster   {self.cluster}")
         if self.retried_blocks:
             lines.append(f"  retried   {plural(self.retried_blocks, 'block')} whose workers died")
+        lines += [f"  {figure_name(name):<9} {show_figure(name, value)}" for name, value in self.counts.items()]
         lines += [f"  {unit}  {reason}" for unit, reason in self.failures.items()]
         return "\n".join(lines)
 
@@ -123,6 +129,7 @@ def read_status(output: Path) -> Status:
                 _take(status, event)
         except (FileNotFoundError, NotADirectoryError):  # perhaps renamed in this moment
             continue
+        status.counts = _counts(place, status)
         break
     else:
         raise _no_run(output)
@@ -130,6 +137,24 @@ def read_status(output: Path) -> Status:
     if status.state == "running" and not running and not is_held(lock):
         status.state, status.message = "stopped", status.message or "killed"
     return status
+
+
+def _counts(place: Path, status: Status) -> dict[str, Any]:
+    """Return the sums of what the items of finished units count."""
+    found: dict[str, Any] = {}
+    for unit in (name for name, state in status.units.items() if state in ("done", "skipped")):
+        try:
+            item = json.loads((place / LAYOUT.item_of(unit)).read_text())
+        except (OSError, ValueError):  # renamed in this moment, or a unit that is left out in the end
+            continue
+        for name, count in item.get("properties", {}).get(COUNTS, {}).items():
+            if isinstance(count, dict):
+                sums = found.setdefault(name, {})
+                for one, number in count.items():
+                    sums[one] = sums.get(one, 0) + number
+            else:
+                found[name] = found.get(name, 0) + count
+    return found
 
 
 def events_file(output: Path, run: str = "") -> Path | None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+COUNTS = "eoap:counts"
+"""Property of a unit's item: what it holds, numbers or numbers by name, which a status adds up."""
+
 
 @dataclass(frozen=True)
 class Unit:

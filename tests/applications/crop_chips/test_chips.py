@@ -164,8 +164,8 @@ def test_each_cell_lists_its_chips_and_what_was_left_out(run: eo.Run, farm: Fiel
     assert {item["id"] for item in run.items} == {name for name, n in counts.items() if n >= 5}
     for item in run.items:
         linked = [link for link in item["links"] if link["rel"] == "item"]
-        assert item["properties"]["eoap:chips"] == len(linked)
-        assert item["properties"]["eoap:chips_left_out"] + len(linked) <= 3
+        assert item["properties"]["eoap:counts"]["chips"] == len(linked)
+        assert item["properties"]["eoap:counts"]["chips_left_out"] + len(linked) <= 3
         for link in linked:
             path = run.output / item["id"] / link["href"]
             assert link["file:checksum"] == f"1220{sha256_of(path)}"
@@ -256,8 +256,10 @@ def test_chips_of_which_too_little_is_seen_are_counted(
     kept = {name for name, (item, _, _) in chips_of(few).items() if item["properties"]["eoap:valid_percent"] == 100.0}
     assert set(chips_of(strict)) == kept
     assert len(kept) < len(chips_of(few))
-    left = sum(item["properties"]["eoap:chips_left_out"] for item in strict.items)
-    assert left == len(chips_of(run)) + sum(i["properties"]["eoap:chips_left_out"] for i in run.items) - len(kept)
+    left = sum(item["properties"]["eoap:counts"]["chips_left_out"] for item in strict.items)
+    assert left == len(chips_of(run)) + sum(i["properties"]["eoap:counts"]["chips_left_out"] for i in run.items) - len(
+        kept
+    )
 
 
 def test_a_run_that_was_stopped_goes_on_and_gives_equal_files(

@@ -48,7 +48,7 @@ from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.product import Output, collection_and_catalog, file_asset, image_asset, write_unit_item
 from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.summary import PASSES
-from eoap_dask.run.unit import Unit
+from eoap_dask.run.unit import COUNTS, Unit
 from eoap_dask.scenes.model import Contradictions, Pass, Scene, footprint_touches, group_passes
 from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
@@ -70,13 +70,7 @@ if TYPE_CHECKING:
 
 NAME = CROP_CHIPS.name
 
-CELL, CLASS_PIXELS, CHIPS, LEFT_OUT, FIELDS = (
-    "eoap:cell",
-    "eoap:class_pixels",
-    "eoap:chips",
-    "eoap:chips_left_out",
-    "eoap:fields",
-)
+CELL, CLASS_PIXELS, FIELDS = "eoap:cell", "eoap:class_pixels", "eoap:fields"
 SPLIT = "ml-aoi:split"
 SHEET_CHIPS = 24
 """Chips on the contact sheet, at most."""
@@ -422,9 +416,11 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         valid_pixels=None,
         properties={
             PASSES: len(passes),
-            CHIPS: len(outputs),
-            LEFT_OUT: len(made.cutout_notes) - len(outputs),
-            CLASS_PIXELS: dict(pixels),
+            COUNTS: {
+                "chips": len(outputs),
+                "chips_left_out": len(made.cutout_notes) - len(outputs),
+                "pixels": {names[value]: pixels[names[value]] for value in names if names[value] in pixels},
+            },
         },
         outputs=outputs,
     )
@@ -552,7 +548,7 @@ def _pixels(
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the STAC collection and catalog of finished cells."""
-    chips = sum(item["properties"][CHIPS] for item in items)
+    chips = sum(item["properties"][COUNTS]["chips"] for item in items)
     side = plain(request.params.resolution)
     collection, catalog = collection_and_catalog(
         NAME,
@@ -587,8 +583,7 @@ EUROCROPS_LICENSE = {
 
 def figures(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return how many chips a cell has, and pixels of each class."""
-    properties = item["properties"]
-    return {"chips": properties[CHIPS], "chips_left_out": properties[LEFT_OUT], "pixels": properties[CLASS_PIXELS]}
+    return dict(item["properties"][COUNTS])
 
 
 def _places(layout: Layout) -> list[ChipPlace]:
