@@ -23,7 +23,7 @@ from pyproj import CRS, Transformer
 from eoap_dask.errors import BandError, EoapError, HrefError, ItemError
 from eoap_dask.kernels.pixels import to_stored
 from eoap_dask.net import hrefs as trust
-from eoap_dask.scenes.model import Scene, Source, footprint_touches, group_passes, without_duplicates
+from eoap_dask.scenes.model import Scene, SceneIndex, Source, footprint_touches, group_passes, without_duplicates
 from eoap_dask.scenes.parse import pass_key, read_scenes, reflectance_offset, select_asset
 from eoap_dask.scenes.sensor import sensor_for
 
@@ -892,6 +892,26 @@ def test_touching_errs_on_the_side_of_yes(lon: float, lat: float, target: int, d
         assert footprint_touches(one, f"EPSG:{target}", bounds)
     if footprint.distance(shapely.box(*ground.bounds)) > 5:
         assert not footprint_touches(one, f"EPSG:{target}", bounds)
+
+
+@settings(max_examples=30)
+@given(
+    lons=st.lists(st.floats(4.0, 8.0), min_size=1, max_size=8),
+    lat=st.floats(-50.0, 60.0),
+    target=st.sampled_from([32631, 32632, 3857, 4326]),
+)
+def test_many_scenes_are_found_as_one_by_one(lons: list[float], lat: float, target: int) -> None:
+    scenes = []
+    for number, lon in enumerate(lons):
+        zone = (32631 if lon < 6 else 32632) + (0 if lat >= 0 else 100)
+        x, y = Transformer.from_crs(4326, zone, always_xy=True).transform(lon, lat)
+        when = datetime(2021, 7, 1, tzinfo=UTC)
+        scenes.append(Scene(f"{number}", "", when, "", "", (0, 0), (source(zone, x, y),), None, (), (), "sentinel-2"))
+    west, south = Transformer.from_crs(4326, target, always_xy=True).transform(lons[0], lat)
+    side = 0.05 if target == 4326 else 5000
+    bounds = (west, south, west + side, south + side)
+    found = SceneIndex(scenes).touching(f"EPSG:{target}", bounds)
+    assert found == [s for s in scenes if footprint_touches(s.bands[0], f"EPSG:{target}", bounds)]
 
 
 def test_neighbours_that_share_an_edge_share_no_ground() -> None:

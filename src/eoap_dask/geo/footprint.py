@@ -22,16 +22,17 @@ def footprint_4326(crs: str, transform: Sequence[float], shape: tuple[int, int])
     longitudes. Raises ValueError when the outline has no place on the globe.
     """
     import numpy as np
-    from pyproj import Transformer
     from shapely.geometry import MultiPolygon, Polygon, box, mapping
     from shapely.geometry.polygon import orient
+
+    from eoap_dask.geo.crs import transformer
 
     rows, columns = shape
     a, b, c, d, e, f = (float(number) for number in transform[:6])
     step = np.arange(_EDGE) / _EDGE
     column = np.concatenate([step, np.ones(_EDGE), 1 - step, np.zeros(_EDGE)]) * columns
     row = np.concatenate([np.zeros(_EDGE), step, np.ones(_EDGE), 1 - step]) * rows
-    to_degrees = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    to_degrees = transformer(crs, "OGC:CRS84")
     lon, lat = to_degrees.transform(a * column + b * row + c, d * column + e * row + f)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         raise ValueError(f"The grid reaches beyond the area where {crs[:40]} is defined.")

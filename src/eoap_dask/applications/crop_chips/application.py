@@ -49,7 +49,7 @@ from eoap_dask.run.product import Output, collection_and_catalog, file_asset, im
 from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import COUNTS, Unit
-from eoap_dask.scenes.model import Contradictions, Pass, Scene, footprint_touches, group_passes
+from eoap_dask.scenes.model import Contradictions, Pass, Scene, SceneIndex, group_passes
 from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.stac.catalog import described
@@ -247,9 +247,9 @@ def plan_chips(request: Request, items: ItemSet, reader: Reader) -> Plan:
     scenes, found = settle(items.features, scenes, reader)
     labels = labels_of(layout, request.file, request.table, params.other_class, params.border_ignore)
     cut: list[str] = []
-    units, empty = [], []
+    units, empty, index = [], [], SceneIndex(scenes)
     for cell in layout.cells:
-        passes = group_passes(_scenes_of(cell, scenes, params.max_items, cut))
+        passes = group_passes(_scenes_of(cell, index, params.max_items, cut))
         if passes:
             units.append(_plan_cell(request, reader, cell, passes, labels, found))
         else:
@@ -266,10 +266,9 @@ def plan_chips(request: Request, items: ItemSet, reader: Reader) -> Plan:
     return Plan(NAME, request.json, tuple(units), tuple(empty), odd, facts=_facts(request, labels))
 
 
-def _scenes_of(cell: PlannedCell, scenes: Sequence[Scene], most: int, cut: list[str]) -> list[Scene]:
+def _scenes_of(cell: PlannedCell, scenes: SceneIndex, most: int, cut: list[str]) -> list[Scene]:
     """Return the scenes over a cell; `cut` gets its name where there are more than are wanted."""
-    bounds = grid_bounds(cell.geobox)
-    mine = [s for s in scenes if footprint_touches(s.bands[0], cell.crs, bounds)]
+    mine = scenes.touching(cell.crs, grid_bounds(cell.geobox))
     if len(mine) > most:
         cut.append(cell.cell.name)
     return mine[-most:]

@@ -23,7 +23,6 @@ from eoap_dask.applications.crop_chips.science import IGNORED, Labels
 from eoap_dask.errors import UsageError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.geo.crs import crs_name, parse_crs, transformer
-from eoap_dask.geo.footprint import footprint_4326
 from eoap_dask.geo.grid import utm_crs
 from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.geo.window import Transform, Window, window_bounds
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from eoap_dask.applications.crop_chips.parameters import CropChipsParams
 
 DEGREES = "EPSG:4326"
+_EDGE = 8
+"""Points of each edge of a footprint."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def lay_out(params: CropChipsParams, file: FieldFile, table: ClassTable) -> Layo
     order = np.argsort(number, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(number[order]) != 0])
     planned: list[PlannedCell] = []
+    taken = _Taken()
     few, without = 0, []
     for first, stop in zip(starts, [*starts[1:], len(order)], strict=True):
         inside = order[first:stop]
@@ -120,7 +122,7 @@ def lay_out(params: CropChipsParams, file: FieldFile, table: ClassTable) -> Layo
             continue
         cell = cells.cell(int(number[inside[0]]))
         _check_size(params, cell, crs)
-        found = _chips_of(params, int(number[inside[0]]), cell, crs, survey.part(inside), points[inside], planned)
+        found = _chips_of(params, int(number[inside[0]]), cell, crs, survey.part(inside), points[inside], taken)
         if found is None:
             without.append(cell.name)
         else:
@@ -202,9 +204,9 @@ def _chips_of(
     crs: str,
     fields: _Survey,
     points: npt.NDArray[np.float64],
-    before: Sequence[PlannedCell],
+    taken: _Taken,
 ) -> PlannedCell | None:
-    """Return a cell's chips; None where no field is of a class."""
+    """Return a cell's chips; None where no field is of a class, or no chip has a place."""
     known = np.flatnonzero(fields.values)
     if not len(known):
         return None
@@ -212,31 +214,11 @@ def _chips_of(
     target = crs_name(GeoBox((1, 1), Affine.identity(), target))
     xy = _moved(points[known], crs, target)
     side, resolution = params.chip_size, params.resolution
-    corners = np.floor(np.column_stack([xy[:, 0], -xy[:, 1]]) / resolution + 0.5).astype(np.int64) - side // 2
-    windows = {}
+    places = np.floor(np.column_stack([-xy[:, 1], xy[:, 0]]) / resolution + 0.5).astype(np.int64) - side // 2
 
-    def placed(index: int) -> tuple[int, int]:
-        col, row = corners[index]
-        return int(row), int(col)
-
-    def footprint(index: int) -> shapely.Polygon:
-        if index not in windows:
-            row, col = placed(index)
-            transform = (resolution, 0.0, col * resolution, 0.0, -resolution, -row * resolution)
-            windows[index] = _footprint(target, transform, (side, side))
-        return windows[index]
-
-    taken: list[shapely.Polygon] = []
-
-    def is_free(index: int) -> bool:
-        if params.overlap:
-            return True
-        mine = footprint(index)
-        others = [*taken, *(c.footprint for one in before for c in one.chips if _may_touch(one, mine))]
-        if any(_overlap(mine, other) for other in others):
-            return False
-        taken.append(mine)
-        return True
+    def footprints(rows_and_cols: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+        corners = rows_and_cols[:, ::-1] * (resolution, -resolution)
+        return _footprints(target, corners.astype(np.float64), side * resolution)
 
     chosen = choose(
         fields.ids[known],
@@ -246,27 +228,46 @@ def _chips_of(
         seed=params.seed,
         min_distance=params.min_distance,
         stratify=params.stratify,
-        is_free=is_free,
+        is_free=lambda index: params.overlap or taken.take(footprints(places[[index]])[0]),
     )
     if not chosen:
         return None
-    rows, cols = zip(*map(placed, chosen), strict=True)
-    top, left = min(rows), min(cols)
-    shape = max(rows) - top + side, max(cols) - left + side
-    geobox = GeoBox(shape, Affine(resolution, 0.0, left * resolution, 0.0, -resolution, -top * resolution), target)
+    places = places[chosen]
+    first = places.min(axis=0)
+    height, width = (int(n) for n in places.max(axis=0) - first + side)
+    left, top = float(first[1] * resolution), float(-first[0] * resolution)
     chips = tuple(
         PlannedChip(
             f"worker1_task{number}_chip{n}" if params.legacy_names else f"{cell.name}_chip{n}",
-            Window(row - top, row - top + side, col - left, col - left + side),
-            footprint(index),
+            Window(row, row + side, col, col + side),
+            footprint,
         )
-        for n, (index, row, col) in enumerate(zip(chosen, rows, cols, strict=True))
+        for n, ((row, col), footprint) in enumerate(zip((places - first).tolist(), footprints(places), strict=True))
     )
+    geobox = GeoBox((height, width), Affine(resolution, 0.0, left, 0.0, -resolution, top), target)
     return PlannedCell(cell, len(fields.ids), geobox, chips)
 
 
-def _may_touch(cell: PlannedCell, shape: shapely.Polygon) -> bool:
-    return any(c.footprint.envelope.intersects(shape) for c in cell.chips)
+class _Taken:
+    """Ground that chips are on already."""
+
+    def __init__(self) -> None:
+        self._shapes: list[shapely.Polygon] = []
+        self._bounds = np.empty((64, 4))
+
+    def take(self, shape: shapely.Polygon) -> bool:
+        """Take the ground of a chip, in degrees, unless it shares some with another; tell whether it was free."""
+        count = len(self._shapes)
+        west, south, east, north = shape.bounds
+        left, bottom, right, top = self._bounds[:count].T
+        near = np.flatnonzero((left < east) & (right > west) & (bottom < north) & (top > south))
+        if any(_overlap(shape, self._shapes[index]) for index in near):
+            return False
+        if count == len(self._bounds):
+            self._bounds = np.concatenate([self._bounds, np.empty_like(self._bounds)])
+        self._bounds[count] = shape.bounds
+        self._shapes.append(shape)
+        return True
 
 
 def _overlap(one: shapely.Polygon, other: shapely.Polygon) -> bool:
@@ -301,8 +302,10 @@ def labels_of(layout: Layout, file: FieldFile, table: ClassTable, other: int, bo
     for fields in file.chunks():
         which, where = tree.query(fields.shapes)
         values = table.values(fields.codes, fields.originals) if len(which) else ()
-        for number in np.unique(where):
-            mine, area = which[where == number], areas[number]
+        order = np.argsort(where, kind="stable")
+        numbers, starts = np.unique(where[order], return_index=True)
+        for number, mine in zip(numbers, np.split(which[order], starts[1:]), strict=True):
+            area = areas[number]
             shapes = _projected(fields.shapes[mine], file.crs_text, chips[number][0].crs)
             touches = shapely.intersects(shapes, area)
             sizes = shapely.area(shapes)
@@ -377,9 +380,17 @@ def _aoi(shape: shapely.Geometry, crs: str) -> Aoi:
     return Aoi(degrees, is_box=False, source="a cell")
 
 
-def _footprint(crs: str, transform: Transform, shape: tuple[int, int]) -> shapely.Polygon:
-    geometry, _ = footprint_4326(crs, transform, shape)
-    return parse_aoi(geometry).geometry
+def _footprints(crs: str, corners: npt.NDArray[np.float64], side: float) -> npt.NDArray[np.object_]:
+    """Return squares in degrees, by their upper left corners, whose edges bend as they do there."""
+    step = np.arange(_EDGE) / _EDGE
+    along = np.concatenate([step, np.ones(_EDGE), 1 - step, np.zeros(_EDGE)]) * side
+    down = -np.roll(along, _EDGE)
+    x, y = corners[:, :1] + along, corners[:, 1:] + down
+    lon, lat = transformer(crs, DEGREES).transform(x.ravel(), y.ravel())
+    lon = lon.reshape(x.shape)
+    lon[np.ptp(lon, axis=1) > 180] %= 360  # across the antimeridian
+    found: npt.NDArray[np.object_] = shapely.polygons(np.stack([lon, lat.reshape(x.shape)], axis=-1))
+    return found
 
 
 def _moved(points: npt.NDArray[np.float64], source: str, target: str) -> npt.NDArray[np.float64]:
