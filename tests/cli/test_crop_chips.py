@@ -158,6 +158,16 @@ def test_chips_are_made_and_counted(here: Shell, served: str) -> None:
     again = here.call("crop-chips", "--stac", served, *FIELDS)
     assert again.returncode == 0
     assert "Nothing to do" in again.stderr or "finished before" in again.stderr
-    other = here.call("crop-chips", "--stac", served, *FIELDS, "--seed", "5")
-    assert other.returncode == 2, other.stderr
-    assert "seed" in other.stderr
+    for changed in (("--seed", "5"), ("--split", "0", "--split", "0.5", "--split", "0.5")):
+        other = here.call("crop-chips", "--stac", served, *FIELDS, *changed)
+        assert other.returncode == 2, other.stderr
+        assert changed[0].lstrip("-") in other.stderr
+    split = here.run("crop-chips", "--stac", served, *FIELDS, *changed, "--overwrite")
+    assert split.returncode == 0, split.stderr
+    assert not (here.cwd / "crop-chips" / "splits" / "train.txt").read_text()
+    found = {
+        json.loads(path.read_text())["properties"].get("ml-aoi:split")
+        for path in (here.cwd / "crop-chips").glob("*/*_chip*.json")
+    }
+    assert found <= {"validate", "test", None}
+    assert found & {"validate", "test"}

@@ -126,6 +126,8 @@ def check_request(application: Entry, job: Mapping[str, Any]) -> None:
     for key, value in job.items():
         name, one = declared[key]
         if isinstance(value, Mapping):
+            if one.required:
+                return
             files += 1
         elif value is not None:
             values[name] = value != one.negative if one.negative else value

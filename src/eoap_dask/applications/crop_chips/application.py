@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
+import shapely
 from loguru import logger
 
 from eoap_dask.applications.base import Application, BaseRequest
@@ -26,7 +27,7 @@ from eoap_dask.applications.crop_chips.entry import CROP_CHIPS
 from eoap_dask.applications.crop_chips.fields import FieldFile
 from eoap_dask.applications.crop_chips.images import BACKGROUND, IGNORE, chip_images
 from eoap_dask.applications.crop_chips.index import write_index
-from eoap_dask.applications.crop_chips.layout import Layout, PlannedCell, class_areas, labels_of, lay_out
+from eoap_dask.applications.crop_chips.layout import Layout, PlannedCell, class_areas, labels_of, lay_out, open_cells
 from eoap_dask.applications.crop_chips.parameters import CropChipsParams
 from eoap_dask.applications.crop_chips.science import IGNORED, Chips, ClearestChips, Labels, total
 from eoap_dask.applications.crop_chips.sheet import ChipPicture, class_balance, contact_sheet, spread, stretch
@@ -86,6 +87,7 @@ class Request(BaseRequest):
     end: date
     sensor: Sensor
     file: FieldFile
+    cells: FieldFile | None
     table: ClassTable
 
     @property
@@ -101,7 +103,7 @@ class Request(BaseRequest):
     @cached_property
     def layout(self) -> Layout:
         """Cells and chips; reads the fields."""
-        return lay_out(self.params, self.file, self.table)
+        return lay_out(self.params, self.file, self.table, self.cells)
 
     @cached_property
     def splits(self) -> dict[str, str]:
@@ -137,7 +139,7 @@ def understand(params: CropChipsParams) -> Request:
     _check_numbers(params)
     start, end = parse_day(params.start_date), parse_day(params.end_date)
     check_range(start, end)
-    if params.crs != "auto" and not parse_crs(params.crs).is_projected:
+    if params.crs != "auto" and not _is_in_metres(params.crs):
         raise must_be("crs", "projected, in metres", params.crs, "EPSG:32630")
     return Request(
         params=params,
@@ -147,15 +149,21 @@ def understand(params: CropChipsParams) -> Request:
         end=end,
         sensor=sensor_for(params.collection),
         table=ClassTable.of(params.classes),
+        cells=None if params.cells is None else open_cells(params.cells),
         file=FieldFile.open(params.fields or "", params.layer or None, params.class_attribute),
     )
+
+
+def _is_in_metres(crs: str) -> bool:
+    parsed = parse_crs(crs)
+    return bool(parsed.is_projected) and all(axis.unit_conversion_factor == 1 for axis in parsed.axis_info)
 
 
 _RANGES = {
     "grid": (1, 1000),
     "min_fields": (1, 1_000_000_000),
     "max_chips": (1, 100_000),
-    "chip_size": (16, 8192),
+    "chip_size": (16, 2048),
     "border_ignore": (0, 100),
     "split_block": (1, 1000),
     "seed": (0, (1 << 63) - 1),
@@ -299,7 +307,12 @@ def _plan_cell(
             clip_wkb=None,
             reader=reader,
         ),
-        science=kind({chip.name: labels[chip.name] for chip in cell.chips}, params.border_ignore, params.min_valid),
+        science=kind(
+            {chip.name: labels[chip.name] for chip in cell.chips},
+            params.border_ignore,
+            params.min_valid,
+            {chip.name: request.splits[chip.name] for chip in cell.chips},
+        ),
         images=request.images,
         cutouts=tuple(Cutout(chip.name, chip.window) for chip in cell.chips),
     )
@@ -400,7 +413,7 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
                     CELL: written.plan.unit.key,
                     FIELDS: science.labels[name].fields,
                     CLASS_PIXELS: mine,
-                    **({SPLIT: ML_AOI[split]} if (split := request.splits[name]) else {}),
+                    **({SPLIT: ML_AOI[split]} if (split := science.splits[name]) else {}),
                     **_label_properties(request),
                     **({} if chosen is None else _date(work.recipe.stack.passes[chosen])),
                 },
@@ -471,6 +484,7 @@ def conclude(
                 chips[f"{cell['id']}/{name}"] = json.loads(file(cell["id"], name).read_text())
     own = {value: key for key, value in ML_AOI.items()}
     splits = {one["id"]: own.get(one["properties"].get(SPLIT, ""), "") for one in chips.values()}
+    _check_kept(chips, splits, request.params.split_buffer)
     paths = {one["id"]: _path(home, one, "image") for home, one in chips.items()}
     found = [
         file_asset(
@@ -504,6 +518,15 @@ def conclude(
     path = write_bytes(root / "class-balance.png", balance)
     found.append(file_asset("class-balance", path, "Balance of classes", PNG, ("overview",)))
     return found
+
+
+def _check_kept(chips: Mapping[str, Mapping[str, Any]], splits: Mapping[str, str], buffer_m: float) -> None:
+    """Warn where chips of cells that an earlier run made touch some of this one's in another split."""
+    places = [ChipPlace(one["id"], (0, 0), shapely.geometry.shape(one["geometry"])) for one in chips.values()]
+    try:
+        check_splits(places, splits, buffer_m)
+    except ValueError as fault:
+        logger.warning("Splits of cells that were kept don't fit to those of this run: {}", fault)
 
 
 def _all_classes(request: Request) -> tuple[Any, ...]:

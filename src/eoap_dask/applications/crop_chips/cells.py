@@ -26,7 +26,7 @@ class Cell:
     """One cell."""
 
     row: int
-    """From north; of cells from a file 0."""
+    """From north; of cells from a file about so."""
     col: int
     name: str
     shape: shapely.Polygon | shapely.MultiPolygon
@@ -114,7 +114,21 @@ class Listed:
     def cell(self, number: int) -> Cell:
         """Return a cell by its number."""
         digits = max(4, len(str(len(self.shapes) - 1)))
-        return Cell(0, int(number), f"cell{number:0{digits}d}", self.shapes[number])
+        left, _, _, top = self._edges
+        width, height = (float(side) for side in self._sides)
+        x, y = shapely.get_coordinates(shapely.centroid(self.shapes[number]))[0]
+        row, col = int((top.max() - y) / height), int((x - left.min()) / width)
+        return Cell(row, col, f"cell{number:0{digits}d}", self.shapes[number])
+
+    @cached_property
+    def _edges(self) -> tuple[npt.NDArray[np.float64], ...]:
+        return tuple(shapely.bounds(np.array(self.shapes, object)).T)
+
+    @cached_property
+    def _sides(self) -> npt.NDArray[np.float64]:
+        """Width and height of most cells: by these, neighbours are in blocks together."""
+        left, bottom, right, top = self._edges
+        return np.median([right - left, top - bottom], axis=1)
 
     @cached_property
     def _tree(self) -> shapely.STRtree:

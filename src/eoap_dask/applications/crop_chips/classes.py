@@ -33,6 +33,9 @@ _MOST = 254
 _BLANK = ("None", "nan", "<NA>", "NaT")
 """How values that aren't there are written."""
 
+RESERVED = frozenset({"background", "ignored", "other"})
+"""What pixels and fields are called that are of no class."""
+
 Column = npt.NDArray[np.object_]
 
 Code = str | int | float | None
@@ -219,6 +222,8 @@ class _Row:
                 "A name of a class has letters from a to z, digits, - and _; its title may be any text.",
                 f"Try {slug or 'crop'}.",
             )
+        if name.casefold() in RESERVED:
+            raise self.fault(f"has the name {name!r}", "Chips call other pixels by that name.", "Choose another one.")
         return name
 
     def colour(self) -> Colour:

@@ -84,9 +84,11 @@ class FieldFilter:
 
         if self._in_degrees:
             west, _, east, _ = shapely.bounds(found).T
-            wide = east - west > 180
+            wide = (east - west > 180) | ((west < 180) & (east > 180))
             tally.across_180 += int(wide.sum())
             where, found = where[~wide], found[~wide]
+            beyond = shapely.bounds(found)[:, 0] >= 180  # as where longitudes go from 0 to 360
+            found[beyond] = shapely.transform(found[beyond], lambda xy: xy - (360, 0))
 
         new = self._seen.add(found)
         tally.duplicates += int((~new).sum())

@@ -16,15 +16,15 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from eoap_dask.applications.crop_chips.cells import Cell, Cells, Lattice, Listed
-from eoap_dask.applications.crop_chips.choose import choose
+from eoap_dask.applications.crop_chips.choose import choose, ranks
 from eoap_dask.applications.crop_chips.cleaning import Tally
 from eoap_dask.applications.crop_chips.fields import FieldFile, representative_points
 from eoap_dask.applications.crop_chips.science import IGNORED, Labels
 from eoap_dask.errors import UsageError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.geo.crs import crs_name, parse_crs, transformer
+from eoap_dask.geo.globe import polygons
 from eoap_dask.geo.grid import utm_crs
-from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.geo.window import Transform, Window, window_bounds
 from eoap_dask.text import option, plain
 
@@ -96,16 +96,28 @@ class Layout:
     @cached_property
     def aoi(self) -> Aoi:
         """What all chips show."""
-        shapes = shapely.union_all([shapely.union_all([c.footprint for c in one.chips]).envelope for one in self.cells])
-        found = parse_aoi(shapely.geometry.mapping(shapes))
-        return Aoi(found.geometry, is_box=False, source="the chips")
+        places = [shapely.MultiPolygon([chip.footprint for chip in one.chips]).envelope for one in self.cells]
+        if any(one.bounds[2] > 180 for one in places):  # one side of the antimeridian goes on from the other
+            places = [shapely.transform(one, _east) for one in places]
+        return Aoi(shapely.union_all(places), is_box=False, source="the chips")
 
 
-def lay_out(params: CropChipsParams, file: FieldFile, table: ClassTable) -> Layout:
+def open_cells(path: str) -> FieldFile:
+    """Find the polygons of cells in a file; raises `UsageError`."""
+    try:
+        return FieldFile.open(path, attribute=None, parameter="cells")
+    except UsageError as fault:
+        expected = fault.expected.replace("field polygons", "polygons")
+        raise UsageError(
+            fault.what, expected, "Give polygons, as file.gpkg|layername=name where there are layers."
+        ) from None
+
+
+def lay_out(params: CropChipsParams, file: FieldFile, table: ClassTable, listed: FieldFile | None = None) -> Layout:
     """Read the fields' places and crops, and choose the chips; raises `UsageError` where none comes of it."""
     tally = Tally()
     survey = _survey(file, table, tally)
-    cells, crs = _cells(params, file, survey)
+    cells, crs = _cells(params, file, survey, listed)
     points = survey.points if crs == file.crs_text else _moved(survey.points, file.crs_text, crs)
     number = cells.of(points)
     order = np.argsort(number, kind="stable")
@@ -157,7 +169,7 @@ def _survey(file: FieldFile, table: ClassTable, tally: Tally) -> _Survey:
     ids, points, values, bounds, unknown = [], [], [], [], Counter[str]()
     for fields in file.chunks(tally=tally):
         found = table.values(fields.codes, fields.originals)
-        unknown.update(str(code) for code in fields.codes[found == 0])
+        unknown.update("without a code" if code is None else str(code) for code in fields.codes[found == 0])
         ids.append(fields.ids)
         points.append(representative_points(fields.shapes))
         values.append(found)
@@ -177,12 +189,16 @@ def _survey(file: FieldFile, table: ClassTable, tally: Tally) -> _Survey:
     )
 
 
-def _cells(params: CropChipsParams, file: FieldFile, survey: _Survey) -> tuple[Cells, str]:
+def _cells(params: CropChipsParams, file: FieldFile, survey: _Survey, listed: FieldFile | None) -> tuple[Cells, str]:
     """Return the cells, and their CRS."""
-    if params.cells:
-        listed = FieldFile.open(params.cells, attribute=None, parameter="cells")
-        shapes = tuple(one for part in listed.chunks() for one in part.shapes)
-        return Listed(shapes), listed.crs_text
+    if listed is not None:
+        return Listed(tuple(one for part in listed.chunks() for one in part.shapes)), listed.crs_text
+    if not parse_crs(file.crs_text).is_projected and survey.bounds[2] - survey.bounds[0] > 180:
+        raise UsageError(
+            f"The fields of {file.path.name} are {survey.bounds[2] - survey.bounds[0]:.0f}° wide.",
+            "Expected fields of one side of the 180th meridian, or in a projected CRS.",
+            "Reproject the file, such as with ogr2ogr, or give the parts one by one.",
+        )
     if params.cell_size is None:
         return Lattice.over(survey.bounds, params.grid), file.crs_text
     crs = file.crs_text
@@ -221,7 +237,7 @@ def _chips_of(
         return _footprints(target, corners.astype(np.float64), side * resolution)
 
     chosen = choose(
-        fields.ids[known],
+        _keys(fields.points[known]),
         xy,
         fields.values[known],
         most=params.max_chips,
@@ -246,6 +262,13 @@ def _chips_of(
     )
     geobox = GeoBox((height, width), Affine(resolution, 0.0, left, 0.0, -resolution, top), target)
     return PlannedCell(cell, len(fields.ids), geobox, chips)
+
+
+def _keys(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return a number for each point: fields are told apart by their places, in whatever order a file has them."""
+    x, y = np.ascontiguousarray(points.T).view(np.int64)
+    keys: npt.NDArray[np.int64] = ranks(x, 0).view(np.int64) ^ y
+    return keys
 
 
 class _Taken:
@@ -307,6 +330,8 @@ def labels_of(layout: Layout, file: FieldFile, table: ClassTable, other: int, bo
         for number, mine in zip(numbers, np.split(which[order], starts[1:]), strict=True):
             area = areas[number]
             shapes = _projected(fields.shapes[mine], file.crs_text, chips[number][0].crs)
+            invalid = ~shapely.is_valid(shapes)  # in the CRS of the chips, if not in their own
+            shapes[invalid] = shapely.make_valid(shapes[invalid])
             touches = shapely.intersects(shapes, area)
             sizes = shapely.area(shapes)
             for index, shape, size in zip(mine[touches], shapes[touches], sizes[touches], strict=True):
@@ -333,7 +358,7 @@ def _labels(cell: PlannedCell, chip: PlannedChip, parts: Sequence[tuple[float, i
 
 def _cut(shape: shapely.Geometry, area: shapely.Polygon) -> shapely.Geometry:
     """Return the part of a shape within an area."""
-    return shape if shapely.contains(area, shape) else shapely.intersection(shapely.make_valid(shape), area)
+    return shape if shapely.contains(area, shape) else shapely.intersection(shape, area)
 
 
 def class_areas(labels: Mapping[str, Labels]) -> dict[int, float]:
@@ -352,7 +377,7 @@ def class_areas(labels: Mapping[str, Labels]) -> dict[int, float]:
 
 def _polygonal(shape: shapely.Geometry) -> shapely.Geometry:
     """Return the polygons of a shape as one: a collection of collections would come apart."""
-    parts = [p for p in shapely.get_parts(shape) if p.geom_type == "Polygon"]
+    parts = polygons(shape)
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
@@ -377,7 +402,14 @@ def _in_crs(shape: shapely.Polygon, source: str, target: str) -> shapely.Polygon
 
 def _aoi(shape: shapely.Geometry, crs: str) -> Aoi:
     degrees = shape if crs == DEGREES else shapely.transform(shape, lambda xy: _moved(xy, crs, DEGREES))
+    if degrees.bounds[2] - degrees.bounds[0] > 180:  # across the antimeridian
+        degrees = shapely.transform(degrees, _east)
     return Aoi(degrees, is_box=False, source="a cell")
+
+
+def _east(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return degrees whose longitudes go on past 180."""
+    return np.column_stack([xy[:, 0] % 360, xy[:, 1]])
 
 
 def _footprints(crs: str, corners: npt.NDArray[np.float64], side: float) -> npt.NDArray[np.object_]:

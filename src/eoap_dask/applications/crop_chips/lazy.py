@@ -13,9 +13,14 @@ from dask.task_spec import DataNode, Task, TaskRef
 
 from eoap_dask.applications.crop_chips.application import plan_chips, understand
 from eoap_dask.applications.crop_chips.parameters import CropChipsParams
+from eoap_dask.errors import UsageError
 from eoap_dask.items.itemset import ItemSet
+from eoap_dask.items.options import SearchParams
+from eoap_dask.params import declarations
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.block import render_cutout
+from eoap_dask.run.options import RunOptions
+from eoap_dask.run.produce import apply_changes
 from eoap_dask.run.raster import raster_of
 
 if TYPE_CHECKING:
@@ -54,7 +59,11 @@ def chips(items: object, fields: str | os.PathLike[str], **changes: Any) -> xr.D
         when computed, where an asset can't be read
     """
     found = ItemSet.of(items)
-    params = CropChipsParams(fields=fields, items=found, max_cloud_cover=100.0, **changes)  # type: ignore[arg-type]
+    searched = {name for name in declarations(SearchParams) if name != "on_odd_item"}
+    if wrong := sorted(searched & set(changes)):
+        raise UsageError(f"{wrong[0]} is of a search, and the items are given.", "", "Filter the items before.")
+    known = {"fields": fields, "items": found, "max_items": max(len(found), 1), "max_cloud_cover": 100.0}
+    params, _ = apply_changes(CropChipsParams(), RunOptions(), {**known, **changes})
     request = understand(params)
     request.check_chips()
     hosts = request.private_hosts
@@ -63,7 +72,7 @@ def chips(items: object, fields: str | os.PathLike[str], **changes: Any) -> xr.D
     names = [cutout.name for recipe in recipes for cutout in recipe.cutouts or ()]
     cells = {chip.name: (cell, chip) for cell, chip in request.layout.chips}
     corners = np.array([cells[name][0].transform(cells[name][1]) for name in names])
-    images, masks = _arrays(recipes, len(params.bands), params.chip_size)
+    images, masks = _arrays(recipes, len(request.params.bands), params.chip_size)
     cube = xr.Dataset(
         {"image": (("chip", "band", "y", "x"), images), "mask": (("chip", "y", "x"), masks)},
         {

@@ -49,7 +49,7 @@ class Labels:
         return _mask(self, border)
 
 
-@lru_cache(32)
+@lru_cache(8)
 def _mask(labels: Labels, border: int) -> npt.NDArray[np.uint8]:
     shapes = shapely.get_parts(shapely.from_wkb(labels.shapes))
     painted = [*zip(shapes, labels.values, strict=True)]
@@ -80,6 +80,8 @@ class Chips(Science):
     """Pixels on either side of outlines that are ignored."""
     min_valid: float
     """Share of pixels with data below which a chip isn't kept."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Split of each cutout, which its item tells; another one makes another item."""
 
     def versions(self) -> Mapping[str, int]:
         """Return the versions of the composite and of masks."""
