@@ -184,7 +184,7 @@ def _commands(server: DemoServer) -> list[str]:
         commands.append(["bai", "--pre-fire-url", before, "--post-fire-url", after])
     fields = server.root / FIELDS_DIRECTORY / FIELDS_FILE
     if fields.is_file():
-        cells = ["--grid", "4", "--split-block", "1"]  # a country has larger ones
+        cells = ["--grid", "4", "--split-block", "1", "--no-overlap"]  # a country has more room
         commands.append(["crop-chips", "--stac", server.url, *other, "--fields", str(fields), *cells])
     scripts = Path(sysconfig.get_path("scripts"))
 

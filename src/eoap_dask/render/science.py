@@ -122,6 +122,10 @@ class Science:
         """Tell from all its notes whether a cutout is written; its notes are kept anyway."""
         return True
 
+    def passes_of(self, cutout: str, state: Any) -> tuple[int, ...] | None:  # noqa: ARG002
+        """Return the numbers of the passes that a cutout is made of, once surveys are over; None for all."""
+        return None
+
     def note(self, images: tuple[Image, ...], row: int, col: int) -> Any:  # noqa: ARG002
         """Return what the client needs to know of a finished row of tiles beside these; small, or None.
 

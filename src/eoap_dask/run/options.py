@@ -58,7 +58,9 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
     performance_report: Path | None = param(
         None, "Write Dask's performance report to this HTML file.", metavar="FILE", local_file=True
     )
-    max_failures: int = param(0, "How many units (months) may fail before the whole run counts as failed.", metavar="N")
+    max_failures: int = param(
+        0, "How many units (months, cells) may fail before the whole run counts as failed.", metavar="N"
+    )
     max_bad_scenes: int = param(
         0, "How many scenes that stay bad after all retries a unit may do without; it says so in its item.", metavar="N"
     )

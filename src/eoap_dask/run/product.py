@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from eoap_dask.kernels.pixels import BandSums
     from eoap_dask.run.raster import WrittenImage
     from eoap_dask.run.written import WrittenUnit
-    from eoap_dask.scenes.model import Scene
+    from eoap_dask.scenes.model import Pass, Scene
 
 LEFT_OUT = "eoap:left_out"
 """Item property: ids of the scenes that stayed bad, and are missing from it."""
@@ -123,6 +123,8 @@ class Output:
     assets: Sequence[AssetRecord]
     valid_pixels: int
     properties: Mapping[str, Any] = field(default_factory=dict)
+    passes: Sequence[Pass] = ()
+    """Those that it is made of, where they aren't all of the unit's: they tell its time and sources."""
 
 
 def write_unit_item(
@@ -172,7 +174,12 @@ def _write_output(
     clip = raster_of(written.plan).recipe.stack.clip
     own = {**_valid(output.valid_pixels, output.geobox, clip), **output.properties, "eoap:unit": written.plan.unit.key}
     record = _record(written, output.key, output.title, output.geobox, output.assets, lineage, own)
-    item = _build(application, replace(record, derived_from=scenes))
+    record = replace(record, derived_from=scenes)
+    if output.passes:
+        times = [s.datetime for p in output.passes for s in p.scenes]
+        seen = tuple(s.href for p in output.passes for s in p.scenes)
+        record = replace(record, start=min(times), end=max(times), derived_from=seen)
+    item = _build(application, record)
     del item["properties"]["processing:datetime"]  # the unit's item has it: outputs of equal runs are equal
     path = write_item(written.folder, item)
     return OutputRecord(path.name, output.title, path.stat().st_size, sha256_of(path))

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from eoap_dask.render.resources import Resource
     from eoap_dask.run.options import RunOptions
     from eoap_dask.run.plan import UnitPlan
+    from eoap_dask.scenes.model import Pass
 
 SHOWN_PASSES = 20
 """Passes of a unit that a notebook shows, at most."""
@@ -140,16 +141,25 @@ class RasterWork:
         """Scenes in another CRS than the grid's."""
         return sum(s.bands[0].crs != crs_name(self.geobox) for s in self.recipe.stack.scenes)
 
-    def file_tags(self, spec: ImageSpec) -> dict[str, str]:
-        """Return what the file of an image says by itself of how it came about."""
+    def file_tags(self, spec: ImageSpec, cutout: str = "") -> dict[str, str]:
+        """Return what the file of an image, perhaps of a cutout, says by itself of how it came about."""
         title = f"{spec.title or spec.name}."
-        about = self._file_tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
-        return self._file_tags | {"TIFFTAG_IMAGEDESCRIPTION": f"{title} {about}".rstrip()}
+        tags = self._file_tags if not cutout else file_tags(self.passes_of(cutout), __version__)
+        about = tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
+        return tags | {"TIFFTAG_IMAGEDESCRIPTION": f"{title} {about}".rstrip()}
 
     @cached_property
     def _file_tags(self) -> dict[str, str]:
         stack = self.recipe.stack
         return file_tags(() if isinstance(stack, UnitStack) else stack.passes, __version__)
+
+    def passes_of(self, cutout: str) -> tuple[Pass, ...]:
+        """Return the passes that a cutout is made of, once surveys are over."""
+        stack, science = self.recipe.stack, self.recipe.science
+        if isinstance(stack, UnitStack):
+            return ()
+        numbers = science.passes_of(cutout, self.recipe.state)
+        return stack.passes if numbers is None else tuple(stack.passes[number] for number in numbers)
 
     def identity(self) -> Mapping[str, Any]:
         """Return grid, params, scenes and algorithm."""
@@ -350,7 +360,7 @@ class RasterCollector:
         assert recipe.cutouts is not None  # noqa: S101 - add() has seen to it
         found = {}
         for spec in recipe.images:
-            cog = Cog(spec, geobox, self._scratch, self._work.file_tags(spec))
+            cog = Cog(spec, geobox, self._scratch, self._work.file_tags(spec, recipe.cutouts[number].name))
             cog.add(result.images[spec.name], Window(0, window.shape[0], 0, window.shape[1]))
             path = self._folder / LAYOUT.image(spec.name, recipe.cutouts[number].name)
             path.parent.mkdir(exist_ok=True)

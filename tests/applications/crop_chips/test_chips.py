@@ -242,8 +242,14 @@ def test_the_clearest_pass_of_each_chip(farm: FieldsArchive, served: str, client
             seen = observed(farm, DAYS, dataset)
             clear = (seen[:, 0] > 0).sum(axis=(1, 2))
             np.testing.assert_array_equal(dataset.read(), seen[int(np.argmax(clear))])
-        assert item["properties"]["eoap:seen"][:10] == DAYS[int(np.argmax(clear))]
-        dates.add(item["properties"]["eoap:seen"][:10])
+            tags = dataset.tags()
+        day = DAYS[int(np.argmax(clear))]
+        assert {item["properties"][key][:10] for key in ("datetime", "start_datetime", "end_datetime")} == {day}
+        assert tags["TIFFTAG_DATETIME"][:10].replace(":", "-") == day
+        assert [
+            link["href"].count(day.replace("-", "")) for link in item["links"] if link["rel"] == "derived_from"
+        ] == [1]
+        dates.add(day)
     assert len(dates) > 1
 
 

@@ -31,7 +31,14 @@ from eoap_dask.applications.crop_chips.layout import Layout, PlannedCell, class_
 from eoap_dask.applications.crop_chips.parameters import CropChipsParams
 from eoap_dask.applications.crop_chips.science import IGNORED, Chips, ClearestChips, Labels, total
 from eoap_dask.applications.crop_chips.sheet import ChipPicture, class_balance, contact_sheet, spread, stretch
-from eoap_dask.applications.crop_chips.splits import ML_AOI, ChipPlace, assign_splits, check_splits, write_splits
+from eoap_dask.applications.crop_chips.splits import (
+    ML_AOI,
+    SPLITS,
+    ChipPlace,
+    assign_splits,
+    check_splits,
+    write_splits,
+)
 from eoap_dask.errors import BandError, NothingFoundError, UsageError
 from eoap_dask.files import write_bytes
 from eoap_dask.geo.crs import parse_crs
@@ -75,7 +82,9 @@ CELL, CLASS_PIXELS, FIELDS = "eoap:cell", "eoap:class_pixels", "eoap:fields"
 SPLIT = "ml-aoi:split"
 SHEET_CHIPS = 24
 """Chips on the contact sheet, at most."""
-_SHOWN_CODES = 5
+_SHOWN = 5
+_MOST_IN_NONE, _MOST_OFF = 0.25, 0.15
+"""Shares of chips that are in no split, or beyond what was asked for, that aren't worth a word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +168,8 @@ def _is_in_metres(crs: str) -> bool:
     return bool(parsed.is_projected) and all(axis.unit_conversion_factor == 1 for axis in parsed.axis_info)
 
 
+_LARGEST_CELL = 500_000.0
+
 _RANGES = {
     "grid": (1, 1000),
     "min_fields": (1, 1_000_000_000),
@@ -184,8 +195,8 @@ def _check_numbers(params: CropChipsParams) -> None:
         raise must_be("min_valid", "from 0 to 1", params.min_valid, 0.9)
     if params.other_class not in (0, IGNORED):
         raise must_be("other_class", "0 or 255", params.other_class, 0)
-    if params.cell_size is not None and not 0 < params.cell_size < float("inf"):
-        raise must_be("cell_size", "more than 0", params.cell_size, 5000)
+    if params.cell_size is not None and not 0 < params.cell_size <= _LARGEST_CELL:
+        raise must_be("cell_size", f"more than 0 and at most {plain(_LARGEST_CELL)}", params.cell_size, 5000)
     if params.cells and params.cell_size is not None:
         raise UsageError(
             f"{option('cells')} can't be combined with {option('cell_size')}.", "Expected one of the two.", ""
@@ -218,18 +229,44 @@ def _say(request: Request) -> None:
     if layout.skipped:
         logger.warning("{}: {}", request.file.path.name, layout.skipped)
     if layout.unknown:
-        named = [f"{code} ({count})" for code, count in list(layout.unknown.items())[:_SHOWN_CODES]]
-        more = len(layout.unknown) - len(named)
         logger.warning(
-            "{} of {} in no class: {}{}. Their pixels are {}.",
+            "{} of {} in no class: {}. Their pixels are {}.",
             plural(sum(layout.unknown.values()), "field"),
             f"{plural(len(layout.unknown), 'crop')} {'is' if sum(layout.unknown.values()) == 1 else 'are'}",
-            ", ".join(named),
-            f" and {more} more" if more else "",
+            _some([f"{code} ({count})" for code, count in layout.unknown.items()]),
             request.params.other_class,
         )
-    for name in layout.without:
-        logger.warning("{} has no field of any class: it has no chips.", name)
+    _say_splits(request)
+    if layout.without:
+        logger.warning(
+            "{} no field of any class, and so no chips: {}.",
+            plural(len(layout.without), "cell has", "cells have"),
+            _some(layout.without),
+        )
+
+
+def _say_splits(request: Request) -> None:
+    """Tell how many chips are for what; warn where that is far from what was asked for."""
+    counts, shares = Counter(request.splits.values()), request.params.split
+    whole = sum(counts[name] for name in SPLITS)
+    told = ", ".join(f"{counts[name]} for {name}" for name in SPLITS)
+    logger.info("Splits: {}, {} in none", told, counts[""])
+    if counts[""] > _MOST_IN_NONE * counts.total() or any(
+        abs(counts[name] - share * whole) > _MOST_OFF * whole for name, share in zip(SPLITS, shares, strict=True)
+    ):
+        logger.warning(
+            "Splits are {}, and {} of {} in none, because they touch others. Try {}, another {}, or more cells.",
+            told,
+            counts[""],
+            plural(counts.total(), "chip"),
+            option("overlap", False),
+            option("split_block"),
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _cells(layout: Layout) -> str:
@@ -321,7 +358,7 @@ def _plan_cell(
 
 def _facts(request: Request, labels: Mapping[str, Labels]) -> dict[str, Any]:
     layout, resolution = request.layout, request.params.resolution
-    names = {0: "other", **{one.value: one.name for one in request.table.classes}}
+    names = {0: "in no class", **{one.value: one.name for one in request.table.classes}}
     return {
         "cells": len(layout.cells),
         "chips": len(labels),
@@ -396,7 +433,8 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
         counted = dict(note.classes)
         mine = {names[value]: count for value, count in note.classes}
         pixels.update(mine)
-        chosen = made.state.get(name) if made.state else None
+        numbers = science.passes_of(name, made.state)
+        chosen = () if numbers is None else tuple(work.recipe.stack.passes[number] for number in numbers)
         image, mask = (images[spec.name] for spec in work.recipe.images)
         assets = (
             dataclasses.replace(image_asset(image, folder), more={"ml-aoi:role": "feature"}),
@@ -415,8 +453,9 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
                     CLASS_PIXELS: mine,
                     **({SPLIT: ML_AOI[split]} if (split := science.splits[name]) else {}),
                     **_label_properties(request),
-                    **({} if chosen is None else _date(work.recipe.stack.passes[chosen])),
+                    **({"eoap:scenes": [s.id for one in chosen for s in one.scenes]} if chosen else {}),
                 },
+                chosen,
             )
         )
     passes = work.recipe.stack.passes
@@ -451,10 +490,6 @@ def _label_properties(request: Request) -> dict[str, Any]:
         "label:type": "raster",
         "label:tasks": ["segmentation"],
     }
-
-
-def _date(one: Pass) -> dict[str, Any]:
-    return {"eoap:scenes": [s.id for s in one.scenes], "eoap:seen": one.datetime.isoformat().replace("+00:00", "Z")}
 
 
 def _lineage(request: Request, passes: int) -> str:
@@ -510,7 +545,7 @@ def conclude(
     )
     balance = class_balance(
         _pixels(request, chips, splits),
-        request.table.classes,
+        (BACKGROUND, *request.table.classes),
         "Balance of classes",
         plural(len(chips), "chip"),
         request.params.resolution**2 / 10_000,

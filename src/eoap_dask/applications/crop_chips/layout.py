@@ -20,7 +20,7 @@ from eoap_dask.applications.crop_chips.choose import choose, ranks
 from eoap_dask.applications.crop_chips.cleaning import Tally
 from eoap_dask.applications.crop_chips.fields import FieldFile, representative_points
 from eoap_dask.applications.crop_chips.science import IGNORED, Labels
-from eoap_dask.errors import UsageError
+from eoap_dask.errors import GridError, UsageError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.geo.crs import crs_name, parse_crs, transformer
 from eoap_dask.geo.globe import polygons
@@ -226,7 +226,7 @@ def _chips_of(
     known = np.flatnonzero(fields.values)
     if not len(known):
         return None
-    target = params.crs if params.crs != "auto" else utm_crs(_aoi(cell.shape, crs))
+    target = params.crs if params.crs != "auto" else _zone(cell, crs)
     target = crs_name(GeoBox((1, 1), Affine.identity(), target))
     xy = _moved(points[known], crs, target)
     side, resolution = params.chip_size, params.resolution
@@ -262,6 +262,15 @@ def _chips_of(
     )
     geobox = GeoBox((height, width), Affine(resolution, 0.0, left, 0.0, -resolution, top), target)
     return PlannedCell(cell, len(fields.ids), geobox, chips)
+
+
+def _zone(cell: Cell, crs: str) -> str:
+    """Return the UTM zone that holds most of a cell, or raise `UsageError`."""
+    try:
+        return utm_crs(_aoi(cell.shape, crs))
+    except GridError as fault:
+        what = fault.what.replace("The area", cell.name, 1)
+        raise UsageError(what, fault.expected, f"Try smaller cells, or {option('crs', 'EPSG:3035')}.") from None
 
 
 def _keys(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -146,6 +146,10 @@ class ClearestChips(Chips):
         counted = note or {}
         return {cutout: min(counts, key=lambda n: (-counts[n], n)) for cutout, counts in counted.items()}, False
 
+    def passes_of(self, cutout: str, state: Any) -> tuple[int, ...] | None:
+        """Return the number of the chosen pass."""
+        return (state[cutout],) if state and cutout in state else None
+
     def fill(self, strip: Strip, image: Image) -> None:
         """Fill the image with what the chosen pass saw."""
         number = strip.state.get(strip.cutout)
