@@ -162,6 +162,13 @@ def test_chips_are_made_and_counted(here: Shell, served: str) -> None:
         other = here.call("crop-chips", "--stac", served, *FIELDS, *changed)
         assert other.returncode == 2, other.stderr
         assert changed[0].lstrip("-") in other.stderr
+
+
+@pytest.mark.long
+@pytest.mark.cluster
+def test_other_splits_are_in_items_and_lists_alike(here: Shell, served: str) -> None:
+    assert here.run("crop-chips", "--stac", served, *FIELDS).returncode == 0
+    changed = ("--split", "0", "--split", "0.5", "--split", "0.5")
     split = here.run("crop-chips", "--stac", served, *FIELDS, *changed, "--overwrite")
     assert split.returncode == 0, split.stderr
     assert not (here.cwd / "crop-chips" / "splits" / "train.txt").read_text()

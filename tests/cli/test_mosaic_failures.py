@@ -203,6 +203,7 @@ def test_no_secret_gets_out_of_a_run(shell: Shell, archive: Archive) -> None:
     assert read_json(shell.cwd / "monthly-mosaic" / "items.json")["eoap:signing"]["kind"] == "token"
 
 
+@pytest.mark.long
 def test_no_secret_gets_out_of_a_failure(shell: Shell, archive: Archive) -> None:
     with Canary(archive, faults=faults_of(archive, "403", "truncate", "not-tiff")) as server:
         done = shell.mosaic("--stac", server.url, "-v")

@@ -110,6 +110,7 @@ def test_a_month_that_is_added_keeps_the_items_of_the_others(shell: Shell, calm:
     assert {one["key"] for one in again["units"]} == set(MONTHS)
 
 
+@pytest.mark.long
 def test_a_month_that_failed_is_made_by_the_next_run(shell: Shell, archive: Archive) -> None:
     bad = clearest(archive, "2020-11")["assets"]["B04"]["href"]
     with DemoServer(archive, faults={bad: "404"}) as server:

@@ -131,6 +131,7 @@ def test_stopped_twice_is_stopped_once(shell: Shell, slow: DemoServer) -> None:
     assert (done.returncode, done.stderr) == (130, "Stopped.\n")
 
 
+@pytest.mark.long
 def test_finished_months_are_kept(shell: Shell, archive: Archive) -> None:
     with DemoServer(archive, faults={"MSIL2A_202012": "slow:20"}) as server:
         process = shell.start("cloudless-mosaic", "--stac", server.url)

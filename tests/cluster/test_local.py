@@ -232,6 +232,7 @@ def faults_of_arrays() -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about glibc")
 def test_workers_use_their_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:

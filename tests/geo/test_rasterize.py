@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 HAMMER = """
 import sys
 import warnings
@@ -37,6 +39,7 @@ assert warnings.filters == before
 """
 
 
+@pytest.mark.long
 def test_threads_neither_warn_nor_change_what_the_process_shows() -> None:
     program = [sys.executable, "-W", "ignore", "-c", HAMMER]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)

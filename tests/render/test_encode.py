@@ -111,6 +111,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.long
 def test_the_same_bytes_in_every_process() -> None:
     """ISA-L alone makes others of one in 500 of these, wherever the stack lies elsewhere."""
     found = {subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, check=True).stdout for _ in range(3)}

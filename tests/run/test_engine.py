@@ -118,6 +118,7 @@ def test_without_workers_a_run_ends_and_the_next_goes_on(
     assert_same(out, undisturbed)
 
 
+@pytest.mark.long
 def test_a_result_that_dies_with_the_last_worker_ends_the_run(
     calm: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,6 +205,7 @@ def test_a_damaged_chip_makes_its_cell_anew(seams: Seams, client: Client, run: R
     assert assets(again.output) == assets(run.output)
 
 
+@pytest.mark.long
 def test_a_unit_that_did_without_a_scene_changes_the_one_that_needs_it(seams: Seams, run: Run, tmp_path: Path) -> None:
     """It is the same unit, but what it needs to be is not: its content counts."""
     scene = seams.table.parent / f"{ZONES[1]}-3.tif"

@@ -134,6 +134,7 @@ render.render_block = render_block
 """Files of one month can't become larger than this: what a worker sees of a disk that is full. For one thread."""
 
 
+@pytest.mark.long
 def test_a_worker_that_can_not_write_fails_its_unit_alone(
     server: DemoServer, tmp_path: Path, travelled: dict[str, bytes]
 ) -> None:

@@ -22,5 +22,5 @@ def odd_items_said(odd: Sequence[OddItem], most: int = _SHOWN) -> str:
 def nothing_left(odd: Sequence[OddItem], hint: str = "") -> NothingFoundError:
     """Return the fault of a search whose items were all set aside, or too many of them."""
     return NothingFoundError(
-        f"No usable item is left. {odd_items_said(odd)}", odd[0].expected, odd[0].hint or hint or _ANOTHER
+        f"No usable item is left. {odd_items_said(odd)}", odd[0].expected, hint or odd[0].hint or _ANOTHER
     )

@@ -130,7 +130,10 @@ def _set_aside(item: Mapping[str, Any], fault: EoapError, odd: list[OddItem], on
         raise fault
     name = str(item.get("id"))
     reason = fault.what if repr(name) in fault.what else f"Item {name!r}: {fault.what}"
-    odd.append(OddItem(name, reason, fault.expected, fault.hint))
+    if isinstance(fault, HrefError):  # what would admit it, whatever an application advises
+        odd.append(OddItem(name, reason, f"{fault.expected} {fault.hint}"))
+    else:
+        odd.append(OddItem(name, reason, fault.expected, fault.hint))
 
 
 def seen_once(items: Iterable[Item]) -> tuple[Item, ...]:
