@@ -79,6 +79,21 @@ def test_output_appears_at_the_end_and_nothing_else_stays(tmp_path: Path) -> Non
     assert "out.lock" not in tree(tmp_path)
 
 
+def test_a_signal_at_the_very_beginning_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as the directory is there, and before anything is in it."""
+    mkdir = Path.mkdir
+
+    def interrupted(self: Path, *args: Any, **how: Any) -> None:
+        mkdir(self, *args, **how)
+        if self.name == "out.partial":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), Publication(tmp_path / "out", "cloudless-mosaic"):
+        raise AssertionError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_parents_are_created_and_stay(tmp_path: Path) -> None:
     out = publish_one(tmp_path / "a" / "b" / "out")
     assert out.is_dir()

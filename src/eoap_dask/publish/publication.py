@@ -119,8 +119,8 @@ class Publication:
                         self._found = real_directories(self.root)
                     else:
                         _remove_partial(self.root)
+                undo.callback(self._clean_up)  # before: a signal may come once it is there
                 self.root.mkdir(exist_ok=True)
-                undo.callback(self._clean_up)
                 write_json(self.root / MARKER, identity(self.application))
                 self._keep_units()
                 self.scratch.mkdir()
@@ -350,7 +350,7 @@ class Publication:
 
     def _clean_up(self) -> None:
         """Keep finished units in `.partial`, and a ledger if requested; remove the rest."""
-        if self.committed:
+        if self.committed or not self.root.is_dir():
             return
         self._remove_unfinished()
         if self._discarded or not (self.keep_partial or self._done or self._found):
