@@ -49,11 +49,7 @@ def shapes(
 
 def rasterize(parts: Sequence[BaseGeometry], shape: tuple[int, int], transform: Affine) -> npt.NDArray[np.uint8]:
     """Return (y, x) uint8, 1 where a pixel's centre lies in one of the parts, in the transform's coordinates."""
-    from rasterio import features
-
-    with _lock:
-        painted: npt.NDArray[np.uint8] = features.rasterize(parts, shape, transform=transform, dtype="uint8")
-    return painted
+    return paint([(part, 1) for part in parts], shape, transform)
 
 
 def paint(

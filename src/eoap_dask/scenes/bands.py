@@ -140,3 +140,8 @@ def _entries(asset: Mapping[str, Any], kind: str, number: int) -> list[Mapping[s
     """Return what an asset's lists of a kind (``bands``) say of a band, counted from 0."""
     lists = [asset.get(name) or [] for name in (f"eo:{kind}", kind)]
     return [found[number] for found in lists if number < len(found) and isinstance(found[number], Mapping)]
+
+
+def split_names(bands: tuple[str, ...]) -> tuple[str, ...]:
+    """Return bands one by one, also where several are in one text, as in an environment variable."""
+    return tuple(name for text in bands for name in text.replace(",", " ").split())

@@ -17,8 +17,8 @@ import shapely
 from distributed import Client
 
 import eoap_dask as eo
-from eoap_dask.applications.crop_chips.application import class_names
 from eoap_dask.applications.crop_chips.classes import ClassTable
+from eoap_dask.applications.crop_chips.product import class_names
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
 from eoap_dask.demo.farmland import FARM_BANDS
@@ -215,6 +215,13 @@ def test_splits_index_and_items_agree(run: eo.Run) -> None:
         mine, others = utm[utm.split == name], utm[utm.split.notna() & (utm.split != name)]
         assert not mine.intersects(others.union_all()).any()
     assert utm.split.notna().sum() > len(utm) / 3
+
+
+@pytest.mark.parametrize("name", ["max_cloud_cover", "workers", "start_date", "colour"])
+def test_the_lazy_door_refuses_what_it_would_ignore(farm: FieldsArchive, served: str, name: str) -> None:
+    items = eo.search(farm.aoi_bbox, "2023-05-15", "2023-05-31", stac=served)
+    with pytest.raises(eo.UsageError, match=f"There is no parameter '{name}'"):
+        eo.chips(items, farm.fields, **{name: 5})
 
 
 def test_the_lazy_door_shows_the_same(run: eo.Run, farm: FieldsArchive, served: str, client: Client) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import shapely
 
-from eoap_dask.applications.crop_chips.application import understand
 from eoap_dask.applications.crop_chips.layout import class_areas, labels_of
 from eoap_dask.applications.crop_chips.parameters import CropChipsParams
+from eoap_dask.applications.crop_chips.request import understand
 from eoap_dask.errors import UsageError
 
 UTM30 = "EPSG:32630"

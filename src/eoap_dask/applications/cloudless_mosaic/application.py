@@ -46,6 +46,7 @@ from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.result import Run
 from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import Unit
+from eoap_dask.scenes.bands import split_names
 from eoap_dask.scenes.model import Contradictions, Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.radiometry import MOST_LOWEST_PERCENT, TAKEN_TWICE
@@ -87,7 +88,7 @@ class Request(BaseRequest):
 def understand(params: MosaicParams) -> Request:
     """Check parameters without contacting anything; raise `UsageError`, or a subclass, for what can't be used."""
     check_choices(params)
-    params = dataclasses.replace(params, bands=_split(params.bands))
+    params = dataclasses.replace(params, bands=split_names(params.bands))
     if not params.bands:
         raise BandError("No band was asked for.", "Expected at least one.", f"Try {option('bands', ['red'])}.")
     twice = [b for b in params.bands if params.bands.count(b) > 1]
@@ -104,11 +105,6 @@ def understand(params: MosaicParams) -> Request:
         periods=split_periods(start, end, params.period),
         sensor=sensor_for(params.collection),
     )
-
-
-def _split(bands: tuple[str, ...]) -> tuple[str, ...]:
-    """Return bands one by one, also where several are in one text, as in an environment variable."""
-    return tuple(name for text in bands for name in text.replace(",", " ").split())
 
 
 def find_items(request: Request) -> ItemSet:

@@ -7,63 +7,37 @@ in `run`.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import rasterio
-import shapely
 from loguru import logger
 
-from eoap_dask.applications.base import Application, BaseRequest
-from eoap_dask.applications.crop_chips.classes import ClassTable
+from eoap_dask.applications.base import Application
 from eoap_dask.applications.crop_chips.entry import CROP_CHIPS
-from eoap_dask.applications.crop_chips.fields import FieldFile
-from eoap_dask.applications.crop_chips.images import BACKGROUND, IGNORE, chip_images
-from eoap_dask.applications.crop_chips.index import write_index
-from eoap_dask.applications.crop_chips.layout import Layout, PlannedCell, class_areas, labels_of, lay_out, open_cells
+from eoap_dask.applications.crop_chips.layout import Layout, PlannedCell, class_areas, labels_of
 from eoap_dask.applications.crop_chips.parameters import CropChipsParams
-from eoap_dask.applications.crop_chips.science import IGNORED, Chips, ClearestChips, Labels, total
-from eoap_dask.applications.crop_chips.sheet import ChipPicture, class_balance, contact_sheet, spread, stretch
+from eoap_dask.applications.crop_chips.product import CLASS_PIXELS, SPLIT, class_names, conclude, describe
+from eoap_dask.applications.crop_chips.request import Request, understand
+from eoap_dask.applications.crop_chips.science import Chips, ClearestChips, Labels, total
 from eoap_dask.applications.crop_chips.splits import (
     ML_AOI,
     SPLITS,
-    ChipPlace,
-    assign_splits,
-    check_splits,
-    write_splits,
 )
-from eoap_dask.errors import BandError, NothingFoundError, UsageError
-from eoap_dask.files import write_bytes
-from eoap_dask.geo.crs import parse_crs
 from eoap_dask.geo.window import grid_bounds
 from eoap_dask.items.odd import nothing_left
-from eoap_dask.items.search import Search
-from eoap_dask.params import as_json, check_choices
-from eoap_dask.periods import check_range, parse_day
 from eoap_dask.render.headers import settle
-from eoap_dask.render.images import ImageSpec
 from eoap_dask.render.recipe import Cutout, Recipe
-from eoap_dask.render.reflectance import shown_bands
 from eoap_dask.render.stack import Stack
 from eoap_dask.run.plan import Plan, UnitPlan
-from eoap_dask.run.product import Output, collection_and_catalog, file_asset, image_asset, write_unit_item
+from eoap_dask.run.product import Output, image_asset, write_unit_item
 from eoap_dask.run.raster import RasterWork, raster_of
 from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import COUNTS, Unit
 from eoap_dask.scenes.model import Contradictions, Pass, Scene, SceneIndex, group_passes
 from eoap_dask.scenes.parse import usable_scenes
-from eoap_dask.scenes.sensor import Sensor, sensor_for
-from eoap_dask.stac.catalog import described
-from eoap_dask.stac.document import CLASSIFICATION, RASTER
-from eoap_dask.stac.records import PARQUET, PNG, AssetRecord
-from eoap_dask.text import must_be, option, plain, plural
+from eoap_dask.text import option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -78,136 +52,10 @@ if TYPE_CHECKING:
 
 NAME = CROP_CHIPS.name
 
-CELL, CLASS_PIXELS, FIELDS = "eoap:cell", "eoap:class_pixels", "eoap:fields"
-SPLIT = "ml-aoi:split"
-SHEET_CHIPS = 24
-"""Chips on the contact sheet, at most."""
+CELL, FIELDS = "eoap:cell", "eoap:fields"
 _SHOWN = 5
 _MOST_IN_NONE, _MOST_OFF = 0.25, 0.15
 """Shares of chips that are in no split, or beyond what was asked for, that aren't worth a word."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request(BaseRequest):
-    """What `CropChipsParams` say, checked without contacting anything."""
-
-    params: CropChipsParams
-    start: date
-    end: date
-    sensor: Sensor
-    file: FieldFile
-    cells: FieldFile | None
-    table: ClassTable
-
-    @property
-    def depends_on_items(self) -> bool:
-        """Whether a band isn't one of the sensor's: it may be an asset's name."""
-        return any(self.sensor.band(name) is None for name in self.params.bands)
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The parameters as JSON values."""
-        return dict(as_json(self.params))
-
-    @cached_property
-    def layout(self) -> Layout:
-        """Cells and chips; reads the fields."""
-        return lay_out(self.params, self.file, self.table, self.cells)
-
-    @cached_property
-    def splits(self) -> dict[str, str]:
-        """Split of each chip that may be made, by name; empty for those in none."""
-        places, params = _places(self.layout), self.params
-        found = assign_splits(places, params.split, params.seed, params.split_block, params.split_buffer)
-        check_splits(places, found, params.split_buffer)
-        return found
-
-    def check_chips(self) -> None:
-        """Raise `NothingFoundError` where no chip can be made."""
-        if not self.layout.cells:
-            raise NothingFoundError(
-                f"No cell has chips: of {plural(self.layout.fields, 'field')}, none is in a class and in a cell with "
-                f"{self.params.min_fields} or more.",
-                "Expected fields of the classes, near to each other.",
-                f"Try a smaller {option('min_fields')}, larger cells, or another table of {option('classes')}.",
-            )
-
-    @property
-    def images(self) -> tuple[ImageSpec, ImageSpec]:
-        """Image and mask."""
-        return chip_images(self.params.bands, self.sensor, self.params.composite, self.table.classes)
-
-
-def understand(params: CropChipsParams) -> Request:
-    """Check parameters without contacting anything; raise `UsageError`, or a subclass, for what can't be used."""
-    check_choices(params)
-    bands = tuple(name for text in params.bands for name in text.replace(",", " ").split())
-    params = dataclasses.replace(params, bands=bands)
-    if not bands or len(set(bands)) < len(bands):
-        raise BandError(f"{option('bands')} must name at least one band, and each once, got {', '.join(bands)}.")
-    _check_numbers(params)
-    start, end = parse_day(params.start_date), parse_day(params.end_date)
-    check_range(start, end)
-    if params.crs != "auto" and not _is_in_metres(params.crs):
-        raise must_be("crs", "projected, in metres", params.crs, "EPSG:32630")
-    return Request(
-        params=params,
-        area=None,
-        search=Search.of(params),
-        start=start,
-        end=end,
-        sensor=sensor_for(params.collection),
-        table=ClassTable.of(params.classes),
-        cells=None if params.cells is None else open_cells(params.cells),
-        file=FieldFile.open(params.fields or "", params.layer or None, params.class_attribute),
-    )
-
-
-def _is_in_metres(crs: str) -> bool:
-    parsed = parse_crs(crs)
-    return bool(parsed.is_projected) and all(axis.unit_conversion_factor == 1 for axis in parsed.axis_info)
-
-
-_LARGEST_CELL = 500_000.0
-
-_RANGES = {
-    "grid": (1, 1000),
-    "min_fields": (1, 1_000_000_000),
-    "max_chips": (1, 100_000),
-    "chip_size": (16, 2048),
-    "border_ignore": (0, 100),
-    "split_block": (1, 1000),
-    "seed": (0, (1 << 63) - 1),
-}
-"""Least and largest value of whole numbers."""
-
-
-def _check_numbers(params: CropChipsParams) -> None:
-    for name, (least, most) in _RANGES.items():
-        if not least <= getattr(params, name) <= most:
-            raise must_be(name, f"from {least} to {most}", getattr(params, name), getattr(CropChipsParams, name))
-    for name in ("min_distance", "split_buffer"):
-        if not 0 <= getattr(params, name) < float("inf"):
-            raise must_be(name, "0 or more", getattr(params, name), getattr(CropChipsParams, name))
-    if not 0 < params.resolution < float("inf"):
-        raise must_be("resolution", "more than 0", params.resolution, 10)
-    if not 0 <= params.min_valid <= 1:
-        raise must_be("min_valid", "from 0 to 1", params.min_valid, 0.9)
-    if params.other_class not in (0, IGNORED):
-        raise must_be("other_class", "0 or 255", params.other_class, 0)
-    if params.cell_size is not None and not 0 < params.cell_size <= _LARGEST_CELL:
-        raise must_be("cell_size", f"more than 0 and at most {plain(_LARGEST_CELL)}", params.cell_size, 5000)
-    if params.cells and params.cell_size is not None:
-        raise UsageError(
-            f"{option('cells')} can't be combined with {option('cell_size')}.", "Expected one of the two.", ""
-        )
-    shares = params.split
-    if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
-        raise UsageError(
-            f"{option('split')} must be three shares that add up to 1, got {', '.join(f'{s:g}' for s in shares)}.",
-            "They are for training, validation and test.",
-            f"Try {option('split', CropChipsParams.split)}.",
-        )
 
 
 def find_items(request: Request) -> ItemSet:
@@ -216,8 +64,7 @@ def find_items(request: Request) -> ItemSet:
     _say(request)
     request.check_chips()
     query = request.search.query(layout.aoi, request.start, request.end)
-    many = None if query.max_items is None else query.max_items * len(layout.cells)
-    found = request.search.find(dataclasses.replace(query, max_items=many))
+    found = request.search.find(dataclasses.replace(query, max_items=request.params.max_items * len(layout.cells)))
     logger.info("{} found", plural(len(found), "item"))
     return found
 
@@ -477,11 +324,6 @@ def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     )
 
 
-def class_names(table: ClassTable) -> dict[int, str]:
-    """Return the name of each value of a mask."""
-    return {BACKGROUND.value: BACKGROUND.name, **{c.value: c.name for c in table.classes}, IGNORE.value: IGNORE.name}
-
-
 def _label_properties(request: Request) -> dict[str, Any]:
     return {
         "label:properties": None,
@@ -507,144 +349,9 @@ def _lineage(request: Request, passes: int) -> str:
     )
 
 
-def conclude(
-    request: Request, root: Path, file: Callable[[str, str], Path], items: Sequence[Mapping[str, Any]]
-) -> list[AssetRecord]:
-    """Write splits, index and pictures of all chips; return them as assets of the collection."""
-    chips: dict[str, dict[str, Any]] = {}
-    for cell in items:
-        for link in cell["links"]:
-            if link["rel"] == "item":
-                name = link["href"].removeprefix("./")
-                chips[f"{cell['id']}/{name}"] = json.loads(file(cell["id"], name).read_text())
-    own = {value: key for key, value in ML_AOI.items()}
-    splits = {one["id"]: own.get(one["properties"].get(SPLIT, ""), "") for one in chips.values()}
-    _check_kept(chips, splits, request.params.split_buffer)
-    paths = {one["id"]: _path(home, one, "image") for home, one in chips.items()}
-    found = [
-        file_asset(
-            "chips", write_index(root / "chips.parquet", chips, _all_classes(request)), "Chips", PARQUET, ("data",)
-        )
-    ]
-    for path in write_splits(root, splits, paths):
-        title = f"Images for {path.stem}"
-        record = file_asset(f"split-{path.stem}", path, title, "text/plain", ("metadata",))
-        found.append(dataclasses.replace(record, filename=path.relative_to(root).as_posix()))
-    if not chips:
-        return found
-    sheet = contact_sheet(
-        [_picture(request, file, home, chips[home], splits) for home in spread(sorted(chips), SHEET_CHIPS)],
-        _all_classes(request),
-        "Chips and masks",
-        f"{plural(len(chips), 'chip')} of {plural(len(items), 'cell')}, {request.start} to {request.end}",
-    )
-    found.append(
-        file_asset(
-            "contact-sheet", write_bytes(root / "contact-sheet.png", sheet), "Chips and masks", PNG, ("overview",)
-        )
-    )
-    balance = class_balance(
-        _pixels(request, chips, splits),
-        (BACKGROUND, *request.table.classes),
-        "Balance of classes",
-        plural(len(chips), "chip"),
-        request.params.resolution**2 / 10_000,
-    )
-    path = write_bytes(root / "class-balance.png", balance)
-    found.append(file_asset("class-balance", path, "Balance of classes", PNG, ("overview",)))
-    return found
-
-
-def _check_kept(chips: Mapping[str, Mapping[str, Any]], splits: Mapping[str, str], buffer_m: float) -> None:
-    """Warn where chips of cells that an earlier run made touch some of this one's in another split."""
-    places = [ChipPlace(one["id"], (0, 0), shapely.geometry.shape(one["geometry"])) for one in chips.values()]
-    try:
-        check_splits(places, splits, buffer_m)
-    except ValueError as fault:
-        logger.warning("Splits of cells that were kept don't fit to those of this run: {}", fault)
-
-
-def _all_classes(request: Request) -> tuple[Any, ...]:
-    return (BACKGROUND, *request.table.classes, IGNORE)
-
-
-def _path(home: str, chip: Mapping[str, Any], asset: str) -> str:
-    """Return the path of a chip's file, relative to the catalog."""
-    href = chip["assets"][asset]["href"].removeprefix("./")
-    return f"{home.rpartition('/')[0]}/{href}"
-
-
-def _picture(
-    request: Request,
-    file: Callable[[str, str], Path],
-    home: str,
-    chip: Mapping[str, Any],
-    splits: Mapping[str, str],
-) -> ChipPicture:
-    arrays = []
-    for key in ("image", "mask"):
-        unit, _, name = _path(home, chip, key).partition("/")
-        with rasterio.open(file(unit, name)) as dataset:
-            arrays.append(dataset.read())
-    picks, _ = shown_bands(request.params.bands, request.sensor)
-    rgb = stretch(arrays[0], picks if len(picks) == 3 else (picks[0],) * 3)
-    valid = chip["properties"]["eoap:valid_percent"]
-    return ChipPicture(chip["id"], rgb, arrays[1][0].astype(np.uint8), splits[chip["id"]], valid)
-
-
-def _pixels(
-    request: Request, chips: Mapping[str, Mapping[str, Any]], splits: Mapping[str, str]
-) -> dict[str, dict[int, int]]:
-    values = {name: value for value, name in class_names(request.table).items()}
-    found: dict[str, Counter[int]] = {}
-    for chip in chips.values():
-        counts = {values[name]: n for name, n in chip["properties"][CLASS_PIXELS].items() if name in values}
-        found.setdefault(splits[chip["id"]], Counter()).update(counts)
-    return {split: dict(counts) for split, counts in found.items()}
-
-
-def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the STAC collection and catalog of finished cells."""
-    chips = sum(item["properties"][COUNTS]["chips"] for item in items)
-    side = plain(request.params.resolution)
-    collection, catalog = collection_and_catalog(
-        NAME,
-        items,
-        title=f"Training chips of crops from {request.sensor.name}",
-        description=f"{plural(chips, 'chip')} of {request.params.chip_size} pixels of {side} m: images of "
-        f"{request.sensor.title}, and masks of the crops on the fields of {request.file.path.name}.",
-        keywords=[request.sensor.constellation, "crops", "training data", "segmentation", "machine learning"],
-        catalog_title=f"Training chips of crops, {request.start} to {request.end}",
-    )
-    collection |= {"item_assets": described(request.images)}
-    collection["stac_extensions"] = sorted({*collection["stac_extensions"], CLASSIFICATION, RASTER})
-    if request.params.class_attribute.startswith("EC_"):
-        collection["providers"] = [*collection["providers"], EUROCROPS]
-        collection["links"] = [*collection["links"], EUROCROPS_LICENSE]
-    return collection, catalog
-
-
-EUROCROPS = {
-    "name": "EuroCrops",
-    "description": "Field polygons with HCAT3 codes, CC BY-SA 4.0",
-    "roles": ["producer", "licensor"],
-    "url": "https://github.com/maja601/EuroCrops",
-}
-EUROCROPS_LICENSE = {
-    "rel": "license",
-    "href": "https://creativecommons.org/licenses/by-sa/4.0/",
-    "type": "text/html",
-    "title": "EuroCrops: CC BY-SA 4.0",
-}
-
-
 def figures(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return how many chips a cell has, and pixels of each class."""
     return dict(item["properties"][COUNTS])
-
-
-def _places(layout: Layout) -> list[ChipPlace]:
-    return [ChipPlace(chip.name, (cell.cell.row, cell.cell.col), chip.footprint) for cell, chip in layout.chips]
 
 
 APPLICATION = Application(

@@ -142,7 +142,7 @@ def lay_out(params: CropChipsParams, file: FieldFile, table: ClassTable, listed:
     values, counts = np.unique(survey.values, return_counts=True)
     return Layout(
         tuple(planned),
-        len(survey.ids),
+        len(survey.values),
         few,
         tuple(without),
         {int(v): int(n) for v, n in zip(values, counts, strict=True)},
@@ -155,33 +155,30 @@ def lay_out(params: CropChipsParams, file: FieldFile, table: ClassTable, listed:
 class _Survey:
     """Where each field is, and what grows there."""
 
-    ids: npt.NDArray[np.int64]
     points: npt.NDArray[np.float64]
     values: npt.NDArray[np.uint8]
     bounds: tuple[float, float, float, float] = (0, 0, 0, 0)
     unknown: Counter[str] = field(default_factory=Counter)
 
     def part(self, inside: npt.NDArray[np.int64]) -> _Survey:
-        return _Survey(self.ids[inside], self.points[inside], self.values[inside])
+        return _Survey(self.points[inside], self.values[inside])
 
 
 def _survey(file: FieldFile, table: ClassTable, tally: Tally) -> _Survey:
-    ids, points, values, bounds, unknown = [], [], [], [], Counter[str]()
+    points, values, bounds, unknown = [], [], [], Counter[str]()
     for fields in file.chunks(tally=tally):
         found = table.values(fields.codes, fields.originals)
         unknown.update("without a code" if code is None else str(code) for code in fields.codes[found == 0])
-        ids.append(fields.ids)
         points.append(representative_points(fields.shapes))
         values.append(found)
         bounds.append(shapely.total_bounds(fields.shapes))
-    if not sum(map(len, ids)):
+    if not sum(map(len, values)):
         raise UsageError(
             f"{option('fields', file.path.name)} has no polygon that can be used: {tally}.", "Expected fields.", ""
         )
     edges = np.array(bounds)
     whole = (*edges[:, :2].min(axis=0), *edges[:, 2:].max(axis=0))
     return _Survey(
-        np.concatenate(ids),
         np.concatenate(points),
         np.concatenate(values),
         tuple(float(v) for v in whole),  # type: ignore[arg-type]
@@ -261,7 +258,7 @@ def _chips_of(
         for n, ((row, col), footprint) in enumerate(zip((places - first).tolist(), footprints(places), strict=True))
     )
     geobox = GeoBox((height, width), Affine(resolution, 0.0, left, 0.0, -resolution, top), target)
-    return PlannedCell(cell, len(fields.ids), geobox, chips)
+    return PlannedCell(cell, len(fields.values), geobox, chips)
 
 
 def _zone(cell: Cell, crs: str) -> str:

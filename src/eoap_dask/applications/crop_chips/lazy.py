@@ -11,16 +11,15 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import DataNode, Task, TaskRef
 
-from eoap_dask.applications.crop_chips.application import plan_chips, understand
+from eoap_dask.applications.crop_chips.application import plan_chips
 from eoap_dask.applications.crop_chips.parameters import CropChipsParams
+from eoap_dask.applications.crop_chips.request import understand
 from eoap_dask.errors import UsageError
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.options import SearchParams
 from eoap_dask.params import declarations
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.block import render_cutout
-from eoap_dask.run.options import RunOptions
-from eoap_dask.run.produce import apply_changes
 from eoap_dask.run.raster import raster_of
 
 if TYPE_CHECKING:
@@ -59,11 +58,12 @@ def chips(items: object, fields: str | os.PathLike[str], **changes: Any) -> xr.D
         when computed, where an asset can't be read
     """
     found = ItemSet.of(items)
-    searched = {name for name in declarations(SearchParams) if name != "on_odd_item"}
-    if wrong := sorted(searched & set(changes)):
-        raise UsageError(f"{wrong[0]} is of a search, and the items are given.", "", "Filter the items before.")
-    known = {"fields": fields, "items": found, "max_items": max(len(found), 1), "max_cloud_cover": 100.0}
-    params, _ = apply_changes(CropChipsParams(), RunOptions(), {**known, **changes})
+    searched = {"fields", "start_date", "end_date", *declarations(SearchParams)} - {"on_odd_item"}
+    offered = declarations(CropChipsParams).keys() - searched
+    if wrong := sorted(changes.keys() - offered):
+        raise UsageError(f"There is no parameter {wrong[0]!r}.", f"Expected one of {', '.join(sorted(offered))}.")
+    known: dict[str, Any] = {"max_items": max(len(found), 1), "max_cloud_cover": 100.0}
+    params = CropChipsParams(fields=fields, items=found, **known, **changes)  # type: ignore[arg-type]
     request = understand(params)
     request.check_chips()
     hosts = request.private_hosts
