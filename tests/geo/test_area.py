@@ -147,8 +147,19 @@ def test_an_area_without_the_centre_of_a_pixel_is_refused_with_a_resolution_that
     assert "Try resolution=0.0005," in told  # |x| + |y| is a resolution, and must be below 0.0007
 
 
-def test_a_box_holds_the_pixels_that_it_touches() -> None:
-    assert Area.of(AreaParams(aoi="9,47,9.00001,47.00001", resolution=100.0)).geobox.shape == (1, 1)
+def test_a_box_without_the_centre_of_a_pixel_is_refused_unless_every_pixel_is_wanted_that_it_touches() -> None:
+    """9° E is x = 500 000 in zone 32, a corner of pixels; the box is 0.8 m wide and 1.1 m high."""
+    box = "9,47,9.00001,47.00001"
+    told = refused(box, 100.0)
+    assert "At 100 metres the area holds no centre of a pixel." in told
+    assert told.endswith("or clip=False to keep every pixel that it touches.")
+    found = re.search(r"resolution=([\d.]+)", told)
+    assert found is not None
+    assert Area.of(AreaParams(aoi=box, resolution=float(found[1]))).shape is None
+    assert Area.of(AreaParams(aoi=box, resolution=100.0, clip=False)).geobox.shape == (1, 1)
+    # in its own degrees: pixels of 0.01 from 9 have their centre at 9.005
+    assert "centre" in refused("9.001,47.001,9.004,47.004", 0.01, crs="EPSG:4326")
+    assert Area.of(AreaParams(aoi="9.001,47.001,9.006,47.006", resolution=0.01, crs="EPSG:4326")).geobox.shape == (1, 1)
 
 
 def test_an_area_beside_a_grid_that_is_given_is_refused() -> None:

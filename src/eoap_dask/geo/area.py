@@ -62,6 +62,8 @@ class Area:
         aoi = parsed if params.clip else parsed.boxed()
         if geobox is None:
             geobox, shape = grid_and_shape(aoi, params.crs, params.resolution)
+            if aoi.is_box and params.clip and not holds_a_centre(shape, geobox):
+                raise _too_small(aoi, geobox, shape, is_given=False)
         else:
             shape = None if aoi.is_box else project_aoi(aoi, crs_name(geobox))
         if aoi.is_box or shape is None:
@@ -88,8 +90,9 @@ def _too_small(aoi: Aoi, geobox: GeoBox, shape: shapely.Geometry, *, is_given: b
     if not is_given:
         finer = fitting_resolution(aoi, shape, name, resolution)
         hint = option("resolution", int(finer) if finer >= 1 else finer) if finer else "a larger area"
+    kept = "every pixel that it touches" if aoi.is_box else "its bounding box"
     return GridError(
         f"At {resolution:g} {unit_of(parse_crs(name))} the area holds no centre of a pixel.",
         "Expected one at least: pixels count where their centre lies inside.",
-        f"Try {hint}, or {option('clip', False)} to keep its bounding box.",
+        f"Try {hint}, or {option('clip', False)} to keep {kept}.",
     )
