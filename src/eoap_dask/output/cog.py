@@ -23,7 +23,7 @@ import numpy as np
 
 from eoap_dask.geo.window import TILE, Window
 from eoap_dask.kernels.pixels import Image, Sums
-from eoap_dask.render.encode import HALVE, EncodedImage, encode_tiles, level_shapes, merge_sums
+from eoap_dask.render.encode import HALVE, EncodedImage, encode_tiles, level_shapes, merge_sums, tile_shape
 from eoap_dask.render.images import ImageSpec
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Cog:
 
     def __post_init__(self) -> None:
         self.shapes = level_shapes((int(self.geobox.shape[0]), int(self.geobox.shape[1])))
+        self._tile = tile_shape(self.shapes[0])
         self.scratch.mkdir(parents=True, exist_ok=True)
         self._files.append(self.scratch / f"{self.spec.name}.tiles")
 
@@ -154,14 +155,15 @@ class Cog:
     def _decode(self, level: int, files: _Files) -> Image:
         """Return the only tile of a level."""
         raw = imagecodecs.deflate_decode(files.read(self._tiles[level, 0, 0]))
-        tile = np.frombuffer(raw, self.spec.dtype).reshape(TILE, TILE, len(self.spec.bands))
+        tile = np.frombuffer(raw, self.spec.dtype).reshape(*self._tile, len(self.spec.bands))
         floating = tile.dtype.kind == "f"
         pixels = imagecodecs.floatpred_decode(tile, axis=1) if floating else imagecodecs.delta_decode(tile, axis=1)
         height, width = self.shapes[level]
         return np.ascontiguousarray(pixels[:height, :width].transpose(2, 0, 1))
 
     def _file(self, files: _Files) -> Iterator[bytes]:
-        grids = [(-(-h // TILE), -(-w // TILE)) for h, w in self.shapes]
+        tall, wide = self._tile
+        grids = [(-(-h // tall), -(-w // wide)) for h, w in self.shapes]
         tiles = [
             [self._tiles[level, r, c] for r in range(rows) for c in range(cols)]
             for level, (rows, cols) in enumerate(grids)
@@ -171,6 +173,7 @@ class Cog:
         directories = [
             _Directory(
                 shape,
+                self._tile,
                 [place.size for place in tiles[level]],
                 common + (first if level == 0 else []),
                 level > 0,
@@ -242,10 +245,19 @@ _FORMATS = {3: "H", 4: "I", 16: "Q"}
 class _Directory:
     """One TIFF directory (IFD), followed by its values."""
 
-    def __init__(self, shape: tuple[int, int], sizes: list[int], tags: list[Tag], reduced: bool, big: bool) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        tile: tuple[int, int],
+        sizes: list[int],
+        tags: list[Tag],
+        reduced: bool,
+        big: bool,
+    ) -> None:
         self.at = 0
         self.offsets = [0] * len(sizes)
-        self._sizes, self._shape, self._tags, self._reduced, self._big = sizes, shape, tags, reduced, big
+        self._sizes, self._shape, self._tile, self._tags = sizes, shape, tile, tags
+        self._reduced, self._big = reduced, big
         self.size = len(self.pack(0))
 
     def pack(self, following: int) -> bytes:
@@ -256,8 +268,8 @@ class _Directory:
             _tag(254, 4, [int(self._reduced)]),
             _tag(256, 4, [width]),
             _tag(257, 4, [height]),
-            _tag(322, 4, [TILE]),
-            _tag(323, 4, [TILE]),
+            _tag(322, 4, [self._tile[1]]),
+            _tag(323, 4, [self._tile[0]]),
             _tag(324, wide, self.offsets),
             _tag(325, 4, self._sizes),
             *self._tags,

@@ -51,6 +51,12 @@ def level_shapes(shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     return tuple(shapes)
 
 
+def tile_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of the tiles of an image: 512, or what holds it all, in steps of 16 as TIFF wants it."""
+    height, width = (TILE if max(shape) > TILE else -(-side // 16) * 16 for side in shape)
+    return height, width
+
+
 class TileFile:
     """A file in `folder` for the tiles of one image of a block; a context manager that removes it, unless it is kept.
 
@@ -107,14 +113,15 @@ class _Waiting:
 class BlockEncoder:
     """Encodes one image of a block, a row of tiles at a time, so that the block is never in memory as a whole.
 
-    `block` is the side of a whole block, 512·2^k; `levels` those of the whole image; without `file` tiles stay in
-    memory.
+    `block` is the side of a whole block, 512·2^k; `levels` those of the whole image, which the block is where it has
+    one; without `file` tiles stay in memory.
     """
 
     def __init__(self, spec: ImageSpec, window: Window, block: int, levels: int, file: TileFile | None = None) -> None:
         self._file = file
         self._spec, self._window, self._levels = spec, window, levels
         self._nodata = 0 if spec.nodata is None else spec.nodata  # a count of 0 means that nothing was counted
+        self._tile = tile_shape(window.shape) if levels == 1 else (TILE, TILE)
         self._whole = min(block.bit_length() - TILE.bit_length() + 1, levels)  # levels with whole tiles
         self._rows_of_tiles = [0] * self._whole
         self._waiting: dict[int, _Waiting] = {}
@@ -143,7 +150,7 @@ class BlockEncoder:
         top, left = (self._window.row >> level) // TILE, (self._window.col >> level) // TILE
         top += self._rows_of_tiles[level]
         self._rows_of_tiles[level] += 1
-        for _, col, tile in encode_tiles(rows):
+        for _, col, tile in encode_tiles(rows, self._tile):
             self._index.append((level, top, left + col, len(tile)))
             if self._file is None:
                 self._tiles.append(np.frombuffer(tile, np.uint8))
@@ -181,19 +188,22 @@ def encode_image(
     return encoder.finish()
 
 
-def encode_tiles(image: Image) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (row, column, bytes) of the tiles of an image (band, y, x), padded with 0 at the right and bottom."""
+def encode_tiles(image: Image, shape: tuple[int, int] = (TILE, TILE)) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (row, column, bytes) of the tiles of an image (band, y, x), padded with 0 at the right and bottom.
+
+    `shape` is the height and width of the tiles.
+    """
     bands, height, width = image.shape
-    tile = np.empty((TILE, TILE, bands), image.dtype)
+    tile = np.empty((*shape, bands), image.dtype)
     scratch = np.empty_like(tile)  # fresh memory for each tile would cost as much as the predictor
-    for row in range(0, height, TILE):
-        for col in range(0, width, TILE):
-            part = image[:, row : row + TILE, col : col + TILE]
-            if part.shape[1:] != (TILE, TILE):
+    for row in range(0, height, shape[0]):
+        for col in range(0, width, shape[1]):
+            part = image[:, row : row + shape[0], col : col + shape[1]]
+            if part.shape[1:] != shape:
                 tile[...] = 0
             for band in range(bands):  # four times as quick as all of them at once
                 tile[: part.shape[1], : part.shape[2], band] = part[band]
-            yield row // TILE, col // TILE, deflate(predicted(tile, scratch))
+            yield row // shape[0], col // shape[1], deflate(predicted(tile, scratch))
 
 
 def predicted(tile: Image, out: Image | None = None) -> Any:
