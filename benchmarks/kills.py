@@ -34,6 +34,7 @@ from benchmarks.processes import SchedulerAndWorkers
 from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway
 from eoap_dask.demo.archive import make_archive
+from eoap_dask.demo.fields import FIELDS_FILE, make_fields
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.run.events import EVENTS_FILE, read_events
 
@@ -43,6 +44,43 @@ Victim = Literal["client", "worker", "workers", "scheduler"]
 MONTHS = ("2020-09", "2020-10", "2020-11", "2020-12")
 MONTHS_BEFORE = 2
 """Of a product that a trial brings up to date."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is killed: an application with an archive, a product, and one of some of its units, which is updated."""
+
+    application: str
+    make: Callable[[Path], object]
+    """Makes the archive in a directory."""
+    arguments: Callable[[Path, bool], Sequence[object]]
+    """Options for an archive; the flag says whether all of the product is made."""
+
+
+def _mosaic_arguments(_: Path, whole: bool) -> Sequence[object]:
+    months = MONTHS if whole else MONTHS[:MONTHS_BEFORE]
+    dates = ("--start-date", f"{months[0]}-01", "--end-date", f"{months[-1]}-28")
+    return (*dates, "--bands", "red", "--resolution", 200)
+
+
+def _chips_arguments(archive: Path, whole: bool) -> Sequence[object]:
+    # all are for training: with other cells, others would be, and no cell would stay as it was
+    splits = ("--split", 1, "--split", 0, "--split", 0)
+    cells = ("--grid", 3, "--chip-size", 64, "--max-chips", 2, "--min-fields", 1 if whole else 14)
+    return ("--fields", archive / FIELDS_FILE, *cells, *splits, "--bands", "red", "--bands", "swir16")
+
+
+SUBJECTS = {
+    "cloudless-mosaic": Subject(
+        "cloudless-mosaic",
+        lambda folder: make_archive(
+            folder, size_px=256, resolution_m=60.0, dates_per_month=2, months=MONTHS, reprocessed=False
+        ),
+        _mosaic_arguments,
+    ),
+    "crop-chips": Subject("crop-chips", lambda folder: make_fields(folder, size_px=512), _chips_arguments),
+}
+"""By the names of the applications."""
 KINDS: tuple[tuple[Where, Victim], ...] = (
     ("local", "client"),
     ("scheduler", "scheduler"),
@@ -119,6 +157,7 @@ class Arena:
 
     folder: Path
     seed: int = 1
+    subject: Subject = SUBJECTS["cloudless-mosaic"]
     _exit: ExitStack = field(default_factory=ExitStack)
     _server: ServerProcess | None = None
     _gateway: LocalGateway | None = None
@@ -128,14 +167,13 @@ class Arena:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        archive = make_archive(
-            self.folder / "archive", size_px=256, resolution_m=60.0, dates_per_month=2, months=MONTHS, reprocessed=False
-        )
+        archive = self._archive
+        self.subject.make(archive)
         try:
             self._server = self._exit.enter_context(ServerProcess(archive, latency_s=LATENCY_S))
-            for name, months in (("undisturbed", MONTHS), ("before", MONTHS[:MONTHS_BEFORE])):
+            for name in ("undisturbed", "before"):
                 place = self._place(name)
-                code = finish(self._start(place, None, months))
+                code = finish(self._start(place, None, whole=name == "undisturbed"))
                 if code:
                     raise TrialError(f"the run that nobody disturbs ended with {code}: {said(place)}")
         except BaseException:
@@ -195,6 +233,10 @@ class Arena:
 
     # ------------------------------------------------------------------------------------------------
 
+    @property
+    def _archive(self) -> Path:
+        return self.folder / "archive"
+
     def _place(self, name: str) -> Path:
         place = self.folder / name
         (place / "tmp").mkdir(parents=True)
@@ -223,7 +265,7 @@ class Arena:
                 yield cluster, restart
 
     def _start(
-        self, place: Path, cluster: Cluster, months: Sequence[str] = MONTHS, patience_s: float = RUN_S
+        self, place: Path, cluster: Cluster, *, whole: bool = True, patience_s: float = RUN_S
     ) -> subprocess.Popen[bytes]:
         assert self._server is not None
         env = {k: v for k, v in os.environ.items() if not k.startswith(("EOAP_DASK_", "DASK_"))}
@@ -234,9 +276,9 @@ class Arena:
             options = ("--cluster", "gateway", "--workers", 1, "--worker-memory", "512M")
             env |= cluster.client_environment
         command = [
-            *(sys.executable, "-m", "eoap_dask", "cloudless-mosaic", "--stac", self._server.url, "--output-dir", "out"),
-            *("--start-date", f"{months[0]}-01", "--end-date", f"{months[-1]}-28", "--bands", "red"),
-            *("--resolution", 200, "--cluster-timeout", patience_s, *options),
+            *(sys.executable, "-m", "eoap_dask", self.subject.application, "--stac", self._server.url),
+            *self.subject.arguments(self._archive, whole),
+            *("--output-dir", "out", "--cluster-timeout", patience_s, *options),
         ]
         with (place / "run.log").open("ab") as log:
             return subprocess.Popen(
@@ -471,13 +513,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=100, help="[%(default)s]")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other moments [%(default)s]")
     parser.add_argument("--first", type=int, default=0, help="number of the first trial [%(default)s]")
+    parser.add_argument("--application", choices=tuple(SUBJECTS), default="cloudless-mosaic", help="[%(default)s]")
     parser.add_argument("--folder", type=Path, help="keep what belongs to trials that went wrong here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results")
     given = parser.parse_args(arguments)
     results = []
     with ExitStack() as stack:
         folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eoap-kills-")))
-        with Arena(folder.resolve(), given.seed) as arena:
+        with Arena(folder.resolve(), given.seed, SUBJECTS[given.application]) as arena:
             for number in range(given.first, given.first + given.trials):
                 results.append(arena.try_kill(arena.draw(number)))
                 print(show(results[-1]), flush=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.kills import KINDS, MONTHS, Arena, Trial, TrialError, contents
+from benchmarks.kills import KINDS, MONTHS, SUBJECTS, Arena, Trial, TrialError, contents
 
 pytest.importorskip("dask_gateway_server")
 pytest.importorskip("sqlalchemy")
@@ -24,8 +24,21 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
         yield prepared
 
 
-@pytest.mark.parametrize("number", range(len(KINDS)), ids=["-".join(kind) for kind in KINDS])
-def test_killed_and_run_again(arena: Arena, number: int) -> None:
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    with Arena(tmp_path_factory.mktemp("kills-of-chips"), seed=3, subject=SUBJECTS["crop-chips"]) as prepared:
+        yield prepared
+
+
+TRIALS = [("chips" if kind in KINDS[:number] else "arena", number) for number, kind in enumerate(KINDS)]
+"""What has been tried with mosaics is tried with chips when it comes again."""
+
+
+@pytest.mark.parametrize(
+    ("subject", "number"), TRIALS, ids=["-".join((subject, *KINDS[number])) for subject, number in TRIALS]
+)
+def test_killed_and_run_again(request: pytest.FixtureRequest, subject: str, number: int) -> None:
+    arena: Arena = request.getfixturevalue(subject)
     for attempt in range(MOST_ATTEMPTS):  # a run may be over before its killer comes; then at another moment
         trial = arena.draw(number + attempt * len(KINDS))
         assert (trial.where, trial.victim) == KINDS[number]

@@ -1,6 +1,7 @@
 """The demo's farmland in Castile: parcels between tracks, what grows on each, and how that looks in May and June.
 
-It lies on the 10 m grid of Sentinel-2 in EPSG:32630. A pixel of 20 m shows the cell to the lower right of its centre.
+It lies on the 10 m grid of Sentinel-2 in EPSG:32630, or elsewhere (`Place`). A pixel of 20 m shows the cell to the
+lower right of its centre.
 """
 
 from __future__ import annotations
@@ -23,8 +24,22 @@ from eoap_dask.demo.scenes import Tile, projected
 FARM_BANDS = ("blue", "green", "red", "nir", "rededge1", "rededge2", "rededge3", "nir08", "swir16", "swir22")
 """Bands that the farmland is known in."""
 
-_CENTRE = (358_000.0, 4_606_000.0)
-"""The middle of the tile: 4.704 W 41.593 N."""
+
+@dataclass(frozen=True)
+class Place:
+    """Where on earth a tile lies."""
+
+    mgrs: str
+    """Name of the tile, such as 30TUM."""
+    epsg: int
+    """Of its UTM zone."""
+    centre: tuple[float, float]
+    """Its middle, in metres."""
+
+
+CASTILE = Place("30TUM", 32630, (358_000.0, 4_606_000.0))
+"""4.704 W 41.593 N."""
+
 _GREEN, _RIPE = date(2023, 5, 10), date(2023, 6, 30)
 _VEGA, _PLAIN, _SLOPE, _WILD, _VILLAGE = range(5)
 """Zones: irrigated land along the river, fields of cereals, vines and trees, land without fields, houses."""
@@ -169,10 +184,11 @@ class Farmland:
         return self.tone * colours
 
 
-def lay_farmland(size_px: int, seed: int) -> Farmland:
+def lay_farmland(size_px: int, seed: int, place: Place = CASTILE) -> Farmland:
     """Return farmland on a tile of so many pixels of 10 m; a smaller one has the same zones with fewer parcels."""
-    west, north = (round(edge / 20) * 20 for edge in (_CENTRE[0] - 5 * size_px, _CENTRE[1] + 5 * size_px))
-    tile = Tile("30TUM", 32630, west, north, size_px, 10.0)
+    (x, y), half = place.centre, 5 * size_px
+    west, north = (round(edge / 20) * 20 for edge in (x - half, y + half))
+    tile = Tile(place.mgrs, place.epsg, west, north, size_px, 10.0)
     rng = np.random.default_rng(seed)
     zones = _zones(seed)
     corners = list(_divide(tile, zones, rng))

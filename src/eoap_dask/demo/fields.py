@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from eoap_dask.cluster.guard import guarded_directory
 from eoap_dask.demo import weather
 from eoap_dask.demo.archive import ITEMS_FILE, whole_or_nothing, write_cog
-from eoap_dask.demo.farmland import CROPS, FARM_BANDS, Farmland, lay_farmland
+from eoap_dask.demo.farmland import CASTILE, CROPS, FARM_BANDS, Farmland, Place, lay_farmland
 from eoap_dask.demo.items import BANDS, COARSE, DIALECTS, Dialect, make_item
 from eoap_dask.demo.scenes import Pass, Scene, Tile, ground_xy
 from eoap_dask.errors import BandError, OutputError, UsageError
@@ -118,13 +118,15 @@ def make_fields(
     *,
     size_px: int = 1536,  # pixels of 10 m along a side of the tile, even, at least 256; a smaller one has fewer fields
     seed: int = 28,  # of the ground; the sky stays
+    place: Place = CASTILE,  # where it lies; the ground is the same
     dialect: Dialect = "earth-search-v1",  # whose keys, baselines and offsets to follow
     workers: int = 2,  # threads
 ) -> FieldsArchive:
-    """Make an archive of fields in Castile and six dates over them; the same arguments give the same bytes.
+    """Make an archive of fields, in Castile by default, and five dates over them.
 
-    The fields are in `FIELDS_FILE`, as EuroCrops has them; four of the dates have less than 10 % of clouds. Raises
-    `OutputError` when `root` isn't empty, `UsageError` when an argument is out of range.
+    The same arguments give the same bytes. The fields are in `FIELDS_FILE`, as EuroCrops has them; four of the dates
+    have less than 10 % of clouds. Raises `OutputError` when `root` isn't empty, `UsageError` when an argument is out of
+    range.
     """
     if size_px < 256 or size_px % 2:
         raise UsageError(f"A tile of {size_px} pixels was asked for.", "It is an even number, at least 256.")
@@ -132,7 +134,7 @@ def make_fields(
     root.mkdir(parents=True, exist_ok=True)
     if any(root.iterdir()):
         raise OutputError(f"{root} isn't empty.", "A demo archive needs an empty directory.", "Choose another one.")
-    farmland = lay_farmland(size_px, seed)
+    farmland = lay_farmland(size_px, seed, place)
     rules = DIALECTS[dialect]
     scenes = tuple(Scene(farmland.tile, flight, flight.baseline) for flight in _passes(farmland.tile, rules.recent))
     with guarded_directory("eoap-demo-", also=[root]), whole_or_nothing(root):
