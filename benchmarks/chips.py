@@ -70,7 +70,7 @@ class Sizes:
     """Side of chips, for memory."""
 
 
-FULL = Sizes(4096, 10, 4, 1_000_000, few_grid=10, many_grid=32)
+FULL = Sizes(4096, 4, 4, 1_000_000, few_grid=10, many_grid=32)
 TINY = Sizes(640, 2, 1, 20_000, few_grid=2, many_grid=4, small_px=32)
 
 

@@ -186,8 +186,8 @@ class Farmland:
 
 def lay_farmland(size_px: int, seed: int, place: Place = CASTILE) -> Farmland:
     """Return farmland on a tile of so many pixels of 10 m; a smaller one has the same zones with fewer parcels."""
-    (x, y), half = place.centre, 5 * size_px
-    west, north = (round(edge / 20) * 20 for edge in (x - half, y + half))
+    half = 5 * size_px
+    west, north = (round(edge / 20) * 20 for edge in (place.centre[0] - half, place.centre[1] + half))
     tile = Tile(place.mgrs, place.epsg, west, north, size_px, 10.0)
     rng = np.random.default_rng(seed)
     zones = _zones(seed)

@@ -14,12 +14,14 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import imagecodecs
 import numpy as np
+from affine import Affine
 
 from eoap_dask.geo.window import TILE, Window
 from eoap_dask.kernels.pixels import Image, Sums
@@ -47,11 +49,13 @@ class Cog:
     _files: list[Path] = field(default_factory=list)
     """Our spool, and the files that workers left."""
     _spool: IO[bytes] | None = None
+    _tile_bytes: bytes = b""
+    """The tile of an image that has no other."""
     _rest: Any = None
     _rest_level: int = 0
     sums: Sums = field(default_factory=list)
     smallest: Image | None = None
-    """The coarsest level, (band, y, x), once written; for thumbnails."""
+    """The coarsest level, (band, y, x), once written with it; for thumbnails."""
 
     def __post_init__(self) -> None:
         self.shapes = level_shapes((int(self.geobox.shape[0]), int(self.geobox.shape[1])))
@@ -81,11 +85,16 @@ class Cog:
             row, col = window.row >> level, window.col >> level
             self._rest[:, row : row + block.rest.shape[1], col : col + block.rest.shape[2]] = block.rest
 
-    def write(self, path: Path) -> tuple[int, str]:
-        """Write the file, and return its size in bytes and its SHA-256 in hexadecimal."""
+    def write(self, path: Path, *, has_thumbnail: bool = True) -> tuple[int, str]:
+        """Write the file, and return its size in bytes and its SHA-256 in hexadecimal.
+
+        For a thumbnail, `smallest` is set.
+        """
         digest, size = hashlib.sha256(), 0
-        with _Files(self._files) as files:
-            self._finish_levels(files)
+        with _Files(self._files, self._tile_bytes) as files:
+            self._finish_levels()
+            if has_thumbnail and self.smallest is None:
+                self.smallest = self._decode(len(self.shapes) - 1, files)
             with path.open("wb") as file:
                 for chunk in self._file(files):
                     file.write(chunk)
@@ -106,7 +115,12 @@ class Cog:
             (self.scratch / f"{self.spec.name}.rest{level}").unlink(missing_ok=True)
 
     def _append(self, rows: Sequence[tuple[int, int, int, int]], tiles: Iterable[memoryview | bytes]) -> None:
-        """Append tiles to the spool."""
+        """Append tiles to the spool; that of an image of one stays in memory."""
+        if len(self.shapes) == 1:
+            (tile,) = tiles
+            self._tile_bytes = bytes(tile)
+            self._place(rows, _MEMORY, 0)
+            return
         if self._spool is None:
             self._spool = self._files[0].open("wb")
         self._place(rows, 0, self._spool.tell())
@@ -119,14 +133,12 @@ class Cog:
             self._tiles[level, row, col] = _Place(file, at, size)
             at += size
 
-    def _finish_levels(self, files: _Files) -> None:
+    def _finish_levels(self) -> None:
         """Make the levels that are coarser than a block, from the blocks' rests."""
         if self._rest is not None:
             self._make_levels()
         if self._spool is not None:
             self._spool.flush()
-        if self._rest is None:
-            self.smallest = self._decode(len(self.shapes) - 1, files)
 
     def _make_levels(self) -> None:
         image, level = self._rest, self._rest_level
@@ -200,6 +212,10 @@ class Cog:
                 yield files.read(place)
 
 
+_MEMORY = -1
+"""Instead of the number of a file: the tile is in memory."""
+
+
 class _Place(NamedTuple):
     """Where a tile lies: number of the file, first byte, bytes."""
 
@@ -211,8 +227,8 @@ class _Place(NamedTuple):
 class _Files:
     """Reads parts of files; some are open at a time. A context manager."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], in_memory: bytes) -> None:
+        self._paths, self._in_memory = paths, in_memory
         self._open: OrderedDict[int, IO[bytes]] = OrderedDict()
 
     def __enter__(self) -> _Files:
@@ -224,6 +240,8 @@ class _Files:
 
     def read(self, place: _Place) -> bytes:
         """Return the bytes of a tile; OSError when the file is too short."""
+        if place.file == _MEMORY:
+            return self._in_memory
         file = self._open.pop(place.file, None)
         if file is None:
             if len(self._open) >= _OPEN_FILES:
@@ -296,22 +314,46 @@ def _tag(tag: int, kind: int, values: Sequence[int]) -> Tag:
 
 def _geo_tags(spec: ImageSpec, geobox: GeoBox, tags: Mapping[str, str]) -> tuple[list[Tag], list[Tag]]:
     """Return the tags of every directory, and those of the first alone."""
+    a, b, c, d, e, f = (float(v) for v in tuple(geobox.transform)[:6])
+    north_up = not b and not d and a > 0 > e
+    every, first = _gdal_tags(spec, str(geobox.crs), _ANYWHERE if north_up else geobox.transform)
+    told = [(_TEXTS[name], 2, len(data), data) for name, text in tags.items() if (data := text.encode() + b"\0")]
+    if north_up:
+        scale, tie = struct.pack("<3d", a, -e, 0.0), struct.pack("<6d", 0.0, 0.0, 0.0, c, f, 0.0)
+        told += [(33550, 12, 3, scale), (33922, 12, 6, tie)]
+    return [*every], [*first, *told]
+
+
+_ANYWHERE = Affine(2.0, 0.0, 0.0, 0.0, -2.0, 0.0)
+"""Stands for all grids that are north up; GDAL would ignore one of unit pixels."""
+_TEXTS = {
+    "TIFFTAG_IMAGEDESCRIPTION": 270,
+    "TIFFTAG_SOFTWARE": 305,
+    "TIFFTAG_DATETIME": 306,
+    "TIFFTAG_COPYRIGHT": 33432,
+}
+"""Tags of text, by GDAL's names."""
+
+
+@lru_cache(64)
+def _gdal_tags(spec: ImageSpec, crs: str, transform: Affine) -> tuple[tuple[Tag, ...], tuple[Tag, ...]]:
+    """Return the tags of CRS, band names, scales and colours, as GDAL writes them into a tiny file.
+
+    Those for `_ANYWHERE` don't say where.
+    """
     import rasterio
     import tifffile
     from rasterio.enums import ColorInterp
-
-    # GDAL writes CRS, band names, scales and colours into a tiny file, from which their tags are copied
 
     count = len(spec.bands)
     profile: dict[str, Any] = {
         "driver": "GTiff", "width": TILE, "height": TILE, "count": count, "dtype": spec.dtype, "tiled": True,
         "blockxsize": TILE, "blockysize": TILE, "interleave": "pixel", "compress": "deflate",
-        "predictor": 3 if spec.dtype == "float32" else 2, "sparse_ok": True, "crs": str(geobox.crs),
-        "transform": geobox.transform, "nodata": spec.nodata, "photometric": "RGB" if spec.is_colour else "MINISBLACK",
+        "predictor": 3 if spec.dtype == "float32" else 2, "sparse_ok": True, "crs": crs,
+        "transform": transform, "nodata": spec.nodata, "photometric": "RGB" if spec.is_colour else "MINISBLACK",
     }  # fmt: skip
     with rasterio.MemoryFile() as memory:
         with memory.open(**profile) as dataset:
-            dataset.update_tags(**tags)
             for i, band in enumerate(spec.bands, 1):
                 dataset.set_band_description(i, band.name)
                 if band.unit_title:
@@ -332,9 +374,9 @@ def _geo_tags(spec: ImageSpec, geobox: GeoBox, tags: Mapping[str, str]) -> tuple
             entry = (tag.code, int(tag.dtype), tag.count, value)
             if tag.code in _TAGS_EVERY:
                 every.append(entry)
-            elif tag.code in _TAGS_FIRST:
+            elif tag.code in _TAGS_FIRST and not (transform == _ANYWHERE and tag.code in _TAGS_PLACE):
                 first.append(entry)
-    return every, first
+    return tuple(every), tuple(first)
 
 
 _TAGS_EVERY = {
@@ -349,7 +391,5 @@ _TAGS_EVERY = {
     339,
     42113,
 }  # bits … predictor, palette, extra samples, format, nodata
-_TAGS_FIRST = {
-    *(270, 305, 306, 33432),  # description, software, date, copyright
-    *(33550, 33922, 34264, 34735, 34736, 34737, 42112),  # the grid, the CRS, GDAL's metadata
-}
+_TAGS_PLACE = {33550, 33922, 34264}
+_TAGS_FIRST = {*_TAGS_PLACE, 34735, 34736, 34737, 42112}  # the grid, the CRS, GDAL's metadata

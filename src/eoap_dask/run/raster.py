@@ -364,7 +364,7 @@ class RasterCollector:
             cog.add(result.images[spec.name], Window(0, window.shape[0], 0, window.shape[1]))
             path = self._folder / LAYOUT.image(spec.name, recipe.cutouts[number].name)
             path.parent.mkdir(exist_ok=True)
-            size, sha256 = cog.write(path)
+            size, sha256 = cog.write(path, has_thumbnail=False)
             found[spec.name] = WrittenImage(spec, path, size, sha256, cog.sums, geobox)
         return found
 
