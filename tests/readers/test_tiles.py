@@ -72,7 +72,7 @@ def assert_same(path: Path, shape: tuple[int, int], data: st.DataObject, *, lean
         window = data.draw(windows(ours.shapes[level]), "window")
         dtype = data.draw(st.sampled_from((np.uint16, np.uint8, np.int16)), "dtype")
         got, expected = np.full(window.shape, 99, dtype), np.zeros(window.shape, dtype)
-        ours.read(level, window, got)
+        ours.read(level, window, got, is_shared=data.draw(st.booleans(), "is_shared"))
         theirs.read(level, window, expected)
         np.testing.assert_array_equal(got, expected)
     ours.close()
@@ -309,6 +309,24 @@ def test_neighbours_share_the_tiles_between_them(server: ServerProcess) -> None:
     fetched = server.stats.ranges[path.name]
     assert sum(stop - start for start, stop in fetched) == len(needed(path, 0, (0, 512), (0, 512)))
     assert len(tile_reader._TILES) == 0  # each was used up
+
+
+def test_units_share_tiles_as_they_are_in_the_file(server: ServerProcess) -> None:
+    """Windows that know nothing of each other, as chips of two cells do: each tile is fetched once, and kept small."""
+    pixels = ramp(512, 512) // 64
+    path = write_tifffile(root(server) / "units.tif", pixels, compression="zlib", tile=(128, 128))
+    item = source(f"{server.files_url}/{path.name}", (512, 512))
+    server.stats.reset()
+    tiles: set[int] = set()
+    for row, col in ((0, 0), (100, 60), (40, 200), (0, 0)):
+        tiles |= needed(path, 0, (row, row + 200), (col, col + 200))
+        out = np.zeros((200, 200), np.uint16)
+        READER.open(item, "item").read(0, Window(row, row + 200, col, col + 200), out, is_shared=True)
+        np.testing.assert_array_equal(out, pixels[row : row + 200, col : col + 200])
+    fetched = [part for part in server.stats.ranges[path.name] if part[0] >= 200]  # not the header
+    assert sum(stop - start for start, stop in fetched if start in tiles) == len(tiles)
+    assert len(tile_reader._TILES) == 11  # of 3 by 4: nobody needs the last one
+    assert tile_reader._TILES.size == len(tiles) < 11 * 128 * 128 * 2 / 4
 
 
 def test_threads_share_the_tiles_between_them(server: ServerProcess) -> None:

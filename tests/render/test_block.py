@@ -137,7 +137,7 @@ class MemoryRaster:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         return tuple(level.shape for level in self.memory.files[self.href])  # type: ignore[misc]
 
-    def read(self, level: int, window: Window, out: Image, rest: Window | None = None) -> None:
+    def read(self, level: int, window: Window, out: Image, rest: Window | None = None, **_: object) -> None:
         if self.href == self.memory.broken:
             raise AssetError("It is broken.", href=self.href)
         pixels = self.memory.files[self.href][level]
@@ -583,7 +583,7 @@ class Blank:
         self.shapes = tuple((-(-height // f), -(-width // f)) for f in (1, 2, 4, 8))
         return self
 
-    def read(self, level: int, window: Window, out: Image, rest: Window | None = None) -> None:
+    def read(self, level: int, window: Window, out: Image, rest: Window | None = None, **_: object) -> None:
         out[...] = CLEAR
 
     def close(self) -> None:
@@ -644,7 +644,9 @@ def test_pieces_make_the_whole(monkeypatch: pytest.MonkeyPatch, crs: str, resolu
     seen: list[int] = []
     real = MemoryRaster.read
 
-    def read(self: MemoryRaster, level: int, window: Window, out: Image, rest: Window | None = None) -> None:
+    def read(
+        self: MemoryRaster, level: int, window: Window, out: Image, rest: Window | None = None, **_: object
+    ) -> None:
         seen.append(out.nbytes)
         real(self, level, window, out, rest)
 
@@ -668,7 +670,7 @@ class Bare(Blank):
         self.shapes = (source.shape,)
         return self
 
-    def read(self, level: int, window: Window, out: Image, rest: Window | None = None) -> None:
+    def read(self, level: int, window: Window, out: Image, rest: Window | None = None, **_: object) -> None:
         out[...] = CLEAR
 
 

@@ -110,6 +110,8 @@ class GdalRaster:
         window: Window,
         out: npt.NDArray[np.generic],
         rest: Window | None = None,  # noqa: ARG002 - GDAL has its own block cache
+        *,
+        is_shared: bool = False,  # noqa: ARG002
     ) -> None:
         """Fill `out` with the pixels of a window of a level, as `Raster.read`."""
         area = RasterioWindow(window.col, window.row, window.shape[1], window.shape[0])  # type: ignore[call-arg,unused-ignore]

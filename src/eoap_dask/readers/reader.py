@@ -40,7 +40,15 @@ class Raster(Protocol):
         """The file's own number of missing pixels, as stored; None where it has none, or one that isn't whole."""
         ...
 
-    def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
+    def read(
+        self,
+        level: int,
+        window: Window,
+        out: npt.NDArray[np.generic],
+        rest: Window | None = None,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         """Fill an array with the pixels of a window of a level, as stored in the file; 0 where its mask hides them.
 
         Parameters
@@ -53,6 +61,9 @@ class Raster(Protocol):
             Values outside its dtype are clipped.
         rest : Window, optional
             Part of the level that this and other reads need together: tiles that reach beyond `window` may be cached.
+        is_shared
+            Whether more reads than those need the same tiles, nobody knows how many: all may be cached, as they are in
+            the file.
 
         Raises
         ------

@@ -1,7 +1,8 @@
 """Reading plain TIFF files without GDAL: only the tiles that are needed, decoded straight into the caller's array.
 
 GDAL reads files that aren't plain (see `tiff.read_header`), through the same protocol. Threads of one process share
-headers, and tiles that more than one window needs.
+headers, and tiles that more than one window needs: decoded ones while a unit's windows need them, and as they are in
+the file where nobody knows how many need them.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ GAP_BYTES = 16
 RUN_BYTES = 2 << 20
 """Limit of a request of several tiles: little is in flight, and several threads decode."""
 TILES_BYTES = 128 << 20
-"""Decoded tiles cached for the next window, per process."""
+"""Tiles cached for the next window, per process."""
 HEADERS_BYTES = 8 << 20
 """Headers cached per process: some hundreds to thousands of files."""
 FLIGHT_BYTES = 16 * (RUN_BYTES + (2 << 20))
@@ -129,7 +130,15 @@ class TileRaster:
         header = self._header()
         return header.nodata if header else self._gdal().nodata
 
-    def read(self, level: int, window: Window, out: npt.NDArray[np.generic], rest: Window | None = None) -> None:
+    def read(
+        self,
+        level: int,
+        window: Window,
+        out: npt.NDArray[np.generic],
+        rest: Window | None = None,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         """Fill `out` with the pixels of a window of a level, as `Raster.read`."""
         for _ in range(_LOOKS):
             header = self._header()
@@ -141,7 +150,7 @@ class TileRaster:
                 break
             try:
                 tiles = tuple(_tiles(header.levels[level], window, cast(Pixels, out), rest or window))
-                _Reading(self._parts(), header, level, tiles).do()
+                _Reading(self._parts(), header, level, tiles, is_shared).do()
             except FileReplacedError:
                 _HEADERS.drop(self._key)
             except AssetError:
@@ -237,7 +246,7 @@ class TileRaster:
 
 
 _HEADERS: Shared[Header] = Shared(HEADERS_BYTES)
-_TILES: Shared[Pixels] = Shared(TILES_BYTES)
+_TILES: Shared[Pixels | bytes] = Shared(TILES_BYTES)
 _FLIGHT = MemoryBudget(FLIGHT_BYTES)
 
 
@@ -269,9 +278,9 @@ class _Tile:
 class _Reading:
     """A read of one window of one level."""
 
-    def __init__(self, file: ByteSource, header: Header, level: int, tiles: Sequence[_Tile]) -> None:
-        self.file, self.state, self.tiles = file, header.state, tiles
-        self.name, self.level = (header.number, level), header.levels[level]
+    def __init__(self, file: ByteSource, header: Header, level: int, tiles: Sequence[_Tile], is_shared: bool) -> None:
+        self.file, self.state, self.tiles, self.is_shared = file, header.state, tiles, is_shared
+        self.name, self.level = (header.number, level, is_shared), header.levels[level]
         self.claimed: set[int] = set()
 
     def do(self) -> None:
@@ -281,15 +290,15 @@ class _Reading:
             for tile in self.tiles:
                 if tile.stop == tile.start:
                     _put(np.asarray(self.level.fill, self.level.dtype), tile.out)
-                elif tile.share >= 1:
+                elif tile.share >= 1 and not self.is_shared:
                     here.append(tile)
-                elif (found := _TILES.claim((*self.name, tile.number), tile.share)) is None:
+                elif (found := _TILES.claim((*self.name, tile.number), self._share(tile))) is None:
                     self.claimed.add(tile.number)
                     here.append(tile)
                 elif isinstance(found, Future):
                     elsewhere.append((tile, found))
                 else:
-                    _put(found.value[tile.rows, tile.cols], tile.out)
+                    self._take(tile, found.value)
             self._fetch(here)
         finally:
             for number in tuple(self.claimed):
@@ -297,10 +306,19 @@ class _Reading:
         failed = []
         for tile, making in elsewhere:
             try:
-                _put(making.result()[tile.rows, tile.cols], tile.out)
+                self._take(tile, making.result())
             except LookupError:
                 failed.append(tile)
         self._fetch(failed)
+
+    def _share(self, tile: _Tile) -> float:
+        """Return the share of a tile that a read uses up: nothing, of one that anybody may need once more."""
+        return 0.0 if self.is_shared else tile.share
+
+    def _take(self, tile: _Tile, cached: Pixels | bytes) -> None:
+        """Fill a tile's part of the array from the cache."""
+        pixels = self._unpacked(memoryview(cached), tile.rows) if isinstance(cached, bytes) else cached
+        _put(pixels[tile.rows, tile.cols], tile.out)
 
     def _fetch(self, tiles: Sequence[_Tile]) -> None:
         """Fetch and decode tiles: the first request in this thread, others at the same time in the helpers."""
@@ -332,17 +350,23 @@ class _Reading:
             self.file.read(first, run[-1].stop, use, self.state)
 
     def _decode(self, tile: _Tile, packed: memoryview) -> None:
-        level = self.level
         keep = tile.number in self.claimed
-        pixels = np.empty(level.tile, level.dtype) if keep else _scratch(level.tile_bytes).view(level.dtype)
-        pixels = pixels.reshape(level.tile)
         # a tile that no other read needs is decoded in part
-        rows = slice(None) if keep else tile.rows
-        pixels = unpack(packed, level, pixels, rows)
+        pixels = self._unpacked(packed, slice(None) if keep and not self.is_shared else tile.rows)
         _put(pixels[tile.rows, tile.cols], tile.out)
         if keep:
             self.claimed.discard(tile.number)
-            _TILES.settle((*self.name, tile.number), pixels, level.tile_bytes, tile.share)
+            key, size = (*self.name, tile.number), len(packed) if self.is_shared else self.level.tile_bytes
+            _TILES.settle(key, bytes(packed) if self.is_shared else pixels, size, self._share(tile))
+
+    def _unpacked(self, packed: memoryview, rows: slice) -> Pixels:
+        """Return the pixels of a tile, some rows or all: all to be cached, some until this thread's next call."""
+        level = self.level
+        if rows == slice(None):
+            pixels = np.empty(level.tile, level.dtype)
+        else:
+            pixels = _scratch(level.tile_bytes).view(level.dtype)
+        return unpack(packed, level, pixels.reshape(level.tile), rows)
 
 
 def unpack(packed: memoryview, level: Level, out: Pixels, rows: slice) -> Pixels:

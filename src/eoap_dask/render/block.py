@@ -120,7 +120,7 @@ def _reader(recipe: Recipe, window: Window, parts: Sequence[Part]) -> LayerReade
     wide = window.grown(recipe.science.halo, recipe.shape)
     if isinstance(recipe.stack, UnitStack):
         return UnitReader(recipe.stack, wide, parts)
-    return StackReader(recipe.stack, wide)
+    return StackReader(recipe.stack, wide, is_shared=recipe.cutouts is not None)
 
 
 def compose_rows(

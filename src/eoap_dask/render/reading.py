@@ -78,10 +78,13 @@ class _Read(NamedTuple):
 
 
 class StackReader:
-    """Reads strips of a window (the block); files stay open from strip to strip. A context manager."""
+    """Reads strips of a window (the block); files stay open from strip to strip. A context manager.
 
-    def __init__(self, stack: Stack, window: Window) -> None:
-        self.stack = stack
+    With `is_shared`, more windows than the grid's need the same tiles, such as those of chips of cells beside it.
+    """
+
+    def __init__(self, stack: Stack, window: Window, *, is_shared: bool = False) -> None:
+        self.stack, self._is_shared = stack, is_shared
         self.passes = stack.touching(window)
         self.levels: dict[str, set[float]] = {"data": set(), "mask": set()}
         self._rasters: dict[tuple[str, str, int], Raster] = {}
@@ -220,7 +223,7 @@ class StackReader:
             bad = np.ones(strip.shape, bool)  # without classes no pixel counts as clear
             for piece, found in chain((first,), pieces):
                 pixels, buffer = _buffers.take(found.source.shape, np.uint8)
-                raster.read(level, found.source, pixels, rest)
+                raster.read(level, found.source, pixels, rest, is_shared=self._is_shared)
                 for number in missing:
                     pixels[pixels == number] = NODATA
                 bad[strip.slices(piece)] = self._dropped(source, found, pixels, piece.shape)
@@ -229,13 +232,13 @@ class StackReader:
         out, whole = (job.layer, None) if job.layer is not None else _buffers.take(strip.shape, np.uint16)
         window, found = first
         if window == strip and found.copies:
-            raster.read(level, found.source, found.clear_outside(out), rest)
+            raster.read(level, found.source, found.clear_outside(out), rest, is_shared=self._is_shared)
         else:
             if window != strip:
                 out[...] = 0  # some parts aren't covered
             for piece, found in chain((first,), pieces):
                 pixels, buffer = _buffers.take(found.source.shape, np.uint16)
-                raster.read(level, found.source, pixels, rest)
+                raster.read(level, found.source, pixels, rest, is_shared=self._is_shared)
                 found.gather(pixels, out[strip.slices(piece)])
                 _buffers.give(buffer)
         for number in missing[1:]:
