@@ -231,3 +231,24 @@ def test_burned_area_beside_the_least_and_a_script(cache: Path, tmp_path: Path) 
         assert result["summary"][key]
     assert "The bound: reading" in shown
     assert "times the memory" in shown
+
+
+def test_chips_beside_a_script(cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("geocube")
+    out = tmp_path / "result.json"
+    shown = run("chips", "--tiny", "--cache", cache, "--json", out)
+    result: dict[str, Any] = json.loads(out.read_text())
+    script = result["script"]
+    assert [one["contender"] for one in script["runs"]] == ["ours", "script"]
+    assert all(one["exit_code"] == one["left_behind"] == 0 for one in script["runs"])
+    # nothing of ours is in the script but the list of chips
+    assert script["agreement"]["images"] > 0.999
+    assert script["agreement"]["masks"] > 0.999
+    assert 1 <= script["fetched_of_needed"] <= 1.5  # each tile once, whatever the chips and cells that need it
+    assert result["workers"]["ratio"] > 0
+    assert result["fields"]["fields"] == 141**2
+    assert result["fields"]["chips"] > 400
+    few, many = (result["memory"]["medians"][name]["chips"] for name in ("few", "many"))
+    assert 0 < 3 * few < many
+    assert "times the tiles that hold a pixel of a chip" in shown
+    assert "1 → 2 workers at 250 ms" in shown

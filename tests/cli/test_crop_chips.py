@@ -90,9 +90,15 @@ WRONG: dict[str, tuple[Any, tuple[str, ...], int, str]] = {
     "degrees": (nothing, (*FIELDS, "--crs", "EPSG:4326"), 2, "--crs must be projected"),
     "two kinds of cells": (
         nothing,
-        (*FIELDS, "--cells", "fields.gpkg", "--cell-size", "900"),
+        ("--fields", "fields.gpkg", "--cells", "fields.gpkg", "--cell-size", "900"),
         2,
-        "--cells can't be combined with --cell-size.",
+        "--cell-size can't be combined with --cells.",
+    ),
+    "a grid and cells": (
+        nothing,
+        (*FIELDS, "--cells", "fields.gpkg"),
+        2,
+        "--grid can't be combined with --cells.",
     ),
     "no such band": (nothing, (*FIELDS, "--bands", "mauve", "--dry-run"), 2, "'mauve'"),
     "no scenes": (

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pystac
 import pytest
+import yaml
 from tests.support.command_line import Shell
 from tests.support.cwl import WORKFLOWS, assert_nothing_left, outputs, write
 
-from eoap_dask.demo.fields import make_fields
+from eoap_dask.demo.catalogue import FIELDS_DIRECTORY
+from eoap_dask.demo.fields import FIELDS_FILE, make_fields
 from eoap_dask.demo.process import ServerProcess
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
@@ -17,14 +19,16 @@ pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 def test_fields_become_chips(runner: None, shell: Shell, tmp_path: Path) -> None:
     farm = make_fields(tmp_path / "farm", size_px=384)
-    wanted = {"grid": 2, "chip-size": 64, "min-distance": 300, "max-chips": 2, "split-block": 1}
+    demo = yaml.safe_load((WORKFLOWS / "crop-chips-demo.yml").read_text())
+    assert demo["fields"]["path"].endswith(f"{FIELDS_DIRECTORY}/{FIELDS_FILE}")
+    wanted = {**demo, "grid": 2, "chip-size": 64, "min-distance": 300, "max-chips": 2}
     table = tmp_path / "table.csv"
     table.write_text("class,name,code\n7,cereals,330101*\n")
     with ServerProcess(farm.root) as server:
         files = {
             key: {"class": "File", "path": str(path)} for key, path in (("fields", farm.fields), ("classes", table))
         }
-        job = write(shell.cwd / "job.json", {**files, "stac": server.url, **wanted})
+        job = write(shell.cwd / "job.json", {**wanted, **files, "stac": server.url})
         done = shell.run("run-cwl", WORKFLOWS / "crop-chips.cwl", job.name, timeout=170)
         assert done.returncode == 0, done.stderr
         job = write(shell.cwd / "none.json", {"stac": server.url})

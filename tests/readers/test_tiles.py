@@ -46,6 +46,7 @@ def forget() -> Iterator[None]:
     """Nothing is known from earlier tests."""
     tile_reader._HEADERS.clear()
     tile_reader._TILES.clear()
+    tile_reader._PACKED.clear()
     yield
     assert not tile_reader._HEADERS._making
     assert not tile_reader._TILES._making
@@ -325,8 +326,12 @@ def test_units_share_tiles_as_they_are_in_the_file(server: ServerProcess) -> Non
         np.testing.assert_array_equal(out, pixels[row : row + 200, col : col + 200])
     fetched = [part for part in server.stats.ranges[path.name] if part[0] >= 200]  # not the header
     assert sum(stop - start for start, stop in fetched if start in tiles) == len(tiles)
-    assert len(tile_reader._TILES) == 11  # of 3 by 4: nobody needs the last one
-    assert tile_reader._TILES.size == len(tiles) < 11 * 128 * 128 * 2 / 4
+    assert len(tile_reader._PACKED) == 11  # of 3 by 4: nobody needs the last one
+    assert tile_reader._PACKED.size == len(tiles) < 11 * 128 * 128 * 2 / 4
+    assert len(tile_reader._TILES) == 0  # no window of these units needs any once more
+    raster = READER.open(item, "item")
+    raster.read(0, Window(0, 100, 0, 100), np.zeros((100, 100), np.uint16), Window(0, 200, 0, 200))
+    assert (len(tile_reader._PACKED), len(tile_reader._TILES)) == (0, 1)  # what others decode gets the room
 
 
 def test_threads_share_the_tiles_between_them(server: ServerProcess) -> None:

@@ -62,8 +62,7 @@ class Raster(Protocol):
         rest : Window, optional
             Part of the level that this and other reads need together: tiles that reach beyond `window` may be cached.
         is_shared
-            Whether more reads than those need the same tiles, nobody knows how many: all may be cached, as they are in
-            the file.
+            Whether other units need the same tiles, nobody knows how many: all may be cached, as they are in the file.
 
         Raises
         ------

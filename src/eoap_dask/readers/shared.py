@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -42,6 +43,46 @@ class MemoryBudget:
             with self._changed:
                 self.taken -= size
                 self._changed.notify_all()
+
+
+class Recent:
+    """The bytes that were used last, `capacity` of them at most."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.reset()
+        os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Start afresh, as after a fork."""
+        self.size = 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self.size = 0
+            self._kept.clear()
+
+    def get(self, key: Hashable) -> bytes | None:
+        """Return the bytes of a key, if they are there still."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
+
+    def put(self, key: Hashable, value: bytes) -> None:
+        """Keep bytes, and forget those that weren't used for longest where there is no room for all."""
+        with self._lock:
+            self.size += len(value) - len(self._kept.pop(key, b""))
+            self._kept[key] = value
+            while self.size > self.capacity:
+                self.size -= len(self._kept.popitem(last=False)[1])
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 @dataclass
@@ -92,12 +133,16 @@ class Shared(Generic[V]):
                 self._making[key] = Future()
             return making
 
-    def settle(self, key: Hashable, value: V, size: int, share: float = 0.0) -> None:
-        """Set a claimed value of `size` bytes, of which the caller has used `share`."""
+    def settle(self, key: Hashable, value: V, size: int, share: float = 0.0, room: int | None = None) -> None:
+        """Set a claimed value of `size` bytes, of which the caller has used `share`.
+
+        With less `room` than `capacity`, more of the others go.
+        """
+        room = self.capacity if room is None else room
         with self._lock:
             making = self._making.pop(key)
-            if size <= self.capacity and share < 1 and key not in self._kept:
-                while self.size + size > self.capacity:
+            if size <= room and share < 1 and key not in self._kept:
+                while self.size + size > room:
                     self._remove(self._keys[self._random.randrange(len(self._keys))])
                 self._kept[key] = Kept(value, size, 1 - share)
                 self._places[key] = len(self._keys)

@@ -1,8 +1,8 @@
 """Reading plain TIFF files without GDAL: only the tiles that are needed, decoded straight into the caller's array.
 
 GDAL reads files that aren't plain (see `tiff.read_header`), through the same protocol. Threads of one process share
-headers, and tiles that more than one window needs: decoded ones while a unit's windows need them, and as they are in
-the file where nobody knows how many need them.
+headers, and tiles that more than one window needs: decoded ones for the windows of a unit, and as they are in the file
+for other units.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from eoap_dask.readers.ranges import (
     RetryableReadError,
 )
 from eoap_dask.readers.reader import FileGrid
-from eoap_dask.readers.shared import Kept, MemoryBudget, Shared
+from eoap_dask.readers.shared import Kept, MemoryBudget, Recent, Shared
 from eoap_dask.readers.tiff import DEFLATE, DEFLATE_OLD, LZW, UNPACKED, ZSTD, Header, Level, read_header
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ RUN_BYTES = 2 << 20
 """Limit of a request of several tiles: little is in flight, and several threads decode."""
 TILES_BYTES = 128 << 20
 """Tiles cached for the next window, per process."""
+PACKED_BYTES = 64 << 20
+"""Of that, at most, for tiles as they are in their files, of units that share them; the rest are decoded."""
 HEADERS_BYTES = 8 << 20
 """Headers cached per process: some hundreds to thousands of files."""
 FLIGHT_BYTES = 16 * (RUN_BYTES + (2 << 20))
@@ -246,7 +248,8 @@ class TileRaster:
 
 
 _HEADERS: Shared[Header] = Shared(HEADERS_BYTES)
-_TILES: Shared[Pixels | bytes] = Shared(TILES_BYTES)
+_TILES: Shared[Pixels] = Shared(TILES_BYTES)
+_PACKED = Recent(PACKED_BYTES)
 _FLIGHT = MemoryBudget(FLIGHT_BYTES)
 
 
@@ -280,7 +283,7 @@ class _Reading:
 
     def __init__(self, file: ByteSource, header: Header, level: int, tiles: Sequence[_Tile], is_shared: bool) -> None:
         self.file, self.state, self.tiles, self.is_shared = file, header.state, tiles, is_shared
-        self.name, self.level = (header.number, level, is_shared), header.levels[level]
+        self.name, self.level = (header.number, level), header.levels[level]
         self.claimed: set[int] = set()
 
     def do(self) -> None:
@@ -290,15 +293,15 @@ class _Reading:
             for tile in self.tiles:
                 if tile.stop == tile.start:
                     _put(np.asarray(self.level.fill, self.level.dtype), tile.out)
-                elif tile.share >= 1 and not self.is_shared:
+                elif tile.share >= 1:
                     here.append(tile)
-                elif (found := _TILES.claim((*self.name, tile.number), self._share(tile))) is None:
+                elif (found := _TILES.claim((*self.name, tile.number), tile.share)) is None:
                     self.claimed.add(tile.number)
                     here.append(tile)
                 elif isinstance(found, Future):
                     elsewhere.append((tile, found))
                 else:
-                    self._take(tile, found.value)
+                    _put(found.value[tile.rows, tile.cols], tile.out)
             self._fetch(here)
         finally:
             for number in tuple(self.claimed):
@@ -306,23 +309,14 @@ class _Reading:
         failed = []
         for tile, making in elsewhere:
             try:
-                self._take(tile, making.result())
+                _put(making.result()[tile.rows, tile.cols], tile.out)
             except LookupError:
                 failed.append(tile)
         self._fetch(failed)
 
-    def _share(self, tile: _Tile) -> float:
-        """Return the share of a tile that a read uses up: nothing, of one that anybody may need once more."""
-        return 0.0 if self.is_shared else tile.share
-
-    def _take(self, tile: _Tile, cached: Pixels | bytes) -> None:
-        """Fill a tile's part of the array from the cache."""
-        pixels = self._unpacked(memoryview(cached), tile.rows) if isinstance(cached, bytes) else cached
-        _put(pixels[tile.rows, tile.cols], tile.out)
-
     def _fetch(self, tiles: Sequence[_Tile]) -> None:
         """Fetch and decode tiles: the first request in this thread, others at the same time in the helpers."""
-        runs = list(_runs(tiles))
+        runs = list(_runs([tile for tile in tiles if not self._decode_kept(tile)]))
         helping = [_helpers().submit(self._fetch_run, run) for run in runs[1:]]
         try:
             for run in runs[:1]:
@@ -336,6 +330,13 @@ class _Reading:
                 if not one.cancelled():
                     one.exception()  # no thread may write to the array once this has returned
 
+    def _decode_kept(self, tile: _Tile) -> bool:
+        """Decode a tile that another unit left here as it is in the file; tell whether one did."""
+        packed = _PACKED.get((*self.name, tile.number)) if self.is_shared else None
+        if packed is not None:
+            self._decode(tile, memoryview(packed))
+        return packed is not None
+
     def _fetch_run(self, run: Sequence[_Tile]) -> None:
         first = run[0].start
 
@@ -345,28 +346,27 @@ class _Reading:
                 if len(packed) < tile.stop - tile.start:
                     raise RetryableReadError(BROKEN_PART)
                 self._decode(tile, packed)
+                if self.is_shared:
+                    _PACKED.put((*self.name, tile.number), bytes(packed))
 
         with _FLIGHT.of(run[-1].stop - first + self.level.tile_bytes):
             self.file.read(first, run[-1].stop, use, self.state)
 
     def _decode(self, tile: _Tile, packed: memoryview) -> None:
+        level = self.level
         keep = tile.number in self.claimed
+        pixels = np.empty(level.tile, level.dtype) if keep else _scratch(level.tile_bytes).view(level.dtype)
+        pixels = pixels.reshape(level.tile)
         # a tile that no other read needs is decoded in part
-        pixels = self._unpacked(packed, slice(None) if keep and not self.is_shared else tile.rows)
+        rows = slice(None) if keep else tile.rows
+        pixels = unpack(packed, level, pixels, rows)
         _put(pixels[tile.rows, tile.cols], tile.out)
         if keep:
             self.claimed.discard(tile.number)
-            key, size = (*self.name, tile.number), len(packed) if self.is_shared else self.level.tile_bytes
-            _TILES.settle(key, bytes(packed) if self.is_shared else pixels, size, self._share(tile))
-
-    def _unpacked(self, packed: memoryview, rows: slice) -> Pixels:
-        """Return the pixels of a tile, some rows or all: all to be cached, some until this thread's next call."""
-        level = self.level
-        if rows == slice(None):
-            pixels = np.empty(level.tile, level.dtype)
-        else:
-            pixels = _scratch(level.tile_bytes).view(level.dtype)
-        return unpack(packed, level, pixels.reshape(level.tile), rows)
+            if not self.is_shared and _PACKED.size:
+                _PACKED.clear()  # its room is needed
+            room = TILES_BYTES - PACKED_BYTES if self.is_shared else TILES_BYTES
+            _TILES.settle((*self.name, tile.number), pixels, level.tile_bytes, tile.share, room)
 
 
 def unpack(packed: memoryview, level: Level, out: Pixels, rows: slice) -> Pixels:

@@ -93,6 +93,14 @@ class Recipe:
         """Height and width of the grid."""
         return int(self.stack.geobox.shape[0]), int(self.stack.geobox.shape[1])
 
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Height and width of what blocks are cut from: the grid, or the largest cutout."""
+        if self.cutouts is None:
+            return self.shape
+        shapes = [one.window.shape for one in self.cutouts] or [(1, 1)]
+        return max(s[0] for s in shapes), max(s[1] for s in shapes)
+
     def strip_bytes_per_row(self, window: Window, passes: int) -> int:
         """Return the bytes of a row of a strip of a window, without the images."""
         stack = self.stack

@@ -415,10 +415,10 @@ def first_round(recipe: Recipe) -> Recipe:
 
 def _largest(recipe: Recipe) -> Window:
     """Return a window as large as any of a recipe."""
-    if recipe.cutouts is not None:
-        shapes = [one.window.shape for one in recipe.cutouts] or [(1, 1)]
-        return Window(0, max(s[0] for s in shapes), 0, max(s[1] for s in shapes))
-    return Window(0, min(recipe.block, recipe.shape[0]), 0, min(recipe.block, recipe.shape[1]))
+    height, width = recipe.extent
+    if recipe.cutouts is None:
+        height, width = min(recipe.block, height), min(recipe.block, width)
+    return Window(0, height, 0, width)
 
 
 def finest_pixel(scenes: Iterable[Scene]) -> float | None:

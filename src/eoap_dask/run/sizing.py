@@ -55,7 +55,7 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
     Blocks shrink when slots would stay without work, outputs would fill a third of a slot, or all slots' blocks would
     pass `IN_FLIGHT_BYTES`. Strips get the rest of the slot, at most `MAX_BUDGET`.
     """
-    height, width = recipe.shape
+    height, width = recipe.extent
     slot = max(_slot_bytes(size, recipe.stack.reads), FEWEST_BYTES)
     block = BLOCK
     while block > TILE and (
@@ -77,7 +77,7 @@ def choose_reads(recipe: Recipe, units: int, size: Size, passes: int, options: R
         return READS
     eager = with_reads(recipe, reads)
     block, budget = choose_sizes(eager, units, size)
-    height, width = (min(n, options.block or block) for n in recipe.shape)
+    height, width = (min(n, options.block or block) for n in recipe.extent)
     # more reads aren't to be what makes blocks small
     is_small = height * width <= EAGER_PX and block == choose_sizes(with_reads(recipe, READS), units, size)[0]
     needed = height * eager.strip_bytes_per_row(Window(0, height, 0, width), passes)

@@ -263,3 +263,10 @@ def test_files_that_cant_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(UsageError) as caught:
             ClassTable.of(path)
         assert said in str(caught.value)
+
+
+def test_codes_that_a_row_takes_out_are_listed() -> None:
+    """Fodder and sugar beet are in no class by a row of the shipped table; no row is about maize."""
+    codes = ["3301290400", "3301290700", "3301010601", "3303050000", None]
+    assert SHIPPED.values(codes).tolist() == [0, 0, 0, 1, 0]
+    assert SHIPPED.is_listed(codes).tolist() == [True, True, False, True, False]

@@ -31,7 +31,9 @@ def squares(count: int, side: float = 300.0, gap: float = 400.0, x: float = X, y
 
 
 def laid(path: Path, **how: Any) -> Any:
-    wanted = {"grid": 1, "chip_size": 64, "min_distance": 0.0, "min_fields": 1, **how}
+    wanted = {"chip_size": 64, "min_distance": 0.0, "min_fields": 1, **how}
+    if not {"cells", "cell_size"} & wanted.keys():
+        wanted.setdefault("grid", 1)
     return understand(CropChipsParams(fields=str(path), **wanted))
 
 

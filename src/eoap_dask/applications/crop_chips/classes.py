@@ -115,16 +115,27 @@ class ClassTable:
         originals
             Original names of the same fields. Without them, rows that ask for an original don't count.
         """
+        return np.maximum(self._found(codes, originals), 0).astype(np.uint8)
+
+    def is_listed(
+        self, codes: Sequence[Code] | Column, originals: Sequence[str] | Column | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Tell of each code, as in `values`, whether any row is about it, perhaps one of class 0."""
+        listed: npt.NDArray[np.bool_] = self._found(codes, originals) >= 0
+        return listed
+
+    def _found(self, codes: Any, originals: Any) -> npt.NDArray[np.int16]:
+        """Return the class of each code, -1 for those that no row is about."""
         rules: dict[tuple[str, bool], list[Rule]] = defaultdict(list)
         for rule in sorted(self.rules, key=lambda one: (-len(one.original), one)):
             rules[rule.code, rule.is_prefix].append(rule)
         keys = _plain(codes)
         if originals is None or not any(rule.original for rule in self.rules):
             found = _Memory(lambda code: _found(rules, code))
-            return np.fromiter(map(found.__getitem__, keys), np.uint8, len(keys))
+            return np.fromiter(map(found.__getitem__, keys), np.int16, len(keys))
         found = _Memory(lambda pair: _found(rules, *pair))
         pairs = zip(keys, _plain(originals), strict=True)
-        return np.fromiter(map(found.__getitem__, pairs), np.uint8, len(keys))
+        return np.fromiter(map(found.__getitem__, pairs), np.int16, len(keys))
 
 
 class _Memory(dict[Any, int]):
@@ -148,13 +159,13 @@ def _plain(values: Any) -> Sequence[Any]:
 def _found(rules: dict[tuple[str, bool], list[Rule]], code: Code, original: str | None = None) -> int:
     text = _code(code)
     if not text:
-        return 0
+        return -1
     said = _folded(original) if isinstance(original, str) else ""
     for key in ((text, False), *((text[:length], True) for length in range(len(text), -1, -1))):
         for rule in rules.get(key, ()):
             if rule.original in said:
                 return rule.value
-    return 0
+    return -1
 
 
 def _code(value: Any) -> str:

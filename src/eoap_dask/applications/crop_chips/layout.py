@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from eoap_dask.applications.crop_chips.cells import Cell, Cells, Lattice, Listed
 from eoap_dask.applications.crop_chips.choose import choose, ranks
 from eoap_dask.applications.crop_chips.cleaning import Tally
-from eoap_dask.applications.crop_chips.fields import FieldFile, representative_points
+from eoap_dask.applications.crop_chips.fields import FieldFile, Fields, representative_points
 from eoap_dask.applications.crop_chips.science import IGNORED, Labels
 from eoap_dask.errors import GridError, UsageError
 from eoap_dask.geo.aoi import Aoi
@@ -84,7 +84,7 @@ class Layout:
     class_fields: Mapping[int, int] = field(default_factory=dict)
     """Fields of each class, in all; 0 are those of none."""
     unknown: Mapping[str, int] = field(default_factory=dict)
-    """Fields of each code that is in no class, the most frequent first."""
+    """Fields of each code that no row of the table is about, the most frequent first."""
     skipped: str = ""
     """What was left out of the file, in words."""
 
@@ -168,7 +168,7 @@ def _survey(file: FieldFile, table: ClassTable, tally: Tally) -> _Survey:
     points, values, bounds, unknown = [], [], [], Counter[str]()
     for fields in file.chunks(tally=tally):
         found = table.values(fields.codes, fields.originals)
-        unknown.update("without a code" if code is None else str(code) for code in fields.codes[found == 0])
+        unknown.update("without a code" if code is None else str(code) for code in _unlisted(table, fields, found))
         points.append(representative_points(fields.shapes))
         values.append(found)
         bounds.append(shapely.total_bounds(fields.shapes))
@@ -184,6 +184,14 @@ def _survey(file: FieldFile, table: ClassTable, tally: Tally) -> _Survey:
         tuple(float(v) for v in whole),  # type: ignore[arg-type]
         unknown,
     )
+
+
+def _unlisted(table: ClassTable, fields: Fields, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
+    """Return the codes of the fields that are in no class, and weren't put there by a row of class 0."""
+    none = np.flatnonzero(values == 0)
+    codes, originals = fields.codes[none], None if fields.originals is None else fields.originals[none]
+    found: npt.NDArray[np.object_] = codes[~table.is_listed(codes, originals)]
+    return found
 
 
 def _cells(params: CropChipsParams, file: FieldFile, survey: _Survey, listed: FieldFile | None) -> tuple[Cells, str]:

@@ -137,9 +137,13 @@ def _check_numbers(params: CropChipsParams) -> None:
         raise must_be("other_class", "0 or 255", params.other_class, 0)
     if params.cell_size is not None and not 0 < params.cell_size <= _LARGEST_CELL:
         raise must_be("cell_size", f"more than 0 and at most {plain(_LARGEST_CELL)}", params.cell_size, 5000)
-    if params.cells and params.cell_size is not None:
+    ways = {"grid": params.grid != CropChipsParams.grid, "cell_size": params.cell_size is not None}
+    given = [name for name, is_given in {**ways, "cells": bool(params.cells)}.items() if is_given]
+    if len(given) > 1:
         raise UsageError(
-            f"{option('cells')} can't be combined with {option('cell_size')}.", "Expected one of the two.", ""
+            f"{option(given[0])} can't be combined with {option(given[1])}.",
+            "Each says which cells there are.",
+            "Give one of them.",
         )
     shares = params.split
     if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
