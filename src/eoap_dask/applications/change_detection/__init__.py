@@ -1,0 +1,1 @@
+"""change-detection: what changed from year to year, cell by cell."""
