@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,7 +60,7 @@ class Sizes:
     grid: int
     """Rows and columns of cells, where it is compared."""
     late_grid: int
-    """The same where every answer is late."""
+    """The same where every answer is late; there with one chip a cell, far from the others as in a country."""
     fields: int
     """Fields whose chips are planned."""
     few_grid: int
@@ -70,7 +70,7 @@ class Sizes:
     """Side of chips, for memory."""
 
 
-FULL = Sizes(4096, 4, 4, 1_000_000, few_grid=10, many_grid=32)
+FULL = Sizes(4096, 4, 6, 1_000_000, few_grid=10, many_grid=32)
 TINY = Sizes(640, 2, 1, 20_000, few_grid=2, many_grid=4, small_px=32)
 
 
@@ -205,9 +205,8 @@ def second_worker(farm: Farm, sizes: Sizes, folder: Path, repeat: int) -> dict[s
             place = folder / f"{turn}-{workers}"
             with SchedulerAndWorkers(place / "cluster", workers=int(workers), env={"GDAL_CACHEMAX": "16"}) as cluster:
                 cluster.wait_for_workers()
-                run = crop_chips(
-                    farm.request(sizes.late_grid).params, output_dir=place / "out", cluster=cluster.address
-                )
+                params = replace(farm.request(sizes.late_grid).params, max_chips=1)
+                run = crop_chips(params, output_dir=place / "out", cluster=cluster.address)
             found.append(_units_s(run.output / EVENTS_FILE))
             shutil.rmtree(place)
     ratios = [one / two for one, two in zip(seconds["1"], seconds["2"], strict=True)]

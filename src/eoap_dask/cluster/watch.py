@@ -46,6 +46,11 @@ class WorkerWatch:
         """Tasks that run at once, as far as is known."""
         return sum(self._threads.values())
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of the workers, as far as is known."""
+        return tuple(sorted(self._threads))
+
     def look(self, *, at_once: bool = False) -> None:
         """Look which workers there are, at most every `LOOK_EVERY_S` unless `at_once`.
 

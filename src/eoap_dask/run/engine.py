@@ -98,6 +98,8 @@ class _Progress:
     """The task that holds what the round's tasks share."""
     waiting: int
     """Tasks of the round whose results aren't there."""
+    home: str = ""
+    """Address of the worker that had best do all of it; empty where any may."""
     done: int = 0
     """Tasks of all rounds whose results were taken."""
     added: int = 0
@@ -141,8 +143,8 @@ class Engine:
         self._control, self._on_unit, self._slots = control or Control(), on_unit, slots
         self._watch = WorkerWatch(client, patience_s, lambda size: self._tell("cluster", message=size), self._joined)
         self._outcome = Outcome()
-        self._numbers: Iterator[int] = iter(())
-        self._current: _Progress | None = None
+        self._feeding: deque[tuple[_Progress, Iterator[int]]] = deque()
+        self._begun = 0
         self._rounds: deque[_Progress] = deque()
         self._again: set[str] = set()
         """Keys of units that were begun before."""
@@ -223,20 +225,28 @@ class Engine:
         return [future for future in results.next_batch(block=False) if future in self._running]
 
     def _next_task(self) -> tuple[_Progress, int] | None:
+        """Return a task: of one unit after the other, or of one for each worker in turn where a unit keeps to one."""
         while True:
-            if self._current is not None and self._is_open(self._current):
-                number = next(self._numbers, None)
-                if number is not None:
-                    return self._current, number
+            abreast = len(self._watch.addresses) if any(one.home for one, _ in self._feeding) else 1
+            if len(self._feeding) >= abreast and (found := self._next_in_turn()) is not None:
+                return found
             if self._rounds:
-                self._current = self._rounds.popleft()
+                progress = self._rounds.popleft()
             else:
                 planned = self._schedule.again() if self._begins_no_more else self._schedule.next()
                 self._lose()
                 if planned is None:
-                    return None
-                self._current = self._begin(planned)
-            self._numbers = iter(range(self._current.work.tasks))
+                    return self._next_in_turn()
+                progress = self._begin(planned)
+            self._feeding.append((progress, iter(range(progress.work.tasks))))
+
+    def _next_in_turn(self) -> tuple[_Progress, int] | None:
+        while self._feeding:
+            progress, numbers = self._feeding.popleft()
+            if self._is_open(progress) and (number := next(numbers, None)) is not None:
+                self._feeding.append((progress, numbers))
+                return progress, number
+        return None
 
     def _lose(self) -> None:
         """Record the units that can't be made because others failed."""
@@ -280,8 +290,10 @@ class Engine:
         arguments: tuple[Any, ...] = (str(progress.scratch),) if self._workers_write else ()
         if parts:
             arguments = (*(arguments or (None,)), parts)
-        key = f"task-{progress.packed.key}-{number}"
-        future = self._client.submit(progress.work.task, progress.packed, number, *arguments, key=key, pure=False)
+        where: dict[str, Any] = {"key": f"task-{progress.packed.key}-{number}", "pure": False}
+        if progress.home in self._watch.addresses and not alone:
+            where |= {"workers": [progress.home], "allow_other_workers": True}
+        future = self._client.submit(progress.work.task, progress.packed, number, *arguments, **where)
         size = progress.work.task_bytes(number)
         self._running[future] = (progress, number, size)
         self._running_bytes += size
@@ -309,7 +321,10 @@ class Engine:
         scratch = self._publication.scratch / f"{key}.{uuid4().hex[:8]}"
         scratch.mkdir(parents=True)
         collector = work.collect(folder, scratch)
-        progress = _Progress(planned, folder, scratch, collector, work, packed, work.tasks)
+        workers = self._watch.addresses
+        home = workers[self._begun % len(workers)] if work.is_local and workers else ""
+        self._begun += 1
+        progress = _Progress(planned, folder, scratch, collector, work, packed, work.tasks, home)
         self._open[key] = progress
         self._tell("unit-retried" if key in self._again else "unit-started", key, str(work))
         self._go_on(progress)

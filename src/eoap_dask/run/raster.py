@@ -116,6 +116,11 @@ class RasterWork:
         return self.recipe.science.resources
 
     @property
+    def is_local(self) -> bool:
+        """Cutouts of a unit lie beside each other, and share tiles of its scenes."""
+        return self.recipe.cutouts is not None
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The units whose images are its layers."""
         stack = self.recipe.stack

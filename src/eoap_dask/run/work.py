@@ -60,6 +60,11 @@ class Work(Protocol):
         ...
 
     @property
+    def is_local(self) -> bool:
+        """Whether its tasks need much of the same, so that one worker had best do them all."""
+        ...
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the units that `parts` takes from; they must be among `Unit.needs`."""
         ...

@@ -126,8 +126,8 @@ class Cva(Method):
         """Return how scores come about."""
         return (
             f"Robust change vector analysis of {', '.join(bands)}: per band the difference less its median, over "
-            f"1.4826 times its MAD (at least {self.least_mad:g} stored units) of all pixels; the score is the length of "
-            "that vector; the threshold is Otsu's, and at least the square root of the 99 % quantile of χ²"
+            f"1.4826 times its MAD (at least {self.least_mad:g} stored units) of all pixels; the score is the length "
+            "of that vector; the threshold is Otsu's, and at least the square root of the 99 % quantile of χ²"
         )
 
 
@@ -209,8 +209,8 @@ class IrMad(Method):
         return (
             f"IR-MAD of {', '.join(bands)}: differences of canonical variates, reweighted by the chance of no change "
             f"until correlations stay within {self.still:g} (at most {self.rounds} rounds), variances corrected for "
-            "what weights take of them; the score is the square root of the sum of squares over variances, the threshold "
-            "that of the 99 % quantile of χ²"
+            "what weights take of them; the score is the square root of the sum of squares over variances, the "
+            "threshold that of the 99 % quantile of χ²"
         )
 
 
