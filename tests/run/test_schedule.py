@@ -49,6 +49,16 @@ def drain(schedule: Schedule) -> list[str]:
     return done
 
 
+def test_a_unit_beside_another_one() -> None:
+    """Two workers, each with a part of the whole; whoever is done first goes on with what the other left."""
+    schedule = Schedule([unit(key) for key in "abcdef"], nothing_kept)
+    schedule.look_ahead()
+    taken = [schedule.next(near) for near in (0, 3, 1, 4, 5, 6)]
+    assert [one.unit.key for one in taken if one is not None] == ["a", "d", "b", "e", "f", "c"]
+    assert (schedule.number("a"), schedule.number("f")) == (0, 5)
+    assert schedule.next() is None
+
+
 def test_units_come_in_their_order_after_what_they_need() -> None:
     schedule = Schedule([unit("a"), unit("b"), unit("c", "b"), unit("d"), unit("e", "a", "c")], nothing_kept)
     first = schedule.next()

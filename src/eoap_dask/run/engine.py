@@ -144,7 +144,7 @@ class Engine:
         self._watch = WorkerWatch(client, patience_s, lambda size: self._tell("cluster", message=size), self._joined)
         self._outcome = Outcome()
         self._feeding: deque[tuple[_Progress, Iterator[int]]] = deque()
-        self._begun = 0
+        self._reached: dict[str, int] = {}  # where each worker's next unit would be, where units keep to workers
         self._rounds: deque[_Progress] = deque()
         self._again: set[str] = set()
         """Keys of units that were begun before."""
@@ -230,15 +230,27 @@ class Engine:
             abreast = len(self._watch.addresses) if any(one.home for one, _ in self._feeding) else 1
             if len(self._feeding) >= abreast and (found := self._next_in_turn()) is not None:
                 return found
-            if self._rounds:
-                progress = self._rounds.popleft()
-            else:
-                planned = self._schedule.again() if self._begins_no_more else self._schedule.next()
-                self._lose()
-                if planned is None:
-                    return self._next_in_turn()
-                progress = self._begin(planned)
+            progress = self._rounds.popleft() if self._rounds else self._begin_next()
+            if progress is None:
+                return self._next_in_turn()
             self._feeding.append((progress, iter(range(progress.work.tasks))))
+
+    def _begin_next(self) -> _Progress | None:
+        """Begin a unit; where units keep to a worker, one beside what a worker that has none under way did before."""
+        workers, home, near = self._watch.addresses, "", 0
+        if self._reached and workers:
+            busy = {one.home for one, _ in self._feeding}
+            home = next((one for one in workers if one not in busy), workers[0])
+            near = self._reached.get(home, len(self._schedule.keys) * workers.index(home) // len(workers))
+        planned = self._schedule.again() if self._begins_no_more else self._schedule.next(near)
+        self._lose()
+        if planned is None:
+            return None
+        progress = self._begin(planned)
+        if progress.work.is_local and workers:
+            progress.home = home or workers[0]
+            self._reached[progress.home] = self._schedule.number(planned.unit.key) + 1
+        return progress
 
     def _next_in_turn(self) -> tuple[_Progress, int] | None:
         while self._feeding:
@@ -321,10 +333,7 @@ class Engine:
         scratch = self._publication.scratch / f"{key}.{uuid4().hex[:8]}"
         scratch.mkdir(parents=True)
         collector = work.collect(folder, scratch)
-        workers = self._watch.addresses
-        home = workers[self._begun % len(workers)] if work.is_local and workers else ""
-        self._begun += 1
-        progress = _Progress(planned, folder, scratch, collector, work, packed, work.tasks, home)
+        progress = _Progress(planned, folder, scratch, collector, work, packed, work.tasks)
         self._open[key] = progress
         self._tell("unit-retried" if key in self._again else "unit-started", key, str(work))
         self._go_on(progress)

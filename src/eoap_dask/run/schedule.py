@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ class Schedule:
         self._contents: dict[str, str] = {}
         self._failed: set[str] = set()
         self._again: deque[UnitPlan] = deque()
-        self._ready: list[tuple[int, UnitPlan]] = []
+        self._ready: list[tuple[int, UnitPlan]] = []  # sorted
         self._blocked: dict[str, UnitPlan] = {}
         self._unmet: dict[str, int] = {}
         self._dependents: dict[str, list[str]] = {}
@@ -70,11 +70,10 @@ class Schedule:
             pass
         left = []
         while self._ready:  # what is finished may make others ready
-            number, planned = heapq.heappop(self._ready)
+            number, planned = self._ready.pop(0)
             if (found := self._unless_finished(planned)) is not None:
                 left.append((number, found))
-        self._ready = left
-        heapq.heapify(self._ready)
+        self._ready = sorted(left, key=_number)
 
     def resize(self, size: Callable[[Sequence[UnitPlan]], Sequence[UnitPlan]]) -> None:
         """Give all units that wait, and those to come, sizes that suit a cluster."""
@@ -89,13 +88,21 @@ class Schedule:
         """Return a unit that was put back; None where there is none."""
         return self._again.popleft() if self._again else None
 
-    def next(self) -> UnitPlan | None:
-        """Return a unit that can be done now; None where there is none, at the moment or any more."""
+    def number(self, key: str) -> int:
+        """Return the place of a unit among all of them, from 0."""
+        return self._numbers[key]
+
+    def next(self, near: int = 0) -> UnitPlan | None:
+        """Return a unit that can be done now; None where there is none, at the moment or any more.
+
+        It is the first one from the place `near` on, or else the first of all.
+        """
         if (planned := self.again()) is not None:
             return planned
         for _ in range(DRAWN_AT_ONCE):
             while self._ready:
-                found = self._unless_finished(heapq.heappop(self._ready)[1])
+                place = bisect_left(self._ready, near, key=_number)
+                found = self._unless_finished(self._ready.pop(place if place < len(self._ready) else 0)[1])
                 if found is not None:
                     return found
             if not self._draw():
@@ -156,7 +163,7 @@ class Schedule:
         if planned.unit.needs:
             planned = planned.with_needs({key: self._contents[key] for key in planned.unit.needs})
         self.digests[planned.unit.key] = planned.digest
-        heapq.heappush(self._ready, (self._numbers[planned.unit.key], planned))
+        insort(self._ready, (self._numbers[planned.unit.key], planned), key=_number)
 
     def _unless_finished(self, planned: UnitPlan) -> UnitPlan | None:
         """Return a unit that has to be made; None where it was finished before, and is taken over."""
@@ -177,6 +184,10 @@ class Schedule:
         self.blocks -= planned.work.tasks
         self.failures.append(Failure(key, f"It needs {needed}, which failed."))
         self.failed(key)
+
+
+def _number(ready: tuple[int, UnitPlan]) -> int:
+    return ready[0]
 
 
 def content_of(item: Mapping[str, Any]) -> str:
