@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 BANDS = ("blue", "green", "red", "nir", "rededge1", "rededge2", "rededge3", "nir08", "swir16", "swir22")
-HIDDEN = (0, 1, 3, 8, 9, 10, 11)
+HIDDEN = (0, 1, 3, 8, 9, 10)
 
 
 @dataclass(frozen=True)

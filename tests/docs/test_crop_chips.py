@@ -36,7 +36,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         known: dict[str, Any] = {"__name__": "__main__"}
         run(code, known)
         assert len(known["index"]) > 5
-        assert set(known["vineyards"].split) <= {"train"}
+        index = known["index"]
+        assert list(known["vineyards"].id) == [
+            one.id for one in index.itertuples() if one.split == "train" and one.pixels_vineyards > 5000
+        ]
         lazy = re.sub(r'"https://\S+"', f'"{server.url}"', LAZY).replace('"-4.8,41.5,-4.6,41.7"', repr(box(archive)))
         run(lazy, known)
         chips = known["chips"]

@@ -334,6 +334,45 @@ def test_units_share_tiles_as_they_are_in_the_file(server: ServerProcess) -> Non
     assert (len(tile_reader._PACKED), len(tile_reader._TILES)) == (0, 1)  # what others decode gets the room
 
 
+def test_threads_of_several_units_fetch_a_tile_once(tmp_path: Path) -> None:
+    path = write_tifffile(tmp_path / "slow.tif", ramp(256, 256), compression="zlib", tile=(256, 256))
+    start = threading.Barrier(4)
+
+    def read(_: int) -> bool:
+        out = np.zeros((100, 100), np.uint16)
+        start.wait()
+        READER.open(item, "item").read(0, Window(50, 150, 50, 150), out, is_shared=True)
+        return bool((out == ramp(256, 256)[50:150, 50:150]).all())
+
+    with ServerProcess(Catalogue(tmp_path, [], "sentinel-2-l2a"), latency_s=0.3) as slow:
+        item = source(f"{slow.files_url}/{path.name}", (256, 256))
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(read, range(4)))
+        tiles = needed(path, 0, (50, 150), (50, 150))
+        parts = [part for part in slow.stats.ranges[path.name] if part[0] in tiles]
+        assert sum(stop - start for start, stop in parts) == len(tiles)
+
+
+def test_what_units_share_and_what_they_do_not_stay_within_their_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tile_reader, "TILES_BYTES", 200_000)
+    monkeypatch.setattr(tile_reader, "PACKED_BYTES", 100_000)
+    monkeypatch.setattr(tile_reader._TILES, "capacity", 200_000)
+    monkeypatch.setattr(tile_reader._PACKED, "capacity", 100_000)
+    noise = np.random.default_rng(1).integers(1, 60_000, (512, 512), np.uint16)
+    path = write_tifffile(tmp_path / "noise.tif", noise, compression="zlib", tile=(128, 128))
+    raster = READER.open(source(path, (512, 512)), "item")
+    for number in range(24):
+        row, col = 128 * (number % 4), 128 * (number // 4 % 4)
+        out = np.zeros((64, 64), np.uint16)
+        window = Window(row, row + 64, col, col + 64)
+        raster.read(0, window, out, Window(0, 512, 0, 512), is_shared=number % 3 > 0)
+        np.testing.assert_array_equal(out, noise[row : row + 64, col : col + 64])
+        assert tile_reader._TILES.size + tile_reader._PACKED.size <= 200_000
+    assert tile_reader._PACKED.size
+
+
 def test_threads_share_the_tiles_between_them(server: ServerProcess) -> None:
     path = write_tifffile(root(server) / "threads.tif", ramp(512, 512), compression="zlib", tile=(128, 128))
     item = source(f"{server.files_url}/{path.name}", (512, 512))

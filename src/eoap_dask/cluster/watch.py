@@ -51,6 +51,10 @@ class WorkerWatch:
         """Of the workers, as far as is known."""
         return tuple(sorted(self._threads))
 
+    def threads(self, address: str) -> int:
+        """Return how many tasks a worker runs at once; 0 for one that isn't there."""
+        return self._threads.get(address, 0)
+
     def look(self, *, at_once: bool = False) -> None:
         """Look which workers there are, at most every `LOOK_EVERY_S` unless `at_once`.
 

@@ -90,9 +90,11 @@ def _too_small(aoi: Aoi, geobox: GeoBox, shape: shapely.Geometry, *, is_given: b
     if not is_given:
         finer = fitting_resolution(aoi, shape, name, resolution)
         hint = option("resolution", int(finer) if finer >= 1 else finer) if finer else "a larger area"
-    kept = "every pixel that it touches" if aoi.is_box else "its bounding box"
+    kept, expected = "its bounding box", "Expected one at least: pixels count where their centre lies inside."
+    if aoi.is_box:
+        kept, expected = "every pixel that it touches", "Expected a box with one at least."
     return GridError(
         f"At {resolution:g} {unit_of(parse_crs(name))} the area holds no centre of a pixel.",
-        "Expected one at least: pixels count where their centre lies inside.",
+        expected,
         f"Try {hint}, or {option('clip', False)} to keep {kept}.",
     )

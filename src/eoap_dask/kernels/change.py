@@ -130,8 +130,14 @@ def count_magnitudes(magnitudes: Floats) -> npt.NDArray[np.int64]:
     return counts
 
 
-def otsu(counts: npt.NDArray[np.int64]) -> float:
-    """Return the magnitude that parts a histogram of `count_magnitudes` in two with most variance between them."""
+def otsu(counts: npt.NDArray[np.int64], most: float) -> float:
+    """Return the magnitude that parts a histogram of `count_magnitudes` in two with most variance between them.
+
+    What is above `most` counts as if it were there: a cloud that was missed would else part itself from all the rest,
+    with what has changed.
+    """
+    last = min(int(most * BINS_PER_UNIT), len(counts) - 1)
+    counts = np.append(counts[:last], counts[last:].sum())
     middles = (np.arange(len(counts)) + 0.5) / BINS_PER_UNIT
     below, sums = np.cumsum(counts), np.cumsum(counts * middles)
     above = below[-1] - below

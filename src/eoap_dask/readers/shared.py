@@ -150,6 +150,12 @@ class Shared(Generic[V]):
                 self.size += size
         making.set_result(value)
 
+    def shrink(self, room: int) -> None:
+        """Let values go until they take no more than `room`."""
+        with self._lock:
+            while self.size > room:
+                self._remove(self._keys[self._random.randrange(len(self._keys))])
+
     def fail(self, key: Hashable) -> None:
         """Give a claim up: waiting threads get a `LookupError`."""
         with self._lock:

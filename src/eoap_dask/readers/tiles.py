@@ -293,7 +293,7 @@ class _Reading:
             for tile in self.tiles:
                 if tile.stop == tile.start:
                     _put(np.asarray(self.level.fill, self.level.dtype), tile.out)
-                elif tile.share >= 1:
+                elif tile.share >= 1 and not self.is_shared:
                     here.append(tile)
                 elif (found := _TILES.claim((*self.name, tile.number), tile.share)) is None:
                     self.claimed.add(tile.number)
@@ -316,10 +316,16 @@ class _Reading:
 
     def _fetch(self, tiles: Sequence[_Tile]) -> None:
         """Fetch and decode tiles: the first request in this thread, others at the same time in the helpers."""
-        runs = list(_runs([tile for tile in tiles if not self._decode_kept(tile)]))
-        helping = [_helpers().submit(self._fetch_run, run) for run in runs[1:]]
+        kept = [(tile, _PACKED.get((*self.name, tile.number))) for tile in tiles] if self.is_shared else []
+        found = {tile.number: packed for tile, packed in kept if packed is not None}
+        runs = list(_runs([tile for tile in tiles if tile.number not in found]))
+        own = runs[:1] if not found else []  # else there is enough to do here while the helpers wait
+        helping = [_helpers().submit(self._fetch_run, run) for run in runs[len(own) :]]
         try:
-            for run in runs[:1]:
+            for tile in tiles:
+                if tile.number in found:
+                    self._decode(tile, memoryview(found[tile.number]))
+            for run in own:
                 self._fetch_run(run)
             for one in helping:
                 one.result()
@@ -329,13 +335,6 @@ class _Reading:
             for one in helping:
                 if not one.cancelled():
                     one.exception()  # no thread may write to the array once this has returned
-
-    def _decode_kept(self, tile: _Tile) -> bool:
-        """Decode a tile that another unit left here as it is in the file; tell whether one did."""
-        packed = _PACKED.get((*self.name, tile.number)) if self.is_shared else None
-        if packed is not None:
-            self._decode(tile, memoryview(packed))
-        return packed is not None
 
     def _fetch_run(self, run: Sequence[_Tile]) -> None:
         first = run[0].start
@@ -347,6 +346,7 @@ class _Reading:
                     raise RetryableReadError(BROKEN_PART)
                 self._decode(tile, packed)
                 if self.is_shared:
+                    _TILES.shrink(TILES_BYTES - PACKED_BYTES)
                     _PACKED.put((*self.name, tile.number), bytes(packed))
 
         with _FLIGHT.of(run[-1].stop - first + self.level.tile_bytes):

@@ -303,7 +303,7 @@ class Engine:
         if parts:
             arguments = (*(arguments or (None,)), parts)
         where: dict[str, Any] = {"key": f"task-{progress.packed.key}-{number}", "pure": False}
-        if progress.home in self._watch.addresses and not alone:
+        if progress.home and not alone and self._has_room_at_home(progress):
             where |= {"workers": [progress.home], "allow_other_workers": True}
         future = self._client.submit(progress.work.task, progress.packed, number, *arguments, **where)
         size = progress.work.task_bytes(number)
@@ -311,6 +311,11 @@ class Engine:
         self._running_bytes += size
         results.add(future)
         return future
+
+    def _has_room_at_home(self, progress: _Progress) -> bool:
+        """Tell whether a unit's worker wants more of it: Dask sends nothing of what it is to do to idle ones."""
+        running = sum(one is progress for one, _, _ in self._running.values())
+        return running < 2 * self._watch.threads(progress.home)
 
     def _next_suspect(self) -> tuple[_Progress, int] | None:
         while self._suspects:

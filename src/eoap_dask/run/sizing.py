@@ -77,7 +77,9 @@ def choose_reads(recipe: Recipe, units: int, size: Size, passes: int, options: R
         return READS
     eager = with_reads(recipe, reads)
     block, budget = choose_sizes(eager, units, size)
-    height, width = (min(n, options.block or block) for n in recipe.extent)
+    height, width = recipe.extent
+    if recipe.cutouts is None:
+        height, width = (min(n, options.block or block) for n in recipe.extent)
     # more reads aren't to be what makes blocks small
     is_small = height * width <= EAGER_PX and block == choose_sizes(with_reads(recipe, READS), units, size)[0]
     needed = height * eager.strip_bytes_per_row(Window(0, height, 0, width), passes)

@@ -27,7 +27,7 @@ def scene(seed: int, size: int = 120, bands: int = 6, noise: float = 60.0) -> tu
     changed = np.zeros((size, size), bool)
     changed[30:50, 60:75] = True
     after[:, changed] += rng.choice([-1, 1], (bands, 1)) * rng.uniform(900, 1500, (bands, 1))
-    return before.clip(1, 20000).round(), after.clip(1, 20000).round(), changed
+    return (*(one.clip(1, 20000).round().astype(np.uint16) for one in (before, after)), changed)
 
 
 def settled(method: Method, before: Any, after: Any, rows: int = 16, cols: int = 512) -> Any:
@@ -71,7 +71,7 @@ def test_a_changed_square_is_found(name: str, seed: int) -> None:
 @given(seed=seeds, shift=st.lists(st.integers(-300, 300), min_size=6, max_size=6))
 def test_the_medians_take_out_what_is_added_to_a_band(seed: int, shift: list[int]) -> None:
     before, after, _ = scene(seed, 64)
-    after = after.clip(400, 19000)
+    after = after.clip(400, 19000).astype(np.int32)
     first, _ = scored(Cva(), before, after)
     second, _ = scored(Cva(), before, after + np.array(shift)[:, None, None])
     np.testing.assert_allclose(second, first, rtol=1e-12)
@@ -112,7 +112,7 @@ def test_cva_by_numpy_alone(seed: int) -> None:
     before[2, rng.random((64, 64)) < 0.1] = 0
     after[4, rng.random((64, 64)) < 0.1] = 0
     valid = (before > 0).all(axis=0) & (after > 0).all(axis=0)
-    off = (after - before)[:, valid]
+    off = (after.astype(float) - before)[:, valid]
     middle = np.median(off, axis=1, keepdims=True)
     spread = 1.4826 * np.maximum(np.median(np.abs(off - middle), axis=1, keepdims=True), 20.0)
     score, _ = scored(Cva(), before, after)
@@ -144,7 +144,7 @@ def test_noise_alone_passes_at_most_its_share(seed: int) -> None:
     """Normal noise and no change: IR-MAD lets one per cent through, and CVA no more, as its MADs are those of noise."""
     rng = np.random.default_rng(seed)
     ground = ndimage.gaussian_filter(rng.normal(size=(6, 128, 128)), (0, 3, 3)) * 4000 + 5000
-    before, after = (np.round(ground + rng.normal(scale=60, size=ground.shape)) for _ in range(2))
+    before, after = (np.round(ground + rng.normal(scale=60, size=ground.shape)).astype(np.uint16) for _ in range(2))
     for name in METHODS:
         _, mask = scored(METHODS[name](), before, after)
         assert mask.mean() < 0.02, name
@@ -163,13 +163,32 @@ def test_thresholds() -> None:
     assert change.least_threshold(3) == pytest.approx(np.sqrt(chi2(3).ppf(0.99)))
     counts = np.zeros(change.BINS, np.int64)
     counts[10:20], counts[300:310] = 1000, 50
-    assert 20 / 32 <= change.otsu(counts) <= 300 / 32
-    assert change.otsu(np.zeros(change.BINS, np.int64)) >= 0
+    assert 20 / 32 <= change.otsu(counts, 16.0) <= 300 / 32
+
+
+@given(seed=seeds)
+def test_a_missed_cloud_does_not_hide_what_has_changed(seed: int) -> None:
+    """80 pixels of 16384 are a cloud, 400 have changed by 13 standard deviations of the noise."""
+    rng = np.random.default_rng(seed)
+    ground = ndimage.gaussian_filter(rng.normal(size=(6, 128, 128)), (0, 3, 3)) * 4000 + 5000
+    before, after = (np.round(ground + rng.normal(scale=60, size=ground.shape)).astype(np.uint16) for _ in range(2))
+    after[:, 10:18, 10:20] += 9000
+    after[:, 60:80, 60:80] += 800
+    _, mask = scored(Cva(), before, after)
+    assert mask[60:80, 60:80].all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_another_number_of_bands_is_refused(name: str) -> None:
+    image = np.ones((3, 8, 8), np.uint16)
+    with pytest.raises(ValueError, match="of 6 bands got an image of 3"):
+        METHODS[name]().survey(image, image, None)
+    assert METHODS[name](bands=3).survey(image, image, None) is not None
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_seen_is_nothing_scored(name: str) -> None:
-    empty = np.zeros((6, 20, 20))
+    empty = np.zeros((6, 20, 20), np.uint16)
     method = METHODS[name]()
     state = settled(method, empty, empty)
     assert np.isnan(method.score(empty, empty, state)).all()

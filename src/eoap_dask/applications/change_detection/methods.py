@@ -11,6 +11,9 @@ import numpy as np
 from eoap_dask.kernels import change
 from eoap_dask.kernels.change import Centre, Floats, Moments, Pixels, Variates
 
+SURELY = 4.0
+"""Times the least threshold: magnitudes beyond are changes, and how far beyond doesn't matter."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -19,6 +22,8 @@ class Method:
     Images are (band, y, x), uint16, 0 = no data; both see a pixel or it has no score.
     """
 
+    bands: int = 6
+    """How many the images have; a threshold depends on it."""
     name: ClassVar[str]
     title: ClassVar[str]
     version: ClassVar[int]
@@ -28,6 +33,11 @@ class Method:
     def reach(self) -> int:
         """Pixels around a pixel that its score depends on."""
         return 0
+
+    def check(self, image: Pixels) -> None:
+        """Raise ValueError for an image of another number of bands."""
+        if len(image) != self.bands:
+            raise ValueError(f"{self.title} of {self.bands} bands got an image of {len(image)}.")
 
     def survey(self, before: Pixels, after: Pixels, state: Any) -> Any:
         """Return what a pass of statistics needs to know of some pixels; None of none."""
@@ -73,17 +83,18 @@ class Cva(Method):
 
     least_mad: float = 20.0
     """Floor of the MAD of a band, stored units: noise that is borne even where most pixels are equal."""
-    bands: int = 6
     name: ClassVar[str] = "cva"
     title: ClassVar[str] = "Robust change vector analysis"
     version: ClassVar[int] = 1
 
     def survey(self, before: Pixels, after: Pixels, state: CvaState | None) -> Any:
         """Count differences, then magnitudes."""
+        self.check(before)
         if state is None:
             counted = change.count_differences(before, after)
             return counted if len(counted[0][0]) else None
-        return change.count_magnitudes(change.magnitude(before, after, state.centre, self.least_mad))
+        found = change.count_magnitudes(change.magnitude(before, after, state.centre, self.least_mad))
+        return found if found.any() else None
 
     def merge(self, one: Any, other: Any) -> Any:
         """Add counts up."""
@@ -99,7 +110,7 @@ class Cva(Method):
             return state, False
         if state is None:
             return CvaState(Centre.of(note)), True
-        return CvaState(state.centre, change.otsu(note)), False
+        return CvaState(state.centre, change.otsu(note, SURELY * change.least_threshold(self.bands))), False
 
     def score(self, before: Pixels, after: Pixels, state: CvaState | None) -> Floats:
         """Return the magnitude of the change vector, in standard deviations of no change."""
@@ -147,7 +158,6 @@ class MadState:
 class IrMad(Method):
     """Iteratively reweighted multivariate alteration detection; linear changes of any band on a date don't matter."""
 
-    bands: int = 6
     rounds: int = 30
     """Passes over all pixels, at most."""
     still: float = 1e-4
@@ -160,6 +170,7 @@ class IrMad(Method):
 
     def survey(self, before: Pixels, after: Pixels, state: MadState | None) -> Moments | None:
         """Return weighted sums."""
+        self.check(before)
         found = change.moments(before, after, None if state is None else state.variates)
         return found if found.pixels else None
 
