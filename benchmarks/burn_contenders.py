@@ -266,7 +266,8 @@ def _spec_of(name: str, made: Any) -> Any:
     has_classes = made.colorinterp[0] == ColorInterp.palette
     colours = made.colormap(1).items() if has_classes else ()
     scale = None if made.scales[0] == 1 else made.scales[0]
-    classes = tuple(ClassSpec(value, colour=colour[:3]) for value, colour in colours)
+    names = made.tags(1)
+    classes = tuple(ClassSpec(value, names.get(f"CLASS_{value}", ""), colour=colour[:3]) for value, colour in colours)
     return ImageSpec(
         name,
         tuple(BandSpec(band, scale=scale, classes=classes) for band in made.descriptions),

@@ -77,7 +77,7 @@ def test_a_plain_data_set_loads_and_trains(place: Path, monkeypatch: pytest.Monk
     assert len(data) == len(expected)
     for (image, mask), (pixels, classes) in zip(data, expected.values(), strict=True):
         np.testing.assert_allclose(image.numpy(), pixels / 10_000, rtol=1e-6)
-        np.testing.assert_array_equal(mask.numpy(), classes)
+        np.testing.assert_array_equal(mask.numpy(), np.where((pixels == 0).all(axis=0), 255, classes))
     torch.manual_seed(1)
     model = torch.nn.Conv2d(10, 9, 1)
     step = torch.optim.Adam(model.parameters(), lr=0.3)

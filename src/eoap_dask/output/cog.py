@@ -364,6 +364,7 @@ def _gdal_tags(spec: ImageSpec, crs: str, transform: Affine) -> tuple[tuple[Tag,
                 dataset.offsets = tuple(band.offset or 0 for band in spec.bands)
             if spec.palette:
                 dataset.write_colormap(1, dict(spec.palette))
+                dataset.update_tags(1, **{f"CLASS_{one.value}": one.name for one in spec.bands[0].classes if one.name})
             elif not spec.is_colour:
                 dataset.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (count - 1)
         content = bytes(memory.getbuffer())

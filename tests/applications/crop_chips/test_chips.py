@@ -101,7 +101,7 @@ def test_masks_are_the_fields_at_the_centres_of_pixels(farm: FieldsArchive, run:
             col, row = np.meshgrid(np.arange(dataset.width) + 0.5, np.arange(dataset.height) + 0.5)
             x, y = dataset.transform * (col, row)
             inside = shapely.box(*dataset.bounds)
-            colours = dataset.colormap(1)
+            colours, told = dataset.colormap(1), dataset.tags(1)
         expected = np.zeros_like(mask)
         touching = [n for n, shape in enumerate(fields.geometry) if shape.intersects(inside)]
         for number in touching:
@@ -110,6 +110,7 @@ def test_masks_are_the_fields_at_the_centres_of_pixels(farm: FieldsArchive, run:
         assert item["properties"]["eoap:fields"] == len(touching)
         counted = {value: int((mask == value).sum()) for value in np.unique(mask)}
         names = class_names(ClassTable.of(None))
+        assert told == {f"CLASS_{value}": name for value, name in names.items()}
         assert item["properties"]["eoap:class_pixels"] == {names[value]: n for value, n in counted.items()}
         assert colours[5][:3] == (0xF0, 0xE4, 0x42)
         occurring |= set(counted)
@@ -313,3 +314,13 @@ def test_cells_from_a_file(farm: FieldsArchive, served: str, client: Client, tmp
     assert [item["id"] for item in run.items] == ["cell0000", "cell0001"]
     first, second = (chips_of(run)[f"{item['id']}_chip0"][0]["bbox"] for item in run.items)
     assert first[0] > second[0]
+
+
+def test_a_product_without_a_chip_says_why(
+    farm: FieldsArchive, served: str, client: Client, tmp_path: Path, said: list[str]
+) -> None:
+    one_day = {"start_date": "2023-06-07", "end_date": "2023-06-07", "max_cloud_cover": 100.0, "min_valid": 1.0}
+    run = cut(farm, served, tmp_path / "out", client, grid=1, chip_size=256, max_chips=1, bands=("red",), **one_day)
+    assert not chips_of(run)
+    (line,) = [one for one in said if "No chip was written" in one]
+    assert "1 chip has less than 100% of their pixels with data. Try a smaller min_valid" in line

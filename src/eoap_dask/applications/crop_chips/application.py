@@ -86,7 +86,7 @@ def _say(request: Request) -> None:
     _say_splits(request)
     if layout.without:
         logger.warning(
-            "{} no field of any class, and so no chips: {}.",
+            "{} no field of any class, or no room for a chip beside others: {}.",
             plural(len(layout.without), "cell has", "cells have"),
             _some(layout.without),
         )
@@ -101,11 +101,13 @@ def _say_splits(request: Request) -> None:
     if counts[""] > _MOST_IN_NONE * counts.total() or any(
         abs(counts[name] - share * whole) > _MOST_OFF * whole for name, share in zip(SPLITS, shares, strict=True)
     ):
+        touching = counts[""] > _MOST_IN_NONE * counts.total()
         logger.warning(
-            "Splits are {}, and {} of {} in none, because they touch others. Try {}, another {}, or more cells.",
+            "Splits are {}, and {} of {} in none, because {}. Try {}, another {}, or more cells.",
             told,
             counts[""],
             plural(counts.total(), "chip"),
+            "they touch others" if touching else "there are few blocks of cells",
             option("overlap", False),
             option("split_block"),
         )

@@ -26,7 +26,7 @@ from eoap_dask.run.unit import COUNTS
 from eoap_dask.stac.catalog import described
 from eoap_dask.stac.document import CLASSIFICATION, RASTER
 from eoap_dask.stac.records import PARQUET, PNG, AssetRecord
-from eoap_dask.text import plain, plural
+from eoap_dask.text import option, plain, plural
 
 if TYPE_CHECKING:
     from eoap_dask.applications.crop_chips.classes import ClassTable
@@ -67,6 +67,13 @@ def conclude(
         record = file_asset(f"split-{path.stem}", path, title, "text/plain", ("metadata",))
         found.append(dataclasses.replace(record, filename=path.relative_to(root).as_posix()))
     if not chips:
+        left_out = sum(cell["properties"][COUNTS]["chips_left_out"] for cell in items)
+        logger.warning(
+            "No chip was written: {} less than {} of their pixels with data. Try a smaller {}, or other dates.",
+            plural(left_out, "chip has", "chips have"),
+            f"{request.params.min_valid:.0%}",
+            option("min_valid"),
+        )
         return found
     sheet = contact_sheet(
         [_picture(request, file, home, chips[home], splits) for home in spread(sorted(chips), SHEET_CHIPS)],
