@@ -323,4 +323,4 @@ def test_a_product_without_a_chip_says_why(
     run = cut(farm, served, tmp_path / "out", client, grid=1, chip_size=256, max_chips=1, bands=("red",), **one_day)
     assert not chips_of(run)
     (line,) = [one for one in said if "No chip was written" in one]
-    assert "1 chip has less than 100% of their pixels with data. Try a smaller min_valid" in line
+    assert "1 chip has data in less than 100% of the pixels. Try a smaller min_valid" in line

@@ -69,7 +69,7 @@ def conclude(
     if not chips:
         left_out = sum(cell["properties"][COUNTS]["chips_left_out"] for cell in items)
         logger.warning(
-            "No chip was written: {} less than {} of their pixels with data. Try a smaller {}, or other dates.",
+            "No chip was written: {} data in less than {} of the pixels. Try a smaller {}, or other dates.",
             plural(left_out, "chip has", "chips have"),
             f"{request.params.min_valid:.0%}",
             option("min_valid"),
