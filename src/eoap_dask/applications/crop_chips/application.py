@@ -72,7 +72,9 @@ def find_items(request: Request) -> ItemSet:
 def _say(request: Request) -> None:
     layout = request.layout
     chips = sum(1 for _ in layout.chips)
-    logger.info("{} in {}: up to {}", plural(layout.fields, "field"), _cells(layout), plural(chips, "chip"))
+    inside = sum(one.fields for one in layout.cells)
+    some = "" if inside == layout.fields else f"{inside} of "
+    logger.info("{}{} in {}: up to {}", some, plural(layout.fields, "field"), _cells(layout), plural(chips, "chip"))
     if layout.skipped:
         logger.warning("{}: {}", request.file.path.name, layout.skipped)
     if layout.unknown:

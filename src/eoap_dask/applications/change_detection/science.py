@@ -1,0 +1,80 @@
+"""Change between the images of two finished units: a score and a mask, by a method's statistics over all of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from eoap_dask.applications.change_detection.methods import Method
+from eoap_dask.kernels.change import Floats, sieve
+from eoap_dask.render.science import Image, Science, Strip
+
+SCORE_STEP = 0.01
+"""What a score is stored in; the least one is a step, for 0 is no data."""
+NOTHING, UNCHANGED, CHANGED = 0, 1, 2
+"""Values of the mask: what either date doesn't see, and what both do."""
+
+
+@dataclass(frozen=True)
+class Change(Science):
+    """Two images of the layers of two dates: score and mask."""
+
+    method: Method
+    least_pixels: int
+    """Smaller patches of change are left out, counted over edges and corners."""
+    surveys: ClassVar[bool] = True
+    fewest_passes: ClassVar[int] = 2
+    is_ordered: ClassVar[bool] = True
+    work_bytes: ClassVar[int] = 80
+    """Differences, squares and scores in double precision, and labels of patches."""
+
+    @property
+    def halo(self) -> int:
+        """As far as a patch reaches that is too small, and the method beyond that."""
+        return self.least_pixels + self.method.reach
+
+    def versions(self) -> Mapping[str, int]:
+        """Return the method's version."""
+        return {self.method.name: self.method.version, "sieve": 1}
+
+    def survey(self, strip: Strip) -> Any:
+        """Return what the method's statistics need."""
+        halo = self.halo
+        before, after = np.moveaxis(strip.layers, 1, 0)[:, :, halo:-halo, halo:-halo]
+        return self.method.survey(before, after, strip.state)
+
+    def merge(self, one: Any, other: Any) -> Any:
+        """Add up."""
+        return self.method.merge(one, other)
+
+    def reduce(self, note: Any, state: Any) -> tuple[Any, bool]:
+        """Return what a pass came to."""
+        return self.method.reduce(note, state)
+
+    def compose(self, strip: Strip, out: tuple[Image, ...]) -> None:
+        """Fill score and mask."""
+        score, mask = out
+        before, after = np.moveaxis(strip.layers, 1, 0)
+        reach, patch = self.method.reach, self.least_pixels
+        found = self.method.score(before, after, strip.state)
+        if reach:
+            found = found[reach:-reach, reach:-reach]
+        with np.errstate(invalid="ignore"):  # NaN is above nothing
+            changed = sieve(found > self.method.threshold(strip.state), patch)
+        found, changed = found[patch:-patch, patch:-patch], changed[patch:-patch, patch:-patch]
+        score[0] = stored_score(found)
+        mask[0] = np.where(np.isnan(found), NOTHING, np.where(changed, CHANGED, UNCHANGED))
+
+    def note(self, images: tuple[Image, ...], row: int, col: int) -> tuple[int, int]:  # noqa: ARG002
+        """Return the pixels that are seen, and those that have changed."""
+        mask = images[1][0]
+        return int(np.count_nonzero(mask)), int(np.count_nonzero(mask == CHANGED))
+
+
+def stored_score(score: Floats) -> Image:
+    """Return scores as they are stored: uint16 in steps of 0.01, from 1 to 65535; 0 for NaN."""
+    steps = np.clip(np.floor(np.nan_to_num(score) / SCORE_STEP + 0.5), 1, 65535)
+    return np.where(np.isnan(score), 0, steps).astype(np.uint16)
