@@ -44,7 +44,6 @@ from eoap_dask.geo.window import grid_bounds
 from eoap_dask.run.events import EVENTS_FILE, read_events
 
 PARTS = ("script", "workers", "fields", "memory")
-LATE_S = 0.25
 _TILE_PX = 10_980
 """Side of a Sentinel-2 tile of 10 m."""
 _SPACING_M, _SIDE_M = 220, 180
@@ -68,10 +67,12 @@ class Sizes:
     """Rows and columns of cells, for memory."""
     small_px: int = 64
     """Side of chips, for memory."""
+    late_s: float = 0.25
+    """What the server waits where every answer is late."""
 
 
 FULL = Sizes(4096, 4, 6, 1_000_000, few_grid=10, many_grid=32)
-TINY = Sizes(640, 2, 1, 20_000, few_grid=2, many_grid=4, small_px=32)
+TINY = Sizes(640, 1, 1, 20_000, few_grid=1, many_grid=3, small_px=32, late_s=0.05)
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def second_worker(farm: Farm, sizes: Sizes, folder: Path, repeat: int) -> dict[s
             found.append(_units_s(run.output / EVENTS_FILE))
             shutil.rmtree(place)
     ratios = [one / two for one, two in zip(seconds["1"], seconds["2"], strict=True)]
-    return {"latency_s": LATE_S, "seconds": seconds, "ratio": median(ratios), "ratios": ratios}
+    return {"latency_s": sizes.late_s, "seconds": seconds, "ratio": median(ratios), "ratios": ratios}
 
 
 def _units_s(events: Path) -> float:
@@ -340,7 +341,7 @@ def compare(sizes: Sizes, cache: Path, *, parts: Sequence[str], repeat: int, lat
     }
     with tempfile.TemporaryDirectory(prefix="eoap-benchmark-") as scratch:
         for part in parts:
-            late = LATE_S if part == "workers" else latency_s if part == "script" else 0.0
+            late = sizes.late_s if part == "workers" else latency_s if part == "script" else 0.0
             folder = Path(scratch) / part
             folder.mkdir()
             with ServerProcess(root, latency_s=late) as server:
