@@ -15,6 +15,7 @@ from eoap_dask.applications.change_detection.methods import METHODS, Cva, IrMad,
 from eoap_dask.kernels import change
 
 seeds = st.integers(0, 2**32 - 1)
+FEW = settings(max_examples=12)
 
 
 def scene(seed: int, size: int = 120, bands: int = 6, noise: float = 60.0) -> tuple[Any, Any, Any]:
@@ -51,6 +52,7 @@ def scored(method: Method, before: Any, after: Any, **how: int) -> tuple[Any, An
 
 
 @pytest.mark.parametrize("name", METHODS)
+@FEW
 @given(seed=seeds)
 def test_identical_dates_have_no_change(name: str, seed: int) -> None:
     before, _, _ = scene(seed, 64)
@@ -60,6 +62,7 @@ def test_identical_dates_have_no_change(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+@FEW
 @given(seed=seeds)
 def test_a_changed_square_is_found(name: str, seed: int) -> None:
     before, after, changed = scene(seed)
@@ -68,6 +71,7 @@ def test_a_changed_square_is_found(name: str, seed: int) -> None:
     assert mask[~changed].mean() < 0.03
 
 
+@FEW
 @given(seed=seeds, shift=st.lists(st.integers(-300, 300), min_size=6, max_size=6))
 def test_the_medians_take_out_what_is_added_to_a_band(seed: int, shift: list[int]) -> None:
     before, after, _ = scene(seed, 64)
@@ -77,6 +81,7 @@ def test_the_medians_take_out_what_is_added_to_a_band(seed: int, shift: list[int
     np.testing.assert_allclose(second, first, rtol=1e-12)
 
 
+@FEW
 @given(seed=seeds)
 def test_no_affine_radiometry_of_a_band_matters_to_irmad(seed: int) -> None:
     before, after, _ = scene(seed, 64)
@@ -88,6 +93,7 @@ def test_no_affine_radiometry_of_a_band_matters_to_irmad(seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+@FEW
 @given(seed=seeds, order=st.permutations(range(6)))
 def test_the_order_of_bands_does_not_matter(name: str, seed: int, order: list[int]) -> None:
     before, after, _ = scene(seed, 64)
@@ -96,7 +102,7 @@ def test_the_order_of_bands_does_not_matter(name: str, seed: int, order: list[in
     np.testing.assert_allclose(second, first, rtol=1e-6)
 
 
-@settings(max_examples=25)
+@FEW
 @given(seed=seeds, rows=st.integers(3, 64), cols=st.integers(3, 64))
 def test_cva_is_the_same_whatever_the_pieces(seed: int, rows: int, cols: int) -> None:
     before, after, _ = scene(seed, 48)
@@ -104,6 +110,7 @@ def test_cva_is_the_same_whatever_the_pieces(seed: int, rows: int, cols: int) ->
     assert settled(Cva(), before, after, rows=rows, cols=cols) == settled(Cva(), before, after)
 
 
+@FEW
 @given(seed=seeds)
 def test_cva_by_numpy_alone(seed: int) -> None:
     """Medians and MADs of all values at once; of pixels that one date doesn't see in one band, nothing counts."""
@@ -139,6 +146,7 @@ def test_canonical_correlations_are_those_of_the_textbook() -> None:
     np.testing.assert_allclose(np.cov(first, last, bias=True)[:6, 6:], np.diag(expected), atol=1e-4)
 
 
+@FEW
 @given(seed=seeds)
 def test_noise_alone_passes_at_most_its_share(seed: int) -> None:
     """Normal noise and no change: IR-MAD lets one per cent through, and CVA no more, as its MADs are those of noise."""
@@ -166,6 +174,7 @@ def test_thresholds() -> None:
     assert 20 / 32 <= change.otsu(counts, 16.0) <= 300 / 32
 
 
+@FEW
 @given(seed=seeds)
 def test_a_missed_cloud_does_not_hide_what_has_changed(seed: int) -> None:
     """80 pixels of 16384 are a cloud, 400 have changed by 13 standard deviations of the noise."""
@@ -195,6 +204,7 @@ def test_nothing_seen_is_nothing_scored(name: str) -> None:
     assert method.facts(state) == {}
 
 
+@FEW
 @given(seed=seeds, least=st.integers(1, 9), row=st.integers(0, 20), col=st.integers(0, 20))
 def test_a_sieve_looks_no_further_than_its_size(seed: int, least: int, row: int, col: int) -> None:
     rng = np.random.default_rng(seed)

@@ -50,7 +50,7 @@ def composed(science: Change, layers: Any, state: Any, window: tuple[slice, slic
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999), row=st.integers(1, SIZE - 1), col=st.integers(1, SIZE - 1), least=st.integers(1, 8))
 def test_parts_are_those_of_the_whole(name: str, seed: int, row: int, col: int, least: int) -> None:
     layers, science = dates(seed), Change(METHODS[name](bands=3), least)

@@ -18,7 +18,7 @@ from eoap_dask.demo.farmland import Place
 from eoap_dask.demo.fields import FieldsArchive, make_fields
 from eoap_dask.demo.process import ServerProcess
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 MALAWI = Place("36LWL", 32736, (586_880.0, 8_573_660.0))
 """The middle of the fields, which reach over 10 by 9 km."""
