@@ -20,9 +20,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import imagecodecs
 import numpy as np
@@ -31,6 +31,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from benchmarks.archive import BANDS, Grid, NeededTile
+from benchmarks.job import SavedJob, plain
 from eoap_dask.geo.window import blocks
 from eoap_dask.kernels.composites import median
 from eoap_dask.kernels.pixels import Image
@@ -48,25 +49,18 @@ BLOCK = 2048
 
 
 @dataclass(frozen=True)
-class BoundJob:
+class BoundJob(SavedJob):
     """What is to be read, and onto which grid."""
 
     grid: Grid
     tiles: list[NeededTile]
     output: str
 
-    def save(self, path: Path) -> Path:
-        """Write the job to a file."""
-        path.write_text(json.dumps(asdict(self)))
-        return path
-
     @classmethod
-    def load(cls, path: Path) -> BoundJob:
-        """Read a job."""
-        content = json.loads(path.read_text())
-        grid = Grid(**{k: tuple(v) if isinstance(v, list) else v for k, v in content["grid"].items()})
-        tiles = [NeededTile(**{**tile, "transform": tuple(tile["transform"])}) for tile in content["tiles"]]
-        return cls(grid, tiles, content["output"])
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Return the job of some JSON."""
+        tiles = [NeededTile(**plain(tile)) for tile in content["tiles"]]
+        return cls(Grid(**plain(content["grid"])), tiles, content["output"])
 
 
 class Costs:

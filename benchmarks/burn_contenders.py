@@ -11,9 +11,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.job import SavedJob
 
 BANDS = ("red", "nir", "swir22", "scl")
 HIDDEN = (0, 1, 3, 6, 8, 9, 10, 11)
@@ -32,7 +34,7 @@ IMAGES = {
 
 
 @dataclass(frozen=True)
-class BurnJob:
+class BurnJob(SavedJob):
     """What is to be made, and how."""
 
     contender: str
@@ -54,17 +56,6 @@ class BurnJob:
     """For `ours`."""
     workers: int = 2
     threads: int = 4
-
-    def save(self, path: Path) -> Path:
-        """Write the job to a file."""
-        path.write_text(json.dumps(asdict(self)))
-        return path
-
-    @classmethod
-    def load(cls, path: Path) -> BurnJob:
-        """Read a job."""
-        content = json.loads(path.read_text())
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
 
 
 def script(job: BurnJob) -> dict[str, Any]:

@@ -6,11 +6,12 @@ the fields with geocube, and write every chip with rioxarray. Nothing of ours is
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from benchmarks.job import SavedJob
 
 BANDS = ("blue", "green", "red", "nir", "rededge1", "rededge2", "rededge3", "nir08", "swir16", "swir22")
 HIDDEN = (0, 1, 3, 8, 9, 10)
@@ -30,7 +31,7 @@ class CellJob:
 
 
 @dataclass(frozen=True)
-class ChipJob:
+class ChipJob(SavedJob):
     """What is to be made, and how."""
 
     url: str
@@ -47,17 +48,10 @@ class ChipJob:
     workers: int = 2
     threads: int = 4
 
-    def save(self, path: Path) -> Path:
-        """Write the job to a file."""
-        path.write_text(json.dumps(asdict(self)))
-        return path
-
     @classmethod
-    def load(cls, path: Path) -> ChipJob:
-        """Read a job."""
-        content = json.loads(path.read_text())
-        cells = tuple(CellJob(**cell) for cell in content.pop("cells"))
-        return cls(**content, cells=cells)
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Return the job of some JSON."""
+        return cls(**{**content, "cells": tuple(CellJob(**cell) for cell in content["cells"])})
 
 
 def script(job: ChipJob) -> None:

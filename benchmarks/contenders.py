@@ -13,15 +13,17 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from benchmarks.job import SavedJob
 
 STARTED = time.perf_counter()
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(SavedJob):
     """What is to be made, and how."""
 
     contender: str
@@ -55,17 +57,6 @@ class Job:
         """The grid's, in its CRS."""
         a, _, c, _, e, f = self.transform
         return c, f + e * self.shape[0], c + a * self.shape[1], f
-
-    def save(self, path: Path) -> Path:
-        """Write the job to a file."""
-        path.write_text(json.dumps(asdict(self)))
-        return path
-
-    @classmethod
-    def load(cls, path: Path) -> Job:
-        """Read a job."""
-        content = json.loads(path.read_text())
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
 
 
 class Phases:

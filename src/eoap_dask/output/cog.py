@@ -44,7 +44,7 @@ class Cog:
     geobox: GeoBox
     scratch: Path
     tags: Mapping[str, str] = field(default_factory=dict)
-    """TIFF's own tags by GDAL's names, such as ``TIFFTAG_SOFTWARE``; the same ones make the same bytes."""
+    """TIFF's own tags by GDAL's names, those of `_TEXTS`; the same ones make the same bytes."""
     _tiles: dict[tuple[int, int, int], _Place] = field(default_factory=dict)
     _files: list[Path] = field(default_factory=list)
     """Our spool, and the files that workers left."""

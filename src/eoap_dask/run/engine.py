@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
@@ -35,6 +35,7 @@ from eoap_dask.logs import carried
 from eoap_dask.redact import redact
 from eoap_dask.run.control import Control
 from eoap_dask.run.events import Event, Listener
+from eoap_dask.run.feed import Feed
 from eoap_dask.run.plan import UnitPlan
 from eoap_dask.run.schedule import Schedule
 from eoap_dask.run.sizing import may_send
@@ -143,9 +144,7 @@ class Engine:
         self._control, self._on_unit, self._slots = control or Control(), on_unit, slots
         self._watch = WorkerWatch(client, patience_s, lambda size: self._tell("cluster", message=size), self._joined)
         self._outcome = Outcome()
-        self._feeding: deque[tuple[_Progress, Iterator[int]]] = deque()
-        self._reached: dict[str, int] = {}  # where each worker's next unit would be, where units keep to workers
-        self._rounds: deque[_Progress] = deque()
+        self._feed = Feed(schedule, self._watch, self._begin_next, self._is_open)
         self._again: set[str] = set()
         """Keys of units that were begun before."""
         self._held: tuple[_Progress, int] | None = None
@@ -224,41 +223,11 @@ class Engine:
         # those that were cancelled with their unit come as well
         return [future for future in results.next_batch(block=False) if future in self._running]
 
-    def _next_task(self) -> tuple[_Progress, int] | None:
-        """Return a task: of one unit after the other, or of one for each worker in turn where a unit keeps to one."""
-        while True:
-            abreast = len(self._watch.addresses) if any(one.home for one, _ in self._feeding) else 1
-            if len(self._feeding) >= abreast and (found := self._next_in_turn()) is not None:
-                return found
-            progress = self._rounds.popleft() if self._rounds else self._begin_next()
-            if progress is None:
-                return self._next_in_turn()
-            self._feeding.append((progress, iter(range(progress.work.tasks))))
-
-    def _begin_next(self) -> _Progress | None:
-        """Begin a unit; where units keep to a worker, one beside what a worker that has none under way did before."""
-        workers, home, near = self._watch.addresses, "", 0
-        if self._reached and workers:
-            busy = {one.home for one, _ in self._feeding}
-            home = next((one for one in workers if one not in busy), workers[0])
-            near = self._reached.get(home, len(self._schedule.keys) * workers.index(home) // len(workers))
+    def _begin_next(self, near: int) -> _Progress | None:
+        """Begin a unit, one from a place of the schedule on where there is any; None where there is none."""
         planned = self._schedule.again() if self._begins_no_more else self._schedule.next(near)
         self._lose()
-        if planned is None:
-            return None
-        progress = self._begin(planned)
-        if progress.work.is_local and workers:
-            progress.home = home or workers[0]
-            self._reached[progress.home] = self._schedule.number(planned.unit.key) + 1
-        return progress
-
-    def _next_in_turn(self) -> tuple[_Progress, int] | None:
-        while self._feeding:
-            progress, numbers = self._feeding.popleft()
-            if self._is_open(progress) and (number := next(numbers, None)) is not None:
-                self._feeding.append((progress, numbers))
-                return progress, number
-        return None
+        return None if planned is None else self._begin(planned)
 
     def _lose(self) -> None:
         """Record the units that can't be made because others failed."""
@@ -276,7 +245,7 @@ class Engine:
         # where there is always more to send, suspects would never have their turn
         waits = self._suspects and time.monotonic() - self._suspected > SUSPECT_S
         while len(self._running) < 2 * slots and not waits:
-            found, self._held = self._held or self._next_task(), None
+            found, self._held = self._held or self._feed.next(), None
             if found is None:
                 break
             progress, number = found
@@ -303,7 +272,8 @@ class Engine:
         if parts:
             arguments = (*(arguments or (None,)), parts)
         where: dict[str, Any] = {"key": f"task-{progress.packed.key}-{number}", "pure": False}
-        if progress.home and not alone and self._has_room_at_home(progress):
+        running = sum(one is progress for one, _, _ in self._running.values())
+        if not alone and self._feed.has_room_at_home(progress, running):
             where |= {"workers": [progress.home], "allow_other_workers": True}
         future = self._client.submit(progress.work.task, progress.packed, number, *arguments, **where)
         size = progress.work.task_bytes(number)
@@ -311,11 +281,6 @@ class Engine:
         self._running_bytes += size
         results.add(future)
         return future
-
-    def _has_room_at_home(self, progress: _Progress) -> bool:
-        """Tell whether a unit's worker wants more of it: Dask sends nothing of what it is to do to idle ones."""
-        running = sum(one is progress for one, _, _ in self._running.values())
-        return running < 2 * self._watch.threads(progress.home)
 
     def _next_suspect(self) -> tuple[_Progress, int] | None:
         while self._suspects:
@@ -367,7 +332,7 @@ class Engine:
             progress.packed = self._send_packed(progress.plan, work)
             progress.added += work.tasks
             self._more_blocks += work.tasks
-            self._rounds.append(progress)
+            self._feed.add_round(progress)
 
     def _supply(self, resources: tuple[Resource, ...]) -> None:
         """Bring resources to all workers, unless that was done."""

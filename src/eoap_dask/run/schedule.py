@@ -70,9 +70,8 @@ class Schedule:
             pass
         left = []
         while self._ready:  # what is finished may make others ready
-            number, planned = self._ready.pop(0)
-            if (found := self._unless_finished(planned)) is not None:
-                left.append((number, found))
+            ready, self._ready = self._ready, []
+            left += [(n, found) for n, one in ready if (found := self._unless_finished(one)) is not None]
         self._ready = sorted(left, key=_number)
 
     def resize(self, size: Callable[[Sequence[UnitPlan]], Sequence[UnitPlan]]) -> None:
@@ -87,6 +86,10 @@ class Schedule:
     def again(self) -> UnitPlan | None:
         """Return a unit that was put back; None where there is none."""
         return self._again.popleft() if self._again else None
+
+    def __len__(self) -> int:
+        """All units so far."""
+        return len(self._numbers)
 
     def number(self, key: str) -> int:
         """Return the place of a unit among all of them, from 0."""

@@ -31,6 +31,14 @@ def scene(seed: int, size: int = 120, bands: int = 6, noise: float = 60.0) -> tu
     return (*(one.clip(1, 20000).round().astype(np.uint16) for one in (before, after)), changed)
 
 
+def unchanged(seed: int) -> tuple[Any, Any]:
+    """Two dates of a landscape that differ by noise alone."""
+    rng = np.random.default_rng(seed)
+    ground = ndimage.gaussian_filter(rng.normal(size=(6, 128, 128)), (0, 3, 3)) * 4000 + 5000
+    before, after = (np.round(ground + rng.normal(scale=60, size=ground.shape)).astype(np.uint16) for _ in range(2))
+    return before, after
+
+
 def settled(method: Method, before: Any, after: Any, rows: int = 16, cols: int = 512) -> Any:
     """Gather the statistics as the engine does: piece by piece, until they are done."""
     state, again = None, True
@@ -150,9 +158,7 @@ def test_canonical_correlations_are_those_of_the_textbook() -> None:
 @given(seed=seeds)
 def test_noise_alone_passes_at_most_its_share(seed: int) -> None:
     """Normal noise and no change: IR-MAD lets one per cent through, and CVA no more, as its MADs are those of noise."""
-    rng = np.random.default_rng(seed)
-    ground = ndimage.gaussian_filter(rng.normal(size=(6, 128, 128)), (0, 3, 3)) * 4000 + 5000
-    before, after = (np.round(ground + rng.normal(scale=60, size=ground.shape)).astype(np.uint16) for _ in range(2))
+    before, after = unchanged(seed)
     for name in METHODS:
         _, mask = scored(METHODS[name](), before, after)
         assert mask.mean() < 0.02, name
@@ -178,9 +184,7 @@ def test_thresholds() -> None:
 @given(seed=seeds)
 def test_a_missed_cloud_does_not_hide_what_has_changed(seed: int) -> None:
     """80 pixels of 16384 are a cloud, 400 have changed by 13 standard deviations of the noise."""
-    rng = np.random.default_rng(seed)
-    ground = ndimage.gaussian_filter(rng.normal(size=(6, 128, 128)), (0, 3, 3)) * 4000 + 5000
-    before, after = (np.round(ground + rng.normal(scale=60, size=ground.shape)).astype(np.uint16) for _ in range(2))
+    before, after = unchanged(seed)
     after[:, 10:18, 10:20] += 9000
     after[:, 60:80, 60:80] += 800
     _, mask = scored(Cva(), before, after)

@@ -52,19 +52,25 @@ class Method:
         raise NotImplementedError
 
     def score(self, before: Pixels, after: Pixels, state: Any) -> Floats:
-        """Return how sure a change is: (y, x), 0 or more, NaN where either date is blind."""
-        raise NotImplementedError
+        """Return how sure a change is: (y, x), 0 or more, NaN where either date is blind, as all is without a state."""
+        return np.full(before.shape[1:], np.nan) if state is None else self._score(before, after, state)
 
     def threshold(self, state: Any) -> float:
         """Return the score above which a pixel has changed."""
         raise NotImplementedError
 
     def facts(self, state: Any) -> dict[str, Any]:
-        """Return what the statistics came to, as JSON-like values."""
-        raise NotImplementedError
+        """Return what the statistics came to, as JSON-like values; nothing without any."""
+        return {} if state is None else self._facts(state)
 
     def lineage(self, bands: Sequence[str]) -> str:
         """Return how scores come about, in a sentence."""
+        raise NotImplementedError
+
+    def _score(self, before: Pixels, after: Pixels, state: Any) -> Floats:
+        raise NotImplementedError
+
+    def _facts(self, state: Any) -> dict[str, Any]:
         raise NotImplementedError
 
 
@@ -112,20 +118,16 @@ class Cva(Method):
             return CvaState(Centre.of(note)), True
         return CvaState(state.centre, change.otsu(note, SURELY * change.least_threshold(self.bands))), False
 
-    def score(self, before: Pixels, after: Pixels, state: CvaState | None) -> Floats:
+    def _score(self, before: Pixels, after: Pixels, state: CvaState) -> Floats:
         """Return the magnitude of the change vector, in standard deviations of no change."""
-        if state is None:
-            return np.full(before.shape[1:], np.nan)
         return change.magnitude(before, after, state.centre, self.least_mad)
 
     def threshold(self, state: CvaState | None) -> float:
         """Return Otsu's threshold, but no less than what 99 % of unchanged pixels stay below."""
         return max(change.least_threshold(self.bands), 0.0 if state is None else state.otsu)
 
-    def facts(self, state: CvaState | None) -> dict[str, Any]:
+    def _facts(self, state: CvaState) -> dict[str, Any]:
         """Return medians, MADs, and thresholds."""
-        if state is None:
-            return {}
         return {
             "median": list(state.centre.median),
             "mad": list(state.centre.mad),
@@ -194,20 +196,16 @@ class IrMad(Method):
         stop = "settled" if moved < self.still else "most rounds" if rounds >= self.rounds else ""
         return MadState(found, rounds, moved, stop), not stop
 
-    def score(self, before: Pixels, after: Pixels, state: MadState | None) -> Floats:
+    def _score(self, before: Pixels, after: Pixels, state: MadState) -> Floats:
         """Return the square root of Σ MAD²/σ²."""
-        if state is None:
-            return np.full(before.shape[1:], np.nan)
         return change.mad_score(before, after, state.variates)
 
     def threshold(self, state: MadState | None) -> float:  # noqa: ARG002
         """Return the square root of the 99 % quantile of χ²."""
         return change.least_threshold(self.bands)
 
-    def facts(self, state: MadState | None) -> dict[str, Any]:
+    def _facts(self, state: MadState) -> dict[str, Any]:
         """Return correlations, and how the rounds ended."""
-        if state is None:
-            return {}
         return {
             "correlation": [round(float(one), 6) for one in state.variates.correlation],
             "rounds": state.rounds,
