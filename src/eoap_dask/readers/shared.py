@@ -133,28 +133,22 @@ class Shared(Generic[V]):
                 self._making[key] = Future()
             return making
 
-    def settle(self, key: Hashable, value: V, size: int, share: float = 0.0, room: int | None = None) -> None:
-        """Set a claimed value of `size` bytes, of which the caller has used `share`.
-
-        With less `room` than `capacity`, more of the others go.
-        """
-        room = self.capacity if room is None else room
+    def settle(self, key: Hashable, value: V, size: int, share: float = 0.0) -> None:
+        """Set a claimed value of `size` bytes, of which the caller has used `share`."""
         with self._lock:
             making = self._making.pop(key)
-            if size <= room and share < 1 and key not in self._kept:
-                while self.size + size > room:
-                    self._remove(self._keys[self._random.randrange(len(self._keys))])
+            if size <= self.capacity and share < 1 and key not in self._kept:
+                self._make_room(self.capacity - size)
                 self._kept[key] = Kept(value, size, 1 - share)
                 self._places[key] = len(self._keys)
                 self._keys.append(key)
                 self.size += size
         making.set_result(value)
 
-    def shrink(self, room: int) -> None:
-        """Let values go until they take no more than `room`."""
+    def shrink(self, most: int) -> None:
+        """Let values go until they take no more than `most` bytes."""
         with self._lock:
-            while self.size > room:
-                self._remove(self._keys[self._random.randrange(len(self._keys))])
+            self._make_room(most)
 
     def fail(self, key: Hashable) -> None:
         """Give a claim up: waiting threads get a `LookupError`."""
@@ -180,6 +174,10 @@ class Shared(Generic[V]):
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._kept
+
+    def _make_room(self, most: int) -> None:
+        while self.size > most:
+            self._remove(self._keys[self._random.randrange(len(self._keys))])
 
     def _remove(self, key: Any) -> None:
         self.size -= self._kept.pop(key).size

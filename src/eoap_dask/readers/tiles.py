@@ -313,6 +313,14 @@ class _Reading:
             except LookupError:
                 failed.append(tile)
         self._fetch(failed)
+        self._share_room()
+
+    def _share_room(self) -> None:
+        """Hold both caches to the room that they have together: a unit that shares nothing has all of it."""
+        if self.is_shared:
+            _TILES.shrink(TILES_BYTES - PACKED_BYTES)
+        elif _TILES.size:
+            _PACKED.clear()
 
     def _fetch(self, tiles: Sequence[_Tile]) -> None:
         """Fetch and decode tiles: the first request in this thread, others at the same time in the helpers."""
@@ -346,7 +354,6 @@ class _Reading:
                     raise RetryableReadError(BROKEN_PART)
                 self._decode(tile, packed)
                 if self.is_shared:
-                    _TILES.shrink(TILES_BYTES - PACKED_BYTES)
                     _PACKED.put((*self.name, tile.number), bytes(packed))
 
         with _FLIGHT.of(run[-1].stop - first + self.level.tile_bytes):
@@ -363,10 +370,7 @@ class _Reading:
         _put(pixels[tile.rows, tile.cols], tile.out)
         if keep:
             self.claimed.discard(tile.number)
-            if not self.is_shared and _PACKED.size:
-                _PACKED.clear()  # its room is needed
-            room = TILES_BYTES - PACKED_BYTES if self.is_shared else TILES_BYTES
-            _TILES.settle((*self.name, tile.number), pixels, level.tile_bytes, tile.share, room)
+            _TILES.settle((*self.name, tile.number), pixels, level.tile_bytes, tile.share)
 
 
 def unpack(packed: memoryview, level: Level, out: Pixels, rows: slice) -> Pixels:
