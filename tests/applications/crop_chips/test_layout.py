@@ -169,7 +169,7 @@ def test_a_file_of_cells_is_looked_at_before_the_fields(tmp_path: Path) -> None:
         laid(path, cells="none.gpkg")
     for name in ("a", "b"):
         geopandas.GeoDataFrame(geometry=squares(2), crs=UTM30).to_file(tmp_path / "two.gpkg", layer=name)
-    with pytest.raises(UsageError, match=r"Give polygons, as file\.gpkg\|layername=name"):
+    with pytest.raises(UsageError, match=r"Try cells=.*two\.gpkg\|layername=a"):
         laid(path, cells=str(tmp_path / "two.gpkg"))
 
 

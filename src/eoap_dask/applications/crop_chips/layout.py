@@ -17,14 +17,14 @@ from odc.geo.geobox import GeoBox
 
 from eoap_dask.applications.crop_chips.cells import Cell, Cells, Lattice, Listed
 from eoap_dask.applications.crop_chips.choose import choose, ranks
-from eoap_dask.applications.crop_chips.cleaning import Tally
-from eoap_dask.applications.crop_chips.fields import FieldFile, Fields, representative_points
 from eoap_dask.applications.crop_chips.science import IGNORED, Labels
 from eoap_dask.errors import GridError, UsageError
 from eoap_dask.geo.aoi import Aoi
+from eoap_dask.geo.cleaning import Tally
 from eoap_dask.geo.crs import crs_name, parse_crs, transformer
 from eoap_dask.geo.globe import polygons
 from eoap_dask.geo.grid import utm_crs
+from eoap_dask.geo.polygons import PolygonFile, Polygons, PolygonWords, representative_points
 from eoap_dask.geo.window import Transform, Window, window_bounds
 from eoap_dask.text import option, plain
 
@@ -102,18 +102,16 @@ class Layout:
         return Aoi(shapely.union_all(places), is_box=False, source="the chips")
 
 
-def open_cells(path: str) -> FieldFile:
+CELLS = PolygonWords("cell", "cells", "")
+"""Cells from a file."""
+
+
+def open_cells(path: str) -> PolygonFile:
     """Find the polygons of cells in a file; raises `UsageError`."""
-    try:
-        return FieldFile.open(path, attribute=None, parameter="cells")
-    except UsageError as fault:
-        expected = fault.expected.replace("field polygons", "polygons")
-        raise UsageError(
-            fault.what, expected, "Give polygons, as file.gpkg|layername=name where there are layers."
-        ) from None
+    return PolygonFile.open(path, attribute=None, words=CELLS)
 
 
-def lay_out(params: CropChipsParams, file: FieldFile, table: ClassTable, listed: FieldFile | None = None) -> Layout:
+def lay_out(params: CropChipsParams, file: PolygonFile, table: ClassTable, listed: PolygonFile | None = None) -> Layout:
     """Read the fields' places and crops, and choose the chips; raises `UsageError` where none comes of it."""
     tally = Tally()
     survey = _survey(file, table, tally)
@@ -164,7 +162,7 @@ class _Survey:
         return _Survey(self.points[inside], self.values[inside])
 
 
-def _survey(file: FieldFile, table: ClassTable, tally: Tally) -> _Survey:
+def _survey(file: PolygonFile, table: ClassTable, tally: Tally) -> _Survey:
     points, values, bounds, unknown = [], [], [], Counter[str]()
     for fields in file.chunks(tally=tally):
         found = table.values(fields.codes, fields.originals)
@@ -186,7 +184,7 @@ def _survey(file: FieldFile, table: ClassTable, tally: Tally) -> _Survey:
     )
 
 
-def _unlisted(table: ClassTable, fields: Fields, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
+def _unlisted(table: ClassTable, fields: Polygons, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
     """Return the codes of the fields that are in no class, and weren't put there by a row of class 0."""
     none = np.flatnonzero(values == 0)
     codes, originals = fields.codes[none], None if fields.originals is None else fields.originals[none]
@@ -194,7 +192,9 @@ def _unlisted(table: ClassTable, fields: Fields, values: npt.NDArray[np.uint8]) 
     return found
 
 
-def _cells(params: CropChipsParams, file: FieldFile, survey: _Survey, listed: FieldFile | None) -> tuple[Cells, str]:
+def _cells(
+    params: CropChipsParams, file: PolygonFile, survey: _Survey, listed: PolygonFile | None
+) -> tuple[Cells, str]:
     """Return the cells, and their CRS."""
     if listed is not None:
         return Listed(tuple(one for part in listed.chunks() for one in part.shapes)), listed.crs_text
@@ -326,7 +326,7 @@ def _check_size(params: CropChipsParams, cell: Cell, crs: str) -> None:
         )
 
 
-def labels_of(layout: Layout, file: FieldFile, table: ClassTable, other: int, border: int) -> dict[str, Labels]:
+def labels_of(layout: Layout, file: PolygonFile, table: ClassTable, other: int, border: int) -> dict[str, Labels]:
     """Read the fields that touch the chips; return what is drawn into each mask.
 
     Large ones are painted first, so that small ones stay seen; of equal ones that with the smaller id.

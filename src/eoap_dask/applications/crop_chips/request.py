@@ -10,7 +10,6 @@ from typing import Any
 
 from eoap_dask.applications.base import BaseRequest
 from eoap_dask.applications.crop_chips.classes import ClassTable
-from eoap_dask.applications.crop_chips.fields import FieldFile
 from eoap_dask.applications.crop_chips.images import chip_images
 from eoap_dask.applications.crop_chips.layout import Layout, lay_out, open_cells
 from eoap_dask.applications.crop_chips.parameters import CropChipsParams
@@ -18,6 +17,7 @@ from eoap_dask.applications.crop_chips.science import IGNORED
 from eoap_dask.applications.crop_chips.splits import ChipPlace, assign_splits, check_splits
 from eoap_dask.errors import BandError, NothingFoundError, UsageError
 from eoap_dask.geo.crs import parse_crs
+from eoap_dask.geo.polygons import PolygonFile
 from eoap_dask.items.search import Search
 from eoap_dask.params import as_json, check_choices
 from eoap_dask.periods import check_range, parse_day
@@ -35,8 +35,8 @@ class Request(BaseRequest):
     start: date
     end: date
     sensor: Sensor
-    file: FieldFile
-    cells: FieldFile | None
+    file: PolygonFile
+    cells: PolygonFile | None
     table: ClassTable
 
     @property
@@ -99,7 +99,7 @@ def understand(params: CropChipsParams) -> Request:
         sensor=sensor_for(params.collection),
         table=ClassTable.of(params.classes),
         cells=None if params.cells is None else open_cells(params.cells),
-        file=FieldFile.open(params.fields or "", params.layer or None, params.class_attribute),
+        file=PolygonFile.open(params.fields or "", params.layer or None, params.class_attribute),
     )
 
 

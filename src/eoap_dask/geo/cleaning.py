@@ -1,4 +1,4 @@
-"""Shapes of a layer as fields: valid polygons, each once; what was done to them is counted."""
+"""Shapes of a layer as valid polygons, each once; what was done to them is counted."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Tally:
         return "; ".join([*parts, f"{', '.join(left)} left out"] if left else parts)
 
 
-class FieldFilter:
-    """Keeps the shapes of one layer that are fields, and counts the others.
+class PolygonFilter:
+    """Keeps the shapes of one layer that are polygons, and counts the others.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class FieldFilter:
         self._seen = _Seen()
 
     def keep(self, shapes: Shapes, unreadable: int = 0) -> tuple[npt.NDArray[np.intp], Shapes]:
-        """Return where fields are among some shapes, and the valid polygons of these."""
+        """Return where polygons are among some shapes, valid ones."""
         tally = self._tally
         where = np.flatnonzero(~(shapely.is_missing(shapes) | shapely.is_empty(shapes)))
         found = shapes[where]

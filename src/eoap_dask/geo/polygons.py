@@ -1,4 +1,4 @@
-"""Field polygons of a vector file, with the code of what grows there: streamed, never the whole file in memory."""
+"""Polygons of a vector file, with an attribute of each: streamed, never the whole file in memory."""
 
 from __future__ import annotations
 
@@ -14,32 +14,60 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from eoap_dask.applications.crop_chips.cleaning import FieldFilter, Shapes, Tally
 from eoap_dask.errors import UsageError
+from eoap_dask.geo.cleaning import PolygonFilter, Shapes, Tally
 from eoap_dask.geo.layers import Bounds, Column, LayerHead, LayerInfo, layer_heads, layer_info, layer_rows
 from eoap_dask.geo.options import as_crs
 from eoap_dask.geo.vector import VectorError, existing_layer, reason
 from eoap_dask.text import nearest, option, shorten
 
-LAYER, ATTRIBUTE = "layer", "class_attribute"
-"""Which parameters name the layer and the attribute of codes, for sentences."""
 _FORMATS = "Expected GeoPackage, GeoParquet, Shapefile, FlatGeobuf, GeoJSON or another format of GDAL."
-_LIKELY = ("hcat", "crop", "code", "class", "label")
-"""What names of attributes contain that may hold the codes, the likeliest first."""
 _PEEKED = 1000
 """Rows that tell whether a layer of any geometries is one of polygons."""
 
 
 @dataclass(frozen=True)
-class Fields:
-    """Some fields of a file, in its order."""
+class PolygonWords:
+    """What a file of polygons is called in sentences, and how its parameters are."""
+
+    noun: str = "field"
+    """What each polygon is."""
+    parameter: str = "fields"
+    """Which names the file."""
+    layer: str = "layer"
+    """Which names its layer; empty where there is none."""
+    attribute: str = "class_attribute"
+    """Which names the attribute."""
+    meaning: str = "the codes"
+    """What the attribute holds."""
+    likely: tuple[str, ...] = ("hcat", "crop", "code", "class", "label")
+    """What names of attributes contain that may hold it, the likeliest first."""
+
+    @property
+    def expected(self) -> str:
+        """What a file is to hold."""
+        return f"Expected {self.noun} polygons."
+
+    def try_layer(self, file: Path, name: str) -> str:
+        """Return how to name a layer of a file."""
+        own = option(self.layer, name) if self.layer else option(self.parameter, f"{file}|layername={name}")
+        return f"Try {own}."
+
+
+FIELDS = PolygonWords()
+"""Fields with what grows there."""
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Some polygons of a file, in its order."""
 
     ids: npt.NDArray[np.int64]
     """As the file has them; the row's number, from 0, where it has none."""
     codes: Column
-    """Of what grows there, as text; None for none."""
+    """Of the attribute, as text; None for none."""
     originals: Column | None
-    """Original names, empty for none; None where the layer has no such attribute."""
+    """Of the other attribute, empty for none; None where the layer has no such."""
     shapes: Shapes
     """Valid polygons or multipolygons in the file's CRS, in two dimensions."""
 
@@ -48,8 +76,8 @@ class Fields:
 
 
 @dataclass(frozen=True)
-class FieldFile:
-    """A layer of field polygons. `open` checks all that can be told without reading them."""
+class PolygonFile:
+    """A layer of polygons. `open` checks all that can be told without reading them."""
 
     path: Path
     layer: str
@@ -57,11 +85,11 @@ class FieldFile:
     bounds: Bounds
     """In the CRS, as the file tells them: no row lies outside, but some may be left out."""
     count: int
-    """Rows, also those that are no fields."""
+    """Rows, also those without a polygon."""
     attribute: str | None
-    """Which holds the codes; None where none are wanted."""
+    """Which is read; None for shapes alone."""
     original: str | None
-    """The attribute of original names; None where there is none."""
+    """The other attribute that is read; None where there is none."""
     head: LayerHead
     info: LayerInfo
 
@@ -72,9 +100,9 @@ class FieldFile:
         layer: str | None = None,
         attribute: str | None = "EC_hcat_c",
         original: str = "EC_trans_n",
-        parameter: str = "fields",
-    ) -> FieldFile:
-        """Find the layer of field polygons in a file.
+        words: PolygonWords = FIELDS,
+    ) -> PolygonFile:
+        """Find the layer of polygons in a file.
 
         Parameters
         ----------
@@ -84,11 +112,11 @@ class FieldFile:
         layer
             Its name. May be left out where only one may hold polygons.
         attribute
-            Which holds the code of what grows there: text or numbers. None for shapes alone.
+            Which is read, text or numbers, such as the code of what grows there. None for shapes alone.
         original
-            Which holds the original name of it. May be missing.
-        parameter
-            Which names the file, for sentences.
+            Which is read beside it, such as the original name of it. May be missing.
+        words
+            For sentences.
 
         Raises
         ------
@@ -97,21 +125,21 @@ class FieldFile:
         """
         text = os.fspath(path)
         shown = repr(shorten(text, 80))
-        file = _file(text, layer, shown, parameter)
+        file = _file(text, layer, shown, words)
         try:
             heads = layer_heads(file[0])
-            head = _chosen(heads, file[1], shown)
+            head = _chosen(heads, file[1], file[0], shown, words)
             what = f"The layer {head.name!r} of {shown}"
             info = layer_info(head)
             if not info.count:
-                raise UsageError(f"{what} has no rows.", "Expected field polygons.", "Check the file.")
-            _check_polygons(head, info, what)
+                raise UsageError(f"{what} has no rows.", words.expected, "Check the file.")
+            _check_polygons(head, info, what, words)
         except VectorError as fault:
             _refuse(fault, file[0], shown)
         if attribute is not None and attribute not in info.attributes:
-            raise _without(attribute, info.attributes, what)
-        crs = _crs(info, what)
-        bounds = _on_earth(info, crs, what)
+            raise _without(attribute, info.attributes, what, words)
+        crs = _crs(info, what, words)
+        bounds = _on_earth(info, crs, what, words)
         known = original if attribute is not None and original in info.attributes else None
         return cls(file[0], head.name, crs, bounds, info.count, attribute, known, head, info)
 
@@ -120,8 +148,8 @@ class FieldFile:
         """The CRS as an authority's code where it has one, else as WKT."""
         return as_crs(self.crs, "crs")
 
-    def chunks(self, at_once: int = 50_000, tally: Tally | None = None) -> Iterator[Fields]:
-        """Yield the fields in the file's order, at most so many at once.
+    def chunks(self, at_once: int = 50_000, tally: Tally | None = None) -> Iterator[Polygons]:
+        """Yield the polygons in the file's order, at most so many at once.
 
         Rows are left out that have no polygon, or one in degrees that is wider than 180°, or the very polygon of a row
         before. Polygons that aren't valid are repaired.
@@ -138,17 +166,17 @@ class FieldFile:
         UsageError
             when the file turns out to be damaged
         """
-        fields = FieldFilter(Tally() if tally is None else tally, in_degrees=self.crs.is_geographic)
+        polygons = PolygonFilter(Tally() if tally is None else tally, in_degrees=self.crs.is_geographic)
         wanted = tuple(name for name in (self.attribute, self.original) if name is not None)
         try:
             for rows in layer_rows(self.head, self.info, wanted, at_once):
-                where, shapes = fields.keep(rows.shapes, rows.unreadable)
+                where, shapes = polygons.keep(rows.shapes, rows.unreadable)
                 if len(where):
                     originals = None
                     if self.original is not None:
                         originals = np.array([one or "" for one in rows.texts[-1][where]], object)
                     codes = rows.texts[0][where] if self.attribute else np.full(len(where), None, object)
-                    yield Fields(rows.ids[where], codes, originals, shapes)
+                    yield Polygons(rows.ids[where], codes, originals, shapes)
         except VectorError as fault:
             _refuse(fault, self.path, repr(shorten(str(self.path), 80)))
 
@@ -160,24 +188,24 @@ def representative_points(shapes: Shapes) -> npt.NDArray[np.float64]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# What isn't a layer of fields
+# What isn't a layer of polygons
 
 
-def _file(text: str, layer: str | None, shown: str, parameter: str) -> tuple[Path, str]:
+def _file(text: str, layer: str | None, shown: str, words: PolygonWords) -> tuple[Path, str]:
     """Return the file and the layer that are named; the latter may be empty."""
     found = existing_layer(text)
     if found is None:
         what = f"{shown} is a URL." if "://" in text else f"There is no file {shown}."
-        raise UsageError(what, "A path must exist on this machine.", f"Check {option(parameter)}.")
+        raise UsageError(what, "A path must exist on this machine.", f"Check {option(words.parameter)}.")
     path, named = found
     if layer and named and layer != named:
         raise UsageError(
-            f"{option(parameter)} names the layer {named!r}, and {option(LAYER)} the layer {layer!r}.",
+            f"{option(words.parameter)} names the layer {named!r}, and {option(words.layer)} the layer {layer!r}.",
             "Expected one layer.",
             "Leave one of them out.",
         )
     if path.is_file() and not path.stat().st_size:
-        raise UsageError(f"The file {shown} is empty.", _FORMATS, f"Check {option(parameter)}.")
+        raise UsageError(f"The file {shown} is empty.", _FORMATS, f"Check {option(words.parameter)}.")
     return path, layer or named
 
 
@@ -194,17 +222,17 @@ def _refuse(fault: VectorError, path: Path, shown: str) -> NoReturn:
     ) from None
 
 
-def _chosen(heads: Sequence[LayerHead], name: str, shown: str) -> LayerHead:
+def _chosen(heads: Sequence[LayerHead], name: str, file: Path, shown: str, words: PolygonWords) -> LayerHead:
     """Return the layer of that name, or the only one that may hold polygons."""
     if not heads:
-        raise UsageError(f"The file {shown} has no layer with geometry.", "Expected field polygons.", "Check the file.")
+        raise UsageError(f"The file {shown} has no layer with geometry.", words.expected, "Check the file.")
     if name:
         fit = [one for one in heads if one.name == name]
         if not fit:
             raise UsageError(
                 f"The file {shown} has no layer {shorten(name, 80)!r}.",
                 f"Its layers are {_listed([one.name for one in heads])}.",
-                f"Try {option(LAYER, nearest(name, [one.name for one in heads], 0.5) or heads[0].name)}.",
+                words.try_layer(file, nearest(name, [one.name for one in heads], 0.5) or heads[0].name),
             )
     else:
         fit = [one for one in heads if one.has_polygons is not False]
@@ -213,18 +241,19 @@ def _chosen(heads: Sequence[LayerHead], name: str, shown: str) -> LayerHead:
             raise UsageError(
                 f"The file {shown} has no layer of polygons.",
                 f"Its layers are {kinds}.",
-                "Give the outlines of the fields.",
+                f"Give the outlines of the {words.noun}s.",
             )
     if len(fit) > 1:
         raise UsageError(
-            f"The file {shown} has {len(fit)} layers that may hold fields: {_listed([one.name for one in fit])}.",
+            f"The file {shown} has {len(fit)} layers that may hold {words.noun}s: "
+            f"{_listed([one.name for one in fit])}.",
             "Expected one of them.",
-            f"Try {option(LAYER, fit[0].name)}." if not name else "Give a file with one layer of that name.",
+            words.try_layer(file, fit[0].name) if not name else "Give a file with one layer of that name.",
         )
     return fit[0]
 
 
-def _check_polygons(head: LayerHead, info: LayerInfo, what: str) -> None:
+def _check_polygons(head: LayerHead, info: LayerInfo, what: str, words: PolygonWords) -> None:
     found = {head.kind}
     if head.has_polygons is None:
         rows = layer_rows(head, info, (), _PEEKED)
@@ -236,24 +265,26 @@ def _check_polygons(head: LayerHead, info: LayerInfo, what: str) -> None:
         return
     raise UsageError(
         f"{what} holds {', '.join(sorted(found))}.",
-        "Fields are of Polygon or MultiPolygon.",
-        "Give the outlines of the fields.",
+        f"{words.noun.capitalize()}s are of Polygon or MultiPolygon.",
+        f"Give the outlines of the {words.noun}s.",
     )
 
 
-def _without(attribute: str, attributes: Sequence[str], what: str) -> UsageError:
+def _without(attribute: str, attributes: Sequence[str], what: str, words: PolygonWords) -> UsageError:
     by_case = [one for one in attributes if one.casefold() == attribute.casefold()]
     alike = nearest(attribute, attributes)
-    likely = [one for part in _LIKELY for one in attributes if part in one.casefold()]
+    likely = [one for part in words.likely for one in attributes if part in one.casefold()]
     guess = [*by_case, *([alike] if alike else []), *likely]
     return UsageError(
         f"{what} has no attribute {shorten(attribute, 80)!r}.",
         f"Its attributes are {_listed(attributes)}." if attributes else "It has none.",
-        f"Try {option(ATTRIBUTE, guess[0])}." if guess else f"Name the one of the codes by {option(ATTRIBUTE)}.",
+        f"Try {option(words.attribute, guess[0])}."
+        if guess
+        else f"Name the one of {words.meaning} by {option(words.attribute)}.",
     )
 
 
-def _crs(info: LayerInfo, what: str) -> CRS:
+def _crs(info: LayerInfo, what: str, words: PolygonWords) -> CRS:
     try:
         crs = None if info.crs is None else CRS.from_user_input(info.crs)
     except CRSError:
@@ -264,14 +295,16 @@ def _crs(info: LayerInfo, what: str) -> CRS:
         ) from None
     if crs is None or crs.is_engineering or crs.name.startswith("Undefined"):  # as GeoPackages say so
         raise UsageError(
-            f"{what} tells no CRS.", "Expected one, so that its fields have a place on Earth.", "Assign it to the file."
+            f"{what} tells no CRS.",
+            f"Expected one, so that its {words.noun}s have a place on Earth.",
+            "Assign it to the file.",
         )
     return crs
 
 
-def _on_earth(info: LayerInfo, crs: CRS, what: str) -> Bounds:
+def _on_earth(info: LayerInfo, crs: CRS, what: str, words: PolygonWords) -> Bounds:
     if info.bounds is None:
-        raise UsageError(f"{what} has no geometry.", "Expected field polygons.", "Check the file.")
+        raise UsageError(f"{what} has no geometry.", words.expected, "Check the file.")
     west, south, east, north = info.bounds
     if crs.is_geographic and (max(-south, north) > 90 + 1e-6 or max(-west, east) > 360):
         shown = ",".join(f"{one:.10g}" for one in info.bounds)

@@ -26,9 +26,9 @@ from pyproj import CRS
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
 from eoap_dask.applications.crop_chips.classes import ClassTable
-from eoap_dask.applications.crop_chips.cleaning import Tally
-from eoap_dask.applications.crop_chips.fields import FieldFile, Fields, representative_points
 from eoap_dask.errors import UsageError
+from eoap_dask.geo.cleaning import Tally
+from eoap_dask.geo.polygons import PolygonFile, Polygons, representative_points
 from eoap_dask.text import named_by_flags
 
 SHAPES = [box(500_000 + 100 * n, 4_600_000, 500_080 + 100 * n, 4_600_080) for n in range(5)]
@@ -58,11 +58,11 @@ def write(name: str, shapes: Any = SHAPES, crs: Any = 32630, layer: str | None =
     return path
 
 
-def joined(file: FieldFile, at_once: int = 2, tally: Tally | None = None) -> Fields:
+def joined(file: PolygonFile, at_once: int = 2, tally: Tally | None = None) -> Polygons:
     """Return all fields of a file that is read in pieces."""
     found = list(file.chunks(at_once, tally))
     assert all(0 < len(one) <= at_once for one in found)
-    return Fields(
+    return Polygons(
         np.concatenate([one.ids for one in found]),
         np.concatenate([one.codes for one in found]),
         None if file.original is None else np.concatenate([one.originals for one in found]),  # type: ignore[misc]
@@ -72,7 +72,7 @@ def joined(file: FieldFile, at_once: int = 2, tally: Tally | None = None) -> Fie
 
 def fault(path: Any, *arguments: Any, **named: Any) -> str:
     with pytest.raises(UsageError) as caught:
-        FieldFile.open(path, *arguments, **named)
+        PolygonFile.open(path, *arguments, **named)
     found = caught.value
     assert found.exit_code == 2
     assert all(part.endswith(".") and len(part) < 400 for part in (found.what, found.expected, found.hint))
@@ -86,7 +86,7 @@ def test_fields_that_are_streamed_are_those_of_the_file(suffix: str) -> None:
     else:
         path = write(f"fields.{suffix}")
     whole = gpd.read_parquet(path) if suffix == "parquet" else gpd.read_file(path)
-    file = FieldFile.open(path)
+    file = PolygonFile.open(path)
     assert (file.path, file.layer, file.count) == (path, "fields", 5)
     assert file.crs == whole.crs
     assert file.crs_text == ("EPSG:4326" if suffix == "geojson" else "EPSG:32630")
@@ -105,7 +105,7 @@ def test_codes_may_be_numbers(suffix: str) -> None:
     shapes = [box(n, 45, n + 0.5, 46) for n in range(5)]
     numbers = [3301010101, 3303050000, 0, 3301280000, 3301110000]
     for codes in (numbers, [float("nan") if n == 0 else float(n) for n in numbers]):
-        file = FieldFile.open(write(f"fields.{suffix}", shapes, 4326, EC_hcat_c=codes))
+        file = PolygonFile.open(write(f"fields.{suffix}", shapes, 4326, EC_hcat_c=codes))
         found = joined(file)
         assert file.original is None
         assert found.originals is None
@@ -117,7 +117,7 @@ def test_codes_may_be_numbers(suffix: str) -> None:
 def test_what_is_no_field_is_left_out(suffix: str) -> None:
     high = shapely.force_3d(SHAPES[1], 7.0)
     shapes = [shapely.force_3d(SHAPES[0], 3.0), None, high, shapely.force_3d(BOW_TIE, 1.0), high]
-    file = FieldFile.open(write(f"fields.{suffix}", [*shapes, Polygon()], EC_hcat_c=[*CODES, "1"]))
+    file = PolygonFile.open(write(f"fields.{suffix}", [*shapes, Polygon()], EC_hcat_c=[*CODES, "1"]))
     tally = Tally()
     found = joined(file, 2, tally)
     assert found.codes.tolist() == [CODES[0], CODES[2], CODES[3]]
@@ -133,7 +133,7 @@ def test_what_is_no_field_is_left_out(suffix: str) -> None:
 def test_a_layer_of_all_kinds_of_geometry() -> None:
     mixed = [Point(500_000, 4_600_000), SHAPES[0], LineString([(500_000, 4_600_000), (500_001, 4_600_001)]), SHAPES[1]]
     tally = Tally()
-    found = joined(FieldFile.open(write("fields.gpkg", mixed)), 10, tally)
+    found = joined(PolygonFile.open(write("fields.gpkg", mixed)), 10, tally)
     assert found.shapes.tolist() == SHAPES[:2]
     assert str(tally) == "2 not of polygons left out"
 
@@ -141,7 +141,7 @@ def test_a_layer_of_all_kinds_of_geometry() -> None:
 def test_fields_across_180_degrees() -> None:
     split = MultiPolygon([box(179.99, 0, 180, 0.01), box(-180, 0, -179.99, 0.01)])
     tally = Tally()
-    found = joined(FieldFile.open(write("fields.gpkg", [split, box(179, 0, 179.1, 0.1)], 4326)), 10, tally)
+    found = joined(PolygonFile.open(write("fields.gpkg", [split, box(179, 0, 179.1, 0.1)], 4326)), 10, tally)
     assert found.ids.tolist() == [2]
     assert str(tally) == "1 across 180° left out"
 
@@ -153,7 +153,7 @@ def test_of_many_rows_few_are_in_memory_and_little_is_read(monkeypatch: pytest.M
     write("fields.gpkg", squares, EC_hcat_c=n, EC_trans_n=n, more=n)
     asked, plain = [], pyogrio.open_arrow
     monkeypatch.setattr(pyogrio, "open_arrow", lambda *a, **named: asked.append(named["columns"]) or plain(*a, **named))
-    file = FieldFile.open("fields.gpkg")
+    file = PolygonFile.open("fields.gpkg")
     assert asked == []
     start = time.perf_counter()
     alive: list[weakref.ref[Any]] = []
@@ -182,7 +182,7 @@ def test_other_peoples_fields_with_classes_of_their_own(shared: Path) -> None:
         "class;name;code\n1;soy;soy_soybeans\n2;maize;Maize\n3;beans;beans/*\n4;nuts;GROUNDNUTS\n"
     )
     path = shared / "fields" / "malawi_extraction_polygons.gpkg"
-    file = FieldFile.open(path, attribute="croptype")
+    file = PolygonFile.open(path, attribute="croptype")
     tally = Tally()
     found = joined(file, 100, tally)
     assert (file.layer, file.count, file.crs_text, file.original) == (path.stem, 287, "EPSG:4326", None)
@@ -200,7 +200,7 @@ def test_the_layer_of_a_file_of_several() -> None:
     path = write("fields.gpkg", layer="parcels")
     write("fields.gpkg", [Point(0, 0)], layer="towns")
     pyogrio.write_dataframe(pd.DataFrame({"a": [1]}), path, layer="table")
-    assert FieldFile.open(path).layer == "parcels"  # the only one of polygons
+    assert PolygonFile.open(path).layer == "parcels"  # the only one of polygons
     write("fields.gpkg", SHAPES[:2], layer="more")
     assert fault(path) == (
         "The file 'fields.gpkg' has 2 layers that may hold fields: parcels, more. Expected one of them. "
@@ -208,9 +208,9 @@ def test_the_layer_of_a_file_of_several() -> None:
     )
     with named_by_flags():
         assert "Try --layer parcels." in fault(path)
-    assert FieldFile.open(path, "more").count == 2
-    assert FieldFile.open("fields.gpkg|layername=more").count == 2
-    assert FieldFile.open("fields.gpkg|layername=more", "more").count == 2
+    assert PolygonFile.open(path, "more").count == 2
+    assert PolygonFile.open("fields.gpkg|layername=more").count == 2
+    assert PolygonFile.open("fields.gpkg|layername=more", "more").count == 2
     assert "'parcels'" in fault("fields.gpkg|layername=more", "parcels")
     assert fault(path, "mor") == (
         "The file 'fields.gpkg' has no layer 'mor'. Its layers are parcels, towns, more. Try layer='more'."
@@ -290,7 +290,7 @@ def test_a_crs_that_cant_be_true() -> None:
 
 def test_a_crs_without_a_code() -> None:
     albers = CRS.from_proj4("+proj=aea +lat_1=29 +lat_2=43 +lat_0=30 +lon_0=-3 +datum=WGS84")
-    file = FieldFile.open(write("fields.gpkg", crs=albers))
+    file = PolygonFile.open(write("fields.gpkg", crs=albers))
     assert file.crs_text.startswith("PROJCRS[")
     assert CRS.from_user_input(file.crs_text) == file.crs
 
@@ -320,7 +320,7 @@ def test_files_that_cant_be_read() -> None:
 def test_damage_is_told_while_reading() -> None:
     path = write("fields.fgb", SHAPES * 40, EC_hcat_c=range(200))
     path.write_bytes(path.read_bytes()[:-2000])
-    file = FieldFile.open(path)
+    file = PolygonFile.open(path)
     with pytest.raises(UsageError, match=r"The file 'fields.fgb' can't be read as vector data: "):
         list(file.chunks(50))
 
@@ -350,7 +350,7 @@ def test_a_file_that_another_program_has_locked() -> None:
             other.communicate()
     finally:
         pyogrio.set_gdal_config_options({"SQLITE_BUSY_TIMEOUT": before})
-    assert FieldFile.open(path).count == 5
+    assert PolygonFile.open(path).count == 5
 
 
 def test_archives_and_folders() -> None:
@@ -359,13 +359,13 @@ def test_archives_and_folders() -> None:
     write("in/towns.shp", [Point(0, 0)])
     archive = shutil.make_archive("fields", "zip", "in")
     for path in ("in", archive):
-        file = FieldFile.open(path)
+        file = PolygonFile.open(path)
         assert (file.layer, len(joined(file))) == ("parcels", 5)
     with zipfile.ZipFile("two.zip", "w") as both:
         both.write(write("fields.parquet"))
         both.write(write("more.parquet"))
     assert "has 2 layers that may hold fields: fields, more." in fault("two.zip")
-    assert len(joined(FieldFile.open("two.zip", "more"))) == 5
+    assert len(joined(PolygonFile.open("two.zip", "more"))) == 5
     Path("in/b").mkdir()
     write("in/b/parcels.shp")
     assert "may hold fields: parcels, parcels. Expected one of them. Give a file with one" in fault("in", "parcels")
@@ -374,6 +374,6 @@ def test_archives_and_folders() -> None:
 def test_nothing_is_left_beside_a_file() -> None:
     with closing(sqlite3.connect(write("fields.gpkg"))) as base:
         base.execute("PRAGMA journal_mode = WAL")
-    assert len(joined(FieldFile.open("fields.gpkg"))) == 5
-    next(FieldFile.open("fields.gpkg").chunks(2))
+    assert len(joined(PolygonFile.open("fields.gpkg"))) == 5
+    next(PolygonFile.open("fields.gpkg").chunks(2))
     assert [path.name for path in Path().iterdir()] == ["fields.gpkg"]

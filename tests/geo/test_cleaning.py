@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
-from eoap_dask.applications.crop_chips.cleaning import FieldFilter, Tally
+from eoap_dask.geo.cleaning import PolygonFilter, Tally
 
 BOW_TIE = Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
 SPIKE = Polygon([(0, 0), (4, 0), (4, 4), (2, 4), (2, 9), (2, 4), (0, 4)])
@@ -18,7 +18,7 @@ FLAT = Polygon([(0, 0), (1, 1), (2, 2)])
 
 def kept(*shapes: shapely.Geometry | None, in_degrees: bool = False) -> tuple[list[shapely.Geometry], Tally]:
     tally = Tally()
-    where, found = FieldFilter(tally, in_degrees=in_degrees).keep(np.array([*shapes, None], object)[:-1])
+    where, found = PolygonFilter(tally, in_degrees=in_degrees).keep(np.array([*shapes, None], object)[:-1])
     assert len(where) == len(found) == tally.kept
     assert tally.rows == len(shapes)
     return list(found), tally
@@ -92,7 +92,7 @@ def test_what_goes_the_long_way_round() -> None:
 def test_the_first_of_duplicates_stays() -> None:
     """Also of those in other chunks, and of those that are repaired."""
     tally = Tally()
-    fields = FieldFilter(tally, in_degrees=False)
+    fields = PolygonFilter(tally, in_degrees=False)
     shapes = np.array([box(n % 5, 0, n % 5 + 1, 1) for n in range(8)] + [BOW_TIE, BOW_TIE], object)
     where, _ = fields.keep(shapes)
     assert where.tolist() == [0, 1, 2, 3, 4, 8]
@@ -105,7 +105,7 @@ def test_the_first_of_duplicates_stays() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 12), max_size=9), max_size=9))
 def test_duplicates_in_any_chunks(chunks: list[list[int]]) -> None:
-    fields = FieldFilter(Tally(), in_degrees=False)
+    fields = PolygonFilter(Tally(), in_degrees=False)
     seen: set[int] = set()
     for numbers in chunks:
         where, _ = fields.keep(np.array([*(box(n, 0, n + 1, 1) for n in numbers), None], object)[:-1])
@@ -115,7 +115,7 @@ def test_duplicates_in_any_chunks(chunks: list[list[int]]) -> None:
 
 
 def test_what_is_kept_of_those_before_is_little() -> None:
-    fields = FieldFilter(Tally(), in_degrees=False)
+    fields = PolygonFilter(Tally(), in_degrees=False)
     for start in range(100):
         fields.keep(shapely.box(np.arange(start, start + 10), 0, np.arange(start, start + 10) + 1, 1))
     assert sum(run.nbytes for run in fields._seen._runs) == 8 * 109
@@ -130,5 +130,5 @@ def test_what_is_said_of_all() -> None:
 
 def test_what_couldnt_be_read_isnt_empty() -> None:
     tally = Tally()
-    FieldFilter(tally, in_degrees=False).keep(np.array([None, None, None], object), unreadable=2)
+    PolygonFilter(tally, in_degrees=False).keep(np.array([None, None, None], object), unreadable=2)
     assert tally == Tally(rows=3, empty=1, broken=2)
