@@ -106,8 +106,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "place of a cutout": {"recipe": replace(RECIPE, cutouts=(Cutout("a", Window(0, 8, 1, 9)),))},
     "name of a cutout": {"recipe": replace(RECIPE, cutouts=(Cutout("b", Window(0, 8, 0, 8)),))},
     "no cutouts": {"recipe": replace(RECIPE, cutouts=())},
-    "units instead of scenes": {"recipe": replace(RECIPE, stack=UnitStack(GEOBOX, ("a", "b"), "{unit}", 2))},
-    "order of units": {"recipe": replace(RECIPE, stack=UnitStack(GEOBOX, ("b", "a"), "{unit}", 2))},
+    "units instead of scenes": {"recipe": replace(RECIPE, stack=UnitStack(GEOBOX, ("a", "b"), "{unit}.tif", 2))},
+    "order of units": {"recipe": replace(RECIPE, stack=UnitStack(GEOBOX, ("b", "a"), "{unit}.tif", 2))},
 }
 
 
@@ -209,7 +209,7 @@ def test_the_digest_of_a_unit_that_needs_others_holds_their_content() -> None:
 
 def test_a_unit_must_name_what_its_work_needs() -> None:
     """Else its digest would be complete without it."""
-    work = RasterWork(replace(RECIPE, stack=UnitStack(GEOBOX, ("a", "b"), "{unit}", 2)))
+    work = RasterWork(replace(RECIPE, stack=UnitStack(GEOBOX, ("a", "b"), "{unit}.tif", 2)))
     with pytest.raises(ValueError, match="must name what its work needs"):
         UnitPlan.of(Unit("change", "Change", START, START, needs=("a",)), work)
 

@@ -228,7 +228,7 @@ class Seams:
     def change(self) -> UnitPlan:
         """Return the unit that needs two."""
         units = ("mean-a", "mean-b")
-        stack = UnitStack(grid(ZONES[1]), units, "{unit}", 1)
+        stack = UnitStack(grid(ZONES[1]), units, "{unit}.tif", 1)
         science = Change(REACH, Resource.of("table", self.table))
         return self.unit("change", Recipe(stack, science, (SCORE, LOOKED_UP)), *units)
 

@@ -10,13 +10,13 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from eoap_dask.errors import OutputError
-from eoap_dask.files import sha256_of
+from eoap_dask.files import real_directories, sha256_of
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.exchange import ASIDE_MARK, location_of
 from eoap_dask.text import option
@@ -89,7 +89,7 @@ def record_of(folder: Path, key: str) -> UnitRecord | None:
         return None
     item, why = read_object(folder / LAYOUT.item(key))
     properties = item.get("properties")
-    if why or item.get("id") != key or not isinstance(properties, dict):
+    if why or item.get("id") != LAYOUT.name(key) or not isinstance(properties, dict):
         return None
     digest, parts = properties.get("eoap:digest"), properties.get("eoap:digest_parts")
     return UnitRecord(digest, parts if isinstance(parts, dict) else {}) if isinstance(digest, str) else None
@@ -97,8 +97,24 @@ def record_of(folder: Path, key: str) -> UnitRecord | None:
 
 def records_in(folder: Path) -> dict[str, UnitRecord]:
     """Return what the items in a directory of units say, by key."""
-    found = {key: record_of(folder / key, key) for key in sorted(names_in(folder)) if LAYOUT.is_key(key)}
+    found = {key: record_of(folder / LAYOUT.folder(key), key) for key in sorted(units_in(folder))}
     return {key: one for key, one in found.items() if one is not None}
+
+
+def units_in(folder: Path) -> set[str]:
+    """Return the keys of all units in a directory that have an item of whatever content."""
+    found: set[str] = set()
+    if not folder.is_dir():
+        return found
+    for name in filter(LAYOUT.is_key, real_directories(folder)):
+        if _regular(folder / name, LAYOUT.item(name)) is not None:
+            found.add(name)
+            continue
+        for shared in real_directories(folder / name):
+            items = (one for one in names_in(folder / name / shared) if one.endswith(".json"))
+            keys = (f"{name}/{shared}/{item.removesuffix('.json')}" for item in items)
+            found.update(key for key in keys if LAYOUT.is_key(key))
+    return found
 
 
 def another_place(otherwise: str = "") -> str:
@@ -118,13 +134,13 @@ def check_unit(folder: Path, key: str, digest: str, parts: DigestParts | None = 
         return "its directory isn't one"
     try:
         if _regular(folder, LAYOUT.item(key)) is None:
-            return _UNFINISHED
+            return _NOT_THERE if LAYOUT.is_shared(key) else _UNFINISHED
         content = (folder / LAYOUT.item(key)).read_bytes()
         item = parse_object(content)
         if item is None:
             return "its item isn't JSON"
         properties = item.get("properties")
-        if item.get("id") != key or not isinstance(properties, dict):
+        if item.get("id") != LAYOUT.name(key) or not isinstance(properties, dict):
             return "its item isn't one of ours"
         if properties.get("eoap:digest") != digest:
             return what_changed(properties.get("eoap:digest_parts"), parts)
@@ -155,7 +171,7 @@ class Holdings:
         """Return what a run would do with a unit, and the item of one that is finished."""
         reason = _NOT_THERE
         for place, finished in ((self._partial, "finished by an earlier run"), (self._product, "unchanged")):
-            found = _NOT_THERE if place is None else check_unit(place / key, key, digest, parts)
+            found = _NOT_THERE if place is None else check_unit(place / LAYOUT.folder(key), key, digest, parts)
             if isinstance(found, FinishedUnit):
                 return UnitState("skip", finished), found.item
             reason = reason if found == _NOT_THERE else found
@@ -223,18 +239,35 @@ def foreign_files(product: Path) -> list[str]:
     contents = run.get(CONTENTS)
     if not isinstance(contents, list):
         return []
-    found = []
-    for name in sorted(names_in(product) - {ASIDE_MARK}):
-        if name not in contents:
-            found += [] if _VIEWERS_FILES.fullmatch(name) else [name]
-        else:
-            found += [f"{name}/{inner}" for inner in _foreign_in_unit(product / name, name)]
-    return found
+    names = names_in(product) - {ASIDE_MARK}
+    found = [name for name in names if name not in contents and not _VIEWERS_FILES.fullmatch(name)]
+    inside: dict[str, list[str]] = {}
+    for key in units_in(product):
+        if key.partition("/")[0] in contents:
+            inside.setdefault(LAYOUT.folder(key), []).append(key)
+    for folder, keys in inside.items():
+        found += [
+            f"{folder}/{path.relative_to(product / folder).as_posix()}"
+            for path in _unlisted_by(product / folder, keys)
+            if not _VIEWERS_FILES.fullmatch(path.name)
+        ]
+    return sorted(found)
 
 
-def unlisted(folder: Path, key: str, files: Iterable[UnitFile]) -> list[Path]:
-    """Return the files in a unit's directory that are neither its item nor one of its assets."""
-    known = {LAYOUT.item(key), *(file.name for file in files)}
+def _unlisted_by(folder: Path, keys: Iterable[str]) -> list[Path]:
+    """Return the files in a directory that none of its units lists; nothing where an item can't be read."""
+    known: set[str] = set()
+    for key in keys:
+        item, why = read_object(folder / LAYOUT.item(key))
+        files = why or files_of(folder, item)
+        if isinstance(files, str):
+            return []
+        known |= {LAYOUT.item(key), *(file.name for file in files)}
+    return unlisted(folder, known)
+
+
+def unlisted(folder: Path, known: Container[str]) -> list[Path]:
+    """Return the files in a directory of units, by names relative to it, that aren't known."""
     found = []
     for inside, folders, names in os.walk(folder):
         linked = [name for name in folders if Path(inside, name).is_symlink()]
@@ -460,21 +493,6 @@ def _regular(folder: Path, name: str) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found if stat.S_ISREG(found.st_mode) else None
-
-
-def _foreign_in_unit(folder: Path, key: str) -> list[str]:
-    """Return the files added to a unit; nothing for other names, or an item that can't be read."""
-    if folder.is_symlink() or not folder.is_dir():
-        return []
-    item, why = read_object(folder / LAYOUT.item(key))
-    files = "" if why else files_of(folder, item)
-    if isinstance(files, str):
-        return []
-    return [
-        path.relative_to(folder).as_posix()
-        for path in unlisted(folder, key, files)
-        if not _VIEWERS_FILES.fullmatch(path.name)
-    ]
 
 
 def _unrecognised(given: Path, why: str) -> OutputError:

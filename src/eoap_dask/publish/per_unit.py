@@ -29,6 +29,7 @@ from eoap_dask.publish.holdings import (
     partial_owner,
     resolve,
     sibling,
+    units_in,
 )
 from eoap_dask.publish.place import DirectoryPlace
 from eoap_dask.publish.publication import SCRATCH
@@ -125,7 +126,7 @@ class UnitPublication:
             raise ValueError(f"{key!r} can't name the directory of a unit.")
         folder = self.root / key
         remove_tree(folder)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         return folder
 
     def unit_done(self, key: str) -> None:
@@ -136,33 +137,35 @@ class UnitPublication:
         if isinstance(files, str):
             raise ValueError(f"Unit {key!r} isn't complete: {files}.")
         self.place.delete(LAYOUT.item_of(key))
-        names = {f"{key}/{file.name}" for file in files}
+        home = LAYOUT.folder(key)
+        names = {f"{home}/{file.name}" for file in files}
         # items of outputs before their assets, and what is no longer made
-        there = list(self.place.names(key))
+        there = [] if LAYOUT.is_shared(key) else list(self.place.names(home))
         for name in (*(one for one in there if one.endswith(".json")), *(one for one in there if one not in names)):
             self.place.delete(name)
         for file in files:
-            self.place.put(f"{key}/{file.name}", folder / file.name, file.sha256)
+            self.place.put(f"{home}/{file.name}", folder / file.name, file.sha256)
         self.place.put(LAYOUT.item_of(key), folder / LAYOUT.item(key))
         remove_tree(folder)
 
     def file_of(self, key: str, name: str) -> Path:
         """Return the path of a file of a published unit."""
-        return self.out / key / name
+        return self.out / LAYOUT.folder(key) / name
 
     def holds(self, key: str) -> bool:
         """Tell whether there is such a unit."""
-        return (self.out / key).is_dir()
+        return (self.out / LAYOUT.item_of(key)).is_file()
 
     def adopt(self, key: str, digest: str) -> dict[str, Any] | None:
         """Return the item of a unit that is published and whole; None when it isn't."""
-        found = check_unit(self.out / key, key, digest)
+        found = check_unit(self.out / LAYOUT.folder(key), key, digest)
         return found.item if isinstance(found, FinishedUnit) else None
 
     def renew(self, item: dict[str, Any]) -> None:
         """Replace the item of a unit."""
-        draft = write_json(self.scratch / LAYOUT.item(item["id"]), item)
-        self.place.put(LAYOUT.item_of(item["id"]), draft)
+        key = LAYOUT.unit_of_item(item)
+        draft = write_json(self.scratch / LAYOUT.item(key), item)
+        self.place.put(LAYOUT.item_of(key), draft)
 
     def forget(self, key: str) -> None:
         """Leave a unit where it is until it is made anew."""
@@ -172,9 +175,9 @@ class UnitPublication:
 
     def all_items(self, finished: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Return the items of all units that are published, sorted by id."""
-        known = {item["id"]: item for item in finished}
-        for key in sorted(real_directories(self.out)):
-            content = self.place.read(LAYOUT.item_of(key)) if LAYOUT.is_key(key) else None
+        known = {LAYOUT.unit_of_item(item): item for item in finished}
+        for key in sorted(units_in(self.out)):
+            content = self.place.read(LAYOUT.item_of(key))
             item = parse_object(content) if content is not None else None
             if item is not None and key not in known and "eoap:digest" in (item.get("properties") or {}):
                 known[key] = item

@@ -7,6 +7,7 @@ update makes the next generation in the same way, with hard links to unchanged f
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,6 @@ from eoap_dask.files import (
     fsync_tree,
     link_or_copy,
     make_parents,
-    real_directories,
     remove_empty,
     remove_tree,
     write_bytes,
@@ -40,10 +40,13 @@ from eoap_dask.publish.holdings import (
     another_place,
     check_product,
     check_unit,
+    files_of,
     names_in,
     owner,
+    read_object,
     resolve,
     sibling,
+    units_in,
     unlisted,
 )
 from eoap_dask.publish.lock import OutputLock
@@ -114,11 +117,8 @@ class Publication:
                 check_partial(self.root, self.application)
                 recover(self.out)
                 self._replaces = os.path.lexists(self.out)
-                if self.root.exists():
-                    if self._resume:
-                        self._found = real_directories(self.root)
-                    else:
-                        _remove_partial(self.root)
+                if self.root.exists() and not self._resume:
+                    _remove_partial(self.root)
                 undo.callback(self._clean_up)  # before: a signal may come once it is there
                 self.root.mkdir(exist_ok=True)
                 write_json(self.root / MARKER, identity(self.application))
@@ -143,26 +143,40 @@ class Publication:
     def unit_dir(self, key: str) -> Path:
         """Create the directory of a unit of work, empty, and return it.
 
-        Only the unit's item, ``<key>.json``, and the assets in it are taken over by later runs. ValueError for a bad
-        key, or a unit that is done.
+        Only the unit's item and the assets in it are taken over by later runs. One that shares a directory is made
+        elsewhere, and gets there by `unit_done`. ValueError for a bad key, or a unit that is done.
         """
         if not LAYOUT.is_key(key):
             raise ValueError(f"{key!r} can't name the directory of a unit.")
         if key in self._done:
             raise ValueError(f"Unit {key!r} is done.")
-        folder = self.root / key
+        folder = self._made_in(key)
         self._units.add(key)
         self._found.discard(key)
         if folder.exists():
             shutil.rmtree(folder)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         return folder
 
     def unit_done(self, key: str) -> None:
         """Count a unit as done: its directory is complete and stays. ValueError when it wasn't begun."""
-        if key not in self._units or not (self.root / key).is_dir():
+        made = self._made_in(key)
+        if key not in self._units or not made.is_dir():
             raise ValueError(f"Unit {key!r} wasn't begun.")
+        if LAYOUT.is_shared(key):
+            files = files_of(made, json.loads((made / LAYOUT.item(key)).read_bytes()))
+            if isinstance(files, str):
+                raise ValueError(f"Unit {key!r} isn't complete: {files}.")
+            for name in (*(file.name for file in files), LAYOUT.item(key)):  # a unit is where its item is
+                target = self.file_of(key, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (made / name).replace(target)
+            remove_tree(made)
         self._done.add(key)
+
+    def _made_in(self, key: str) -> Path:
+        """Return the directory in which a unit is made."""
+        return (self.scratch if LAYOUT.is_shared(key) else self.root) / key
 
     def adopt(self, key: str, digest: str) -> dict[str, Any] | None:
         """Take over a unit that is finished already, and return its STAC item; None when it isn't, see `check_unit`.
@@ -187,11 +201,11 @@ class Publication:
 
     def file_of(self, key: str, name: str) -> Path:
         """Return the path of a file of a unit that is done or adopted."""
-        return self.root / key / name
+        return self.root / LAYOUT.folder(key) / name
 
     def renew(self, item: dict[str, Any]) -> None:
         """Replace the item of an adopted unit; its assets are the same."""
-        write_json(self.root / LAYOUT.item_of(item["id"]), item)
+        write_json(self.root / LAYOUT.item_of(LAYOUT.unit_of_item(item)), item)
 
     def all_items(self, finished: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Return the items of this run: the product has no others."""
@@ -199,7 +213,8 @@ class Publication:
 
     def holds(self, key: str) -> bool:
         """Tell whether `adopt` has something to check, which takes a while for large files."""
-        return (self.root / key).is_dir() or (self._replaces and (self.out / key).is_dir())
+        name = LAYOUT.item_of(key)
+        return (self.root / name).is_file() or (self._replaces and (self.out / name).is_file())
 
     def forget(self, key: str) -> None:
         """Drop an adopted unit: it has to be made after all."""
@@ -211,8 +226,8 @@ class Publication:
     def keep_only(self, keys: Iterable[str]) -> None:
         """Remove all units but these, which may be missing, from ``<out>.partial``; files beside the units stay."""
         try:
-            for name in sorted(real_directories(self.root) - {SCRATCH, *keys}):
-                self._forget(name)
+            for key in sorted((self._found | self._units) - set(keys)):
+                self._forget(key)
         except OSError as error:
             raise unwritable(self._given, error) from error
 
@@ -257,9 +272,20 @@ class Publication:
 
     def _keep_units(self) -> None:
         """Leave only units of an unfinished run, for `adopt` to check."""
-        for name in sorted(names_in(self.root) - {MARKER}):
-            if not (name in self._found and LAYOUT.is_key(name) and (self.root / name / LAYOUT.item(name)).is_file()):
-                self._forget(name)
+        self._found = units_in(self.root) if self._resume else set()
+        kept = {key.partition("/")[0] for key in self._found}
+        for name in sorted(names_in(self.root) - {MARKER} - kept):
+            self._forget(name)
+        known: dict[str, set[str]] = {}
+        for key in filter(LAYOUT.is_shared, self._found):
+            folder = self.root / LAYOUT.folder(key)
+            files = files_of(folder, read_object(folder / LAYOUT.item(key))[0])
+            names = () if isinstance(files, str) else (LAYOUT.item(key), *(file.name for file in files))
+            known.setdefault(LAYOUT.folder(key), set()).update(names)
+        for shared in {key.partition("/")[0] for key in self._found if LAYOUT.is_shared(key)}:
+            listed = {f"{folder.partition('/')[2]}/{name}" for folder, names in known.items() for name in names}
+            for path in unlisted(self.root / shared, listed):
+                path.unlink()
 
     def _check_aside(self) -> None:
         """Raise before the work when the exchange at its end needs a name that isn't free."""
@@ -272,14 +298,17 @@ class Publication:
             )
 
     def _adopt_in_place(self, key: str, digest: str) -> FinishedUnit | None:
-        found = check_unit(self.root / key, key, digest)
+        home = self.root / LAYOUT.folder(key)
+        found = check_unit(home, key, digest)
         if isinstance(found, str):
             self._forget(key)
             return None
         self._found.discard(key)
-        for path in unlisted(self.root / key, key, found.files):
+        if LAYOUT.is_shared(key):
+            return found
+        for path in unlisted(home, {LAYOUT.item(key), *(file.name for file in found.files)}):
             path.unlink()
-        for folder, _, _ in os.walk(self.root / key, topdown=False):
+        for folder, _, _ in os.walk(home, topdown=False):
             with suppress(OSError):  # it isn't empty
                 Path(folder).rmdir()
         return found
@@ -287,26 +316,41 @@ class Publication:
     def _adopt_from_product(self, key: str, digest: str) -> FinishedUnit | None:
         if not self._replaces:
             return None
-        found = check_unit(self.out / key, key, digest)
+        found = check_unit(self.out / LAYOUT.folder(key), key, digest)
         if isinstance(found, str):
             logger.debug("{} can't be reused: {}.", key, found)
             return None
-        folder = self.unit_dir(key)
+        self._found.discard(key)
+        home = self.root / LAYOUT.folder(key)
+        if not LAYOUT.is_shared(key):
+            home = self.unit_dir(key)
         for file in found.files:
-            link_or_copy(self.out / key / file.name, folder / file.name, file.sha256)
-        write_bytes(folder / LAYOUT.item(key), found.content)  # last, as when it was made
+            link_or_copy(self.out / LAYOUT.folder(key) / file.name, home / file.name, file.sha256)
+        write_bytes(home / LAYOUT.item(key), found.content)  # last, as when it was made
         return found
 
     def _forget(self, name: str) -> None:
-        """Remove an entry of the root, if it is there."""
+        """Remove a unit, or an entry of the root, if it is there."""
         self._found.discard(name)
         self._units.discard(name)
         self._done.discard(name)
+        if LAYOUT.is_shared(name):
+            self._forget_shared(name)
+            return
         path = self.root / name
         if os.path.lexists(path) and not path.is_dir():
             path.unlink()
         else:
             remove_tree(path)
+
+    def _forget_shared(self, key: str) -> None:
+        """Remove the files of a unit that shares its directory, and that if it is left empty."""
+        home = self.root / LAYOUT.folder(key)
+        files = files_of(home, read_object(home / LAYOUT.item(key))[0])
+        (home / LAYOUT.item(key)).unlink(missing_ok=True)  # the first to go
+        for file in () if isinstance(files, str) else files:
+            (home / file.name).unlink(missing_ok=True)
+        remove_empty([home, home.parent])
 
     def _check_replaced(self) -> None:
         """Raise when the product to be replaced has changed since entering."""
@@ -346,7 +390,7 @@ class Publication:
         """Remove the scratch directory and the directories of units that aren't done."""
         remove_tree(self.scratch)
         for key in sorted(self._units - self._done):
-            remove_tree(self.root / key)
+            remove_tree(self._made_in(key))
 
     def _clean_up(self) -> None:
         """Keep finished units in `.partial`, and a ledger if requested; remove the rest."""

@@ -77,6 +77,8 @@ class ImageSpec:
     title: str = field(default="", metadata=NO_PIXELS)
     expression: str = field(default="", metadata=NO_PIXELS)
     """The formula that made it, as Python has it."""
+    suffix: str = field(default=".tif", metadata=NO_PIXELS)
+    """Of the file."""
 
     @property
     def asset_key(self) -> str:

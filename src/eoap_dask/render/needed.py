@@ -38,7 +38,7 @@ class UnitStack:
     units: tuple[str, ...]
     """Keys, in the order of the layers."""
     image: str
-    """Which image of each: its file's stem, with ``{unit}`` for the unit's key."""
+    """Which image of each: its file's name, with ``{unit}`` for the name of the unit."""
     bands: int
     reads: int = field(default=READS, metadata=NO_PIXELS)
     # what a `Stack` has beside these
@@ -70,8 +70,8 @@ class UnitStack:
         """Return (number of the layer, ()) for every unit: they are on the same grid."""
         return tuple((number, ()) for number in range(len(self.units)))
 
-    def stem(self, unit: str) -> str:
-        """Return the stem of the image's file in a unit's directory."""
+    def file(self, unit: str) -> str:
+        """Return the name of the image's file in the directory of the unit of that name."""
         return self.image.format(unit=unit)
 
 

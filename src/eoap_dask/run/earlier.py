@@ -8,6 +8,7 @@ from typing import Any
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.errors import OutputError, UsageError
+from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.exchange import location_of
 from eoap_dask.publish.holdings import (
     RUN_FILE,
@@ -61,7 +62,7 @@ class Earlier:
 
     def record(self, key: str) -> UnitRecord | None:
         """Return what the item of a unit that is there says of it."""
-        return None if self._place is None else record_of(self._place / key, key)
+        return None if self._place is None else record_of(self._place / LAYOUT.folder(key), key)
 
     def meet(self, planned: UnitPlan) -> None:
         """Take notice of a unit that is asked for."""
@@ -168,7 +169,7 @@ def keep_others(keys: Iterable[str], earlier: Earlier, publication: Publisher) -
         digest = "" if found is None else found.digest
         item = publication.adopt(key, digest)
         if item is None:
-            why = check_unit(publication.out / key, key, digest)
+            why = check_unit(publication.out / LAYOUT.folder(key), key, digest)
             raise OutputError(
                 f"{publication.out} holds {key}, which can't be kept: {why if isinstance(why, str) else 'it changed'}.",
                 "What isn't asked for stays as it is.",

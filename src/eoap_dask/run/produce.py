@@ -204,7 +204,7 @@ def _publish(
                 is_published = not publication.keeps_others and _is_published(publication.out, outcome, kept)
                 if not is_published:
                     _refuse_failed(production, schedule, options, outcome, publication, kept, seconds)
-                    listed = sorted((*finished, *kept.values()), key=lambda item: str(item["id"])) if kept else finished
+                    listed = sorted((*finished, *kept.values()), key=LAYOUT.unit_of_item) if kept else finished
                     every = publication.all_items(listed)
                     more = production.conclude(publication.root, publication.file_of, every)
                     collection, catalog = production.describe(every)
@@ -216,7 +216,10 @@ def _publish(
         else:
             publication.commit()
     failures = tuple(outcome.failures)
-    told = tuple(UnitSummary.of(item, times.seconds.get(item["id"]), production.figures) for item in finished)
+    seconds_of = [times.seconds.get(LAYOUT.unit_of_item(item)) for item in finished]
+    told = tuple(
+        UnitSummary.of(item, took, production.figures) for item, took in zip(finished, seconds_of, strict=True)
+    )
     return Run(plan.application, output, tuple(finished), plan.empty, failures, seconds, plan.odd_items, told)
 
 
@@ -420,7 +423,7 @@ def _take_over(
         checked, step = latest.blocks_done if latest is not None and is_check else 0, planned.work.tasks
     if publication.holds(unit.key):  # its checksums may take a while
         tell(Event("unit-checking", unit.key, checked, blocks))
-    unfinished = record_of(publication.root / unit.key, unit.key)
+    unfinished = record_of(publication.root / LAYOUT.folder(unit.key), unit.key)
     item = publication.adopt(unit.key, planned.digest)
     if item is None:
         if why := earlier.why_anew(planned, unfinished):

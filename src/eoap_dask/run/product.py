@@ -19,7 +19,7 @@ from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.geo.footprint import footprint_4326, shape_footprint_4326
 from eoap_dask.geo.inside import count_inside
 from eoap_dask.geo.window import grid_bounds
-from eoap_dask.output.layout import LAYOUT
+from eoap_dask.output.layout import LAYOUT, UNIT
 from eoap_dask.run.raster import finest_pixel, raster_of
 from eoap_dask.scenes.sensor import sensor_of, sensors
 from eoap_dask.stac.attribution import credit, processor, producers_of
@@ -143,7 +143,7 @@ def write_unit_item(
     """
     planned, work = written.plan, raster_of(written.plan)
     keys = [one.key for one in outputs]
-    if len({*keys, planned.unit.key}) <= len(keys):
+    if len({*keys, LAYOUT.name(planned.unit.key)}) <= len(keys):
         raise ValueError(f"Outputs of {planned.unit.key} must have keys of their own, got {keys}.")
     clip = work.recipe.stack.clip
     scenes = tuple(s.href for s in work.recipe.stack.scenes)
@@ -151,6 +151,7 @@ def write_unit_item(
     whole = {
         "eoap:digest": planned.digest,
         "eoap:digest_parts": dict(planned.parts),
+        **({UNIT: planned.unit.key} if LAYOUT.is_shared(planned.unit.key) else {}),
         **({LEFT_OUT: list(planned.left_out)} if planned.left_out else {}),
         **({CORRECTED: [" ".join(one) for one in work.contradictions]} if work.contradictions else {}),
         **(_valid(valid_pixels, work.geobox, clip) if valid_pixels is not None else {}),
@@ -161,8 +162,8 @@ def write_unit_item(
         "eoap:levels_read": written.made.levels,
         "eoap:dropped_classes": list(work.recipe.stack.dropped_classes or ()),
     }
-    record = _record(written, planned.unit.key, planned.unit.title, work.geobox, assets, lineage, whole)
-    units = (f"../{LAYOUT.item_of(key)}" for key in planned.unit.needs)
+    record = _record(written, LAYOUT.name(planned.unit.key), planned.unit.title, work.geobox, assets, lineage, whole)
+    units = (f"{LAYOUT.to_root(planned.unit.key)}{LAYOUT.item_of(key)}" for key in planned.unit.needs)
     item = _build(application, replace(record, derived_from=(*scenes, *units), outputs=tuple(records)))
     write_item(written.folder, item)
     return item
@@ -172,7 +173,7 @@ def _write_output(
     application: str, written: WrittenUnit, output: Output, lineage: str, scenes: tuple[str, ...]
 ) -> OutputRecord:
     clip = raster_of(written.plan).recipe.stack.clip
-    own = {**_valid(output.valid_pixels, output.geobox, clip), **output.properties, "eoap:unit": written.plan.unit.key}
+    own = {**_valid(output.valid_pixels, output.geobox, clip), **output.properties, UNIT: written.plan.unit.key}
     record = _record(written, output.key, output.title, output.geobox, output.assets, lineage, own)
     record = replace(record, derived_from=scenes)
     if output.passes:
@@ -210,6 +211,7 @@ def _record(
         bbox=bbox,
         assets=tuple(assets),
         lineage=lineage,
+        to_root=LAYOUT.to_root(unit.key),
         properties={
             **_source_properties(scenes),
             **_ground_sample_distance(geobox, scenes),

@@ -179,7 +179,7 @@ class RasterWork:
         stack = self.recipe.stack
         if not isinstance(stack, UnitStack):
             return ()
-        paths = [file(unit, LAYOUT.image(stack.stem(unit))) for unit in stack.units]
+        paths = [file(unit, stack.file(LAYOUT.name(unit))) for unit in stack.units]
         window = self.windows[number].grown(self.recipe.science.halo, self.recipe.shape)
         return tuple(paths) if shared else tuple(cut_part(path, window, stack) for path in paths)
 
@@ -367,7 +367,7 @@ class RasterCollector:
         for spec in recipe.images:
             cog = Cog(spec, geobox, self._scratch, self._work.file_tags(spec, recipe.cutouts[number].name))
             cog.add(result.images[spec.name], Window(0, window.shape[0], 0, window.shape[1]))
-            path = self._folder / LAYOUT.image(spec.name, recipe.cutouts[number].name)
+            path = self._folder / LAYOUT.image(spec.name, recipe.cutouts[number].name, spec.suffix)
             path.parent.mkdir(exist_ok=True)
             size, sha256 = cog.write(path, has_thumbnail=False)
             found[spec.name] = WrittenImage(spec, path, size, sha256, cog.sums, geobox)
@@ -386,7 +386,7 @@ class RasterCollector:
         """Write the COGs."""
         images = {}
         for name, cog in self._cogs.items():
-            path = self._folder / LAYOUT.image(name)
+            path = self._folder / LAYOUT.image(name, suffix=cog.spec.suffix)
             size, sha256 = cog.write(path)
             images[name] = WrittenImage(cog.spec, path, size, sha256, cog.sums, cog.geobox, cog.smallest)
         cutouts = self._work.recipe.cutouts or ()

@@ -62,7 +62,8 @@ class Run:
         return "\n".join([*map(str, self.summaries), total])
 
     def _files(self, item: Mapping[str, Any]) -> dict[str, str]:
-        return {key: str(self.output / item["id"] / asset["href"]) for key, asset in item["assets"].items()}
+        home = self.output / LAYOUT.folder(LAYOUT.unit_of_item(item))
+        return {key: str(home / asset["href"]) for key, asset in item["assets"].items()}
 
     def __repr__(self) -> str:
         odd = f", {plural(len(self.odd_items), 'odd item')} set aside" if self.odd_items else ""

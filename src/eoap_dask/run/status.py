@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from eoap_dask.errors import NoRunError, OtherRunError
 from eoap_dask.output.layout import LAYOUT
+from eoap_dask.publish.holdings import units_in
 from eoap_dask.publish.lock import is_held
 from eoap_dask.run.events import EVENTS_FILE, read_events
 from eoap_dask.run.unit import COUNTS
@@ -222,8 +223,7 @@ def follow(output: Path, run: str = "", after: int = 0, *, every_s: float = 0.5)
 def kept_by_stop(output: Path, *, resume: bool = True) -> str:
     """Return in sentences what a run that was stopped has left, and how to go on; `resume` is that of its options."""
     partial = _beside(output, "partial")
-    folders = [path for path in partial.iterdir() if path.is_dir()] if partial.is_dir() else []
-    count = sum((partial / LAYOUT.item_of(folder.name)).is_file() for folder in folders)
+    count = len(units_in(partial)) if partial.is_dir() else 0
     before = f"{output} is as it was. " if output.is_dir() else ""
     if not count:
         return f"{before}No unit was finished, and nothing is kept: the same command begins anew."

@@ -98,11 +98,11 @@ def build_catalog(catalog_id: str, title: str, description: str, items: Sequence
 
 def _item_links(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the links to a unit's item and to those of its outputs, which most readers wouldn't look for in an item."""
-    key = item["id"]
+    key = LAYOUT.unit_of_item(item)
     yield link("item", f"./{LAYOUT.item_of(key)}", GEOJSON, item["properties"].get("title"))
     for one in item.get("links", ()):
         if one["rel"] == "item":
-            yield link("item", f"./{key}/{one['href'].removeprefix('./')}", GEOJSON, one.get("title"))
+            yield link("item", f"./{LAYOUT.folder(key)}/{one['href'].removeprefix('./')}", GEOJSON, one.get("title"))
 
 
 def with_assets(collection: Mapping[str, Any], assets: Sequence[AssetRecord]) -> dict[str, Any]:

@@ -61,9 +61,9 @@ def build_item(record: ItemRecord, *, collection_id: str, software_version: str,
         "bbox": list(record.bbox),
         "properties": properties,
         "links": [
-            link("root", LAYOUT.to_root + LAYOUT.catalog, JSON),
-            link("parent", LAYOUT.to_root + LAYOUT.catalog, JSON),
-            link("collection", LAYOUT.to_root + LAYOUT.collection, JSON),
+            link("root", record.to_root + LAYOUT.catalog, JSON),
+            link("parent", record.to_root + LAYOUT.catalog, JSON),
+            link("collection", record.to_root + LAYOUT.collection, JSON),
             *(
                 link("derived_from", source, GEOJSON, _last_part(source))
                 for source in record.derived_from

@@ -94,7 +94,7 @@ class ItemRecord:
     """One unit's product, whose files are written."""
 
     id: str
-    """Lower case; also the name of its file and of its directory."""
+    """Lower case; also the name of its file."""
     title: str
     start: datetime
     """First moment of the sources' period, with a time zone; also the nominal `datetime`."""
@@ -123,3 +123,5 @@ class ItemRecord:
     """If empty, the first asset with the role ``visual`` makes one."""
     level: str = "L3"
     """`processing:level`."""
+    to_root: str = "../"
+    """From the item to the directory of the catalog."""
