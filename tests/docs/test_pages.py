@@ -18,8 +18,8 @@ from PIL import Image
 
 from eoap_dask import errors
 from eoap_dask.applications.bai.images import burn_images
-from eoap_dask.applications.cloudless_mosaic.images import mosaic_images
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
+from eoap_dask.applications.composition import composite_images
 from eoap_dask.cli.application import ENDING
 from eoap_dask.cluster.local import local_client
 from eoap_dask.cluster.size import Size
@@ -66,7 +66,7 @@ def test_what_a_platform_can_set_is_no_input() -> None:
 def test_the_readme_names_the_images_of_a_mosaic_with_their_types() -> None:
     """As they are described in code: file, type, scale and nodata."""
     sensor = sensor_for(MosaicParams.collection)
-    images = mosaic_images("monthly-mosaic-2020-10", MosaicParams.bands, sensor, "median")
+    images = composite_images("monthly-mosaic-2020-10", MosaicParams.bands, sensor, "median")
     told = re.findall(r"^    ([\w-]+)\.tif +(\w+), (.*)$", (DOCS.parent / "README.md").read_text(), re.MULTILINE)
     assert [(name, dtype) for name, dtype, _ in told] == [(image.name, image.dtype) for image in images]
     (scale,) = {band.scale for band in images[0].bands}

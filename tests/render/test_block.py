@@ -24,7 +24,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from eoap_dask.applications.bai.science import Burn
-from eoap_dask.applications.cloudless_mosaic.science import Composition
+from eoap_dask.applications.composition import Composition
 from eoap_dask.demo.catalogue import Catalogue
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError

@@ -9,7 +9,7 @@ import pytest
 
 from eoap_dask.applications.bai.images import burn_images
 from eoap_dask.applications.bai.science import BurnImages
-from eoap_dask.applications.cloudless_mosaic.images import mosaic_images
+from eoap_dask.applications.composition import composite_images
 from eoap_dask.kernels.severity import severity_classes
 from eoap_dask.periods import parse_day
 from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
@@ -18,7 +18,7 @@ from eoap_dask.scenes.sensor import sensor_for
 S2 = sensor_for("sentinel-2-l2a")
 DAYS = parse_day("2021-07-13"), parse_day("2021-08-12")
 BURN = burn_images(severity_classes(), *DAYS)
-MOSAIC = mosaic_images("monthly-mosaic-2021-07", ("nir", "red", "B8A"), S2, "median")
+MOSAIC = composite_images("monthly-mosaic-2021-07", ("nir", "red", "B8A"), S2, "median")
 ALL = (*BURN, *MOSAIC)
 
 FIRE = ClassSpec(7, "fire", "Fire", colour=(255, 0, 10))
@@ -38,7 +38,7 @@ def test_pictures_and_classes_are_not_measured() -> None:
         "visual",
     ]
     assert [image.name for image in ALL if image.is_colour] == ["visual-pre", "visual-post", "visual"]
-    (grey,) = (image for image in mosaic_images("m", ("red",), S2, "median") if image.name == "visual")
+    (grey,) = (image for image in composite_images("m", ("red",), S2, "median") if image.name == "visual")
     assert [band.name for band in grey.bands] == ["grey"]
     assert not grey.is_colour
     assert not grey.is_measured
@@ -84,7 +84,7 @@ def test_images_stand_in_the_order_of_their_science() -> None:
 
 
 def test_a_band_that_the_sensor_does_not_know_is_itself() -> None:
-    known, other = mosaic_images("m", ("B8A", "x1"), S2, "median")[0].bands
+    known, other = composite_images("m", ("B8A", "x1"), S2, "median")[0].bands
     assert (known.name, known.common_name, known.description) == ("B8A", "nir08", "Surface reflectance, B8A")
     assert (other.name, other.common_name, other.description) == ("x1", None, "Surface reflectance")
     assert {band.scale for band in (known, other)} == {0.0001}

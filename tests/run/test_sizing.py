@@ -7,7 +7,7 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from eoap_dask.applications.cloudless_mosaic.science import Composition
+from eoap_dask.applications.composition import Composition
 from eoap_dask.cluster.size import Size
 from eoap_dask.geo.window import TILE
 from eoap_dask.net.retry import Retry

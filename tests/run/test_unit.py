@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from eoap_dask.applications.bai.science import Burn
-from eoap_dask.applications.cloudless_mosaic.science import Composition
+from eoap_dask.applications.composition import Composition
 from eoap_dask.geo.window import Window
 from eoap_dask.kernels.severity import KEY_BENSON
 from eoap_dask.net.retry import Retry

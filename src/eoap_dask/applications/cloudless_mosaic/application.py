@@ -18,9 +18,8 @@ from loguru import logger
 
 from eoap_dask.applications.base import Application, BaseRequest
 from eoap_dask.applications.cloudless_mosaic.entry import MOSAIC
-from eoap_dask.applications.cloudless_mosaic.images import mosaic_images
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
-from eoap_dask.applications.cloudless_mosaic.science import Composition
+from eoap_dask.applications.composition import Composition, composite_images
 from eoap_dask.errors import BandError
 from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
@@ -220,7 +219,7 @@ def _plan_unit(
             reader=reader,
         ),
         science=Composition(params.composite, picks),
-        images=mosaic_images(unit.key, params.bands, sensor, COMPOSITES[params.composite].title),
+        images=composite_images(unit.key, params.bands, sensor, COMPOSITES[params.composite].title),
     )
     return UnitPlan.of(unit, RasterWork.of(recipe, found))
 
