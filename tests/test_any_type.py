@@ -150,6 +150,8 @@ def good_arguments(root: Path) -> dict[str, dict[str, Any]]:
         squares = shapely.box(*np.array([(15 + n / 1e3, 41.55, 15.001 + n / 1e3, 41.551) for n in range(6)]).T)
         crops = {"EC_hcat_c": ["3301010101"] * 6, "geometry": squares}
         geopandas.GeoDataFrame(crops, crs=4326).to_file(fields["fields"])
+    cells = {"grid": fields["fields"], "grid_id_column": "EC_hcat_c", "years": "2019-2020", "month": 10}
+    dates = {name: xr.Dataset({"red": pixels, "nir": pixels}) for name in ("before", "after")}
     october = {"start_date": "2020-10-01", "end_date": "2020-10-31"}
     return {
         **found,
@@ -183,9 +185,13 @@ def good_arguments(root: Path) -> dict[str, dict[str, Any]]:
         "cloudless_mosaic": {**apps, **october},
         "burned_area_map": apps,
         "crop_chips": {**{name: one for name, one in apps.items() if name != "aoi"}, **fields},
+        "change_detection": {**{name: one for name, one in apps.items() if name != "aoi"}, **cells},
+        "cva": {**dates, "bands": ["red"], "least_mad": 20.0, "min_pixels": 6},
+        "irmad": {**dates, "bands": ["red"], "rounds": 3, "min_pixels": 6},
         "chips": {"items": before, "bands": ["red"], "cells": None, "classes": None, "seed": 0, **fields},
         "MosaicParams": {},
         "BurnedAreaParams": {},
+        "ChangeParams": {},
         "CropChipsParams": {},
         "RunOptions": {},
     }
@@ -193,9 +199,9 @@ def good_arguments(root: Path) -> dict[str, dict[str, Any]]:
 
 def parameters_of(name: str, given: Mapping[str, Any]) -> list[str]:
     """Return the parameters of a function or class, also those that are fields of others."""
-    if name in ("MosaicParams", "BurnedAreaParams", "CropChipsParams", "RunOptions"):
+    if name in ("MosaicParams", "BurnedAreaParams", "ChangeParams", "CropChipsParams", "RunOptions"):
         return [one.name for one in dataclasses.fields(getattr(eo, name))]
-    if name in ("cloudless_mosaic", "burned_area_map", "crop_chips"):
+    if name in APPLICATIONS:
         fields = [*dataclasses.fields(PYTHON_NAMES[name].params), *dataclasses.fields(eo.RunOptions)]
         return [*(one.name for one in fields), "params", "options", "client", "listener", "hooks"]
     return [one for one in given if one != "self"]
@@ -205,8 +211,10 @@ FUNCTIONS = (
     *(*REFLECTANCE, "search", "load", "mask_clouds", "composite", "severity", "severity_classes", "burned_area"),
     *("parse_aoi", "ItemSet", "ItemSet.of", "ItemSet.load", "ItemSet.save", "ItemSet.merged", "ItemSet.private_hosts"),
     *("Hooks", "Control.drain", "Control.stop", "cloudless_mosaic", "burned_area_map"),
-    *("crop_chips", "chips", "MosaicParams", "BurnedAreaParams", "CropChipsParams", "RunOptions"),
+    *("crop_chips", "chips", "change_detection", "cva", "irmad"),
+    *("MosaicParams", "BurnedAreaParams", "ChangeParams", "CropChipsParams", "RunOptions"),
 )
+APPLICATIONS = ("cloudless_mosaic", "burned_area_map", "crop_chips", "change_detection")
 RESULTS = {"Run", "Aoi", "Control"}
 """What functions return, or what takes nothing."""
 
@@ -228,7 +236,7 @@ def test_any_thing_is_used_or_refused_in_a_sentence(
     assert set(good) == set(FUNCTIONS)
     arguments = good[name]
     function = operator.attrgetter(name)(eo)
-    if name not in ("cloudless_mosaic", "burned_area_map", "crop_chips"):  # these would go on to start workers
+    if name not in APPLICATIONS:  # these would go on to start workers
         function(**arguments)
     for parameter in parameters_of(name, arguments):
         for number, thing in enumerate(THINGS):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from eoap_dask.applications.bai.application import burned_area_map
     from eoap_dask.applications.bai.lazy import burned_area
     from eoap_dask.applications.bai.parameters import BurnedAreaParams
+    from eoap_dask.applications.change_detection.application import change_detection
+    from eoap_dask.applications.change_detection.lazy import cva, irmad
+    from eoap_dask.applications.change_detection.parameters import ChangeParams
     from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
     from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
     from eoap_dask.applications.crop_chips.application import crop_chips
@@ -116,8 +119,10 @@ _PLACES = {
     "burned_area": "applications.bai.lazy",
     "chips": "applications.crop_chips.lazy",
     "composite": "lazy.cube",
+    "cva": "applications.change_detection.lazy",
     "dnbr": "lazy.indices",
     "evi": "lazy.indices",
+    "irmad": "applications.change_detection.lazy",
     "load": "lazy.cube",
     "mask_clouds": "lazy.cube",
     "mndwi": "lazy.indices",
@@ -141,6 +146,7 @@ __all__ = [
     "AssetError",
     "BandError",
     "BurnedAreaParams",
+    "ChangeParams",
     "ClusterError",
     "CollectionError",
     "ContradictionError",
@@ -177,12 +183,15 @@ __all__ = [
     "bai",
     "burned_area",
     "burned_area_map",
+    "change_detection",
     "chips",
     "cloudless_mosaic",
     "composite",
     "crop_chips",
+    "cva",
     "dnbr",
     "evi",
+    "irmad",
     "load",
     "mask_clouds",
     "mndwi",

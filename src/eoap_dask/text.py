@@ -28,6 +28,13 @@ def shorten(text: str, length: int) -> str:
     return f"{word if len(word) > 0.7 * length else cut}…"
 
 
+def few(names: Iterable[str], most: int = 5) -> str:
+    """Return names with commas between them, such as ``a, b and 3 more``; long ones are cut."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(shorten(one, 60) for one in every[:most]) + more
+
+
 def plain(number: float) -> float | int:
     """Return a number as a whole one where it is."""
     return int(number) if float(number).is_integer() else float(number)

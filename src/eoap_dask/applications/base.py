@@ -28,6 +28,7 @@ from eoap_dask.run.produce import Hooks, Production, apply_changes, nothing_more
 from eoap_dask.run.raster import RasterWork, finest_pixel
 from eoap_dask.run.result import Run
 from eoap_dask.run.summary import Figures, no_figures
+from eoap_dask.run.watcher import NoWatcher, Watcher
 from eoap_dask.run.written import WrittenUnit
 from eoap_dask.text import option, plain, show
 
@@ -99,6 +100,8 @@ class Application(Generic[P, R]):
         nothing_more
     )
     """Writes the files of the product as a whole, see `Production.conclude`."""
+    watch: Callable[[R, Plan, Path], Watcher] = lambda *_: NoWatcher()
+    """Returns what reports on a run beside its product, see `Production.watch`."""
 
     def run(
         self,
@@ -134,6 +137,7 @@ class Application(Generic[P, R]):
             items,
             figures=self.figures,
             conclude=partial(self.conclude, request),
+            watch=partial(self.watch, request, plan),
         )
         return produce(production, options, hooks, client=client)
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from loguru import logger
 
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import visual
+from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.render.images import BandSpec, ImageSpec
 from eoap_dask.render.reflectance import reflectance_band, shown_bands
 from eoap_dask.render.science import Image, Science, Strip
+from eoap_dask.run.product import image_assets, thumbnail_asset, write_unit_item
+from eoap_dask.run.raster import raster_of
+from eoap_dask.run.summary import PASSES
+from eoap_dask.scenes.radiometry import MOST_LOWEST_PERCENT, TAKEN_TWICE
 from eoap_dask.scenes.sensor import Sensor
+
+if TYPE_CHECKING:
+    from eoap_dask.run.raster import WrittenImage
+    from eoap_dask.run.written import WrittenUnit
 
 
 @dataclass(frozen=True)
@@ -84,3 +95,55 @@ def composite_images(
             title=shown,
         ),
     )
+
+
+def finish_composite(
+    application: str,
+    written: WrittenUnit,
+    sensor: Sensor,
+    properties: Mapping[str, Any] | None = None,
+    thumbnail: str = "thumbnail.png",
+) -> dict[str, Any]:
+    """Write the thumbnail and, last, the item of a composite whose images are written; return the item."""
+    folder, images = written.folder, written.made.images
+    recipe = raster_of(written.plan).recipe
+    scenes, passes = len(recipe.stack.scenes), len(recipe.stack.passes)
+    data, _, visual = (images[spec.name] for spec in recipe.images)
+    assets = (*image_assets(written), thumbnail_asset(write_thumbnail(folder / thumbnail, visual.smallest)))
+    lowest = _lowest_percent(written.made.notes, data)
+    if lowest > MOST_LOWEST_PERCENT:
+        logger.warning(
+            "{:.0f} % of the clear pixels of {} have the lowest value there is in one band: {}.",
+            lowest,
+            written.plan.unit.key,
+            TAKEN_TWICE,
+        )
+    masked = recipe.stack.dropped_classes is not None
+    lineage = (
+        f"{data.spec.title} of {scenes} {sensor.title} scenes of {passes} passes, "
+        + (
+            "without clouds and cloud shadows as the scene classification has them"
+            if masked
+            else "without a cloud mask"
+        )
+        + f"; nearest neighbour resampling; surface reflectance × {sensor.quantification}, 0 where nothing was seen."
+    )
+    return write_unit_item(
+        application,
+        written,
+        assets,
+        lineage,
+        valid_pixels=data.sums[0][0],
+        properties={
+            "eoap:scenes": scenes,
+            PASSES: passes,
+            **({"eoap:lowest_percent": round(lowest, 2)} if lowest > MOST_LOWEST_PERCENT else {}),
+            **(properties or {}),
+        },
+    )
+
+
+def _lowest_percent(notes: Sequence[tuple[int, ...]], data: WrittenImage) -> float:
+    """Return how many of the clear pixels of a band have the lowest value, in percent; of the band with most."""
+    counts = [sum(band) for band in zip(*notes, strict=True)]
+    return max((100 * low / sums[0] for low, sums in zip(counts, data.sums, strict=False) if sums[0]), default=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import shapely
 from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
-from eoap_dask.geo.globe import polygons, shifted, split
+from eoap_dask.geo.globe import past_180, polygons, shifted, split
 
 DECIMALS = 10
 """Of degrees, a hundredth of a millimetre: hides what adding and subtracting 360 did to a number."""
@@ -48,6 +49,13 @@ class Aoi:
     def geojson(self) -> dict[str, Any]:
         """GeoJSON geometry as RFC 7946 wants it: counter-clockwise, split at the antimeridian."""
         return _as_geojson(split(self.geometry) if self.crosses_antimeridian else self.geometry)
+
+    @classmethod
+    def over(cls, places: Sequence[BaseGeometry], source: str) -> Aoi:
+        """Return what several shapes in degrees cover, of which some may go on past 180."""
+        if any(one.bounds[2] > 180 for one in places):  # one side of the antimeridian goes on from the other
+            places = [shapely.transform(one, past_180) for one in places]
+        return cls(shapely.union_all(places), is_box=False, source=source)
 
     def boxed(self) -> Aoi:
         """Return the bounding box of the area as an area of its own.

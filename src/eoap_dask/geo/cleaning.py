@@ -59,12 +59,14 @@ class PolygonFilter:
         Where it counts.
     in_degrees
         Whether the layer's coordinates are.
+    is_unique
+        Whether shapes with the very outline of one before are left out.
     """
 
-    def __init__(self, tally: Tally, *, in_degrees: bool) -> None:
+    def __init__(self, tally: Tally, *, in_degrees: bool, is_unique: bool = True) -> None:
         self._tally = tally
         self._in_degrees = in_degrees
-        self._seen = _Seen()
+        self._seen = _Seen() if is_unique else None
 
     def keep(self, shapes: Shapes, unreadable: int = 0) -> tuple[npt.NDArray[np.intp], Shapes]:
         """Return where polygons are among some shapes, valid ones."""
@@ -90,9 +92,10 @@ class PolygonFilter:
             beyond = shapely.bounds(found)[:, 0] >= 180  # as where longitudes go from 0 to 360
             found[beyond] = shapely.transform(found[beyond], lambda xy: xy - (360, 0))
 
-        new = self._seen.add(found)
-        tally.duplicates += int((~new).sum())
-        where, found = where[new], found[new]
+        if self._seen is not None:
+            new = self._seen.add(found)
+            tally.duplicates += int((~new).sum())
+            where, found = where[new], found[new]
 
         invalid = np.flatnonzero(~shapely.is_valid(found))
         for number in invalid:

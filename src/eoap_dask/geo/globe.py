@@ -36,6 +36,11 @@ def to_degrees(geometry: BaseGeometry, crs: CRS) -> BaseGeometry:
     return within_180(shapely.transform(geometry, move), is_dense=not crs.is_geographic)
 
 
+def past_180(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return degrees whose longitudes go on past 180 instead of beginning anew at -180."""
+    return np.column_stack([xy[:, 0] % 360, xy[:, 1]])
+
+
 def within_180(geometry: BaseGeometry, *, is_dense: bool) -> BaseGeometry:
     """Return a shape in degrees whose edges go the short way round, in parts within ±180.
 

@@ -148,11 +148,18 @@ class PolygonFile:
         """The CRS as an authority's code where it has one, else as WKT."""
         return as_crs(self.crs, "crs")
 
-    def chunks(self, at_once: int = 50_000, tally: Tally | None = None) -> Iterator[Polygons]:
+    def chunks(
+        self,
+        at_once: int = 50_000,
+        tally: Tally | None = None,
+        *,
+        is_unique: bool = True,
+        left_out: list[str | None] | None = None,
+    ) -> Iterator[Polygons]:
         """Yield the polygons in the file's order, at most so many at once.
 
-        Rows are left out that have no polygon, or one in degrees that is wider than 180°, or the very polygon of a row
-        before. Polygons that aren't valid are repaired.
+        Rows are left out that have no polygon, or one in degrees that is wider than 180°, and with `is_unique` those
+        with the very polygon of a row before. Polygons that aren't valid are repaired.
 
         Parameters
         ----------
@@ -160,17 +167,25 @@ class PolygonFile:
             Rows that are in memory at a time.
         tally
             Counts what is repaired and left out; complete at the end.
+        is_unique
+            Whether each polygon comes once.
+        left_out
+            Gets the attribute of each row that is left out.
 
         Raises
         ------
         UsageError
             when the file turns out to be damaged
         """
-        polygons = PolygonFilter(Tally() if tally is None else tally, in_degrees=self.crs.is_geographic)
+        polygons = PolygonFilter(
+            Tally() if tally is None else tally, in_degrees=self.crs.is_geographic, is_unique=is_unique
+        )
         wanted = tuple(name for name in (self.attribute, self.original) if name is not None)
         try:
             for rows in layer_rows(self.head, self.info, wanted, at_once):
                 where, shapes = polygons.keep(rows.shapes, rows.unreadable)
+                if left_out is not None and self.attribute:
+                    left_out += np.delete(rows.texts[0], where).tolist()
                 if len(where):
                     originals = None
                     if self.original is not None:

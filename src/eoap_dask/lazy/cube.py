@@ -45,6 +45,7 @@ from eoap_dask.items.options import as_filter, as_source
 from eoap_dask.items.query import Query
 from eoap_dask.kernels.composites import COMPOSITES, count_valid
 from eoap_dask.kernels.pixels import to_reflectance
+from eoap_dask.lazy.checks import as_stored
 from eoap_dask.lazy.loaders.planes import foreign_planes
 from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.lazy.odd import warn_of_corrected, warn_of_lowest, warn_of_odd
@@ -448,7 +449,7 @@ def _reduce(array: xr.DataArray, kernel: Any, *, counts: bool = False) -> xr.Dat
     def on_block(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         stack = np.ascontiguousarray(np.moveaxis(block, -1, 0))
         if floating:
-            stack = _to_stored(stack)
+            stack = as_stored(stack)
         out = kernel(stack)
         return to_reflectance(out) if floating and not counts else out
 
@@ -523,16 +524,3 @@ def _reflectance(array: xr.DataArray) -> xr.DataArray:
         to_reflectance, array, dask="parallelized", output_dtypes=[np.float32], keep_attrs=True
     )
     return out
-
-
-def _to_stored(reflectance: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    # exact: a float32 holds every uint16 × 1e-4 to better than half a unit
-    stored = np.rint(reflectance * np.float32(10000))
-    if (stored < 0).any() or (stored > 65535).any():
-        raise UsageError(
-            f"A composite can't be made of values from {np.fmin.reduce(reflectance, None):g} "
-            f"to {np.fmax.reduce(reflectance, None):g}.",
-            "Expected surface reflectance from 0 to 6.5535, as load() returns it.",
-            "Make the composite first, and the index from it.",
-        )
-    return np.where(np.isnan(stored), 0, np.maximum(stored, 1)).astype(np.uint16)

@@ -35,17 +35,15 @@ import numpy as np
 import xarray as xr
 from dask.base import is_dask_collection
 
-from eoap_dask.errors import GridMismatchError, UsageError
+from eoap_dask.errors import UsageError
 from eoap_dask.kernels import indices as kernels
 from eoap_dask.kernels.severity import KEY_BENSON, SeverityClass
 from eoap_dask.kernels.severity import severity as classify
 from eoap_dask.kernels.severity import severity_classes as make_classes
+from eoap_dask.lazy.checks import check_grid
 from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.text import must_be, option, show
 from eoap_dask.values import as_list, as_number
-
-GRID_TOLERANCE_PX = 1e-3
-"""Coordinates this close are the same: two libraries may round them differently."""
 
 
 def bai(red: xr.DataArray, nir: xr.DataArray) -> xr.DataArray:
@@ -467,7 +465,7 @@ def _apply(
         _check_reflectance(name, array)
     (first_name, first), *others = inputs.items()
     for name, array in others:
-        _check_grid(first_name, first, name, array)
+        check_grid(first_name, first, name, array)
 
     # The grids agree: an exact join would fail on the last digit of a coordinate. Attributes are kept because those of
     # the coordinates name the CRS.
@@ -507,41 +505,3 @@ def _check_reflectance(name: str, array: xr.DataArray) -> None:
             "Expected reflectance in [0, 1] (or an index of it) in floating point, NaN = no data.",
             "Try eoap_dask.load(...) without raw=True, which applies each catalogue's scale and offset.",
         )
-
-
-def _check_grid(first_name: str, first: xr.DataArray, name: str, array: xr.DataArray) -> None:
-    for dim in first.dims:
-        if dim not in array.dims:
-            continue
-        sizes = first.sizes[dim], array.sizes[dim]
-        if sizes[0] != sizes[1]:
-            raise _mismatch(first_name, name, f"{sizes[0]} and {sizes[1]} values along {dim}")
-        if dim in first.coords and dim in array.coords:
-            off = _first_difference(first[dim].to_numpy(), array[dim].to_numpy())
-            if off is not None:
-                raise _mismatch(first_name, name, f"{first[dim].values[off]} and {array[dim].values[off]} on {dim}")
-    crs = _crs(first), _crs(array)
-    if None not in crs and crs[0] != crs[1]:
-        names = [f"EPSG:{c.to_epsg()}" if c.to_epsg() else str(c) for c in crs]
-        raise _mismatch(first_name, name, " and ".join(names))
-
-
-def _first_difference(mine: Any, other: Any) -> int | None:
-    if mine.dtype.kind in "fiu" and other.dtype.kind in "fiu":
-        step = np.abs(np.diff(mine)).min() if mine.size > 1 else 1.0
-        different = ~(np.abs(mine - other) <= GRID_TOLERANCE_PX * step)
-    else:
-        different = mine != other
-    return int(np.flatnonzero(different)[0]) if different.any() else None
-
-
-def _mismatch(first_name: str, name: str, what: str) -> GridMismatchError:
-    return GridMismatchError(
-        f"{first_name} and {name} aren't on one grid: they have {what}.",
-        "Expected arrays of the same pixels.",
-        "Try loading both with the same geobox, or .isel(time=0) where only their times differ.",
-    )
-
-
-def _crs(array: Any) -> Any:
-    return array.odc.crs

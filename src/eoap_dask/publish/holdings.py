@@ -19,7 +19,7 @@ from eoap_dask.errors import OutputError
 from eoap_dask.files import real_directories, sha256_of
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.publish.exchange import ASIDE_MARK, location_of
-from eoap_dask.text import option
+from eoap_dask.text import few, option
 
 SOFTWARE = "eoap-dask"
 MARKER = ".eoap-dask.json"
@@ -201,9 +201,8 @@ def check_product(place: Path, application: str, given: Path) -> None:
         raise _unrecognised(given, f"its {LEDGER} {why}")
     others = foreign_files(place)
     if others:
-        shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
         raise OutputError(
-            f"{given} has files that {application} didn't write: {shown}.",
+            f"{given} has files that {application} didn't write: {few(others, _SHOWN)}.",
             "An update replaces the whole directory, and would delete them.",
             another_place("or move them away"),
         )

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+import shapely
 
 from eoap_dask.errors import TilesError
 from eoap_dask.geo.window import Window
@@ -41,11 +42,17 @@ class UnitStack:
     """Which image of each: its file's name, with ``{unit}`` for the name of the unit."""
     bands: int
     reads: int = field(default=READS, metadata=NO_PIXELS)
+    clip_wkb: bytes | None = field(default=None, metadata=NO_PIXELS)  # what is beyond has no data in the images
+    """The shape that the images are cut to, in the grid's CRS; None for the whole grid."""
     # what a `Stack` has beside these
     passes: ClassVar[tuple[Pass, ...]] = ()
     map_points: ClassVar[int] = 0
-    clip: ClassVar[None] = None
     dropped_classes: ClassVar[None] = None
+
+    @cached_property
+    def clip(self) -> shapely.Geometry | None:
+        """The shape that the images are cut to, in the grid's CRS."""
+        return None if self.clip_wkb is None else shapely.from_wkb(self.clip_wkb)
 
     @property
     def held_bytes(self) -> int:

@@ -326,6 +326,7 @@ class Engine:
             progress.packed.release()
             if work is None:
                 del self._open[key]
+                self._tell("unit-writing", key)
                 self._writing[key] = self._writer.submit(carried(self._write), progress)
                 return
             progress.work, progress.waiting = work, work.tasks

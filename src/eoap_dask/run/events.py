@@ -29,6 +29,7 @@ EventKind = Literal[
     "unit-retried",  # it begins again, without a scene that stayed bad
     "block-retried",  # workers died while they had it: it is tried again when nothing else runs beside it
     "block-done",
+    "unit-writing",  # all its blocks are there: its files are finished
     "unit-done",
     "unit-failed",
     "end",  # the run is over: message is "complete", or what stopped it
@@ -70,6 +71,16 @@ Listener = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Listen to nothing."""
+
+
+def tell_both(first: Listener, second: Listener) -> Listener:
+    """Return a listener that tells one, then another."""
+
+    def tell(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return tell
 
 
 class EventFile:

@@ -15,7 +15,7 @@ from eoap_dask.render.identity import hash_of
 from eoap_dask.run.sizing import PROCESS_BYTES, shared_bytes
 from eoap_dask.run.unit import Unit
 from eoap_dask.run.work import Work
-from eoap_dask.text import figure_name, plural, show_bytes, show_figure
+from eoap_dask.text import few, figure_name, plural, show_bytes, show_figure
 
 if TYPE_CHECKING:
     from eoap_dask.errors import ContradictionError
@@ -300,5 +300,4 @@ def _grid_lines(plan: Mapping[str, Any]) -> list[str]:
     if not grids:
         return []
     crss = sorted({one["crs"] for one in grids})
-    shown = ", ".join(crss[:4]) + (f" and {len(crss) - 4} more" if len(crss) > 4 else "")
-    return [f"  grids     one for each unit, in {shown}"]
+    return [f"  grids     one for each unit, in {few(crss, 4)}"]

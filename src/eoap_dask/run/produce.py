@@ -29,7 +29,7 @@ from eoap_dask.run.capacity import check_disk, check_memory
 from eoap_dask.run.control import Control
 from eoap_dask.run.earlier import Earlier, keep_others, left_out
 from eoap_dask.run.engine import Engine, FinishUnit, Outcome
-from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener, ignore
+from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener, ignore, tell_both
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan, sized
 from eoap_dask.run.product import LEFT_OUT
@@ -38,6 +38,7 @@ from eoap_dask.run.schedule import Schedule, Units, content_of
 from eoap_dask.run.sink import check_shared, workers_write
 from eoap_dask.run.summary import Figures, UnitSummary, UnitTimes, few_seen, no_figures
 from eoap_dask.run.unit import Failure
+from eoap_dask.run.watcher import NoWatcher, Watcher
 from eoap_dask.scenes.parse import source_href
 from eoap_dask.stac.catalog import with_assets, write_catalog
 from eoap_dask.stac.item import with_period
@@ -85,6 +86,8 @@ class Production:
     """Gives an application's own figures for the summary of a unit."""
     conclude: Conclude = nothing_more
     """Writes the files of the product as a whole."""
+    watch: Callable[[Path], Watcher] = lambda _: NoWatcher()
+    """Given the output directory as it is before the run, returns what reports on the run beside the product."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +174,13 @@ def _publish(
     publisher: type[Publisher],
     started: float,
 ) -> Run:
-    plan, times = production.plan, UnitTimes(hooks.listener)
+    plan, watcher = production.plan, production.watch(options.output_dir)
+    times = UnitTimes(tell_both(watcher, hooks.listener))
     with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         earlier = _earlier(production, options, publisher)
         others = _others(plan, earlier)  # again, now that we have the lock: another run may have published
         with (
+            _watched(watcher, publication.root),
             log_to(publication.root / "run.log", hooks.run),
             EventFile(publication.root / EVENTS_FILE, times, hooks.run) as tell,
         ):
@@ -207,6 +212,7 @@ def _publish(
                     listed = sorted((*finished, *kept.values()), key=LAYOUT.unit_of_item) if kept else finished
                     every = publication.all_items(listed)
                     more = production.conclude(publication.root, publication.file_of, every)
+                    watcher.conclude(every)
                     collection, catalog = production.describe(every)
                     write_catalog(publication.root, collection=with_assets(collection, more), catalog=catalog)
             tell(Event("end", blocks_done=outcome.blocks, blocks_total=outcome.blocks, message="complete"))
@@ -240,6 +246,15 @@ def _with_sources_of(kept: Mapping[str, dict[str, Any]], items: ItemSet, earlier
         logger.warning("{} will hold the items of this run alone: {}", ITEMS_FILE, exc)
         return items
     return replace(both, truncated=items.truncated, missing=items.missing)
+
+
+@contextmanager
+def _watched(watcher: Watcher, root: Path) -> Iterator[None]:
+    watcher.begin(root)
+    try:
+        yield
+    finally:
+        watcher.close()
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def test_scores_as_they_are_stored() -> None:
 
 
 def test_images_say_what_they_are() -> None:
-    score, mask = change_images(METHODS["cva"]())
+    score, mask = change_images(METHODS["cva"](), "mask")
     assert (score.nodata, score.bands[0].scale) == (0, 0.01)
     assert [one.name for one in mask.bands[0].classes] == ["nodata", "unchanged", "changed"]
 

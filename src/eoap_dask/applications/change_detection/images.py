@@ -13,17 +13,13 @@ CLASSES = (
 )
 
 
-def change_images(method: Method) -> tuple[ImageSpec, ...]:
-    """Return score and mask, in the order of `Change`."""
+def change_images(method: Method, name: str) -> tuple[ImageSpec, ...]:
+    """Return score and mask, in the order of `Change`; their files begin with a name."""
     score = BandSpec("score", "Standard deviations of no change", scale=SCORE_STEP)
+    mask = BandSpec("change", "Change, or none", classes=CLASSES)
     return (
-        ImageSpec("score", (score,), "uint16", "mean", 0, title=f"Score of change: {method.title}"),
         ImageSpec(
-            "change",
-            (BandSpec("change", "Change, or none", classes=CLASSES),),
-            "uint8",
-            "nearest",
-            NOTHING,
-            title="Mask of change",
+            f"{name}_score", (score,), "uint16", "mean", 0, key="score", title=f"Score of change: {method.title}"
         ),
+        ImageSpec(name, (mask,), "uint8", "nearest", NOTHING, key="change", title="Mask of change"),
     )

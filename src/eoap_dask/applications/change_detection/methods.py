@@ -34,6 +34,11 @@ class Method:
         """Pixels around a pixel that its score depends on."""
         return 0
 
+    @property
+    def passes(self) -> int:
+        """Passes of statistics, at most."""
+        raise NotImplementedError
+
     def check(self, image: Pixels) -> None:
         """Raise ValueError for an image of another number of bands."""
         if len(image) != self.bands:
@@ -92,6 +97,11 @@ class Cva(Method):
     name: ClassVar[str] = "cva"
     title: ClassVar[str] = "Robust change vector analysis"
     version: ClassVar[int] = 1
+
+    @property
+    def passes(self) -> int:
+        """Medians and MADs, then magnitudes."""
+        return 2
 
     def survey(self, before: Pixels, after: Pixels, state: CvaState | None) -> Any:
         """Count differences, then magnitudes."""
@@ -169,6 +179,11 @@ class IrMad(Method):
     name: ClassVar[str] = "irmad"
     title: ClassVar[str] = "Iteratively reweighted multivariate alteration detection"
     version: ClassVar[int] = 1
+
+    @property
+    def passes(self) -> int:
+        """As many as it may take to settle."""
+        return self.rounds
 
     def survey(self, before: Pixels, after: Pixels, state: MadState | None) -> Moments | None:
         """Return weighted sums."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from eoap_dask.applications.change_detection.methods import Method
 from eoap_dask.kernels.change import Floats, sieve
+from eoap_dask.render.identity import NO_PIXELS
 from eoap_dask.render.science import Image, Science, Strip
 
 SCORE_STEP = 0.01
@@ -25,6 +26,8 @@ class Change(Science):
     method: Method
     least_pixels: int
     """Smaller patches of change are left out, counted over edges and corners."""
+    bands: tuple[str, ...] = field(default=(), metadata=NO_PIXELS)  # what is in them has its own digest
+    """Names of the images' bands."""
     surveys: ClassVar[bool] = True
     fewest_passes: ClassVar[int] = 2
     is_ordered: ClassVar[bool] = True

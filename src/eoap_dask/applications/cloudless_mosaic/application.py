@@ -19,7 +19,7 @@ from loguru import logger
 from eoap_dask.applications.base import Application, BaseRequest
 from eoap_dask.applications.cloudless_mosaic.entry import MOSAIC
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
-from eoap_dask.applications.composition import Composition, composite_images
+from eoap_dask.applications.composition import Composition, composite_images, finish_composite
 from eoap_dask.errors import BandError
 from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
@@ -29,7 +29,6 @@ from eoap_dask.items.odd import nothing_left
 from eoap_dask.items.query import Query
 from eoap_dask.items.search import Search
 from eoap_dask.kernels.composites import COMPOSITES
-from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.params import check_choices
 from eoap_dask.periods import Period, check_range, parse_day, split_periods
 from eoap_dask.render.headers import settle
@@ -40,15 +39,13 @@ from eoap_dask.run.events import Listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan, UnitPlan
 from eoap_dask.run.produce import Hooks
-from eoap_dask.run.product import collection_and_catalog, image_assets, thumbnail_asset, write_unit_item
-from eoap_dask.run.raster import RasterWork, raster_of
+from eoap_dask.run.product import collection_and_catalog
+from eoap_dask.run.raster import RasterWork
 from eoap_dask.run.result import Run
-from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import Unit
 from eoap_dask.scenes.bands import split_names
 from eoap_dask.scenes.model import Contradictions, Pass, footprint_touches, group_passes
 from eoap_dask.scenes.parse import usable_scenes
-from eoap_dask.scenes.radiometry import MOST_LOWEST_PERCENT, TAKEN_TWICE
 from eoap_dask.scenes.sensor import Sensor, sensor_for
 from eoap_dask.text import option, plural
 
@@ -56,7 +53,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from eoap_dask.readers.reader import Reader
-    from eoap_dask.run.raster import WrittenImage
     from eoap_dask.run.written import WrittenUnit
 
 NAME = MOSAIC.name
@@ -226,50 +222,7 @@ def _plan_unit(
 
 def finish_unit(request: Request, written: WrittenUnit) -> dict[str, Any]:
     """Write the thumbnail and, last, the item of a unit whose images are written; return the item."""
-    folder, images = written.folder, written.made.images
-    recipe, sensor = raster_of(written.plan).recipe, request.sensor
-    scenes, passes = len(recipe.stack.scenes), len(recipe.stack.passes)
-    data, visual = images[recipe.images[0].name], images["visual"]
-    assets = (
-        *image_assets(written),
-        thumbnail_asset(write_thumbnail(folder / "thumbnail.png", visual.smallest)),
-    )
-    lowest = _lowest_percent(written.made.notes, data)
-    if lowest > MOST_LOWEST_PERCENT:
-        logger.warning(
-            "{:.0f} % of the clear pixels of {} have the lowest value there is in one band: {}.",
-            lowest,
-            written.plan.unit.key,
-            TAKEN_TWICE,
-        )
-    masked = recipe.stack.dropped_classes is not None
-    lineage = (
-        f"{data.spec.title} of {scenes} {sensor.title} scenes of {passes} passes, "
-        + (
-            "without clouds and cloud shadows as the scene classification has them"
-            if masked
-            else "without a cloud mask"
-        )
-        + f"; nearest neighbour resampling; surface reflectance × {sensor.quantification}, 0 where nothing was seen."
-    )
-    return write_unit_item(
-        NAME,
-        written,
-        assets,
-        lineage,
-        valid_pixels=data.sums[0][0],
-        properties={
-            "eoap:scenes": scenes,
-            PASSES: passes,
-            **({"eoap:lowest_percent": round(lowest, 2)} if lowest > MOST_LOWEST_PERCENT else {}),
-        },
-    )
-
-
-def _lowest_percent(notes: Sequence[tuple[int, ...]], data: WrittenImage) -> float:
-    """Return how many of the clear pixels of a band have the lowest value, in percent; of the band with most."""
-    counts = [sum(band) for band in zip(*notes, strict=True)]
-    return max((100 * low / sums[0] for low, sums in zip(counts, data.sums, strict=False) if sums[0]), default=0.0)
+    return finish_composite(NAME, written, request.sensor)
 
 
 def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -37,7 +37,7 @@ from eoap_dask.run.summary import PASSES
 from eoap_dask.run.unit import COUNTS, Unit
 from eoap_dask.scenes.model import Contradictions, Pass, Scene, SceneIndex, group_passes
 from eoap_dask.scenes.parse import usable_scenes
-from eoap_dask.text import option, plural
+from eoap_dask.text import few, option, plural
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 NAME = CROP_CHIPS.name
 
 CELL, FIELDS = "eoap:cell", "eoap:fields"
-_SHOWN = 5
 _MOST_IN_NONE, _MOST_OFF = 0.25, 0.15
 """Shares of chips that are in no split, or beyond what was asked for, that aren't worth a word."""
 
@@ -82,7 +81,7 @@ def _say(request: Request) -> None:
             "{} of {} in no class: {}. Their pixels are {}.",
             plural(sum(layout.unknown.values()), "field"),
             f"{plural(len(layout.unknown), 'crop')} {'is' if sum(layout.unknown.values()) == 1 else 'are'}",
-            _some([f"{code} ({count})" for code, count in layout.unknown.items()]),
+            few([f"{code} ({count})" for code, count in layout.unknown.items()]),
             request.params.other_class,
         )
     _say_splits(request)
@@ -90,7 +89,7 @@ def _say(request: Request) -> None:
         logger.warning(
             "{} no field of any class, or no room for a chip beside others: {}.",
             plural(len(layout.without), "cell has", "cells have"),
-            _some(layout.without),
+            few(layout.without),
         )
 
 
@@ -113,11 +112,6 @@ def _say_splits(request: Request) -> None:
             option("overlap", False),
             option("split_block"),
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _cells(layout: Layout) -> str:

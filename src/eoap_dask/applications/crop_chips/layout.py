@@ -22,7 +22,7 @@ from eoap_dask.errors import GridError, UsageError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.geo.cleaning import Tally
 from eoap_dask.geo.crs import crs_name, parse_crs, transformer
-from eoap_dask.geo.globe import polygons
+from eoap_dask.geo.globe import past_180, polygons
 from eoap_dask.geo.grid import utm_crs
 from eoap_dask.geo.polygons import PolygonFile, Polygons, PolygonWords, representative_points
 from eoap_dask.geo.window import Transform, Window, window_bounds
@@ -97,9 +97,7 @@ class Layout:
     def aoi(self) -> Aoi:
         """What all chips show."""
         places = [shapely.MultiPolygon([chip.footprint for chip in one.chips]).envelope for one in self.cells]
-        if any(one.bounds[2] > 180 for one in places):  # one side of the antimeridian goes on from the other
-            places = [shapely.transform(one, _east) for one in places]
-        return Aoi(shapely.union_all(places), is_box=False, source="the chips")
+        return Aoi.over(places, "the chips")
 
 
 CELLS = PolygonWords("cell", "cells", "")
@@ -417,13 +415,8 @@ def _in_crs(shape: shapely.Polygon, source: str, target: str) -> shapely.Polygon
 def _aoi(shape: shapely.Geometry, crs: str) -> Aoi:
     degrees = shape if crs == DEGREES else shapely.transform(shape, lambda xy: _moved(xy, crs, DEGREES))
     if degrees.bounds[2] - degrees.bounds[0] > 180:  # across the antimeridian
-        degrees = shapely.transform(degrees, _east)
+        degrees = shapely.transform(degrees, past_180)
     return Aoi(degrees, is_box=False, source="a cell")
-
-
-def _east(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return degrees whose longitudes go on past 180."""
-    return np.column_stack([xy[:, 0] % 360, xy[:, 1]])
 
 
 def _footprints(crs: str, corners: npt.NDArray[np.float64], side: float) -> npt.NDArray[np.object_]:

@@ -1,0 +1,241 @@
+"""What `ChangeParams` mean: checked without contacting anything."""
+
+from __future__ import annotations
+
+import calendar
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from loguru import logger
+
+from eoap_dask.applications.base import BaseRequest
+from eoap_dask.applications.change_detection.cells import (
+    GridCell,
+    Wanted,
+    lay_cells,
+    open_grid,
+    overlapping,
+    read_cells,
+)
+from eoap_dask.applications.change_detection.methods import Cva, IrMad, Method
+from eoap_dask.applications.change_detection.parameters import ChangeParams
+from eoap_dask.errors import BandError, UsageError
+from eoap_dask.geo.aoi import Aoi
+from eoap_dask.geo.parse import parse_aoi
+from eoap_dask.geo.polygons import PolygonFile
+from eoap_dask.items.query import Query
+from eoap_dask.items.search import Search
+from eoap_dask.params import as_json, check_choices
+from eoap_dask.periods import FIRST_DAY, Period
+from eoap_dask.scenes.bands import find_band, split_names
+from eoap_dask.scenes.sensor import Sensor, sensor_for
+from eoap_dask.text import must_be, option, plural
+
+NEAR, INSTEAD = "nir08", "nir"
+"""A band that some catalogues lack, and what is taken for it."""
+_LAST_YEAR = 2100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(BaseRequest):
+    """What `ChangeParams` say, checked without contacting anything."""
+
+    params: ChangeParams
+    years: tuple[Period, ...]
+    """The month of each year that is looked at, its key being the year."""
+    sensor: Sensor
+    method: Method
+    file: PolygonFile | None
+    aoi: Aoi | None
+    """What cells are laid over, where they aren't from a file."""
+    wanted: Wanted
+
+    @property
+    def depends_on_items(self) -> bool:
+        """Whether a band isn't one of the sensor's: it may be an asset's name."""
+        return any(self.sensor.band(name) is None for name in self.params.bands)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The parameters as JSON values; an area from a file as the GeoJSON that it held."""
+        return {**as_json(self.params), "aoi": None if self.aoi is None else self.aoi.geojson}
+
+    @property
+    def pairs(self) -> list[tuple[Period, Period]]:
+        """Each year and the one before it."""
+        return list(pairwise(self.years))
+
+    @cached_property
+    def cells(self) -> tuple[GridCell, ...]:
+        """The cells that are wanted; reads their file. Raises `UsageError` for what can't be used."""
+        params = self.params
+        if self.file is not None:
+            return read_cells(self.file, self.wanted, params)
+        assert self.aoi is not None  # noqa: S101 - understand() has seen to it
+        return lay_cells(self.aoi, params.cell_size, params.crs, params.resolution)
+
+    @cached_property
+    def ids(self) -> dict[str, str]:
+        """Id of each cell, by its name in files."""
+        return {cell.name: cell.id for cell in self.cells}
+
+    @cached_property
+    def area_of_cells(self) -> Aoi:
+        """What all cells cover."""
+        return Aoi.over([one.footprint for one in self.cells], "the cells")
+
+    def query(self, year: Period) -> Query:
+        """Return what is searched for in a year: what all cells take their own of."""
+        query = self.search.query(self.area_of_cells, year.start, year.end)
+        return dataclasses.replace(query, max_items=self.params.max_items * len(self.cells))
+
+    def bands_in(self, items: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """Return the bands that are read: the same for all items, so that any two dates can be compared."""
+        bands = self.params.bands
+        if NEAR not in bands or INSTEAD in bands:
+            return bands
+        lacking = [item for item in items if not _has(item, NEAR, self.sensor)]
+        if not lacking or not all(_has(item, INSTEAD, self.sensor) for item in lacking):
+            return bands
+        logger.warning(
+            "{} of {} {} no {}: {} is compared instead, in all.",
+            len(lacking),
+            plural(len(items), "item"),
+            "has" if len(lacking) == 1 else "have",
+            NEAR,
+            INSTEAD,
+        )
+        return tuple(INSTEAD if band == NEAR else band for band in bands)
+
+    def say_cells(self) -> None:
+        """Tell how many cells there are, and what is particular about them."""
+        logger.info("{}, {}", plural(len(self.cells), "cell"), plural(len(self.years), "year"))
+        if self.file is not None and self.file.crs.is_geographic:
+            logger.info("The cells are in degrees ({}): each is cut to its outline.", self.file.crs.name)
+        if pairs := overlapping(self.cells):
+            logger.warning(
+                "{} of cells {}: what both show counts in each.",
+                plural(pairs, "pair"),
+                "overlaps" if pairs == 1 else "overlap",
+            )
+
+
+def _has(item: Mapping[str, Any], band: str, sensor: Sensor) -> bool:
+    try:
+        return find_band(item, band, sensor) is not None
+    except BandError:
+        return True
+
+
+def understand(params: ChangeParams) -> Request:
+    """Check parameters without contacting anything; raise `UsageError`, or a subclass, for what can't be used."""
+    check_choices(params)
+    bands = split_names(params.bands)
+    params = dataclasses.replace(params, bands=bands)
+    if not bands or len(set(bands)) < len(bands):
+        raise BandError(f"{option('bands')} must name at least one band, and each once, got {', '.join(bands)}.")
+    _check_numbers(params)
+    wanted = Wanted.of(params.grid_ids)
+    file, aoi = _places(params, wanted)
+    return Request(
+        params=params,
+        area=None,
+        search=Search.of(params),
+        years=years_of(params.years, params.month),
+        sensor=sensor_for(params.collection),
+        method=method_of(params),
+        file=file,
+        aoi=aoi,
+        wanted=wanted,
+    )
+
+
+def _places(params: ChangeParams, wanted: Wanted) -> tuple[PolygonFile | None, Aoi | None]:
+    """Return the file of cells, or the area that they are laid over."""
+    has_area = params.aoi is not None and not (isinstance(params.aoi, str) and not params.aoi.strip())
+    if params.grid and has_area:
+        raise UsageError(
+            f"{option('grid')} can't be combined with {option('aoi')}.",
+            "Each says which cells there are.",
+            f"Leave one of them out; {option('grid_ids')} names some cells of a grid.",
+        )
+    if params.grid:
+        return open_grid(params.grid, params.grid_id_column), None
+    if not has_area:
+        raise UsageError(
+            f"{option('grid')} is missing.",
+            "Expected a file of cells, or an area that cells are laid over.",
+            f"Try {option('aoi', '14.4,46.0,14.6,46.1')}.",
+        )
+    if wanted.names:
+        raise UsageError(
+            f"{option('grid_ids')} can't be combined with {option('aoi')}.",
+            "Cells over an area are those that touch it.",
+            f"Give them by {option('grid')}.",
+        )
+    return None, parse_aoi(params.aoi)
+
+
+def method_of(params: ChangeParams) -> Method:
+    """Return the method that parameters ask for."""
+    bands = len(params.bands)
+    return Cva(bands, params.least_mad) if params.method == "cva" else IrMad(bands, params.rounds)
+
+
+_YEARS = re.compile(r"(\d{4})(?:\s*-\s*(\d{4}))?")
+
+
+def years_of(text: str, month: int) -> tuple[Period, ...]:
+    """Return a month of each year that is named, in their order; raises `UsageError`."""
+    years: list[int] = []
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        found = _YEARS.fullmatch(part)
+        if not found:
+            raise must_be("years", "years, or a range of them", text, "2022-2024")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if first > last:
+            raise UsageError(
+                f"The range {part} of {option('years')} is reversed.",
+                "Expected the earlier year first.",
+                f"Try {option('years', f'{last}-{first}')}.",
+            )
+        if not FIRST_DAY.year <= first <= last <= _LAST_YEAR:
+            raise must_be("years", f"from {FIRST_DAY.year} to {_LAST_YEAR}", text, "2022-2024")
+        years += range(first, last + 1)
+    if years != sorted(set(years)):
+        raise UsageError(
+            f"{option('years')} must rise, each year once, got {text}.",
+            "Each is compared with the one before it.",
+            f"Try {option('years', ','.join(map(str, sorted(set(years)))))}.",
+        )
+    if len(years) < 2:
+        raise UsageError(
+            f"{option('years')} must name two years or more, got {text!r}.",
+            "A change is what is different from the year before.",
+            f"Try {option('years', f'{years[0] - 1}-{years[0]}' if years else '2022-2024')}.",
+        )
+    return tuple(_month(year, month) for year in years)
+
+
+def _month(year: int, month: int) -> Period:
+    last = calendar.monthrange(year, month)[1]
+    return Period(str(year), date(year, month, 1), date(year, month, last), f"{year}-{month:02d}")
+
+
+_RANGES = {"month": (1, 12), "min_pixels": (1, 64), "rounds": (1, 1000)}
+"""Least and largest value of whole numbers."""
+
+
+def _check_numbers(params: ChangeParams) -> None:
+    for name, (least, most) in _RANGES.items():
+        if not least <= getattr(params, name) <= most:
+            raise must_be(name, f"from {least} to {most}", getattr(params, name), getattr(ChangeParams, name))
+    for name in ("resolution", "cell_size", "least_mad"):
+        if not 0 < getattr(params, name) < float("inf"):
+            raise must_be(name, "more than 0", getattr(params, name), getattr(ChangeParams, name))
