@@ -81,6 +81,8 @@ class Entry:
     output_dir: str
     """The directory that it makes unless told otherwise."""
     package: Package
+    flags: Mapping[str, str] = field(default_factory=dict)
+    """Further options of its command that stand for verbs, see `cli.verbs`."""
 
     @property
     def script(self) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import signal
 import textwrap
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +23,12 @@ from eoap_dask.cli.options import (
     result_options,
     verbosity_options,
 )
+from eoap_dask.cli.verbs import VERBS, YES_OPTION, act, verb_argument
 from eoap_dask.errors import EXIT_CODES
 from eoap_dask.run.options import RunOptions
+
+if TYPE_CHECKING:
+    from eoap_dask.run.control import Control
 
 _CODES = "; ".join([*(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), "129/130/143 stopped"])
 ENDING = f"""\b
@@ -29,27 +37,38 @@ Every option has an environment variable: EOAP_DASK_ and its name, such as EOAP_
 """
 
 
+_VERBS = "\b\nVERB says what to do:\n" + "\n".join(f"  {name:<7} {what}" for name, what in VERBS.items())
+
+
 def application_command(entry: Entry) -> click.Command:
     """Return the command of an application, which is imported when it runs, so that ``--help`` starts quickly."""
 
-    def body(dry_run: bool, as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
+    def body(verb: str, dry_run: bool, as_json: bool, yes: bool, verbose: int, quiet: bool, **values: Any) -> None:
         from loguru import logger
 
         from eoap_dask.logs import set_up_logging
 
+        verb = values.pop("verb_flag", None) or verb
         set_up_logging(-1 if quiet else verbose)
+        if verb not in ("run", "retry"):
+            act(verb, values["output_dir"], as_json=as_json, is_sure=yes, quiet=quiet)
+            return
         from eoap_dask.cli.progress import Progress
+        from eoap_dask.run.control import Control
+        from eoap_dask.run.produce import Hooks
         from eoap_dask.run.status import kept_by_stop
 
         application = entry.application()
         wanted, options = picked(entry.params, values), picked(RunOptions, values)
+        options = options.replace(retry_failed=verb == "retry")
         if dry_run:
             plan = application.dry_run(wanted, options)
             click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
             return
         try:
-            with Progress(quiet=quiet) as progress:
-                run = application.run(wanted, options, listener=progress)
+            control = Control()
+            with Progress(quiet=quiet) as progress, pausing_signals(control):
+                run = application.run(wanted, options, listener=progress, hooks=Hooks(control=control))
         except BaseException as exc:
             if not quiet:  # for `main`, which says it where we were stopped
                 exc.add_note(kept_by_stop(options.output_dir, resume=options.resume))
@@ -60,6 +79,8 @@ def application_command(entry: Entry) -> click.Command:
     for add in (
         verbosity_options,
         result_options,
+        YES_OPTION,
+        verb_argument(dict(entry.flags)),
         cwl_option(entry),
         declared_options(RunOptions, output_dir=Path(entry.output_dir)),
         declared_options(entry.params),
@@ -69,10 +90,27 @@ def application_command(entry: Entry) -> click.Command:
     return click.command(
         entry.name,
         cls=GroupedCommand,
-        help=entry.help,
+        help=f"{inspect.cleandoc(entry.help)}\n\n{_VERBS}",
         epilog=_shown(entry.examples) + ENDING,
         context_settings=settings,
     )(body)
+
+
+@contextmanager
+def pausing_signals(control: Control) -> Iterator[None]:
+    """Let SIGUSR1 pause a run and SIGUSR2 let it go on, as the verbs do; elsewhere than in the main thread nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda *_: control.pause()),
+        signal.SIGUSR2: signal.signal(signal.SIGUSR2, lambda *_: control.resume()),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _shown(examples: Sequence[Example]) -> str:

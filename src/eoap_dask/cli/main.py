@@ -28,6 +28,7 @@ from eoap_dask.cli.memory_guard import MemoryGuard, control_group, is_wanted
 from eoap_dask.cli.status import status
 from eoap_dask.cli.streams import fault_of_stdout, lasting_streams
 from eoap_dask.cli.variables import commands_of, unread_variables
+from eoap_dask.cli.verbs import commands as run_commands
 from eoap_dask.errors import EoapError, OutputError
 from eoap_dask.text import named_by_flags, show_bytes
 
@@ -55,6 +56,8 @@ def cli() -> None:
 for _entry in APPLICATIONS.values():
     cli.add_command(application_command(_entry))
 cli.add_command(status)
+for _command in run_commands():
+    cli.add_command(_command)
 cli.add_command(cluster)
 cli.add_command(gateway)
 cli.add_command(cwl)

@@ -90,7 +90,7 @@ def _started(options: ClusterOptions, size: Size, scratch: Path | None) -> Itera
     else:
         wanted = GatewayOptions(
             name=name_from_environment(),
-            workers=options.workers,
+            workers=options.gateway_workers,
             worker_cores=options.worker_cores,
             worker_memory=options.worker_memory,
             image=options.image,
@@ -118,7 +118,7 @@ def expected_size(options: ClusterOptions, client: Client | None, tasks: int) ->
     if running is not None:
         return size_of(running)
     if cluster_kind(options.cluster) == "local":
-        size = local_size(options.workers, options.worker_bytes(), tasks)
+        size = local_size(options.workers, options.worker_bytes(), tasks, options.cores, options.memory)
         if size.memory_per_worker < MIN_WORKER_BYTES:
             raise UsageError(
                 f"With {plural(size.workers, 'worker')}, each would have {size.memory_per_worker >> 20} MiB of memory.",
@@ -127,7 +127,9 @@ def expected_size(options: ClusterOptions, client: Client | None, tasks: int) ->
             )
         return size
     return Size(
-        options.workers or DEFAULT_WORKERS, max(1, int(options.worker_cores or 1)), options.worker_bytes() or 4 << 30
+        options.gateway_workers or DEFAULT_WORKERS,
+        max(1, int(options.worker_cores or 1)),
+        options.worker_bytes() or 4 << 30,
     )
 
 

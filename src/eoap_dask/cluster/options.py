@@ -54,6 +54,21 @@ class ClusterOptions(Declared):
         negative="no-allow-version-mismatch",
     )
 
+    cores: int | None = None
+    """Of all workers together, of a cluster that is started. By default those of the machine, or the Gateway's."""
+    memory: int | None = None
+    """Bytes of all workers together, of a cluster that is started."""
+
+    @property
+    def gateway_workers(self) -> int | None:
+        """Workers of a cluster that is started on a Gateway: as many as fit into `cores` and `memory`."""
+        if self.workers is not None or (self.cores is None and self.memory is None):
+            return self.workers
+        fits = [] if self.cores is None else [self.cores // max(1, int(self.worker_cores or 1))]
+        if self.memory is not None and (each := self.worker_bytes()) is not None:
+            fits.append(self.memory // each)
+        return max(1, min(fits, default=DEFAULT_WORKERS))
+
     def worker_bytes(self) -> int | None:
         """Return `worker_memory` in bytes."""
         if self.worker_memory is None:

@@ -29,18 +29,27 @@ class Size:
         return self.workers * self.threads_per_worker
 
 
-def local_size(workers: int | None = None, memory_per_worker: int | None = None, tasks: int | None = None) -> Size:
+def local_size(
+    workers: int | None = None,
+    memory_per_worker: int | None = None,
+    tasks: int | None = None,
+    cores: int | None = None,
+    memory: int | None = None,
+) -> Size:
     """Return a sensible use of this machine, within the limits of its control group.
 
     By default one process per four cores (kernels release the GIL), 80 % of the memory, and no more slots than `tasks`.
+    `cores` and `memory` (bytes) are limits of all workers together.
     """
     from dask.system import CPU_COUNT
     from distributed.system import MEMORY_LIMIT
 
-    slots = max(1, min(CPU_COUNT, tasks or CPU_COUNT))
+    most = CPU_COUNT if cores is None else min(CPU_COUNT, cores)
+    slots = max(1, min(most, tasks or most))
     processes = workers or max(1, -(-slots // 4))
-    threads = max(1, -(-slots // processes)) if workers is None else max(1, CPU_COUNT // processes)
-    share = int(MEMORY_LIMIT * 0.8) // processes
+    threads = max(1, -(-slots // processes)) if workers is None else max(1, most // processes)
+    whole = int(MEMORY_LIMIT * 0.8)
+    share = (whole if memory is None else min(whole, memory)) // processes
     return Size(processes, threads, memory_per_worker or share)
 
 

@@ -401,6 +401,22 @@ class Publication:
             _remove_partial(self.root)
 
 
+def remove_unfinished(out: Path, application: str) -> Path | None:
+    """Remove what a run of an application left beside an output, and return what that was; None where nothing was.
+
+    The product stays. Raises `OutputError` while a run works there, and for what isn't ours.
+    """
+    place = resolve(out)
+    root = sibling(place, ".partial")
+    if not os.path.lexists(root):
+        return None
+    with OutputLock(sibling(place, ".lock"), out):
+        check_partial(root, application)
+        recover(place)
+        _remove_partial(root)
+    return root
+
+
 def _remove_partial(root: Path) -> None:
     """Remove an unfinished output, or a product; its marks go last, in case we are killed here."""
     remove_last(root, (RUN_FILE, MARKER, ASIDE_MARK))

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eoap_dask.__about__ import __version__
-from eoap_dask.errors import UnitsFailedError
+from eoap_dask.errors import UnitsFailedError, UsageError
 from eoap_dask.publish.checks import identity
+from eoap_dask.publish.exchange import location_of
+from eoap_dask.publish.holdings import LEDGER, read_object, resolve, sibling
 from eoap_dask.run.engine import Outcome
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
@@ -43,6 +45,23 @@ def ledger(plan: Plan, outcome: Outcome, schedule: Schedule) -> dict[str, Any]:
         **({"corrected": corrected} if corrected else {}),
         **({"odd_items": [one.to_dict() for one in plan.odd_items]} if plan.odd_items else {}),
     }
+
+
+def failed_units(out: Path) -> list[str]:
+    """Return the units that failed in the last run of an output, or were allowed to; `UsageError` without any."""
+    place = resolve(out)
+    for folder in (sibling(place, ".partial"), location_of(place)):
+        if folder is None:
+            continue
+        entries = read_object(folder / LEDGER)[0].get("failures")
+        keys = [str(one.get("unit")) for one in entries or () if isinstance(one, dict)]
+        if keys:
+            return list(dict.fromkeys(keys))
+    raise UsageError(
+        f"No unit of {out} has failed.",
+        "A retry makes the units that failed in the last run.",
+        "Run the same command without it: what is finished stays.",
+    )
 
 
 def account(

@@ -23,7 +23,7 @@ class Control:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may come while it is held
         self._is_paused = self._is_draining = self._is_stopped = False
         self._reason = ""
 

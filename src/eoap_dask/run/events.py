@@ -30,6 +30,8 @@ EventKind = Literal[
     "block-retried",  # workers died while they had it: it is tried again when nothing else runs beside it
     "block-done",
     "unit-writing",  # all its blocks are there: its files are finished
+    "paused",  # no more blocks are sent; those under way are finished
+    "resumed",
     "unit-done",
     "unit-failed",
     "end",  # the run is over: message is "complete", or what stopped it

@@ -114,6 +114,8 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         negative="no-update",
         heading="Output",
     )
+    retry_failed: bool = False
+    """Make only the units that failed in the last run; `UsageError` where there is none."""
     block: int | None = None
     """Side of a block in pixels, 512·2^k. By default 2048, less for few blocks or little memory."""
     budget: int | None = None
@@ -133,6 +135,12 @@ class RunOptions(ClusterOptions, OutputOptions):  # fields of the last parent co
         """Raise `UsageError` for values that make no sense."""
         check_choices(self)
         super().check()
+        if self.retry_failed and not self.resume:
+            raise UsageError(
+                f"{option('resume', False)} can't be combined with a retry of what failed.",
+                "The one makes the whole output anew, the other keeps what is finished.",
+                "Leave one of them out.",
+            )
         for name in ("overwrite", "update"):
             if getattr(self, name) and not self.resume:
                 raise UsageError(

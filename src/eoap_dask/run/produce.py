@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
 
 from loguru import logger
@@ -17,20 +18,21 @@ from eoap_dask.cluster.connect import is_embedded, open_client
 from eoap_dask.cluster.gateway.evidence import Evidence, evidence, performance_report
 from eoap_dask.cluster.gateway.versions import check_versions
 from eoap_dask.cluster.size import size_of
-from eoap_dask.errors import EoapError, NothingFoundError, OutputError, UsageError
+from eoap_dask.errors import EoapError, NothingFoundError, OutputError, StoppedError, UsageError
 from eoap_dask.files import dump_json, write_json
 from eoap_dask.items.odd import odd_items_said
 from eoap_dask.logs import log_to, of_run
 from eoap_dask.output.layout import LAYOUT
-from eoap_dask.publish.holdings import Holdings, UnitState, product_units, record_of, records_in
+from eoap_dask.publish.holdings import LEDGER, Holdings, UnitState, product_units, record_of, records_in
 from eoap_dask.publish.publication import Publication
-from eoap_dask.run.account import account, blank, ledger, too_many
+from eoap_dask.run.account import account, blank, failed_units, ledger, too_many
 from eoap_dask.run.capacity import check_disk, check_memory
 from eoap_dask.run.control import Control
 from eoap_dask.run.earlier import Earlier, keep_others, left_out
 from eoap_dask.run.engine import Engine, FinishUnit, Outcome
 from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener, ignore, tell_both
 from eoap_dask.run.options import RunOptions
+from eoap_dask.run.orders import Orders
 from eoap_dask.run.plan import Plan, UnitPlan, sized
 from eoap_dask.run.product import LEFT_OUT
 from eoap_dask.run.result import Run
@@ -43,7 +45,7 @@ from eoap_dask.scenes.parse import source_href
 from eoap_dask.stac.catalog import with_assets, write_catalog
 from eoap_dask.stac.item import with_period
 from eoap_dask.stac.records import AssetRecord
-from eoap_dask.text import show
+from eoap_dask.text import few, plural, show
 from eoap_dask.values import as_text
 
 if TYPE_CHECKING:
@@ -175,6 +177,7 @@ def _publish(
     started: float,
 ) -> Run:
     plan, watcher = production.plan, production.watch(options.output_dir)
+    only = failed_units(options.output_dir) if options.retry_failed else None
     times = UnitTimes(tell_both(watcher, hooks.listener))
     with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         earlier = _earlier(production, options, publisher)
@@ -188,11 +191,15 @@ def _publish(
                 production.items.save(publication.root / ITEMS_FILE)
             units = len(plan.units) if production.units is None else 0
             tell(Event("run", blocks_total=plan.blocks, message=plan.headline, units_total=units))
-            with _end_told(tell):
+            with _end_told(tell), Orders(publication.scratch, hooks.control, partial(_tell_changed, tell)):
                 schedule = Schedule(
                     plan.units if production.units is None else production.units,
                     lambda planned: _take_over(planned, options, publication, earlier, hooks, tell, plan.blocks),
+                    only,
                 )
+                if only is not None:  # for the next run, if this one is killed
+                    again = [Failure(key, "It failed before, and is made again.").to_dict() for key in only]
+                    write_json(publication.root / LEDGER, {"failures": again})
                 if production.units is None:
                     _leave_out([u.unit.key for u in plan.units], publication, earlier)
                 kept = keep_others(others, earlier, publication)
@@ -248,6 +255,12 @@ def _with_sources_of(kept: Mapping[str, dict[str, Any]], items: ItemSet, earlier
     return replace(both, truncated=items.truncated, missing=items.missing)
 
 
+def _tell_changed(tell: EventFile, kind: Literal["paused", "resumed"]) -> None:
+    latest = tell.latest
+    done, total = (latest.blocks_done, latest.blocks_total) if latest else (0, 0)
+    tell(Event(kind, blocks_done=done, blocks_total=total))
+
+
 @contextmanager
 def _watched(watcher: Watcher, root: Path) -> Iterator[None]:
     watcher.begin(root)
@@ -286,7 +299,7 @@ def _refuse_failed(
     for key in schedule.keys:
         if key in outcome.items and (sentence := few_seen(outcome.items[key])):
             logger.warning("{}", sentence)
-    write_json(publication.root / "failures.json", ledger(production.plan, outcome, schedule))
+    write_json(publication.root / LEDGER, ledger(production.plan, outcome, schedule))
     write_json(
         publication.root / "run.json", account(production.plan, production.items, schedule, outcome, kept, seconds)
     )
@@ -377,6 +390,15 @@ def _carry_out(
                 outcome = engine.run()
                 kept_if_bad.is_wanted = bool(outcome.failures)
     outcome.items.update(schedule.kept)
+    if schedule.left:
+        publication.keep_partial = True
+        write_json(publication.root / LEDGER, ledger(production.plan, outcome, schedule))
+        raise StoppedError(
+            f"{plural(len(schedule.left), 'unit')} of {options.output_dir} "
+            f"{'was' if len(schedule.left) == 1 else 'were'} never begun: {few(schedule.left, 3)}.",
+            "A retry makes those that failed, and no others.",
+            "Run the same command without it to make the rest.",
+        )
     if hooks.control.is_draining and not schedule.is_over:
         raise hooks.control.fault()
     return outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from eoap_dask.render.identity import hash_of
@@ -25,7 +25,9 @@ class Schedule:
         self,
         units: Units,
         take_over: Callable[[UnitPlan], Mapping[str, Any] | None],  # the item of a unit that is finished already
+        only: Collection[str] | None = None,  # keys of the units that are made; others wait for another run
     ) -> None:
+        self._only = only
         self._units: Iterator[UnitPlan | None] = iter(units)
         self._take_over = take_over
         self._size: Callable[[Sequence[UnitPlan]], Sequence[UnitPlan]] = lambda units: units
@@ -41,6 +43,8 @@ class Schedule:
         self._is_drawn = False
         self.kept: dict[str, dict[str, Any]] = {}
         """Items of the units that were finished already, by key."""
+        self.left: list[str] = []
+        """Keys of units that aren't finished, and aren't to be made."""
         self.failures: list[Failure] = []
         """Units that can't be made because one that they need failed; whoever records them takes them out."""
         self.digests: dict[str, str] = {}
@@ -150,6 +154,9 @@ class Schedule:
         self._numbers[key] = len(self._numbers)
         (planned,) = self._size((planned,))
         self.blocks += planned.work.tasks
+        if any(one in self.left for one in needs):
+            self._leave(planned)
+            return True
         lost = next((one for one in needs if one in self._failed), None)
         unmet = [one for one in needs if one not in self._contents]
         if lost is not None:
@@ -174,6 +181,9 @@ class Schedule:
         if key in self._unfinished:
             return planned
         item = self._take_over(planned)
+        if item is None and self._only is not None and key not in self._only:
+            self._leave(planned)
+            return None
         if item is None:
             self._unfinished.add(key)
             return planned
@@ -181,6 +191,15 @@ class Schedule:
         self.blocks -= planned.work.tasks
         self.finished(key, item)
         return None
+
+    def _leave(self, planned: UnitPlan) -> None:
+        """Set a unit aside that isn't to be made, and with it those that need it."""
+        key = planned.unit.key
+        self.blocks -= planned.work.tasks
+        self.left.append(key)
+        for other in self._dependents.pop(key, ()):
+            if other in self._blocked:
+                self._leave(self._blocked.pop(other))
 
     def _lose(self, planned: UnitPlan, needed: str) -> None:
         key = planned.unit.key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,8 @@ class Status:
     """Id of the run; empty for one of an earlier version."""
     state: RunState = "running"
     """``stopped`` is whatever didn't end complete: failed, interrupted, killed."""
+    is_paused: bool = False
+    """Whether it runs, and sends no blocks until it is told to go on."""
     message: str = ""
     """What stopped it, where it says so."""
     cluster: str = ""
@@ -75,6 +77,7 @@ class Status:
             "output": str(self.output),
             "run": self.run,
             "state": self.state,
+            **({"paused": True} if self.is_paused else {}),
             "message": self.message,
             "cluster": self.cluster,
             "units": dict(self.units),
@@ -93,8 +96,9 @@ class Status:
     def __str__(self) -> str:
         counts = {kind: list(self.units.values()).count(kind) for kind in ("done", "skipped", "failed")}
         total = f" of {self.units_total}" if self.units_total else ""
+        more = f" ({self.message})" if self.message and self.state == "stopped" else ""
         lines = [
-            f"{self.output}: {self.state}{f' ({self.message})' if self.message and self.state == 'stopped' else ''}",
+            f"{self.output}: {self.state}{', paused' if self.is_paused else ''}{more}",
             f"  units     {counts['done']} done, {counts['skipped']} finished before, {counts['failed']} failed{total}",
             f"  blocks    {self.blocks_done} of {self.blocks_total}",
         ]
@@ -111,6 +115,7 @@ class Status:
         if self.retried_blocks:
             lines.append(f"  retried   {plural(self.retried_blocks, 'block')} whose workers died")
         lines += [f"  {figure_name(name):<9} {show_figure(name, value)}" for name, value in self.counts.items()]
+        lines += _by_folder(self.units)
         lines += [f"  {unit}  {reason}" for unit, reason in self.failures.items()]
         return "\n".join(lines)
 
@@ -136,7 +141,7 @@ def read_status(output: Path) -> Status:
         raise _no_run(output)
     # looked at again: the file may be that of a run which began after the first look
     if status.state == "running" and not running and not is_held(lock):
-        status.state, status.message = "stopped", status.message or "killed"
+        status.state, status.is_paused, status.message = "stopped", False, status.message or "killed"
     return status
 
 
@@ -232,6 +237,21 @@ def kept_by_stop(output: Path, *, resume: bool = True) -> str:
     return f"{before}{kept} Run {again} to go on."
 
 
+def _by_folder(units: Mapping[str, str]) -> list[str]:
+    """Return a line for each directory that units share: how many of it are finished, failed, and under way."""
+    folders: dict[str, list[str]] = {}
+    for key, state in units.items():
+        if LAYOUT.is_shared(key):
+            folders.setdefault(LAYOUT.folder(key), []).append(state)
+    lines = []
+    for folder, states in sorted(folders.items()):
+        finished = states.count("done") + states.count("skipped")
+        failed, rest = states.count("failed"), len(states) - finished - states.count("failed")
+        more = (f", {failed} failed" if failed else "") + (f", {rest} under way" if rest else "")
+        lines.append(f"  {folder:<13} {finished} finished{more}")
+    return lines
+
+
 def _beside(output: Path, what: str) -> Path:
     return output.parent / f"{output.name}.{what}"
 
@@ -251,6 +271,8 @@ def _take(status: Status, event: dict[str, Any]) -> None:
         status.__init__(status.output)  # type: ignore[misc]
         status.started, status.run = when, str(event.get("run", ""))
         status.units_total = int(event.get("units_total", 0))
+    if kind in ("paused", "resumed"):
+        status.is_paused = kind == "paused"
     status.latest = when
     if kind == "todo":
         status.working = when
@@ -268,5 +290,6 @@ def _take(status: Status, event: dict[str, Any]) -> None:
     elif kind.startswith("unit-"):
         status.units[unit] = kind.removeprefix("unit-")
     elif kind == "end":
+        status.is_paused = False
         status.state = "complete" if message == "complete" else "stopped"
         status.message = message

@@ -160,7 +160,7 @@ SEEDS = [1 + secrets.randbelow(100_000) for _ in range(3)]
 """Other ones each time."""
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", [0, *(pytest.param(one, marks=pytest.mark.long) for one in (1, 2))])
 def test_a_settlement_and_a_clearing_are_found_and_noise_is_borne(number: int, client: Client, tmp_path: Path) -> None:
     seed = SEEDS[number]
     land = make_changes(tmp_path / "archive", rows=1, cols=3, cell_px=128, clouds=0.15, seed=seed)
