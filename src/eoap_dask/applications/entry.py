@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -81,6 +81,8 @@ class Entry:
     output_dir: str
     """The directory that it makes unless told otherwise."""
     package: Package
+    environment: str = ""
+    """Module whose `settings` reads further variables of the environment for its command; empty for none."""
     flags: Mapping[str, str] = field(default_factory=dict)
     """Further options of its command that stand for verbs, see `cli.verbs`."""
 
@@ -92,6 +94,13 @@ class Entry:
     def application(self) -> Any:
         """Import the application, and return its `base.Application`."""
         return import_module(self.module).APPLICATION
+
+    def settings(self, environ: Mapping[str, str], given: Container[str]) -> tuple[dict[str, Any], list[str]]:
+        """Return what further variables say, see `environment`."""
+        if not self.environment:
+            return {}, []
+        found: tuple[dict[str, Any], list[str]] = import_module(self.environment).settings(environ, given)
+        return found
 
     def python(self, name: str) -> Any:
         """Return what Python callers know by one of `python_names`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import signal
 import textwrap
 import threading
@@ -49,7 +50,13 @@ def application_command(entry: Entry) -> click.Command:
         from eoap_dask.logs import set_up_logging
 
         verb = values.pop("verb_flag", None) or verb
-        set_up_logging(-1 if quiet else verbose)
+        told, unread = entry.settings(os.environ, _given())
+        verbosity = told.pop("verbosity", -1 if quiet else verbose)
+        quiet = verbosity < 0
+        set_up_logging(verbosity)
+        values |= {name: told.pop(name) for name in list(told) if name in values}
+        for sentence in unread:
+            logger.warning("{}", sentence)
         if verb not in ("run", "retry"):
             act(verb, values["output_dir"], as_json=as_json, is_sure=yes, quiet=quiet)
             return
@@ -60,7 +67,7 @@ def application_command(entry: Entry) -> click.Command:
 
         application = entry.application()
         wanted, options = picked(entry.params, values), picked(RunOptions, values)
-        options = options.replace(retry_failed=verb == "retry")
+        options = options.replace(retry_failed=verb == "retry", **told)
         if dry_run:
             plan = application.dry_run(wanted, options)
             click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
@@ -94,6 +101,13 @@ def application_command(entry: Entry) -> click.Command:
         epilog=_shown(entry.examples) + ENDING,
         context_settings=settings,
     )(body)
+
+
+def _given() -> set[str]:
+    """Return the options that the user gave, on the command line or by our own variables."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {name for name in context.params if context.get_parameter_source(name) is not default}
 
 
 @contextmanager

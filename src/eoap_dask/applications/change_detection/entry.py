@@ -35,6 +35,7 @@ CHANGE_DETECTION = Entry(
     ),
     page="docs/change-detection.md",
     output_dir="changes",
+    environment="eoap_dask.applications.change_detection.environment",
     flags={"--status": "status", "--retry-failed": "retry", "--run-once": "run"},
     package=Package(
         id="yearly-changes",
