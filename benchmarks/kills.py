@@ -34,6 +34,7 @@ from benchmarks.processes import SchedulerAndWorkers
 from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway
 from eoap_dask.demo.archive import make_archive
+from eoap_dask.demo.changes import CELLS_FILE, make_changes
 from eoap_dask.demo.fields import FIELDS_FILE, make_fields
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.run.events import EVENTS_FILE, read_events
@@ -70,6 +71,19 @@ def _chips_arguments(archive: Path, whole: bool) -> Sequence[object]:
     return ("--fields", archive / FIELDS_FILE, *cells, *splits, "--bands", "red", "--bands", "swir16")
 
 
+def _changes_arguments(archive: Path, whole: bool) -> Sequence[object]:
+    return (
+        "--grid",
+        archive / CELLS_FILE,
+        "--years",
+        "2022-2024" if whole else "2022-2023",
+        "--bands",
+        "red",
+        "--bands",
+        "nir",
+    )
+
+
 SUBJECTS = {
     "cloudless-mosaic": Subject(
         "cloudless-mosaic",
@@ -79,6 +93,11 @@ SUBJECTS = {
         _mosaic_arguments,
     ),
     "crop-chips": Subject("crop-chips", lambda folder: make_fields(folder, size_px=512), _chips_arguments),
+    "change-detection": Subject(
+        "change-detection",
+        lambda folder: make_changes(folder, rows=1, cols=3, cell_px=64, passes=2),
+        _changes_arguments,
+    ),
 }
 """By the names of the applications."""
 KINDS: tuple[tuple[Where, Victim], ...] = (
@@ -105,9 +124,9 @@ IDLE_S = 20.0
 """After which a Gateway stops a cluster whose client was killed."""
 RUN_S = 180.0
 GONE_S = 60.0
-VOLATILE = {"processing:datetime", "timings"}
+VOLATILE = {"processing:datetime", "timings", "started_at", "completed_at"}
 """Fields of JSON that tell when: all that equal runs may write differently."""
-NOT_COMPARED = {EVENTS_FILE, "run.log"}
+NOT_COMPARED = {EVENTS_FILE, "run.log", "download.log", "store.log", "change.log"}
 
 
 class TrialError(AssertionError):

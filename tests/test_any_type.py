@@ -186,6 +186,7 @@ def good_arguments(root: Path) -> dict[str, dict[str, Any]]:
         "burned_area_map": apps,
         "crop_chips": {**{name: one for name, one in apps.items() if name != "aoi"}, **fields},
         "change_detection": {**{name: one for name, one in apps.items() if name != "aoi"}, **cells},
+        "ChangeStages": {**cells, "items": nothing, "params": None, "options": None, "client": None, "listener": None},
         "cva": {**dates, "bands": ["red"], "least_mad": 20.0, "min_pixels": 6},
         "irmad": {**dates, "bands": ["red"], "rounds": 3, "min_pixels": 6},
         "chips": {"items": before, "bands": ["red"], "cells": None, "classes": None, "seed": 0, **fields},
@@ -211,7 +212,7 @@ FUNCTIONS = (
     *(*REFLECTANCE, "search", "load", "mask_clouds", "composite", "severity", "severity_classes", "burned_area"),
     *("parse_aoi", "ItemSet", "ItemSet.of", "ItemSet.load", "ItemSet.save", "ItemSet.merged", "ItemSet.private_hosts"),
     *("Hooks", "Control.drain", "Control.stop", "cloudless_mosaic", "burned_area_map"),
-    *("crop_chips", "chips", "change_detection", "cva", "irmad"),
+    *("crop_chips", "chips", "change_detection", "ChangeStages", "cva", "irmad"),
     *("MosaicParams", "BurnedAreaParams", "ChangeParams", "CropChipsParams", "RunOptions"),
 )
 APPLICATIONS = ("cloudless_mosaic", "burned_area_map", "crop_chips", "change_detection")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eoap_dask.applications.change_detection.application import change_detection
     from eoap_dask.applications.change_detection.lazy import cva, irmad
     from eoap_dask.applications.change_detection.parameters import ChangeParams
+    from eoap_dask.applications.change_detection.stages import ChangeStages
     from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
     from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
     from eoap_dask.applications.crop_chips.application import crop_chips
@@ -118,6 +119,7 @@ _PLACES = {
     "bai": "lazy.indices",
     "burned_area": "applications.bai.lazy",
     "chips": "applications.crop_chips.lazy",
+    "ChangeStages": "applications.change_detection.stages",
     "composite": "lazy.cube",
     "cva": "applications.change_detection.lazy",
     "dnbr": "lazy.indices",
@@ -147,6 +149,7 @@ __all__ = [
     "BandError",
     "BurnedAreaParams",
     "ChangeParams",
+    "ChangeStages",
     "ClusterError",
     "CollectionError",
     "ContradictionError",

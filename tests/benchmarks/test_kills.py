@@ -30,8 +30,21 @@ def chips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
         yield prepared
 
 
-TRIALS = [("chips" if kind in KINDS[:number] else "arena", number) for number, kind in enumerate(KINDS)]
-"""What has been tried with mosaics is tried with chips when it comes again."""
+@pytest.fixture(scope="module")
+def changes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    subject = SUBJECTS["change-detection"]
+    with Arena(tmp_path_factory.mktemp("kills-of-changes"), seed=5, subject=subject) as prepared:
+        yield prepared
+
+
+TRIALS = [
+    *(("chips" if kind in KINDS[:number] else "arena", number) for number, kind in enumerate(KINDS)),
+    *(
+        ("changes", KINDS.index(kind))
+        for kind in (("local", "client"), ("scheduler", "workers"), ("gateway", "scheduler"))
+    ),
+]
+"""What has been tried with mosaics is tried with chips when it comes again; a kind of each cluster with changes."""
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.cluster
 
 
 def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    product, lazy = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    product, stages, lazy = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     land = make_changes(tmp_path / "land", rows=1, cols=3, cell_px=128, clouds=0.1)
     shutil.copy(land.cells, tmp_path / "cells.gpkg")
     monkeypatch.chdir(tmp_path)
@@ -27,6 +27,8 @@ def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         known: dict[str, Any] = {"stac": server.url}
         run(product.replace('grid="cells.gpkg",', f'grid="cells.gpkg", stac="{server.url}",'), known)
         assert capsys.readouterr().out.split()[::2] == [f"change_mask_grid_{cell}_2023" for cell in (463, 464, 465)]
+        run(stages.replace('grid="cells.gpkg",', f'grid="cells.gpkg", stac="{server.url}",'), known)
+        assert capsys.readouterr().out == "{'463': 128, '464': 128, '465': 128}\n9\n"
         run(re.sub(r'aoi = "\S+"', f'aoi = "{aoi}"', lazy), known)
     changed, score = capsys.readouterr().out.split()
     assert int(changed) > 100

@@ -5,7 +5,7 @@ An application is a module with its own five steps, put together in one `Applica
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -112,11 +112,13 @@ class Application(Generic[P, R]):
         listener: Listener | None = None,
         hooks: Hooks | None = None,
         changes: Mapping[str, Any] | None = None,
+        only: Callable[[Plan], Collection[str]] | None = None,
     ) -> Run:
         """Make the product and publish it; `changes` are fields of parameters and options, as Python callers name them.
 
         `client` defaults to the active one, else as the options say; `listener` to that of `hooks`, else a bar in a
-        notebook, else nothing.
+        notebook, else nothing. `only` chooses some units of the plan, with those that they need; what the output has
+        beside them stays.
         """
         _check_kinds(params=(params, self.params), options=(options, RunOptions), hooks=(hooks, Hooks))
         _check_client(client)
@@ -126,6 +128,8 @@ class Application(Generic[P, R]):
         wanted, options = apply_changes(params or self.params(), options or default, changes or {})
         check_start(options.cluster, client)
         request, items, plan = self._prepare(wanted, options, client)
+        if only is not None:
+            plan, options = plan.only(only(plan)), options.replace(update=True)
         # before any work: where signing fails, no unit could be made
         for href in _hrefs(plan)[:1]:
             items.signer(request.private_hosts).sign(href)

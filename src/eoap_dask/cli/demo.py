@@ -70,7 +70,7 @@ Examples:
   # Serve an archive on port 8123, as a slow network would
   eoap-dask demo serve --port 8123 --latency 0.03
 \b
-  # In another terminal; it says this itself, and commands for what a fire burned, and for chips of fields
+  # In another terminal; it says this itself, and commands for what a fire burned, chips of fields, and changes
   cloudless-mosaic --stac http://127.0.0.1:8123/stac
 """
 )
@@ -134,7 +134,8 @@ def serve(
     set_up_logging(-1 if quiet else verbose)
     from eoap_dask.cluster.guard import guarded_directory
     from eoap_dask.demo.archive import make_archive, whole_or_nothing
-    from eoap_dask.demo.catalogue import FIELDS_DIRECTORY
+    from eoap_dask.demo.catalogue import CHANGES_DIRECTORY, FIELDS_DIRECTORY
+    from eoap_dask.demo.changes import make_changes
     from eoap_dask.demo.fields import make_fields
     from eoap_dask.demo.server import DemoServer, check_faults
     from eoap_dask.net.hrefs import is_loopback
@@ -153,6 +154,7 @@ def serve(
             make_archive(root, dialect=dialect, fire=True)
             with whole_or_nothing(root):
                 make_fields(root / FIELDS_DIRECTORY, dialect=dialect)
+                make_changes(root / CHANGES_DIRECTORY, dialect=dialect)
         with DemoServer(root, host=host, port=port, latency_s=latency, faults=wrong, sign=sign) as server:
             if not is_loopback(host):
                 logger.warning("Everybody who reaches {} can read this archive.", server.origin)
@@ -169,7 +171,8 @@ def _commands(server: DemoServer) -> list[str]:
     import sysconfig
 
     from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
-    from eoap_dask.demo.catalogue import FIELDS_DIRECTORY
+    from eoap_dask.demo.catalogue import CHANGES_DIRECTORY, FIELDS_DIRECTORY
+    from eoap_dask.demo.changes import CELLS_FILE
     from eoap_dask.demo.fields import FIELDS_FILE
     from eoap_dask.demo.fire import fire_pair, has_fire
 
@@ -186,6 +189,9 @@ def _commands(server: DemoServer) -> list[str]:
     if fields.is_file():
         cells = ["--grid", "4", "--split-block", "1", "--no-overlap"]  # a country has more room
         commands.append(["crop-chips", "--stac", server.url, *other, "--fields", str(fields), *cells])
+    grid = server.root / CHANGES_DIRECTORY / CELLS_FILE
+    if grid.is_file():
+        commands.append(["change-detection", "--stac", server.url, *other, "--grid", str(grid)])
     scripts = Path(sysconfig.get_path("scripts"))
 
     def program(name: str) -> str:

@@ -31,6 +31,8 @@ GEOJSON = "application/geo+json"
 
 FIELDS_DIRECTORY = "fields"
 """Where an archive may have one of fields beside its own files."""
+CHANGES_DIRECTORY = "changes"
+"""Where it may have one of change."""
 
 
 class CatalogueLike(Protocol):
@@ -65,15 +67,15 @@ class Catalogue:
 
     @classmethod
     def from_directory(cls, root: Path | str) -> Catalogue:
-        """Open what `make_archive` wrote, with `FIELDS_DIRECTORY`; the collection is that of the first item."""
+        """Open what `make_archive` wrote, with what may lie beside; the collection is that of the first item."""
         root = Path(root)
         items = json.loads((root / "items.json").read_text())["features"]
-        fields = root / FIELDS_DIRECTORY / "items.json"
-        if fields.exists():
-            for item in json.loads(fields.read_text())["features"]:
-                for asset in item["assets"].values():
-                    asset["href"] = f"{FIELDS_DIRECTORY}/{asset['href']}"
-                items.append(item)
+        for below in (FIELDS_DIRECTORY, CHANGES_DIRECTORY):
+            if (root / below / "items.json").exists():
+                for item in json.loads((root / below / "items.json").read_text())["features"]:
+                    for asset in item["assets"].values():
+                        asset["href"] = f"{below}/{asset['href']}"
+                    items.append(item)
         return cls(root, items, items[0]["collection"] if items else "sentinel-2-l2a")
 
 
