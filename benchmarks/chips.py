@@ -31,7 +31,8 @@ from pyproj import Transformer
 
 from benchmarks.archive import DEFAULT_CACHE, Grid, needed_tiles, warm
 from benchmarks.chip_contenders import BANDS, CellJob, ChipJob
-from benchmarks.measure import Measurement, measure
+from benchmarks.measure import measure
+from benchmarks.parts import kept, medians, run_of, say
 from benchmarks.processes import SchedulerAndWorkers
 from eoap_dask import CropChipsParams, crop_chips
 from eoap_dask.applications.crop_chips.application import APPLICATION
@@ -97,16 +98,7 @@ class Farm:
 
 def prepare(size_px: int, cache: Path) -> Path:
     """Make the archive, or find it in the cache; return its directory."""
-    root = cache / f"fields-{size_px}px"
-    if (root / "items.json").exists():  # written last
-        return root
-    shutil.rmtree(root, ignore_errors=True)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="making-", dir=cache) as scratch:
-        made = Path(scratch) / "fields"
-        make_fields(made, size_px=size_px)
-        made.rename(root)
-    return root
+    return kept(cache / f"fields-{size_px}px", lambda root: make_fields(root, size_px=size_px))
 
 
 # --- the script
@@ -120,7 +112,7 @@ def beside_a_script(farm: Farm, sizes: Sizes, folder: Path, repeat: int) -> dict
     runs: list[dict[str, Any]] = []
     for turn in range(repeat):
         for name in ("ours", "script") if turn % 2 == 0 else ("script", "ours"):
-            _say(f"round {turn + 1} of {repeat}: {name} …")
+            say(f"round {turn + 1} of {repeat}: {name} …")
             output = folder / name
             shutil.rmtree(output, ignore_errors=True)
             farm.server.stats.reset()
@@ -136,7 +128,7 @@ def beside_a_script(farm: Farm, sizes: Sizes, folder: Path, repeat: int) -> dict
                 cost, _ = measure(
                     [sys.executable, "-m", "benchmarks.chip_contenders", str(job.save(output / "job.json"))]
                 )
-            runs.append(_run(name, cost, fetched=farm.server.stats.bytes_sent))
+            runs.append(run_of(name, cost, fetched=farm.server.stats.bytes_sent))
     found = {
         "chips": sum(len(cell.chips) for cell in cells),
         "cells": len(cells),
@@ -144,7 +136,7 @@ def beside_a_script(farm: Farm, sizes: Sizes, folder: Path, repeat: int) -> dict
         "agreement": agreement(folder / "ours", folder / "script"),
         "needed_bytes": _needed(farm, request),
     }
-    of = _medians(runs)
+    of = medians(runs)
     return {
         **found,
         "medians": of,
@@ -202,7 +194,7 @@ def second_worker(farm: Farm, sizes: Sizes, folder: Path, repeat: int) -> dict[s
     seconds: dict[str, list[float]] = {"1": [], "2": []}
     for turn in range(repeat):
         for workers, found in seconds.items():  # side by side: the machine may be busy now and then
-            _say(f"round {turn + 1} of {repeat}: workers: {workers} …")
+            say(f"round {turn + 1} of {repeat}: workers: {workers} …")
             place = folder / f"{turn}-{workers}"
             with SchedulerAndWorkers(place / "cluster", workers=int(workers), env={"GDAL_CACHEMAX": "16"}) as cluster:
                 cluster.wait_for_workers()
@@ -232,7 +224,7 @@ def plan_of_many(farm: Farm, sizes: Sizes, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     fields, items = folder / "many.gpkg", folder / "items.json"
     across = round(sizes.fields**0.5)
-    _say(f"{across**2} fields …")
+    say(f"{across**2} fields …")
     _write_fields(fields, across)
     items.write_text(json.dumps(_items_over(farm, across * _SPACING_M)))
     more = ("--items", items, "--allow-host", "127.0.0.1", "--dry-run", "--json")
@@ -304,33 +296,22 @@ def memory_of_many(farm: Farm, sizes: Sizes, folder: Path, repeat: int) -> dict[
     runs = []
     for turn in range(repeat):
         for name, grid in (("few", sizes.few_grid), ("many", sizes.many_grid)):
-            _say(f"round {turn + 1} of {repeat}: {name} chips …")
+            say(f"round {turn + 1} of {repeat}: {name} chips …")
             output = folder / name
             shutil.rmtree(output, ignore_errors=True)
             more = ("--grid", grid, "--chip-size", sizes.small_px, "--min-distance", 2 * sizes.small_px)
             cost, _ = measure(farm.command(output, *more, "--bands", "red", "--min-fields", 1))
-            runs.append(_run(name, cost, chips=len(list(output.glob("*/images/*.tif")))))
-    of = _medians(runs)
+            runs.append(run_of(name, cost, chips=len(list(output.glob("*/images/*.tif")))))
+    of = medians(runs)
     return {"runs": runs, "medians": of, "ratio": of["many"]["peak_pss"] / of["few"]["peak_pss"]}
 
 
 # --- all of it
 
 
-def _run(name: str, cost: Measurement, **more: Any) -> dict[str, Any]:
-    _say(f"  {cost.wall_s:.1f} s, {cost.cpu_s:.1f} CPU-s, {cost.peak_pss / 1e6:.0f} MB")
-    return {"contender": name, **asdict(cost), **more}
-
-
-def _medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    keys = [key for key in ("wall_s", "cpu_s", "peak_pss", "fetched", "chips") if key in runs[0]]
-    names = dict.fromkeys(run["contender"] for run in runs)
-    return {name: {key: median(r[key] for r in runs if r["contender"] == name) for key in keys} for name in names}
-
-
 def compare(sizes: Sizes, cache: Path, *, parts: Sequence[str], repeat: int, latency_s: float) -> dict[str, Any]:
     """Measure the parts, and return them as JSON-like values."""
-    _say(f"an archive of {sizes.size_px} × {sizes.size_px} px …")
+    say(f"an archive of {sizes.size_px} × {sizes.size_px} px …")
     root = prepare(sizes.size_px, cache)
     result: dict[str, Any] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -403,10 +384,6 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
             f"\nMemory of {few['chips']:.0f} and {many['chips']:.0f} small chips: {few['peak_pss'] / 1e6:.0f} MB and "
             f"{many['peak_pss'] / 1e6:.0f} MB, {found['ratio']:.2f} times as much."
         )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

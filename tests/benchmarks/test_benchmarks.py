@@ -252,3 +252,21 @@ def test_chips_beside_a_script(cache: Path, tmp_path: Path) -> None:
     assert 0 < 3 * few < many
     assert "times the tiles that hold a pixel of a chip" in shown
     assert "1 → 2 workers at 50 ms" in shown
+
+
+def test_change_beside_a_script(cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("odc.stac")
+    out = tmp_path / "result.json"
+    shown = run("changes", "--tiny", "--cache", cache, "--json", out, timeout=240)
+    result: dict[str, Any] = json.loads(out.read_text())
+    script = result["script"]
+    assert [one["contender"] for one in script["runs"]] == ["ours", "script"]
+    assert all(one["exit_code"] == one["left_behind"] == 0 for one in script["runs"])
+    assert script["agreement"]["images"] > 0.999
+    assert script["agreement"]["scores"] > 0.99  # the script's median may be half a step off
+    assert script["agreement"]["masks"] > 0.999
+    few, many = (result["memory"]["medians"][name]["units"] for name in ("few", "many"))
+    assert (few, many) == (5, 20)
+    assert result["rerun"]["units"] == 5
+    assert 0 < result["rerun"]["checksums_ms"]
+    assert "units finished:" in shown

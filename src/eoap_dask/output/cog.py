@@ -13,7 +13,7 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -316,7 +316,9 @@ def _geo_tags(spec: ImageSpec, geobox: GeoBox, tags: Mapping[str, str]) -> tuple
     """Return the tags of every directory, and those of the first alone."""
     a, b, c, d, e, f = (float(v) for v in tuple(geobox.transform)[:6])
     north_up = not b and not d and a > 0 > e
-    every, first = _gdal_tags(spec, str(geobox.crs), _ANYWHERE if north_up else geobox.transform)
+    # what it is called is in no tag: images of a kind share theirs
+    kind = replace(spec, name="", key="", title="", expression="")
+    every, first = _gdal_tags(kind, str(geobox.crs), _ANYWHERE if north_up else geobox.transform)
     told = [(_TEXTS[name], 2, len(data), data) for name, text in tags.items() if (data := text.encode() + b"\0")]
     if north_up:
         scale, tie = struct.pack("<3d", a, -e, 0.0), struct.pack("<6d", 0.0, 0.0, 0.0, c, f, 0.0)
