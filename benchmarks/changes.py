@@ -268,8 +268,9 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     if "rerun" in result:
         found = result["rerun"]
         yield (
-            f"\nA rerun that finds all {found['units']} units finished: {found['plan_and_check_ms']:.1f} ms a unit with "
-            f"the plan; {found['check_ms']:.1f} ms to look at one, of which checksums are {found['checksums_ms']:.1f} ms."
+            f"\nA rerun that finds all {found['units']} units finished: {found['plan_and_check_ms']:.1f} ms a unit "
+            f"with the plan; {found['check_ms']:.1f} ms to look at one, of which {found['checksums_ms']:.1f} ms are "
+            "for checksums."
         )
 
 

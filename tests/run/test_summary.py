@@ -57,11 +57,21 @@ def test_a_share_is_never_rounded_to_nothing_or_all(share: float, shown: str) ->
 
 @pytest.mark.parametrize(("share", "is_said"), [(None, False), (0, False), (0.5, True), (74.9, True), (75, False)])
 def test_little_is_said(share: float | None, is_said: bool) -> None:
-    sentence = few_seen(item("monthly-mosaic-2020-12", share))
-    assert (sentence is not None) == is_said  # a unit without any pixel has a sentence of its own
-    if sentence:
+    sentences = few_seen([item("monthly-mosaic-2020-12", share)])
+    assert len(sentences) == is_said  # a unit without any pixel has a sentence of its own
+    for sentence in sentences:
         assert sentence.startswith(f"Only {show_percent(share or 0)} of the area of monthly-mosaic-2020-12 has data")
         assert "less than 75 %" in sentence
+
+
+def test_little_of_many_is_said_once() -> None:
+    units = [item(f"cell-{number}", share) for number, share in enumerate((90, 30, 74, 12.5, 60, 0, 3))]
+    (sentence,) = few_seen(units)
+    assert sentence.startswith(
+        "5 of 7 units have data in less than 75 % of their area: cell-6 (3.0 %), cell-3 (12.5 %)"
+    )
+    assert "and 2 more. The rest" in sentence
+    assert len(few_seen(units[:4])) == 3
 
 
 def test_the_time_of_a_unit_is_that_from_its_first_task_to_its_item() -> None:

@@ -296,9 +296,8 @@ def _refuse_failed(
     """Write the ledger and the account of a run, and raise when more failed than may be missing."""
     for key in blank(outcome):
         logger.warning("{} is empty: not one pixel was seen clearly.", key)
-    for key in schedule.keys:
-        if key in outcome.items and (sentence := few_seen(outcome.items[key])):
-            logger.warning("{}", sentence)
+    for sentence in few_seen([outcome.items[key] for key in schedule.keys if key in outcome.items]):
+        logger.warning("{}", sentence)
     write_json(publication.root / LEDGER, ledger(production.plan, outcome, schedule))
     write_json(
         publication.root / "run.json", account(production.plan, production.items, schedule, outcome, kept, seconds)

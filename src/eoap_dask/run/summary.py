@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
 from eoap_dask.run.events import Event, Listener
 from eoap_dask.run.product import OUTPUT_BYTES, VALID_PERCENT
-from eoap_dask.text import figure_name, plural, show_bytes, show_figure
+from eoap_dask.text import few, figure_name, plural, show_bytes, show_figure
 
 LEAST_SEEN_PERCENT = 75.0
 """Share of its area below which a unit is warned of."""
@@ -77,15 +77,27 @@ def show_percent(share: float) -> str:
     return f"{share if share in (0, 100) else min(max(share, 0.1), 99.9):.1f} %"
 
 
-def few_seen(item: Mapping[str, Any]) -> str | None:
-    """Return a sentence on an item of which little was seen, but something; None for others."""
-    share = item["properties"].get(VALID_PERCENT)
-    if share is None or not 0 < share < LEAST_SEEN_PERCENT:
-        return None
-    return (
-        f"Only {show_percent(share)} of the area of {item['id']} has data, less than {LEAST_SEEN_PERCENT:g} %. "
-        "The rest lies outside of the scenes, or wasn't seen clearly. Try other dates."
-    )
+def few_seen(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return sentences on items of which little was seen, but something: one for each, or for all of many."""
+    found = [
+        (str(item["id"]), share)
+        for item in items
+        if (share := item["properties"].get(VALID_PERCENT)) is not None and 0 < share < LEAST_SEEN_PERCENT
+    ]
+    why = "The rest lies outside of the scenes, or wasn't seen clearly. Try other dates."
+    if len(found) > _MOST_SENTENCES:
+        shown = few([f"{key} ({show_percent(share)})" for key, share in sorted(found, key=lambda one: one[1])], 3)
+        return [
+            f"{len(found)} of {plural(len(items), 'unit')} have data in less than {LEAST_SEEN_PERCENT:g} % of their "
+            f"area: {shown}. {why}"
+        ]
+    return [
+        f"Only {show_percent(share)} of the area of {key} has data, less than {LEAST_SEEN_PERCENT:g} %. {why}"
+        for key, share in found
+    ]
+
+
+_MOST_SENTENCES = 3
 
 
 class UnitTimes:
