@@ -151,7 +151,7 @@ def make_changes(
     cell_px: int = 256,  # pixels of 10 m along a side of a cell, a multiple of 4, at least 64
     years: Sequence[int] = YEARS,
     passes: int = 3,  # of each August, at most 4
-    clouds: float = 0.25,  # share of each pass
+    clouds: float = 0.25,  # share of each pass, but for the middle one of an August, which has a fifth of that
     seed: int = 33,  # of ground, noise and sky
     dialect: Dialect = "earth-search-v1",  # whose keys, baselines and offsets to follow
     workers: int = 2,  # threads
@@ -227,7 +227,8 @@ def _passes(land: ChangingLand, count: int, clouds: float, baseline: str) -> lis
     for year in land.years:
         for number, day in enumerate(_DAYS[:count]):
             seed = land.seed + 31 * (year - land.years[0]) + number
-            sky = weather.Sky(seed, clouds, 1500.0, cirrus=False, swath="whole", edge_x=tile.west, edge_y=tile.north)
+            cover = clouds / 5 if number == count // 2 else clouds  # or a whole August may hide what changed
+            sky = weather.Sky(seed, cover, 1500.0, cirrus=False, swath="whole", edge_x=tile.west, edge_y=tile.north)
             when = datetime(year, 8, day, 10, 6, 1, 24_000, tzinfo=UTC)
             found.append(Pass(len(found), when, "AB"[number % 2], baseline, sky))
     return found
