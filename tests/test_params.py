@@ -16,6 +16,7 @@ from eoap_dask.applications.bai.parameters import BurnedAreaParams
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.applications.crop_chips.parameters import CropChipsParams
 from eoap_dask.applications.registry import APPLICATIONS
+from eoap_dask.cluster.options import ClusterOptions
 from eoap_dask.errors import UsageError
 from eoap_dask.params import (
     as_json,
@@ -28,7 +29,7 @@ from eoap_dask.params import (
     refuse_local_files,
 )
 from eoap_dask.periods import parse_day
-from eoap_dask.run.options import RunOptions
+from eoap_dask.run.options import OutputOptions, RunOptions
 from eoap_dask.scenes.sensor import sensor_for
 
 
@@ -185,7 +186,21 @@ def test_where_the_product_goes_comes_first() -> None:
     """A path by itself is the output's, in Python as in --help."""
     names = [field.name for field in dataclasses.fields(RunOptions)]
     assert names[:3] == ["output_dir", "cluster", "workers"]
-    assert names == list(dict.fromkeys([*declarations(RunOptions), "block", "budget"]))
+    rest = [name for name in declarations(RunOptions) if name not in {"output_dir", *declarations(ClusterOptions)}]
+    assert names == list(
+        dict.fromkeys(
+            [
+                *declarations(OutputOptions),
+                *declarations(ClusterOptions),
+                "cores",
+                "memory",
+                *rest,
+                "retry_failed",
+                "block",
+                "budget",
+            ]
+        )
+    )
 
 
 # ----------------------------------------------------------------------------------------------------

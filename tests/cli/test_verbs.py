@@ -113,6 +113,7 @@ def test_a_run_is_paused_and_goes_on_to_the_same_bytes(
     assert not list((shell.cwd / "out").rglob("order*"))
 
 
+@pytest.mark.long
 def test_a_run_is_stopped_and_goes_on_later(land: ChangesArchive, slow: str, product: Shell, shell: Shell) -> None:
     run = shell.start(*command(land, slow))
     wait_for(begun(shell), run)
@@ -137,6 +138,7 @@ def test_there_is_nobody_to_take_an_order(verb: str, product: Shell, shell: Shel
         assert done.stderr.startswith("Error: No run is at work on out. Expected the --output-dir")
 
 
+@pytest.mark.long
 def test_only_what_failed_is_tried_again(land: ChangesArchive, product: Shell, shell: Shell) -> None:
     root = shell.cwd / "archive"
     shutil.copytree(land.root, root)

@@ -214,9 +214,9 @@ def test_inputs_as_options() -> None:
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.stem)
 def test_the_examples_are_jobs_of_their_workflows(path: Path, tmp_path: Path) -> None:
     document = load(path.with_name(f"{path.stem.removesuffix('-demo')}.cwl"))
-    fields = tmp_path / "archive" / "fields" / "fields.gpkg"  # where a job of the demo's archive looks for it
-    fields.parent.mkdir(parents=True)
-    fields.touch()
+    for name in ("fields/fields.gpkg", "changes/cells.gpkg"):  # where a job of the demo's archive looks for it
+        (tmp_path / "archive" / name).parent.mkdir(parents=True)
+        (tmp_path / "archive" / name).touch()
     job = tmp_path / "workflows" / path.name
     job.parent.mkdir()
     job.write_text(path.read_text())

@@ -13,7 +13,7 @@ from eoap_dask.demo.changes import make_changes
 from eoap_dask.demo.process import ServerProcess
 
 PAGE = Path(__file__).parents[2] / "docs" / "change-detection.md"
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 
 def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,8 +120,8 @@ class Application(Generic[P, R]):
         notebook, else nothing. `only` chooses some units of the plan, with those that they need; what the output has
         beside them stays.
         """
-        _check_kinds(params=(params, self.params), options=(options, RunOptions), hooks=(hooks, Hooks))
-        _check_client(client)
+        check_kinds(params=(params, self.params), options=(options, RunOptions), hooks=(hooks, Hooks))
+        check_client(client)
         if listener is not None and not callable(listener):
             raise UsageError(f"listener must be a function, got {show(listener)}.", "", "Try listener=print.")
         default = RunOptions(output_dir=self.output_dir)
@@ -189,7 +189,7 @@ def _say_finer(plan: Plan) -> None:
         )
 
 
-def _check_kinds(**given: tuple[object, type]) -> None:
+def check_kinds(**given: tuple[object, type]) -> None:
     """Raise `UsageError` for an argument that is neither None nor of its class."""
     for name, (value, kind) in given.items():
         if value is not None and not isinstance(value, kind):
@@ -200,7 +200,8 @@ def _check_kinds(**given: tuple[object, type]) -> None:
             )
 
 
-def _check_client(client: object) -> None:
+def check_client(client: object) -> None:
+    """Raise `UsageError` for a client that isn't one of Dask's, or is asynchronous."""
     if client is None:
         return
     from distributed import Client

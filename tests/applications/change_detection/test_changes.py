@@ -259,6 +259,7 @@ def test_a_poisoned_cell_leaves_the_others_alone(land: ChangesArchive, client: C
     assert len(run.items) == 9
 
 
+@pytest.mark.long
 def test_nir_is_compared_where_a_band_is_missing(
     land: ChangesArchive, client: Client, tmp_path: Path, said: list[str]
 ) -> None:
@@ -317,6 +318,7 @@ def test_a_year_without_data_is_said_and_left_out(
         find(land, served, tmp_path / "none", client, years="2017-2019")
 
 
+@pytest.mark.long
 def test_squares_over_an_area_are_cells(land: ChangesArchive, served: str, client: Client, tmp_path: Path) -> None:
     west, south, east, north = geopandas.read_file(land.cells).iloc[[0]].buffer(-200).to_crs(4326).total_bounds
     run = eo.change_detection(
@@ -385,6 +387,7 @@ def test_checkpoints_are_explained_and_never_trusted(
     assert checkpoint(out, "change_2024")["tasks"]["change_463_2024"]["status"] == "completed"
 
 
+@pytest.mark.long
 def test_what_a_run_did_not_reach_and_what_failed_is_reported(
     land: ChangesArchive, client: Client, tmp_path: Path
 ) -> None:

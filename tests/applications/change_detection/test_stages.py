@@ -90,6 +90,7 @@ def test_images_can_be_looked_at_before_they_are_stored(
         mine.change(2023)
 
 
+@pytest.mark.long
 def test_stages_are_awaited_side_by_side(land: ChangesArchive, served: str, client: Client, tmp_path: Path) -> None:
     async def work() -> list[Any]:
         first, second = (
@@ -107,6 +108,7 @@ def test_stages_are_awaited_side_by_side(land: ChangesArchive, served: str, clie
     assert mask_path(tmp_path / "b", "465", 2023).is_file()
 
 
+@pytest.mark.long
 def test_a_cancelled_stage_stops_and_keeps_what_is_finished(
     land: ChangesArchive, client: Client, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from eoap_dask.applications.base import check_client, check_kinds
 from eoap_dask.applications.change_detection.application import APPLICATION, find_items
 from eoap_dask.applications.change_detection.names import cell_and_year, is_change
 from eoap_dask.applications.change_detection.parameters import ChangeParams
@@ -71,6 +72,10 @@ class ChangeStages:
         listener: Listener | None = None,
         **changes: Any,
     ) -> None:
+        check_kinds(params=(params, ChangeParams), options=(options, RunOptions))
+        check_client(client)
+        if listener is not None and not callable(listener):
+            raise UsageError(f"listener must be a function, got {show(listener)}.", "", "Try listener=print.")
         default = RunOptions(output_dir=APPLICATION.output_dir)
         self._params, self._options = apply_changes(params or ChangeParams(), options or default, changes)
         self._client, self._listener = client, listener
