@@ -33,13 +33,16 @@ _FILE_FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {name}: {message}"
 _verbosity = 0
 
 
-def set_up_logging(verbosity: int) -> None:
-    """Send log lines to stderr: errors only below 0, what a user wants to know at 0, all with their origin above."""
+def set_up_logging(verbosity: int, level: str = "") -> None:
+    """Send log lines to stderr: errors only below 0, what a user wants to know at 0, all with their origin above.
+
+    `level` is another one than that of 0.
+    """
     global _verbosity
     _verbosity = verbosity
     logger.remove()
     logger.configure(patcher=_without_secrets)
-    level = "ERROR" if verbosity < 0 else "INFO" if verbosity == 0 else "DEBUG"
+    level = level or ("ERROR" if verbosity < 0 else "INFO" if verbosity == 0 else "DEBUG")
     logger.add(sys.stderr, level=level, format=_plain if verbosity <= 0 else _FILE_FORMAT, colorize=False)
     logger.enable("eoap_dask")
 

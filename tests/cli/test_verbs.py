@@ -135,7 +135,9 @@ def test_there_is_nobody_to_take_an_order(verb: str, product: Shell, shell: Shel
     for place in (shell, product):
         done = place.call(verb, "out")
         assert done.returncode == 2
-        assert done.stderr.startswith("Error: No run is at work on out. Expected the --output-dir")
+        assert done.stderr.startswith(
+            "Error: No run is at work on out, or it still searches. Expected the --output-dir"
+        )
 
 
 @pytest.mark.long
@@ -151,6 +153,12 @@ def test_only_what_failed_is_tried_again(land: ChangesArchive, product: Shell, s
         done = shell.run(*command(land, server.url, "--retries", "0"))
         assert done.returncode == 6
         path.write_bytes(content)
+        files = {name: sha256_of(name) for name in (shell.cwd / "out.partial").rglob("*.tif*")}
+        for other in (("--years", "2022-2023"), ("--grid-ids", "463"), ("--method", "irmad")):
+            refused = shell.call(*command(land, server.url, *other), "retry")
+            assert refused.returncode == 2
+            assert f"A retry needs the parameters of the run on out: {other[0]} " in refused.stderr
+        assert {name: sha256_of(name) for name in (shell.cwd / "out.partial").rglob("*.tif*")} == files
         retried = shell.run(*command(land, server.url), "retry")
     assert retried.returncode == 0, retried.stderr
     assert "6 units, 6 blocks to do, 9 finished before" in retried.stderr
@@ -168,7 +176,7 @@ def test_a_retry_leaves_what_was_never_begun(land: ChangesArchive, served: str, 
     (partial / "failures.json").write_text(json.dumps(failed))
     done = shell.run(*command(land, served, "retry"))
     assert done.returncode == 130
-    assert "14 units of out were never begun" in done.stderr
+    assert "14 units of out are not made yet" in done.stderr
     assert (partial / "images" / "2022" / "sentinel2_grid_464_2022_08.json").is_file()
     assert len(list(partial.glob("*/*/*.json"))) == 1
     assert shell.run(*command(land, served)).returncode == 0

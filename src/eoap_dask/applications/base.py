@@ -21,6 +21,7 @@ from eoap_dask.net.hrefs import named_hosts
 from eoap_dask.params import as_json, scene_params
 from eoap_dask.publish.checks import check_output
 from eoap_dask.readers.choose import make_reader
+from eoap_dask.run.account import failed_units
 from eoap_dask.run.notebook import default_listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
@@ -128,8 +129,10 @@ class Application(Generic[P, R]):
         wanted, options = apply_changes(params or self.params(), options or default, changes or {})
         check_start(options.cluster, client)
         request, items, plan = self._prepare(wanted, options, client)
+        chosen = None
         if only is not None:
-            plan, options = plan.only(only(plan)), options.replace(update=True)
+            chosen, options = frozenset(only(plan)), options.replace(update=True)
+            options.check()
         # before any work: where signing fails, no unit could be made
         for href in _hrefs(plan)[:1]:
             items.signer(request.private_hosts).sign(href)
@@ -142,12 +145,15 @@ class Application(Generic[P, R]):
             figures=self.figures,
             conclude=partial(self.conclude, request),
             watch=partial(self.watch, request, plan),
+            only=chosen,
         )
         return produce(production, options, hooks, client=client)
 
     def dry_run(self, params: P, options: RunOptions, client: Client | None = None) -> Plan:
         """Search and plan; write nothing, read no pixels. Raises what `run` would raise before its first block."""
         plan = self._prepare(params, options, client)[2]
+        if options.retry_failed:
+            failed_units(options.output_dir)
         return replace(plan, states=plan_states(plan, options))
 
     def check(self, params: P, *, ask: bool = True) -> None:

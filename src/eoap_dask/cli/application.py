@@ -24,7 +24,7 @@ from eoap_dask.cli.options import (
     result_options,
     verbosity_options,
 )
-from eoap_dask.cli.verbs import VERBS, YES_OPTION, act, verb_argument
+from eoap_dask.cli.verbs import VERBS, YES_OPTION, act, one_verb, refuse_dry_run, verb_argument
 from eoap_dask.errors import EXIT_CODES
 from eoap_dask.run.options import RunOptions
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _CODES = "; ".join([*(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()), "129/130/143 stopped"])
 ENDING = f"""\b
-Every option has an environment variable: EOAP_DASK_ and its name, such as EOAP_DASK_MAX_CLOUD_COVER.
+Options have environment variables: EOAP_DASK_ and their name, such as EOAP_DASK_MAX_CLOUD_COVER.
 {textwrap.fill(f"Exit codes: {_CODES}.", 96)}
 """
 
@@ -48,20 +48,22 @@ def application_command(entry: Entry) -> click.Command:
         from loguru import logger
 
         from eoap_dask.logs import set_up_logging
+        from eoap_dask.run.control import Control
 
-        verb = values.pop("verb_flag", None) or verb
+        verb = one_verb(verb, values.pop("verb_flag", None))
         told, unread = entry.settings(os.environ, _given())
-        verbosity = told.pop("verbosity", -1 if quiet else verbose)
-        quiet = verbosity < 0
-        set_up_logging(verbosity)
+        level = told.pop("level", "")
+        set_up_logging(-1 if quiet else 1 if level == "DEBUG" else verbose, level)
+        quiet = quiet or level in ("WARNING", "ERROR", "CRITICAL")
         values |= {name: told.pop(name) for name in list(told) if name in values}
         for sentence in unread:
             logger.warning("{}", sentence)
+        control = Control()
         if verb not in ("run", "retry"):
-            act(verb, values["output_dir"], as_json=as_json, is_sure=yes, quiet=quiet)
+            refuse_dry_run(verb, dry_run=dry_run)
+            act(verb, values["output_dir"], entry.name, as_json=as_json, is_sure=yes, quiet=quiet)
             return
         from eoap_dask.cli.progress import Progress
-        from eoap_dask.run.control import Control
         from eoap_dask.run.produce import Hooks
         from eoap_dask.run.status import kept_by_stop
 
@@ -73,7 +75,6 @@ def application_command(entry: Entry) -> click.Command:
             click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
             return
         try:
-            control = Control()
             with Progress(quiet=quiet) as progress, pausing_signals(control):
                 run = application.run(wanted, options, listener=progress, hooks=Hooks(control=control))
         except BaseException as exc:
@@ -110,6 +111,16 @@ def _given() -> set[str]:
     return {name for name in context.params if context.get_parameter_source(name) is not default}
 
 
+EARLY: list[int] = []
+"""SIGUSR1 and SIGUSR2 that came before a run began, or after one."""
+
+
+def note_early_signals() -> None:
+    """Let SIGUSR1 and SIGUSR2 be noted until a run hears them: by default they end a process."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: EARLY.append(number))
+
+
 @contextmanager
 def pausing_signals(control: Control) -> Iterator[None]:
     """Let SIGUSR1 pause a run and SIGUSR2 let it go on, as the verbs do; elsewhere than in the main thread nothing."""
@@ -120,6 +131,8 @@ def pausing_signals(control: Control) -> Iterator[None]:
         signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda *_: control.pause()),
         signal.SIGUSR2: signal.signal(signal.SIGUSR2, lambda *_: control.resume()),
     }
+    if EARLY[-1:] == [signal.SIGUSR1]:  # before there was a run
+        control.pause()
     try:
         yield
     finally:

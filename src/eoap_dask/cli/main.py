@@ -18,7 +18,7 @@ import click
 
 from eoap_dask.__about__ import __version__
 from eoap_dask.applications.registry import APPLICATIONS
-from eoap_dask.cli.application import application_command
+from eoap_dask.cli.application import application_command, note_early_signals
 from eoap_dask.cli.cluster import cluster
 from eoap_dask.cli.cwl import cwl, run_cwl
 from eoap_dask.cli.demo import demo
@@ -88,6 +88,7 @@ def __getattr__(name: str) -> Callable[[], NoReturn]:
 
 def _run(command: click.Command, name: str) -> NoReturn:
     """Run a command and leave with the documented exit code; a traceback is only shown with -v."""
+    note_early_signals()
     shared = shared_directory()
     with lasting_streams(), Heartbeat(shared) if shared else contextlib.nullcontext() as heartbeat:
         unread = partial(unread_variables, cli)  # for `verbosity_options`, which knows whether it may be said

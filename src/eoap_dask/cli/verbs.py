@@ -29,8 +29,28 @@ VERBS = {
 """What a command of an application does, by its argument; all but run and retry need --output-dir alone."""
 
 
-def act(verb: str, out: Path, *, as_json: bool, is_sure: bool, quiet: bool) -> None:
-    """Do what a verb says about the run of an output."""
+def one_verb(verb: str, flag: str | None) -> str:
+    """Return the verb that an argument and a flag say, or raise `UsageError` where they differ."""
+    from eoap_dask.errors import UsageError
+
+    if flag is not None and verb not in ("run", flag):
+        raise UsageError(f"Both {verb} and {flag} are asked for.", "Expected one of them.", "Leave one of them out.")
+    return flag or verb
+
+
+def refuse_dry_run(verb: str, *, dry_run: bool) -> None:
+    """Raise `UsageError` for a verb that makes nothing, and yet is only to be planned."""
+    from eoap_dask.errors import UsageError
+    from eoap_dask.text import option
+
+    if dry_run:
+        raise UsageError(
+            f"{option('dry_run', True)} can't be combined with {verb}.", "It plans a run.", "Leave one of them out."
+        )
+
+
+def act(verb: str, out: Path, application: str, *, as_json: bool, is_sure: bool, quiet: bool) -> None:
+    """Do what a verb says about the run of an output, of an application."""
     if verb == "status":
         from eoap_dask.run.status import read_status
 
@@ -39,7 +59,7 @@ def act(verb: str, out: Path, *, as_json: bool, is_sure: bool, quiet: bool) -> N
     elif verb == "report":
         show_report(out, as_json=as_json)
     elif verb == "clean":
-        clean_up(out, is_sure=is_sure, quiet=quiet)
+        clean_up(out, application, is_sure=is_sure, quiet=quiet)
     else:
         order_run(out, verb, quiet=quiet)  # type: ignore[arg-type]
 
@@ -65,8 +85,8 @@ def show_report(out: Path, *, as_json: bool) -> None:
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
 
 
-def clean_up(out: Path, *, is_sure: bool, quiet: bool) -> None:
-    """Remove what an unfinished run left, if the user says so."""
+def clean_up(out: Path, expected: str | None, *, is_sure: bool, quiet: bool) -> None:
+    """Remove what an unfinished run left, of an application or any, if the user says so."""
     from eoap_dask.errors import NoRunError, UsageError
     from eoap_dask.publish.holdings import resolve, sibling, units_in
     from eoap_dask.publish.publication import remove_unfinished
@@ -75,7 +95,7 @@ def clean_up(out: Path, *, is_sure: bool, quiet: bool) -> None:
 
     partial = sibling(resolve(out), ".partial")
     try:
-        application = application_of(out) if partial.exists() else ""
+        application = (expected or application_of(out)) if partial.exists() else ""
     except NoRunError:
         application = "none"  # which says whose it is
     if partial.exists() and not is_sure:
@@ -125,7 +145,7 @@ def _order(name: Any) -> click.Command:
 def clean(output: Path, yes: bool, verbose: int, quiet: bool) -> None:
     """Remove what an unfinished run left beside OUT, its --output-dir; the product stays. Asks before."""
     _set_up(verbose, quiet=quiet)
-    clean_up(output, is_sure=yes, quiet=quiet)
+    clean_up(output, None, is_sure=yes, quiet=quiet)
 
 
 @click.command()

@@ -39,7 +39,7 @@ YEARS = (2022, 2023, 2024)
 
 NOISE = 0.004
 """Standard deviation of a pixel's reflectance from pass to pass."""
-SEASON_GAIN, SEASON_OFFSET = 0.03, 0.004
+SEASON_GAIN, SEASON_OFFSET = 0.02, 0.004
 """By how much the reflectance of a whole year differs at most, per band: a share, and beside it reflectance."""
 
 # Reflectance × 1000 in `CHANGE_BANDS`: what there is, what is built, and what a clearing leaves.
@@ -151,7 +151,7 @@ def make_changes(
     cell_px: int = 256,  # pixels of 10 m along a side of a cell, a multiple of 4, at least 64
     years: Sequence[int] = YEARS,
     passes: int = 3,  # of each August, at most 4
-    clouds: float = 0.25,  # share of each pass, but for the middle one of an August, which has a fifth of that
+    clouds: float = 0.15,  # share of each pass, but for the middle one of an August, which has a fifth of that
     seed: int = 33,  # of ground, noise and sky
     dialect: Dialect = "earth-search-v1",  # whose keys, baselines and offsets to follow
     workers: int = 2,  # threads

@@ -54,7 +54,7 @@ class Aoi:
     def over(cls, places: Sequence[BaseGeometry], source: str) -> Aoi:
         """Return what several shapes in degrees cover, of which some may go on past 180."""
         if any(one.bounds[2] > 180 for one in places):  # one side of the antimeridian goes on from the other
-            places = [shapely.transform(one, past_180) for one in places]
+            places = [shapely.transform(one, past_180) if one.bounds[2] <= 0 else one for one in places]
         return cls(shapely.union_all(places), is_box=False, source=source)
 
     def boxed(self) -> Aoi:

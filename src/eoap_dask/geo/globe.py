@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def to_degrees(geometry: BaseGeometry, crs: CRS) -> BaseGeometry:
     Raises `pyproj.exceptions.ProjError` where there is no way from the CRS to EPSG:4326.
     """
     geometry = shapely.force_2d(geometry)
-    transform = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform
+    transform = _to_degrees(crs).transform
     if not crs.is_geographic:
         longest = float(np.ptp(np.reshape(geometry.bounds, (2, 2)), axis=0).max())
         if np.isfinite(longest) and longest > 0:
@@ -34,6 +35,11 @@ def to_degrees(geometry: BaseGeometry, crs: CRS) -> BaseGeometry:
         return np.column_stack(transform(coordinates[:, 0], coordinates[:, 1]))
 
     return within_180(shapely.transform(geometry, move), is_dense=not crs.is_geographic)
+
+
+@lru_cache(64)
+def _to_degrees(crs: CRS) -> Transformer:
+    return Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
 
 
 def past_180(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

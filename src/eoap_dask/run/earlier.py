@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from eoap_dask.__about__ import __version__
@@ -20,6 +21,7 @@ from eoap_dask.publish.holdings import (
     record_of,
     records_in,
     resolve,
+    sibling,
     what_changed,
 )
 from eoap_dask.publish.publisher import Publisher
@@ -142,6 +144,8 @@ class Earlier:
         return bool(self._parts) and bool(self._changes() or rest or self._version == __version__)
 
     def _has_other_grid(self) -> bool:
+        if any(map(LAYOUT.is_shared, self.keys)):
+            return False  # of cells, each has its own
         before, now = self._grid, _plain(self._plan.grid)
         return not self.is_stream and before is not None and now is not None and before != now
 
@@ -177,6 +181,24 @@ def keep_others(keys: Iterable[str], earlier: Earlier, publication: Publisher) -
             )
         kept[key] = item
     return kept
+
+
+def refuse_other_retry(plan: Plan, out: Path) -> None:
+    """Raise `UsageError` for a retry whose parameters aren't those of the run that failed, as far as it told them."""
+    place = resolve(out)
+    for folder in (sibling(place, ".partial"), location_of(place)):
+        params = {} if folder is None else read_object(folder / RUN_FILE)[0].get("params")
+        if not isinstance(params, dict) or not params:
+            continue
+        now = _plain(dict(plan.params))
+        changed = [_change(name, params.get(name), now[name]) for name in now if params.get(name) != now[name]]
+        if changed:
+            raise UsageError(
+                f"A retry needs the parameters of the run on {out}: {'; '.join(changed)}.",
+                "It makes what failed, and leaves what is finished.",
+                "Give the same options, or leave the retry out.",
+            )
+        return
 
 
 def left_out(found: Mapping[str, UnitRecord], keys: Collection[str], earlier: Earlier) -> list[str]:

@@ -164,6 +164,11 @@ class Engine:
         self._more_blocks = 0
         """Blocks beside the first rounds' of the schedule: of further rounds, less those that nobody will do."""
 
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the units so far."""
+        return self._outcome
+
     def run(self) -> Outcome:
         """Make all units; failed ones are in the outcome.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import IO, Any, Literal, Self
 from uuid import uuid4
 
@@ -90,7 +90,7 @@ class EventFile:
 
     def __init__(self, path: Path, also: Listener = ignore, run: str | None = None) -> None:
         self._path, self._also = path, also
-        self._run, self._seq, self._lock = run or uuid4().hex, 0, Lock()
+        self._run, self._seq, self._lock = run or uuid4().hex, 0, RLock()
         self._file: IO[str] | None = None
         self.latest: Event | None = None  # the last one that it took
         self.has_begun = False  # whether it was told what is left to do
@@ -114,7 +114,7 @@ class EventFile:
                 self._file.flush()  # somebody may be watching
             self.latest = event
             self.has_begun = self.has_begun or event.kind == "todo"
-        self._also(event)
+            self._also(event)  # one at a time, and in the order of the file
 
 
 class EventReader(Iterator[dict[str, Any]]):

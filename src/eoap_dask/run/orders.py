@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Literal, Self
 from uuid import uuid4
 
-from eoap_dask.errors import NoRunError
+from loguru import logger
+
+from eoap_dask.errors import NoRunError, OutputError
 from eoap_dask.files import write_json
 from eoap_dask.publish.holdings import read_object, resolve, sibling
 from eoap_dask.publish.lock import is_held
@@ -22,7 +24,6 @@ from eoap_dask.run.control import Control
 from eoap_dask.text import option
 
 Order = Literal["pause", "resume", "stop"]
-ORDERS: tuple[Order, ...] = ("pause", "resume", "stop")
 EVERY_S = 0.2
 """How often a run looks for an order."""
 PATIENCE_S = 10.0
@@ -43,9 +44,9 @@ def give_order(out: Path, order: Order, patience_s: float = PATIENCE_S) -> None:
     lock = sibling(place, ".lock")
     if not is_held(lock):
         raise NoRunError(
-            f"No run is at work on {out}.",
+            f"No run is at work on {out}, or it still searches.",
             f"Expected the {option('output_dir')} of a run that works, on a disk that it shares with this machine.",
-            "See what became of it with status.",
+            "See what became of it with status, or try again in a moment.",
         )
     known = uuid4().hex
     deadline = time.monotonic() + patience_s
@@ -59,6 +60,12 @@ def give_order(out: Path, order: Order, patience_s: float = PATIENCE_S) -> None:
             time.sleep(EVERY_S / 4)
     except FileNotFoundError:  # it is not far enough, or about to publish
         pass
+    except OSError as error:
+        raise OutputError(
+            f"The run on {out} can't be given an order: {error.strerror or error}.",
+            "An order is a file among the run's own.",
+            "Give it as the user whose run it is.",
+        ) from error
     raise NoRunError(
         f"The run on {out} didn't take the order to {order}.",
         "It may just begin, or end.",
@@ -97,7 +104,10 @@ class Orders:
 
     def _watch(self) -> None:
         while not self._end.wait(EVERY_S):
-            self._look()
+            try:
+                self._look()
+            except Exception as exc:  # noqa: BLE001 - a disk that is full meanwhile isn't to end it
+                logger.debug("An order can't be looked at: {}", exc)
 
     def _look(self) -> None:
         try:

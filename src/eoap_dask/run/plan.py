@@ -127,6 +127,7 @@ class Plan:
 
     def only(self, keys: Collection[str]) -> Plan:
         """Return the plan of some of the units; what they need must be finished, or among them."""
+        keys = set(keys)
         units = [u for u in self.units if u.unit.key in keys]
         found = {u.unit.key for u in units}
         kept = [replace(u, unit=replace(u.unit, needs=tuple(n for n in u.unit.needs if n in found))) for u in units]

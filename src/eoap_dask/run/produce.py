@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,7 +28,7 @@ from eoap_dask.publish.publication import Publication
 from eoap_dask.run.account import account, blank, failed_units, ledger, too_many
 from eoap_dask.run.capacity import check_disk, check_memory
 from eoap_dask.run.control import Control
-from eoap_dask.run.earlier import Earlier, keep_others, left_out
+from eoap_dask.run.earlier import Earlier, keep_others, left_out, refuse_other_retry
 from eoap_dask.run.engine import Engine, FinishUnit, Outcome
 from eoap_dask.run.events import EVENTS_FILE, Event, EventFile, Listener, ignore, tell_both
 from eoap_dask.run.options import RunOptions
@@ -90,6 +90,8 @@ class Production:
     """Writes the files of the product as a whole."""
     watch: Callable[[Path], Watcher] = lambda _: NoWatcher()
     """Given the output directory as it is before the run, returns what reports on the run beside the product."""
+    only: Collection[str] | None = None
+    """Keys of the units that are made; others of the plan stay as far as they are finished. None for all."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,10 @@ def _publish(
     started: float,
 ) -> Run:
     plan, watcher = production.plan, production.watch(options.output_dir)
-    only = failed_units(options.output_dir) if options.retry_failed else None
+    only = production.only
+    if options.retry_failed:
+        only = _with_needs(plan, failed_units(options.output_dir))
+        refuse_other_retry(plan, options.output_dir)
     times = UnitTimes(tell_both(watcher, hooks.listener))
     with publisher(options.output_dir, plan.application, resume=options.resume, update=True) as publication:
         earlier = _earlier(production, options, publisher)
@@ -197,11 +202,14 @@ def _publish(
                     lambda planned: _take_over(planned, options, publication, earlier, hooks, tell, plan.blocks),
                     only,
                 )
-                if only is not None:  # for the next run, if this one is killed
-                    again = [Failure(key, "It failed before, and is made again.").to_dict() for key in only]
+                if options.retry_failed:  # for the next run, if this one is killed
+                    again = [Failure(key, "It failed before, and is made again.").to_dict() for key in only or ()]
                     write_json(publication.root / LEDGER, {"failures": again})
                 if production.units is None:
                     _leave_out([u.unit.key for u in plan.units], publication, earlier)
+                if production.units is None:
+                    schedule.look_ahead()
+                    others = (*others, *(key for key in schedule.left if key in earlier.keys))
                 kept = keep_others(others, earlier, publication)
                 outcome = _carry_out(production, schedule, options, publication, hooks, tell, client)
                 if production.units is not None:
@@ -213,11 +221,16 @@ def _publish(
                     logger.info("{}: kept as {}.", ", ".join(kept), "it is" if len(kept) == 1 else "they are")
                 seconds = time.monotonic() - started
                 finished = [outcome.items[key] for key in schedule.keys if key in outcome.items]
-                is_published = not publication.keeps_others and _is_published(publication.out, outcome, kept)
+                is_published = not (publication.keeps_others or watcher.is_stale) and _is_published(
+                    publication.out, outcome, kept
+                )
+                if production.only is None:
+                    _refuse_left(production, schedule, options, outcome, publication, kept)
                 if not is_published:
                     _refuse_failed(production, schedule, options, outcome, publication, kept, seconds)
                     listed = sorted((*finished, *kept.values()), key=LAYOUT.unit_of_item) if kept else finished
                     every = publication.all_items(listed)
+                    hooks.control.check()
                     more = production.conclude(publication.root, publication.file_of, every)
                     watcher.conclude(every)
                     collection, catalog = production.describe(every)
@@ -258,6 +271,7 @@ def _with_sources_of(kept: Mapping[str, dict[str, Any]], items: ItemSet, earlier
 def _tell_changed(tell: EventFile, kind: Literal["paused", "resumed"]) -> None:
     latest = tell.latest
     done, total = (latest.blocks_done, latest.blocks_total) if latest else (0, 0)
+    logger.info("{}", "Paused: what is under way is finished." if kind == "paused" else "Going on.")
     tell(Event(kind, blocks_done=done, blocks_total=total))
 
 
@@ -315,6 +329,40 @@ def _refuse_failed(
         raise next(iter(outcome.unseen.values()))  # nothing failed: there was nothing to be found
     publication.keep_partial = True
     raise too_many(outcome, len(schedule.keys), publication.ledger, plan=production.plan, options=options)
+
+
+def _with_needs(plan: Plan, keys: Sequence[str]) -> set[str]:
+    """Return units, and those that they need."""
+    needs = {one.unit.key: one.unit.needs for one in plan.units}
+    found, left = set[str](), list(keys)
+    while left:
+        key = left.pop()
+        if key not in found:
+            found.add(key)
+            left += needs.get(key, ())
+    return found
+
+
+def _refuse_left(
+    production: Production,
+    schedule: Schedule,
+    options: RunOptions,
+    outcome: Outcome,
+    publication: Publisher,
+    kept: Mapping[str, dict[str, Any]],
+) -> None:
+    """Raise where a retry leaves units that aren't there, unless what was tried again failed: that is told first."""
+    left = [key for key in schedule.left if key not in kept]
+    if not left or len(outcome.failed) > options.max_failures:
+        return
+    publication.keep_partial = True
+    write_json(publication.root / LEDGER, ledger(production.plan, outcome, schedule))
+    raise StoppedError(
+        f"{plural(len(left), 'unit')} of {options.output_dir} {'is' if len(left) == 1 else 'are'} not made yet: "
+        f"{few(left, 3)}.",
+        "A retry makes those that failed, and no others.",
+        "Run the same command without it to make the rest.",
+    )
 
 
 def plan_states(plan: Plan, options: RunOptions) -> dict[str, UnitState]:
@@ -386,18 +434,15 @@ def _carry_out(
                     on_failure=hooks.unit_failed,
                     give_up_after=None if production.units is None else options.max_failures,
                 )
-                outcome = engine.run()
+                try:
+                    outcome = engine.run()
+                except BaseException:
+                    if engine.outcome.failures:
+                        with suppress(OSError):  # a full disk isn't to hide what stopped us
+                            write_json(publication.root / LEDGER, ledger(plan, engine.outcome, schedule))
+                    raise
                 kept_if_bad.is_wanted = bool(outcome.failures)
     outcome.items.update(schedule.kept)
-    if schedule.left:
-        publication.keep_partial = True
-        write_json(publication.root / LEDGER, ledger(production.plan, outcome, schedule))
-        raise StoppedError(
-            f"{plural(len(schedule.left), 'unit')} of {options.output_dir} "
-            f"{'was' if len(schedule.left) == 1 else 'were'} never begun: {few(schedule.left, 3)}.",
-            "A retry makes those that failed, and no others.",
-            "Run the same command without it to make the rest.",
-        )
     if hooks.control.is_draining and not schedule.is_over:
         raise hooks.control.fault()
     return outcome

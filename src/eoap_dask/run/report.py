@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Report:
         lines = [
             f"{self.application}: {self.status.output}, {self.status.state}, {plural(len(self.units), 'unit')}, {size}",
             *(f"  {figure_name(name)}: {show_figure(name, value)} in all" for name, value in self.totals.items()),
-            *map(str, self.units),
+            *(unit.line(has_time=False) for unit in self.units),
         ]
         for kind, title in (("failures", "failed"), ("left_out", "left out"), ("odd_items", "odd")):
             for one in self.ledger.get(kind, ()):
@@ -100,6 +101,17 @@ def read_report(out: Path, figures: Figures = no_figures) -> Report:
     units = []
     for key in sorted(units_in(folder)):
         item, why = read_object(folder / LAYOUT.item_of(key))
-        if not why and "eoap:digest" in item.get("properties", {}):
-            units.append(UnitSummary.of(item, None, figures))
-    return Report(application, status, tuple(units), read_object(folder / LEDGER)[0])
+        properties, assets = item.get("properties"), item.get("assets")
+        if not why and isinstance(properties, dict) and "eoap:digest" in properties and isinstance(assets, dict):
+            with suppress(KeyError, TypeError, AttributeError, ValueError):  # edited by somebody
+                units.append(UnitSummary.of(item, None, figures))
+    return Report(application, status, tuple(units), _records(read_object(folder / LEDGER)[0]))
+
+
+def _records(ledger: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the entries of a ledger that are records."""
+    return {
+        name: [one for one in entries if isinstance(one, dict)]
+        for name, entries in ledger.items()
+        if isinstance(entries, list)
+    }

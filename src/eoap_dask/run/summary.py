@@ -61,11 +61,15 @@ class UnitSummary:
         }
 
     def __str__(self) -> str:
+        return self.line()
+
+    def line(self, *, has_time: bool = True) -> str:
+        """Return a line on it, and one for each figure; with or without the time that it took."""
         parts = [
             "" if self.passes is None else plural(self.passes, "pass", "passes"),
             "" if self.seen_percent is None else f"{show_percent(self.seen_percent)} of the area seen",
             show_bytes(self.size),
-            "finished before" if self.seconds is None else f"{self.seconds:.1f} s",
+            "" if not has_time else "finished before" if self.seconds is None else f"{self.seconds:.1f} s",
         ]
         lines = [f"{self.key}: {', '.join(part for part in parts if part)}"]
         lines += [f"  {figure_name(name)}: {show_figure(name, value)}" for name, value in self.figures.items()]

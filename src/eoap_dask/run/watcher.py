@@ -12,6 +12,11 @@ from eoap_dask.run.events import Event
 class Watcher(Protocol):
     """Hears of a run, and reports. What it has written is never read to decide what is done."""
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether what the product has of it is wrong, so that it must be published anew."""
+        ...
+
     def begin(self, root: Path) -> None:
         """Take the directory of the run, which becomes the product; nothing of an earlier run is in it but units."""
         ...
@@ -31,6 +36,8 @@ class Watcher(Protocol):
 
 class NoWatcher:
     """Writes nothing. A `Watcher`."""
+
+    is_stale = False
 
     def begin(self, root: Path) -> None:
         """Do nothing."""

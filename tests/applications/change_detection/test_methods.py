@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import chi2
 
-from eoap_dask.applications.change_detection.methods import METHODS, Cva, IrMad, Method
+from eoap_dask.applications.change_detection.methods import Cva, IrMad, Method
 from eoap_dask.kernels import change
+
+METHODS = {"cva": Cva, "irmad": IrMad}
 
 seeds = st.integers(0, 2**32 - 1)
 FEW = settings(max_examples=12)

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eoap_dask.applications.change_detection.images import change_images
-from eoap_dask.applications.change_detection.methods import METHODS, Method
+from eoap_dask.applications.change_detection.methods import Cva, IrMad, Method
 from eoap_dask.applications.change_detection.science import CHANGED, NOTHING, Change, stored_score
 from eoap_dask.kernels.change import sieve
 from eoap_dask.render.identity import hash_of, identity_of
 from eoap_dask.render.science import Strip
+
+METHODS = {"cva": Cva, "irmad": IrMad}
 
 SIZE = 48
 

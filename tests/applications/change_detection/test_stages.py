@@ -133,3 +133,37 @@ def test_a_cancelled_stage_stops_and_keeps_what_is_finished(
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.lock").exists()
     assert len(list((tmp_path / "out.partial").glob("images/2022/*.json"))) >= 1
+
+
+def test_a_stage_keeps_what_an_interrupted_run_finished(
+    land: ChangesArchive, served: str, client: Client, tmp_path: Path
+) -> None:
+    control = eo.Control()
+
+    def heard(event: Any) -> None:
+        if event.kind == "unit-done":
+            control.stop("Enough.")
+
+    how: dict[str, Any] = {"grid": land.cells, "stac": served, "output_dir": tmp_path / "out", "client": client}
+    with pytest.raises(eo.StoppedError):
+        eo.change_detection(**how, hooks=eo.Hooks(control=control, listener=heard))
+    finished = {path.name: sha256_of(path) for path in (tmp_path / "out.partial").glob("images/2022/*.tiff")}
+    assert finished
+    with pytest.raises(eo.UsageError, match="can't be combined"):
+        stages(land, served, tmp_path / "out", client, resume=False).store(2023)
+    assert {path.name for path in (tmp_path / "out.partial").glob("images/2022/*.tiff")} == set(finished)
+    run = stages(land, served, tmp_path / "out", client).store(2023)
+    assert len(run.items) >= 3 + len(finished)
+    for name, checksum in finished.items():
+        assert sha256_of(tmp_path / "out" / "images" / "2022" / name) == checksum
+
+
+def test_fewer_items_are_those_of_the_product(
+    land: ChangesArchive, served: str, client: Client, tmp_path: Path
+) -> None:
+    mine = stages(land, served, tmp_path / "out", client, years="2022-2023", max_items=1)
+    images = mine.download(2022)
+    mine.store(2022)
+    for cell, image in images.items():
+        stored = read(image_path(tmp_path / "out", cell, 2022))
+        np.testing.assert_array_equal(image.drop_vars("count").to_dataarray().compute(), stored)

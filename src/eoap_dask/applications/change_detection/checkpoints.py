@@ -21,14 +21,15 @@ from loguru import logger
 from eoap_dask.applications.change_detection.names import cell_and_year, is_change
 from eoap_dask.files import dump_json
 from eoap_dask.output.layout import LAYOUT
+from eoap_dask.publish.holdings import units_in
 from eoap_dask.run.events import Event
 from eoap_dask.run.plan import Plan
 from eoap_dask.text import few, plural
 
 CHECKPOINTS, LOGS = "checkpoints", "logs"
 """Directories in the product."""
-EVERY_S = 1.0
-"""A report is written at most so often while the run works."""
+EVERY_S, SHARE = 1.0, 0.05
+"""A report is written at most so often while the run works, and in at most such a share of the time."""
 _IMAGE, _CHANGE = ("download", "store"), ("change",)
 """Stages of an image, and of a change."""
 
@@ -47,7 +48,8 @@ class _Report:
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     is_new: bool = True
     """Whether it has something that isn't in its file."""
-    written: float = 0.0
+    due: float = 0.0
+    """When it may be written again."""
 
     @property
     def name(self) -> str:
@@ -71,14 +73,17 @@ class Checkpoints:
 
     def __init__(self, plan: Plan, out: Path) -> None:
         self._earlier = _earlier_reports(out)
+        self._there = _earlier_units(out)
+        self._is_whole = not out.with_name(f"{out.name}.partial").is_dir()
+        self.is_stale = False
+        """Whether what the product has of reports is wrong."""
         self._root: Path | None = None
         self._reports: dict[tuple[str, str], _Report] = {}
         self._logs: dict[str, IO[str]] = {}
         self._stage: dict[str, str] = {}
         self._finished: set[str] = set()
-        self._keys = [one.unit.key for one in plan.units]
-        for key in self._keys:
-            self._set(key, "pending")
+        for one in plan.units:
+            self._set(one.unit.key, "pending")
         for key in plan.empty:
             self._set(key, "skipped", reason="no data")
 
@@ -129,8 +134,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Write all reports."""
-        with suppress(OSError):  # a full disk isn't to hide what stopped us
-            self._flush(at_once=True)
+        self._flush(at_once=True, is_last=True)
         for file in self._logs.values():
             with suppress(OSError):
                 file.close()
@@ -190,14 +194,19 @@ class Checkpoints:
             file.write(f"{_text(event.time)} cell {cell}, {year}: {what}{words}\n")
             file.flush()
 
-    def _flush(self, *, at_once: bool = False) -> None:
+    def _flush(self, *, at_once: bool = False, is_last: bool = False) -> None:
         if self._root is None:
             return
-        now = time.monotonic()
         for report in self._reports.values():
-            if report.is_new and (at_once or now - report.written >= EVERY_S):
-                _replace(self._root / CHECKPOINTS / report.name, dump_json(report.to_dict()))
-                report.is_new, report.written = False, now
+            now = time.monotonic()
+            if report.is_new and (at_once or now >= report.due):
+                try:
+                    _replace(self._root / CHECKPOINTS / report.name, dump_json(report.to_dict()))
+                except OSError:
+                    if not is_last:  # a full disk isn't to hide what stopped us
+                        raise
+                end = time.monotonic()
+                report.is_new, report.due = False, end + max(EVERY_S, (end - now) / SHARE)
 
     # ------------------------------------------------------------------------------------------------
 
@@ -207,43 +216,48 @@ class Checkpoints:
             return
         for path, document in self._earlier:
             if isinstance(document, str):
+                self.is_stale = True
                 logger.warning("{} {}: it is written anew, and the items count.", path, document)
-                continue
-            wrong = [f"{name} is {what}" for name, what in self._wrong(document)]
-            if wrong:
-                logger.warning(
-                    "{} says otherwise than the items: {}. The items count.",
-                    path,
-                    few(wrong, 3),
-                )
+            elif wrong := [f"{name} is {what}" for name, what in self._wrong(document)]:
+                self.is_stale = True
+                logger.warning("{} says otherwise than the items: {}. The items count.", path, few(wrong, 3))
         there = {path.name for path, _ in self._earlier}
         done = [report for report in self._reports.values() if _any(report, "completed")]
         if gone := [report.name for report in done if report.name not in there]:
-            logger.warning(
-                "{} missing: {}. The items count.", plural(len(gone), "checkpoint is", "checkpoints are"), few(gone)
-            )
+            self.is_stale = True
+            missing = plural(len(gone), "checkpoint is", "checkpoints are")
+            logger.warning("{} missing: {}. The items count.", missing, few(gone))
         self._earlier = None
 
     def _wrong(self, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield the tasks of an earlier report that aren't as it says, and what it says."""
+        """Yield the tasks of an earlier report that aren't as it says, and what it says.
+
+        What is downloaded and not stored leaves nothing that could be looked at.
+        """
         tasks = document.get("tasks")
-        finished = {
-            f"{stage}_{'_'.join(cell_and_year(key))}": key in self._finished
-            for key in self._keys
-            for stage in stages_of(key)
-        }
         for name, task in tasks.items() if isinstance(tasks, Mapping) else ():
             status = task.get("status") if isinstance(task, Mapping) else None
-            if name in finished and (status == "completed") != finished[name] and status in _CLAIMS:
+            stage, _, place = str(name).partition("_")
+            is_there = (stage == "change", place) in self._there
+            is_claim = status == "failed" or self._is_whole  # of a run that was killed, others are what was under way
+            if is_there and is_claim and status != "completed":
                 yield str(name), str(status)
-
-
-_CLAIMS = {"completed", "failed"}
-"""What a report may say wrongly; of a run that was killed, others are what was under way."""
+            elif status == "completed" and not is_there and stage != "download":
+                yield str(name), "completed"
 
 
 def _any(report: _Report, status: str) -> bool:
     return any(task["status"] == status for task in report.tasks.values())
+
+
+def _earlier_units(out: Path) -> set[tuple[bool, str]]:
+    """Return which units there are: whether each is a change, and its cell and year, as tasks are named."""
+    found = set()
+    for place in (out.with_name(f"{out.name}.partial"), out):
+        for key in units_in(place):
+            with suppress(ValueError):
+                found.add((is_change(key), "_".join(cell_and_year(key))))
+    return found
 
 
 def _earlier_reports(out: Path) -> list[tuple[Path, dict[str, Any] | str]] | None:
@@ -275,5 +289,10 @@ def _text(when: datetime | None) -> str | None:
 def _replace(path: Path, text: str) -> None:
     """Replace a report: it is there whole, the one or the other, though perhaps not after a power cut."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise

@@ -10,13 +10,10 @@ from typing import Any
 from eoap_dask.errors import UsageError
 from eoap_dask.text import show
 
-_LEVELS = {"DEBUG": 1, "INFO": 0, "WARNING": -1, "ERROR": -1, "CRITICAL": -1}
-"""Verbosity by level of logging: below 0 only errors are said, see `logs.set_up_logging`."""
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LATER = {
     **dict.fromkeys(("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"), "products are files"),
     "MONITORING_PORT": "status tells how far a run is",
-    "BTC_MODEL_CHECKPOINT": "there is no network among the methods",
-    "BTC_THRESHOLD": "there is no network among the methods",
 }
 """Variables that nothing reads yet, and why."""
 
@@ -57,8 +54,10 @@ def settings(environ: Mapping[str, str], given: Container[str]) -> tuple[dict[st
         level = told["LOG_LEVEL"].upper()
         if level not in _LEVELS:
             raise _must_be("LOG_LEVEL", " or ".join(_LEVELS), told["LOG_LEVEL"], "INFO")
-        found["verbosity"] = _LEVELS[level]
+        found["level"] = level
     unread = [f"{name} is read by nothing yet: {why}." for name, why in _LATER.items() if name in told]
+    networks = sorted(name for name in told if name.startswith("BTC_"))
+    unread += [f"{name} is read by nothing yet: there is no network among the methods." for name in networks]
     return found, unread
 
 

@@ -175,7 +175,7 @@ def _check_band(name: str, band: str, array: xr.DataArray) -> None:
     if array.dims != ("y", "x") or not array.size:
         dims = ", ".join(map(str, array.dims)) or "none"
         raise UsageError(
-            f"{band} of {name} has the dimensions {dims}, {'and no pixel' if not array.size else 'of any size'}.",
+            f"{band} of {name} has the dimensions {dims}{'' if array.size else ', and no pixel'}.",
             "Expected an image: y, x.",
             "Try .isel(time=0) of a composite.",
         )
@@ -212,7 +212,7 @@ def _change(
             "score": (("y", "x"), score, about),
             "change": (("y", "x"), composed[1].astype(np.uint8), {"long_name": "change", "nodata": 0}),
         },
-        {name: one for name, one in first.coords.items() if set(one.dims) <= {"y", "x"}},
+        {name: first.coords[name] for name in ("y", "x", "spatial_ref") if name in first.coords},
         {"method": method.lineage(bands)},
     )
     if "spatial_ref" in found.coords:
@@ -237,7 +237,7 @@ def _to_stored(block: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
 
 def _surveyed(science: Change, layers: da.Array) -> Delayed:
     """Return what statistics over both images come to, in as many passes as the method may ask for."""
-    blocks = layers.to_delayed()[0, 0]
+    blocks = layers.to_delayed(optimize_graph=False)[0, 0]
     corners = [(row * _CHUNK, col * _CHUNK) for row in range(blocks.shape[0]) for col in range(blocks.shape[1])]
     survey, reduce = delayed(_survey, pure=True), delayed(_reduce, pure=True)
     outcome: Delayed = delayed((None, True))
@@ -290,7 +290,7 @@ def _composed(science: Change, layers: da.Array, outcome: Delayed) -> da.Array:
         for col in range(0, width, _CHUNK):
             shape = min(_CHUNK, height - row), min(_CHUNK, width - col)
             part = wide[:, :, row : row + shape[0] + 2 * halo, col : col + shape[1] + 2 * halo].rechunk(-1)
-            made = compose(science, part.to_delayed().item(), outcome)
+            made = compose(science, part.to_delayed(optimize_graph=False).item(), outcome)
             found.append(da.from_delayed(made, (2, *shape), np.uint16))
         rows.append(found)
     whole: da.Array = da.block(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -236,7 +236,3 @@ class IrMad(Method):
             "what weights take of them; the score is the square root of the sum of squares over variances, the "
             "threshold that of the 99 % quantile of χ²"
         )
-
-
-METHODS: Mapping[str, type[Cva] | type[IrMad]] = {"cva": Cva, "irmad": IrMad}
-"""By the names that users give."""

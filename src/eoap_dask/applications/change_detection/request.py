@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 from loguru import logger
@@ -66,11 +65,6 @@ class Request(BaseRequest):
         """The parameters as JSON values; an area from a file as the GeoJSON that it held."""
         return {**as_json(self.params), "aoi": None if self.aoi is None else self.aoi.geojson}
 
-    @property
-    def pairs(self) -> list[tuple[Period, Period]]:
-        """Each year and the one before it."""
-        return list(pairwise(self.years))
-
     @cached_property
     def cells(self) -> tuple[GridCell, ...]:
         """The cells that are wanted; reads their file. Raises `UsageError` for what can't be used."""
@@ -117,10 +111,13 @@ class Request(BaseRequest):
         """Tell how many cells there are, and what is particular about them."""
         logger.info("{}, {}", plural(len(self.cells), "cell"), plural(len(self.years), "year"))
         if self.file is not None and self.file.crs.is_geographic:
-            logger.info("The cells are in degrees ({}): each is cut to its outline.", self.file.crs.name)
-        if pairs := overlapping(self.cells):
+            kept = "each is cut to its outline" if self.params.clip else "each keeps its box"
+            logger.info("The cells are in degrees ({}): {}.", self.file.crs.name, kept)
+        pairs, is_all = overlapping(self.cells)
+        if pairs:
             logger.warning(
-                "{} of cells {}: what both show counts in each.",
+                "{}{} of cells {}: what both show counts in each.",
+                "" if is_all else "At least ",
                 plural(pairs, "pair"),
                 "overlaps" if pairs == 1 else "overlap",
             )
@@ -212,7 +209,7 @@ def years_of(text: str, month: int) -> tuple[Period, ...]:
         raise UsageError(
             f"{option('years')} must rise, each year once, got {text}.",
             "Each is compared with the one before it.",
-            f"Try {option('years', ','.join(map(str, sorted(set(years)))))}.",
+            f"Try {option('years', ','.join(map(str, sorted(set(years)))) if len(set(years)) > 1 else '2022-2024')}.",
         )
     if len(years) < 2:
         raise UsageError(

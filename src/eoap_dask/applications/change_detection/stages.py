@@ -25,6 +25,7 @@ from eoap_dask.run.control import Control
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
 from eoap_dask.run.produce import Hooks, apply_changes
+from eoap_dask.run.raster import RasterWork
 from eoap_dask.run.result import Run
 from eoap_dask.text import option, show
 from eoap_dask.values import as_integer
@@ -88,7 +89,7 @@ class ChangeStages:
         return tuple(int(one.key) for one in self._request.years)
 
     def download(self, year: int) -> dict[str, xr.Dataset]:
-        """Return the image of each cell in a year, by the cell's id; searches, and reads no pixel.
+        """Return the image of each cell in a year, by the cell's id; searches, and reads no more than headers.
 
         Returns
         -------
@@ -105,20 +106,18 @@ class ChangeStages:
         if self._found is None:
             self._found = find_items(request)
         found = self._found
-        days = month.start.isoformat(), month.end.isoformat()
-        features = tuple(one for one in found if days[0] <= str(one["properties"]["datetime"])[:10] <= days[1])
-        if not features:
-            return {}
-        mine = replace(found, features=features)
-        bands = request.bands_in(found.features)
-        images = {}
+        plan = APPLICATION.plan_for(request, found, self._options, self._client)
+        by_id = {str(one["id"]): one for one in found}
+        bands, images = request.bands_in(found.features), {}
+        works = {cell_and_year(u.unit.key): u.work for u in plan.units if not is_change(u.unit.key)}
         for cell in request.cells:
-            image = self._image(cell, mine, bands)
-            if image is not None:
-                images[cell.id] = image
+            work = works.get((cell.name, month.key))
+            if isinstance(work, RasterWork):
+                features = tuple(by_id[scene.id] for scene in work.recipe.stack.scenes)
+                images[cell.id] = self._image(cell, replace(found, features=features), bands)
         return images
 
-    def _image(self, cell: GridCell, items: ItemSet, bands: tuple[str, ...]) -> xr.Dataset | None:
+    def _image(self, cell: GridCell, items: ItemSet, bands: tuple[str, ...]) -> xr.Dataset:
         params = self._request.params
         cube = load(
             items,
@@ -130,8 +129,6 @@ class ChangeStages:
             allow_hosts=self._options.allow_hosts,
             on_odd_item="skip" if params.on_odd_item == "skip" else "fail",
         )
-        if not cube.sizes["time"]:
-            return None
         if params.cloud_mask == "scl":
             cube = mask_clouds(cube)
         image = composite(cube, method=params.composite).isel(time=0, drop=True)
@@ -242,6 +239,7 @@ async def _awaited(work: Callable[[Control], T]) -> T:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         control.stop("It was cancelled.")
-        with suppress(Exception):
-            await future
+        while not future.done():  # also where it is cancelled once more
+            with suppress(asyncio.CancelledError, Exception):
+                await asyncio.shield(future)
         raise
