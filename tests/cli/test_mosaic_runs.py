@@ -329,10 +329,11 @@ def test_an_example_of_the_demo(example: str, shell: Shell) -> None:
 
 SMALLER_ARCHIVE = """
 from functools import partial
-from eoap_dask.demo import archive, fields
+from eoap_dask.demo import archive, changes, fields
 from eoap_dask.cli.main import main
 archive.make_archive = partial(archive.make_archive, months=("2020-10",), dates_per_month=1, size_px=128)
 fields.make_fields = partial(fields.make_fields, size_px=256)
+changes.make_changes = partial(changes.make_changes, rows=1, cols=1, cell_px=64)
 main()
 """
 
@@ -363,16 +364,18 @@ def test_the_demo_as_a_server_says_commands_that_work(dialect: str, options: tup
     process = shell.start(*arguments, program=("-c", SMALLER_ARCHIVE))
     assert process.stdout is not None
     url = process.stdout.readline().strip()
-    said = until_said(process, "--fields")
+    said = until_said(process, "change-detection")
     assert said[:2] == ["Making a synthetic Sentinel-2 archive …", "In another terminal:"]
-    mosaic, bai, chips = said[2:]
+    mosaic, bai, chips, change = said[2:]
     assert f" --stac {url}" in mosaic
     assert "20210713" in bai.partition("--post-fire-url")[0]
     assert f"crop-chips --stac {url} " in chips
     assert ("--collection sentinel-s2-l2a-cogs" in chips) == (dialect == "earth-search-v0")
     assert Path(shlex.split(chips.partition("--fields")[2])[0]).is_file()
+    assert f"change-detection --stac {url} " in change
     few = "--grid 2 --min-fields 1 --chip-size 64"  # for so small an archive
-    for line, output in ((mosaic, "monthly-mosaic"), (bai, "burned-area"), (f"{chips} {few}", "crop-chips")):
+    made = {mosaic: "monthly-mosaic", bai: "burned-area", f"{chips} {few}": "crop-chips", change: "changes"}
+    for line, output in made.items():
         program, *rest = shlex.split(line)
         done = shell.run(Path(program).name, *rest)
         assert done.returncode == 0, done.stderr
