@@ -11,7 +11,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 from shapely.geometry import MultiPolygon, Point, Polygon, box, mapping, shape
@@ -139,6 +139,7 @@ CENTRES = {
 }
 
 
+@settings(max_examples=50)
 @given(
     epsg=st.sampled_from(sorted(CENTRES)),
     east=st.floats(-1.5, 1.5),

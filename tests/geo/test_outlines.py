@@ -34,14 +34,14 @@ def outlines(burned: Mask, side: int, min_pixels: int = 0, outside: Mask | None 
 MASKS = st.tuples(st.integers(1, 23), st.integers(1, 23)).flatmap(lambda shape: arrays.arrays(bool, shape))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(MASKS, st.integers(1, 24), st.integers(0, 9))
 def test_blocks_do_not_show(burned: Mask, side: int, min_pixels: int) -> None:
     whole, parts = outlines(burned, 999, min_pixels), outlines(burned, side, min_pixels)
     assert [(p.outline.wkb, p.pixels, p.weight) for p in whole] == [(p.outline.wkb, p.pixels, p.weight) for p in parts]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(MASKS, st.integers(1, 24), st.integers(0, 9))
 def test_every_area_is_outlined_with_its_pixels(burned: Mask, side: int, min_pixels: int) -> None:
     labels, number = ndimage.label(burned)

@@ -63,7 +63,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, free: int) -> list[Path]:
 # Estimates
 
 
-@pytest.mark.parametrize("resolution", [20.0, 60.0])
+@pytest.mark.parametrize("resolution", [pytest.param(20.0, marks=pytest.mark.long), 60.0])
 def test_the_estimate_of_what_is_written_is_about_right(calm: DemoServer, tmp_path: Path, resolution: float) -> None:
     params = {"stac": calm.url, "resolution": resolution}  # finer than the archive, and as it is
     estimated = APPLICATION.dry_run(MosaicParams(**params), RunOptions(output_dir=tmp_path / "out")).output_bytes

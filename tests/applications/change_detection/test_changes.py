@@ -239,6 +239,7 @@ def test_adding_a_year_makes_that_year_and_its_changes_only(
             assert sha256_of(path) == checksum, path
 
 
+@pytest.mark.long
 def test_a_poisoned_cell_leaves_the_others_alone(land: ChangesArchive, client: Client, tmp_path: Path) -> None:
     root = tmp_path / "archive"
     shutil.copytree(land.root, root)
@@ -280,6 +281,7 @@ def test_nir_is_compared_where_a_band_is_missing(
     assert any("nir is compared instead" in line for line in said)
 
 
+@pytest.mark.long
 def test_cells_of_any_shape_and_crs_are_taken_and_said(
     land: ChangesArchive, served: str, client: Client, tmp_path: Path, said: list[str]
 ) -> None:
@@ -388,6 +390,7 @@ def test_checkpoints_are_explained_and_never_trusted(
     assert checkpoint(out, "change_2024")["total_tasks"] == 3
 
 
+@pytest.mark.long
 def test_wrong_checkpoints_are_put_right_though_all_is_finished(
     land: ChangesArchive, served: str, client: Client, run: eo.Run, tmp_path: Path, said: list[str]
 ) -> None:

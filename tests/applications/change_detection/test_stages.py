@@ -64,6 +64,7 @@ def test_each_stage_adds_its_own(land: ChangesArchive, served: str, client: Clie
     assert len(whole.items) == len(list((tmp_path / "out").glob("*/*/*.json"))) == 15
 
 
+@pytest.mark.long
 def test_images_can_be_looked_at_before_they_are_stored(
     land: ChangesArchive, served: str, client: Client, tmp_path: Path
 ) -> None:
