@@ -44,7 +44,7 @@ class ChangeJob(SavedJob):
     cells: tuple[GridJob, ...]
     output: str
     workers: int = 2
-    threads: int = 1
+    threads: int = 4
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
