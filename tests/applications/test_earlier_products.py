@@ -164,11 +164,11 @@ def test_what_newer_software_makes_of_the_same_parameters_is_no_other_product(pl
 
     for key in (OCTOBER, NOVEMBER):
         edit(place.out / key / f"{key}.json", otherwise)
-    assert "made with other parameters: what decides its pixels differs." in place.refusal()
+    assert f"made with other parameters: what decides the pixels of {OCTOBER} differs" in place.refusal()
     edit(place.out / "run.json", lambda run: run.update(version="0.0.1"))
     assert set(place.states().values()) == {("recompute", "the parameters changed")}
     # but units of both don't make one product
-    assert "what decides its pixels differs" in place.refusal(**NOVEMBER_ON, update=True)
+    assert f"what decides the pixels of {NOVEMBER}" in place.refusal(**NOVEMBER_ON, update=True)
 
 
 def test_a_product_that_tells_less_of_its_units_is_no_more_replaced(place: Place) -> None:

@@ -59,8 +59,8 @@ class Earlier:
         self._params: Mapping[str, Any] = params if isinstance(params, dict) else {}
         self._met: set[str] = set()
         """Units that are there and asked for."""
-        self._parts: set[str] = set()
-        """What differs of one of them."""
+        self._parts: dict[str, str] = {}
+        """What differs of one of them, and the first of which it does."""
 
     def record(self, key: str) -> UnitRecord | None:
         """Return what the item of a unit that is there says of it."""
@@ -75,7 +75,7 @@ class Earlier:
         for name in _DECIDING:
             before, now = found.parts.get(name), planned.parts.get(name)
             if isinstance(before, str) and isinstance(now, str) and before != now:
-                self._parts.add(name)
+                self._parts.setdefault(name, planned.unit.key)
 
     def refuse_other(self, rest: Sequence[str] = ()) -> None:
         """Raise `UsageError` where the product has other parameters, and isn't to be made with the new ones.
@@ -153,7 +153,9 @@ class Earlier:
         named = self._changes()
         if named:
             return "; ".join(named)
-        return "its grid differs" if "params" not in self._parts else "what decides its pixels differs"
+        if "params" in self._parts:
+            return f"what decides the pixels of {self._parts['params']} differs, such as its bands or what it needs"
+        return f"the grid of {self._parts['grid']} differs" if "grid" in self._parts else "its grid differs"
 
     def _changes(self) -> list[str]:
         """Return which parameters differ, in words; not those that say which scenes there are."""
