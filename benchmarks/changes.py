@@ -2,7 +2,8 @@
 
 Three questions, on the demo's land:
 
-- *Script*: how does `change-detection` stand beside the same images and masks by a script with odc-stac and numpy?
+- *Script*: how does `change-detection` stand beside the same images and masks by a script with odc-stac and numpy? In
+  *large* cells, few of them, pixels and not processes decide on memory.
 - *Memory*: does it depend on how many cells there are?
 - *Rerun*: what does it take to see that everything is finished, from the items of the product, and how much of that is
   for checksums?
@@ -41,7 +42,7 @@ from eoap_dask.files import sha256_of
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.geo.window import grid_bounds
 
-PARTS = ("script", "memory", "rerun")
+PARTS = ("script", "large", "memory", "rerun")
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,12 @@ class Sizes:
     many: int
     small_px: int
     """Side of these cells."""
+    large: tuple[int, int]
+    """Rows and columns of large cells, and their side."""
 
 
-FULL = Sizes(6, 1024, few=2, many=20, small_px=128)
-TINY = Sizes(1, 64, few=1, many=2, small_px=64)
+FULL = Sizes(6, 1024, few=2, many=20, small_px=128, large=(2, 2048))
+TINY = Sizes(1, 64, few=1, many=2, small_px=64, large=(1, 96))
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def beside_a_script(land: Land, folder: Path, repeat: int) -> dict[str, Any]:
     of = medians(runs)
     return {
         "cells": len(cells),
+        "cell_px": int(request.cells[0].geobox.shape[0]),
         "years": len(YEARS),
         "runs": runs,
         "agreement": agreement(folder / "ours", folder / "script"),
@@ -212,6 +216,7 @@ def _looked_at(land: Land, output: Path, saved: Path) -> tuple[float, float]:
 def compare(sizes: Sizes, cache: Path, *, parts: Sequence[str], repeat: int, latency_s: float) -> dict[str, Any]:
     """Measure the parts, and return them as JSON-like values."""
     root = prepare(sizes.rows, sizes.cell_px, cache)
+    large = prepare(*sizes.large, cache) if "large" in parts else root
     result: dict[str, Any] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "sizes": asdict(sizes),
@@ -226,10 +231,10 @@ def compare(sizes: Sizes, cache: Path, *, parts: Sequence[str], repeat: int, lat
             if part == "memory":
                 result[part] = memory_of_many(cache, sizes, folder, repeat)
                 continue
-            with ServerProcess(root, latency_s=latency_s if part == "script" else 0.0) as server:
-                land = Land(root, server)
-                make = beside_a_script if part == "script" else rerun
-                result[part] = make(land, folder, repeat)
+            own = large if part == "large" else root
+            with ServerProcess(own, latency_s=0.0 if part == "rerun" else latency_s) as server:
+                make = rerun if part == "rerun" else beside_a_script
+                result[part] = make(Land(own, server), folder, repeat)
     return result
 
 
@@ -240,9 +245,8 @@ def table(result: Mapping[str, Any]) -> str:
 
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"The demo's land, {result['cores']} cores."
-    if "script" in result:
-        found = result["script"]
-        yield f"\n{found['cells']} cells, {found['years']} years; latency {1000 * result['latency_s']:g} ms:\n"
+    for found in (result[part] for part in ("script", "large") if part in result):
+        yield f"\n{found['cells']} cells of {found['cell_px']} pixels, {found['years']} years; latency {1000 * result['latency_s']:g} ms:\n"
         yield "| | wall s | CPU s | memory MB | fetched MB |"
         yield "|---|--:|--:|--:|--:|"
         names = {"ours": "`change-detection`", "script": "a script with odc-stac and numpy"}
@@ -276,7 +280,7 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, write JSON."""
-    possible = tuple(part for part in PARTS if part != "script" or find_spec("odc.stac"))
+    possible = tuple(part for part in PARTS if part not in ("script", "large") or find_spec("odc.stac"))
     parser = argparse.ArgumentParser(prog="python -m benchmarks.changes", description=__doc__)
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="keeps the archives [%(default)s]")
     parser.add_argument("--latency-ms", type=float, default=30.0, help="before each answer [%(default)s]")
