@@ -45,7 +45,7 @@ STARTED = time.process_time()
 DEFLATE = (8, 32946)
 
 BLOCK = 2048
-"""Pixels a side that are encoded at once: the largest block, `eoap_dask.run.sizing.BLOCK`."""
+"""Pixels a side that are encoded at once: the largest block, `eoap_dask.render.recipe.BLOCK`."""
 
 
 @dataclass(frozen=True)

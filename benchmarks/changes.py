@@ -246,7 +246,8 @@ def table(result: Mapping[str, Any]) -> str:
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"The demo's land, {result['cores']} cores."
     for found in (result[part] for part in ("script", "large") if part in result):
-        yield f"\n{found['cells']} cells of {found['cell_px']} pixels, {found['years']} years; latency {1000 * result['latency_s']:g} ms:\n"
+        latency = f"{1000 * result['latency_s']:g} ms"
+        yield f"\n{found['cells']} cells of {found['cell_px']} pixels, {found['years']} years; latency {latency}:\n"
         yield "| | wall s | CPU s | memory MB | fetched MB |"
         yield "|---|--:|--:|--:|--:|"
         names = {"ours": "`change-detection`", "script": "a script with odc-stac and numpy"}

@@ -91,16 +91,18 @@ $graph:
       method:
         type:
           type: enum
-          symbols: [cva, irmad]
+          symbols: [cva, irmad, btc]
         label: Method
-        doc: 'How change is found: robust change vector analysis, or iteratively reweighted multivariate alteration
-          detection.'
+        doc: 'How change is found: robust change vector analysis, iteratively reweighted multivariate alteration
+          detection, or the BTC network.'
         default: cva
       bands:
         type: string[]
         label: Bands
-        doc: Band that is compared, by common name or asset key. Where an item lacks nir08, all take nir.
-        default: [blue, green, red, nir08, swir16, swir22]
+        doc: 'Band of the images, by common name or asset key, all of which are compared; btc compares red, green
+          and blue of them. Where an item lacks nir08, all take nir. Empty: red, green, blue with btc, else blue,
+          green, red, nir08, swir16, swir22.'
+        default: []
       composite:
         type:
           type: enum
@@ -131,6 +133,44 @@ $graph:
         label: Rounds
         doc: Passes over all pixels with irmad, at most.
         default: 30
+      weights:
+        type: File?
+        label: Weights
+        doc: 'Weights of the network for btc: a file of safetensors, or a checkpoint of Lightning. Without one,
+          those of blaz-r/BTC-B_oscd96 are fetched from the hub.'
+      threshold:
+        type: double
+        label: Threshold
+        doc: Probability above which a pixel has changed, 0 to 1; 0.5 was published.
+        default: 0.2
+      window:
+        type: int
+        label: Window
+        doc: Side of the windows that the network sees, in pixels, a multiple of 32; smaller ones than 256 are enlarged
+          to it. The published weights saw 96.
+        default: 256
+      stretch:
+        type: string
+        label: Stretch
+        doc: Reflectances that become black and white, with a comma between them.
+        default: 0,0.3
+      device:
+        type:
+          type: enum
+          symbols: [cpu, cuda, auto]
+        label: Device
+        doc: Where workers run the network; auto is CUDA where a worker has it, whose bytes may differ.
+        default: cpu
+      batch-size:
+        type: int
+        label: Batch size
+        doc: Windows that are asked at once on CUDA; on processors it is one.
+        default: 8
+      torch-threads:
+        type: int
+        label: Torch threads
+        doc: Threads of PyTorch for a window; workers do several at once.
+        default: 1
       resolution:
         type: double
         label: Resolution
@@ -206,6 +246,13 @@ $graph:
           min-pixels: min-pixels
           least-mad: least-mad
           rounds: rounds
+          weights: weights
+          threshold: threshold
+          window: window
+          stretch: stretch
+          device: device
+          batch-size: batch-size
+          torch-threads: torch-threads
           resolution: resolution
           crs: crs
           collection: collection
@@ -317,10 +364,10 @@ $graph:
       method:
         type:
           type: enum
-          symbols: [cva, irmad]
+          symbols: [cva, irmad, btc]
         label: Method
-        doc: 'How change is found: robust change vector analysis, or iteratively reweighted multivariate alteration
-          detection.'
+        doc: 'How change is found: robust change vector analysis, iteratively reweighted multivariate alteration
+          detection, or the BTC network.'
         default: cva
         inputBinding:
           position: 9
@@ -332,8 +379,10 @@ $graph:
           inputBinding:
             prefix: --bands
         label: Bands
-        doc: Band that is compared, by common name or asset key. Where an item lacks nir08, all take nir.
-        default: [blue, green, red, nir08, swir16, swir22]
+        doc: 'Band of the images, by common name or asset key, all of which are compared; btc compares red, green
+          and blue of them. Where an item lacks nir08, all take nir. Empty: red, green, blue with btc, else blue,
+          green, red, nir08, swir16, swir22.'
+        default: []
         inputBinding:
           position: 10
       composite:
@@ -381,13 +430,72 @@ $graph:
         inputBinding:
           position: 15
           prefix: --rounds
+      weights:
+        type: File?
+        label: Weights
+        doc: 'Weights of the network for btc: a file of safetensors, or a checkpoint of Lightning. Without one,
+          those of blaz-r/BTC-B_oscd96 are fetched from the hub.'
+        inputBinding:
+          position: 16
+          prefix: --weights
+      threshold:
+        type: double
+        label: Threshold
+        doc: Probability above which a pixel has changed, 0 to 1; 0.5 was published.
+        default: 0.2
+        inputBinding:
+          position: 17
+          prefix: --threshold
+      window:
+        type: int
+        label: Window
+        doc: Side of the windows that the network sees, in pixels, a multiple of 32; smaller ones than 256 are enlarged
+          to it. The published weights saw 96.
+        default: 256
+        inputBinding:
+          position: 18
+          prefix: --window
+      stretch:
+        type: string
+        label: Stretch
+        doc: Reflectances that become black and white, with a comma between them.
+        default: 0,0.3
+        inputBinding:
+          position: 19
+          prefix: --stretch
+      device:
+        type:
+          type: enum
+          symbols: [cpu, cuda, auto]
+        label: Device
+        doc: Where workers run the network; auto is CUDA where a worker has it, whose bytes may differ.
+        default: cpu
+        inputBinding:
+          position: 20
+          prefix: --device
+      batch-size:
+        type: int
+        label: Batch size
+        doc: Windows that are asked at once on CUDA; on processors it is one.
+        default: 8
+        inputBinding:
+          position: 21
+          prefix: --batch-size
+      torch-threads:
+        type: int
+        label: Torch threads
+        doc: Threads of PyTorch for a window; workers do several at once.
+        default: 1
+        inputBinding:
+          position: 22
+          prefix: --torch-threads
       resolution:
         type: double
         label: Resolution
         doc: Side of a pixel, in units of the CRS.
         default: 10
         inputBinding:
-          position: 16
+          position: 23
           prefix: --resolution
       crs:
         type: string
@@ -395,7 +503,7 @@ $graph:
         doc: CRS of the images, in which areas are true; auto is a cell's UTM zone.
         default: auto
         inputBinding:
-          position: 17
+          position: 24
           prefix: --crs
       collection:
         type: string
@@ -403,7 +511,7 @@ $graph:
         doc: STAC collection.
         default: sentinel-2-l2a
         inputBinding:
-          position: 18
+          position: 25
           prefix: --collection
       stac:
         type: string
@@ -411,7 +519,7 @@ $graph:
         doc: 'URL of what to search: a STAC API, or a static catalog, item collection, ndjson or stac-geoparquet.'
         default: https://earth-search.aws.element84.com/v1
         inputBinding:
-          position: 19
+          position: 26
           prefix: --stac
       items:
         type: File?
@@ -419,7 +527,7 @@ $graph:
         doc: 'File of items to use instead of a search: the items.json of an earlier run, an item collection, ndjson
           or stac-geoparquet.'
         inputBinding:
-          position: 20
+          position: 27
           prefix: --items
       max-items:
         type: int
@@ -427,7 +535,7 @@ $graph:
         doc: At most this many items are used for a cell and year, the latest; it is said.
         default: 1000
         inputBinding:
-          position: 21
+          position: 28
           prefix: --max-items
       max-cloud-cover:
         type: double
@@ -435,7 +543,7 @@ $graph:
         doc: Only scenes with less cloud than this, in percent.
         default: 60
         inputBinding:
-          position: 22
+          position: 29
           prefix: --max-cloud-cover
       filter:
         type: string
@@ -443,7 +551,7 @@ $graph:
         doc: Only items for which this is true, in CQL2 (text or JSON), whatever is searched.
         default: ''
         inputBinding:
-          position: 23
+          position: 30
           prefix: --filter
       on-odd-item:
         type:
@@ -454,7 +562,7 @@ $graph:
           skip sets them aside and names them, fail stops.'
         default: skip
         inputBinding:
-          position: 24
+          position: 31
           prefix: --on-odd-item
     outputs:
       stac-catalog:

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "eoap_dask"
 FLOORS = (
     {"__about__", "errors", "periods", "text", "redact", "overlap", "logs", "files", "params", "values"},
     {"geo", "net", "kernels"},
-    {"items"},
+    {"items", "networks"},
     {"scenes"},
     {"readers"},
     {"render"},

@@ -280,7 +280,7 @@ def test_the_schema_of_parameters(cls: Any) -> None:
 def test_which_parameters_may_name_a_file() -> None:
     found = {name for cls in DECLARED for name, (_, declared) in declarations(cls).items() if declared.local_file}
     ours = {"aoi", "stac", "items", "pre_fire_url", "post_fire_url", "output_dir", "performance_report"}
-    assert found == {*ours, "fields", "classes", "cells", "grid"}
+    assert found == {*ours, "fields", "classes", "cells", "grid", "weights"}
 
 
 def test_what_a_schema_says() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eoap_dask.applications.bai.lazy import burned_area
     from eoap_dask.applications.bai.parameters import BurnedAreaParams
     from eoap_dask.applications.change_detection.application import change_detection
-    from eoap_dask.applications.change_detection.lazy import cva, irmad
+    from eoap_dask.applications.change_detection.lazy import btc, cva, irmad
     from eoap_dask.applications.change_detection.parameters import ChangeParams
     from eoap_dask.applications.change_detection.stages import ChangeStages
     from eoap_dask.applications.cloudless_mosaic.application import cloudless_mosaic
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         CollectionError,
         ContradictionError,
         DateError,
+        DownloadError,
         EoapError,
         GridError,
         GridMismatchError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         TilesError,
         UnitsFailedError,
         UsageError,
+        WeightsError,
     )
     from eoap_dask.geo.aoi import Aoi
     from eoap_dask.geo.parse import parse_aoi
@@ -91,6 +93,7 @@ _PLACES = {
     "ContradictionError": "errors",
     "Control": "run.control",
     "DateError": "errors",
+    "DownloadError": "errors",
     "EoapError": "errors",
     "GridError": "errors",
     "GridMismatchError": "errors",
@@ -116,7 +119,9 @@ _PLACES = {
     "TilesError": "errors",
     "UnitsFailedError": "errors",
     "UsageError": "errors",
+    "WeightsError": "errors",
     "bai": "lazy.indices",
+    "btc": "applications.change_detection.lazy",
     "burned_area": "applications.bai.lazy",
     "chips": "applications.crop_chips.lazy",
     "ChangeStages": "applications.change_detection.stages",
@@ -156,6 +161,7 @@ __all__ = [
     "Control",
     "CropChipsParams",
     "DateError",
+    "DownloadError",
     "EoapError",
     "GridError",
     "GridMismatchError",
@@ -182,8 +188,10 @@ __all__ = [
     "TilesError",
     "UnitsFailedError",
     "UsageError",
+    "WeightsError",
     "__version__",
     "bai",
+    "btc",
     "burned_area",
     "burned_area_map",
     "change_detection",

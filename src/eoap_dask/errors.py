@@ -78,6 +78,10 @@ class NetworkSettingError(UsageError):
     """A variable of the environment that says how the network is reached can't be used."""
 
 
+class WeightsError(UsageError):
+    """A network's weights can't be used."""
+
+
 class OutputError(UsageError):
     """The output directory can't be used."""
 
@@ -130,6 +134,10 @@ class HrefError(SearchError):
     """An href in an item points where a catalogue may not lead."""
 
     exit_code = 3  # as for `ItemError`
+
+
+class DownloadError(SearchError):
+    """A network's weights couldn't be fetched."""
 
 
 class SigningError(SearchError):

@@ -64,7 +64,7 @@ def test_an_execution_has_inputs_of_the_workflow(name: str) -> None:
 def test_what_is_said_of_inputs_and_outputs() -> None:
     for name, process in workflows().items():
         of_fields = ["fields", "classes", "cells"] if name == "training-chips" else []
-        files = {"training-chips": of_fields, "yearly-changes": ["grid"]}.get(name, [])
+        files = {"training-chips": of_fields, "yearly-changes": ["grid", "weights"]}.get(name, [])
         kinds = {key: one["type"] for key, one in process["inputs"].items()}
         assert "Directory" not in str(kinds)
         assert "boolean" not in str(kinds)

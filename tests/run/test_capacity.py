@@ -19,7 +19,7 @@ from eoap_dask.geo.window import TILE, Window
 from eoap_dask.readers import tiles as tile_reader
 from eoap_dask.readers.limits import READS
 from eoap_dask.render import reading as stack
-from eoap_dask.render.recipe import FEWEST_ROWS, strip_height
+from eoap_dask.render.recipe import BLOCK, FEWEST_ROWS, strip_height
 from eoap_dask.run import sizing
 from eoap_dask.run.capacity import check_disk, check_memory
 from eoap_dask.run.events import read_events
@@ -118,9 +118,9 @@ def test_so_many_passes_are_read_whole(plan_for: Callable[..., Plan], cores: int
     recipe = plan_for(resolution=5.0).units[0].work.recipe
     _, budget = sizing.choose_sizes(recipe, 40, Size(4, cores, memory * GIB))
     recipe = replace(recipe, budget=budget)
-    block = Window(0, sizing.BLOCK, 0, sizing.BLOCK)
-    assert strip_height(recipe, block, passes) == sizing.BLOCK
-    assert strip_height(recipe, block, passes + 1) < sizing.BLOCK
+    block = Window(0, BLOCK, 0, BLOCK)
+    assert strip_height(recipe, block, passes) == BLOCK
+    assert strip_height(recipe, block, passes + 1) < BLOCK
 
 
 def test_small_blocks_are_read_more_at_once(plan_for: Callable[..., Plan]) -> None:
@@ -150,7 +150,7 @@ def test_the_documented_rule_is_the_one_that_is_followed() -> None:
 
     for part in (sizing.PROCESS_BYTES, tile_reader.memory_bytes(READS), stack.memory_bytes()):
         assert mib(part) in rows["a slot's memory"]
-    assert rows["side of a block"].split(" | ")[1].startswith(f"{sizing.BLOCK} px; halved, down to {TILE},")
+    assert rows["side of a block"].split(" | ")[1].startswith(f"{BLOCK} px; halved, down to {TILE},")
     assert mib(sizing.MAX_BUDGET) in rows["budget of a task's strips"]
     assert f"multiple of {TILE} rows" in rows["height of a strip"]
     assert f"at least {FEWEST_ROWS} |" in rows["height of a strip"]

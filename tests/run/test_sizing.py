@@ -14,9 +14,9 @@ from eoap_dask.net.retry import Retry
 from eoap_dask.net.signing import NoSigner
 from eoap_dask.readers.tiles import TileReader
 from eoap_dask.render.images import BandSpec, ImageSpec
-from eoap_dask.render.recipe import Recipe
+from eoap_dask.render.recipe import BLOCK, Recipe
 from eoap_dask.render.stack import Stack
-from eoap_dask.run.sizing import BLOCK, IN_FLIGHT_BYTES, choose_sizes, may_send
+from eoap_dask.run.sizing import IN_FLIGHT_BYTES, choose_sizes, may_send
 
 MEMORY = 16 << 30
 

@@ -130,8 +130,12 @@ class Change(Science):
 
     reach: int
     table: Resource
-    surveys: ClassVar[bool] = True
     fewest_passes: ClassVar[int] = 2
+
+    @property
+    def surveys(self) -> bool:
+        """For the mean."""
+        return True
 
     @property
     def halo(self) -> int:

@@ -19,6 +19,7 @@ import click
 from eoap_dask.__about__ import __version__
 from eoap_dask.applications.registry import APPLICATIONS
 from eoap_dask.cli.application import application_command, note_early_signals
+from eoap_dask.cli.btc import btc
 from eoap_dask.cli.cluster import cluster
 from eoap_dask.cli.cwl import cwl, run_cwl
 from eoap_dask.cli.demo import demo
@@ -63,6 +64,7 @@ cli.add_command(gateway)
 cli.add_command(cwl)
 cli.add_command(run_cwl)
 cli.add_command(demo)
+cli.add_command(btc)
 for _command in commands_of(cli):
     if _command is not run_cwl:  # which tells cwltool's as well
         click.version_option(__version__, prog_name="eoap-dask")(_command)

@@ -195,7 +195,7 @@ def _strips(
                 if halo:  # shared with the parts beside it
                     own = _read_only(own)
                     flags = None if flags is None else _read_only(flags)
-                yield part, Strip(own, flags, numbers, part, recipe.state, tools, cutout)
+                yield part, Strip(own, flags, numbers, part, recipe.state, tools, recipe.shape, cutout)
                 row = stop
 
 

@@ -24,6 +24,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 ALGORITHM = {"mask": 1, "resample": 2, "reflectance": 1, "passes": 1, "visual": 1, "encode": 1}
 """Versions of the parts that make pixels, beside the science's own; raised when pixels change."""
 
+BLOCK = 2048
+"""Side of a block, at most."""
 FEWEST_ROWS = 16
 """Rows of a strip, at least; strips are cut at multiples of it, or of 64."""
 
@@ -47,6 +49,8 @@ class Recipe:
     """Filled by the science, in its order."""
     block: int = field(default=TILE, metadata=NO_PIXELS)
     """Side of a block in pixels, 512·2^k; see `Plan.sized`."""
+    largest: int = field(default=BLOCK, metadata=NO_PIXELS)
+    """Side of a block at most: with smaller ones, a worker needs less memory, and reads more tiles twice."""
     budget: int = field(default=64 << 20, metadata=NO_PIXELS)
     """Bytes for the layers of a strip."""
     cutouts: tuple[Cutout, ...] | None = None

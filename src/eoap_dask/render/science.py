@@ -37,6 +37,8 @@ class Strip:
     """What the surveys of the whole unit came to, see `Science.reduce`."""
     tools: Any = None
     """What `Science.set_up` returned on this worker."""
+    shape: tuple[int, int] = (0, 0)
+    """Height and width of the unit's grid."""
     cutout: str = ""
     """Name of the cutout that it is part of, see `Recipe.cutouts`; empty where there are none."""
 
@@ -56,8 +58,11 @@ class Science:
     """Bytes per pixel of a strip that it needs beside layers and images."""
     is_ordered: ClassVar[bool] = False
     """Whether the order of the passes decides what it makes."""
-    surveys: ClassVar[bool] = False
-    """Whether the unit is surveyed before it is composed, see `survey`."""
+
+    @property
+    def surveys(self) -> bool:
+        """Whether the unit is surveyed before it is composed, see `survey`."""
+        return False
 
     @property
     def halo(self) -> int:
@@ -69,9 +74,27 @@ class Science:
         """Files that every worker needs, such as a model; they are brought once per worker."""
         return ()
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Packages that workers need beside those of ours, such as PyTorch."""
+        return ()
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory that a worker needs for what it is set up with, however many threads it has."""
+        return 0
+
+    @property
+    def task_bytes(self) -> int:
+        """Memory that each task needs beside layers, images and `work_bytes`."""
+        return 0
+
     def versions(self) -> Mapping[str, int]:
         """Return versions by name, one of which is raised whenever the same fields make other pixels."""
         return {}
+
+    def check_worker(self) -> None:
+        """Raise where a worker lacks what `set_up` needs; called there before any work, where there are `modules`."""
 
     def set_up(self, files: Mapping[str, Path]) -> Any:  # noqa: ARG002
         """Return what `compose` needs on a worker; `files` are its `resources` by name.

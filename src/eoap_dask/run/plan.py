@@ -171,7 +171,8 @@ class Plan:
         return {
             "read_bytes": read,
             # what readers keep and have in flight is never more than a few times what there is to be read
-            "worker_bytes": min(shared_bytes(self.reads), PROCESS_BYTES + 4 * read)
+            "worker_bytes": self._set_up_bytes
+            + min(shared_bytes(self.reads), PROCESS_BYTES + 4 * read)
             + peak * self.size.threads_per_worker,
             "output_bytes": self.output_bytes,
             "spool_bytes": self.spool_bytes,
@@ -195,7 +196,17 @@ class Plan:
     def worker_bytes_at_most(self) -> int:
         """An upper limit of the estimated ``worker_bytes``, without looking at every block."""
         peak = max((u.work.task_bytes_at_most() for u in self.units), default=0)
-        return shared_bytes(self.reads) + peak * self.size.threads_per_worker
+        return self._set_up_bytes + shared_bytes(self.reads) + peak * self.size.threads_per_worker
+
+    @property
+    def _set_up_bytes(self) -> int:
+        """Memory of a worker for models and the like, of the units that have the largest."""
+        return max((u.work.worker_bytes for u in self.units), default=0)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Packages that workers need beside ours."""
+        return tuple(sorted({name for u in self.units for name in u.work.modules}))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-like values; ``to_do`` is what is left of the totals without finished units."""

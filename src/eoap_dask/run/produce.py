@@ -427,7 +427,7 @@ def _carry_out(
                     *(schedule, active, publication, production.finish, tell, options.max_bad_scenes),
                     patience_s=options.cluster_timeout,
                     slots=size.slots,
-                    check_workers=_worker_check(active, options, meanwhile, shared),
+                    check_workers=_worker_check(active, options, meanwhile, shared, plan),
                     workers_write=shared is not None,
                     control=hooks.control,
                     on_unit=hooks.unit_done,
@@ -463,7 +463,9 @@ def _evidence(client: Client, options: RunOptions, directory: Path) -> Iterator[
             yield stack.enter_context(evidence(client, directory))
 
 
-def _worker_check(client: Client, options: RunOptions, meanwhile: ExitStack, shared: Path | None) -> Callable[[], None]:
+def _worker_check(
+    client: Client, options: RunOptions, meanwhile: ExitStack, shared: Path | None, plan: Plan
+) -> Callable[[], None]:
     """Return what to do when workers have joined, the first ones included; `shared` is where they write."""
     from eoap_dask.cluster.profiler import without_dangerous_profiler
 
@@ -472,11 +474,13 @@ def _worker_check(client: Client, options: RunOptions, meanwhile: ExitStack, sha
     def check_workers() -> None:
         nonlocal first
         if not is_embedded(client):  # those are of our own making
-            check_versions(client, options.allow_version_mismatch)
+            check_versions(client, options.allow_version_mismatch, plan.modules)
             if shared is not None:
                 check_shared(client, shared)
         if first:  # not before: workers without our software can't even be told
             meanwhile.enter_context(without_dangerous_profiler(client))
+        for check in {u.work.worker_check for u in plan.units} - {None}:
+            client.run(check)
         first = False
 
     return check_workers

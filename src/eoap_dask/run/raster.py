@@ -116,6 +116,16 @@ class RasterWork:
         return self.recipe.science.resources
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """Those of the science."""
+        return self.recipe.science.modules
+
+    @property
+    def worker_check(self) -> Callable[[], None] | None:
+        """That of the science, where it needs further packages."""
+        return self.recipe.science.check_worker if self.modules else None
+
+    @property
     def is_local(self) -> bool:
         """Cutouts of a unit lie beside each other, and share tiles of its scenes."""
         return self.recipe.cutouts is not None
@@ -239,7 +249,7 @@ class RasterWork:
             rows = strip_height(recipe, window, len(touching))
             strip = rows * recipe.strip_bytes_per_row(window, len(touching))
             peak = max(peak, strip + recipe.image_bytes(window.shape[0] * window.shape[1]))
-        return Estimate(int(read * COMPRESSED), peak)
+        return Estimate(int(read * COMPRESSED), peak + recipe.science.task_bytes)
 
     @property
     def output_bytes(self) -> int:
@@ -252,7 +262,12 @@ class RasterWork:
         side = _largest(recipe)
         row = recipe.strip_bytes_per_row(side, recipe.stack.depth)
         strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
-        return strip + recipe.image_bytes(side.shape[0] * side.shape[1])
+        return strip + recipe.image_bytes(side.shape[0] * side.shape[1]) + recipe.science.task_bytes
+
+    @property
+    def worker_bytes(self) -> int:
+        """What the science is set up with."""
+        return self.recipe.science.worker_bytes
 
     @property
     def strip_rows(self) -> int:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from eoap_dask.run.options import RunOptions
 
-BLOCK = 2048
 MAX_BUDGET = 1024 << 20
 """Twenty-nine passes of three bands over a whole block; more than that goes in strips."""
 EAGER_READS = 24
@@ -56,8 +55,8 @@ def choose_sizes(recipe: Recipe, units: int, size: Size) -> tuple[int, int]:
     pass `IN_FLIGHT_BYTES`. Strips get the rest of the slot, at most `MAX_BUDGET`.
     """
     height, width = recipe.extent
-    slot = max(_slot_bytes(size, recipe.stack.reads), FEWEST_BYTES)
-    block = BLOCK
+    slot = max(_slot_bytes(size, recipe), FEWEST_BYTES)
+    block = recipe.largest
     while block > TILE and (
         units * -(-height // block) * -(-width // block) < size.slots
         or recipe.image_bytes(block**2) > slot // 3
@@ -73,9 +72,9 @@ def choose_reads(recipe: Recipe, units: int, size: Size, passes: int, options: R
     Small is at most `EAGER_PX`, if a block with so many reads still fits its slot whole.
     """
     reads = min(EAGER_READS, EAGER_READS_OF_ALL // max(size.workers, options.workers or 1))
-    if reads <= READS or _slot_bytes(size, reads) < FEWEST_BYTES:
-        return READS
     eager = with_reads(recipe, reads)
+    if reads <= READS or _slot_bytes(size, eager) < FEWEST_BYTES:
+        return READS
     block, budget = choose_sizes(eager, units, size)
     height, width = recipe.extent
     if recipe.cutouts is None:
@@ -91,9 +90,11 @@ def with_reads(recipe: Recipe, reads: int) -> Recipe:
     return replace(recipe, stack=replace(recipe.stack, reads=reads))
 
 
-def _slot_bytes(size: Size, reads: int) -> int:
+def _slot_bytes(size: Size, recipe: Recipe) -> int:
     """Return the memory that a slot has for its block; negative for a very small worker."""
-    return (int(size.memory_per_worker * _USABLE) - shared_bytes(reads)) // size.threads_per_worker
+    shared = shared_bytes(recipe.stack.reads) + recipe.science.worker_bytes
+    slot = (int(size.memory_per_worker * _USABLE) - shared) // size.threads_per_worker
+    return slot - recipe.science.task_bytes
 
 
 def shared_bytes(reads: int) -> int:

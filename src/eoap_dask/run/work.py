@@ -60,6 +60,16 @@ class Work(Protocol):
         ...
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """Packages that workers need beside ours, in the client's version where it has them."""
+        ...
+
+    @property
+    def worker_check(self) -> Callable[[], None] | None:
+        """What every worker calls before any work, to raise where it lacks something; None for nothing."""
+        ...
+
+    @property
     def is_local(self) -> bool:
         """Whether its tasks need much of the same, so that one worker had best do them all."""
         ...
@@ -134,6 +144,11 @@ class Work(Protocol):
 
     def estimate(self) -> Estimate:
         """Return what it is estimated to take while it is done; may look at every task."""
+        ...
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory of a worker for what tasks share, such as a model, however many threads it has."""
         ...
 
     def task_bytes_at_most(self) -> int:

@@ -26,6 +26,12 @@ from eoap_dask.errors import UsageError
         ({"LOG_LEVEL": "WARNING"}, (), {"level": "WARNING"}),
         ({"LOG_LEVEL": "WARNING"}, ("verbose",), {}),
         ({"PIPELINE_MODE": "local_only"}, (), {}),
+        (
+            {"BTC_MODEL_CHECKPOINT": "me/mine", "BTC_THRESHOLD": "0.5"},
+            (),
+            {"weights": "me/mine", "threshold": 0.5},
+        ),
+        ({"BTC_MODEL_CHECKPOINT": "me/mine", "BTC_THRESHOLD": "0.5"}, ("weights", "threshold"), {}),
     ],
 )
 def test_what_variables_set(environ: dict[str, str], given: tuple[str, ...], expected: dict[str, Any]) -> None:
@@ -33,12 +39,12 @@ def test_what_variables_set(environ: dict[str, str], given: tuple[str, ...], exp
 
 
 def test_what_is_read_by_nothing_is_said() -> None:
-    found, said = settings({"DB_HOST": "db", "MONITORING_PORT": "8080", "BTC_THRESHOLD": "0.2"}, ())
+    found, said = settings({"DB_HOST": "db", "MONITORING_PORT": "8080", "BTC_BATCH": "2"}, ())
     assert found == {}
-    assert [sentence.split(" is read by nothing yet")[0] for sentence in said] == [
+    assert [sentence.split(" is read by nothing")[0] for sentence in said] == [
         "DB_HOST",
         "MONITORING_PORT",
-        "BTC_THRESHOLD",
+        "BTC_BATCH",
     ]
     assert "db" not in " ".join(said).split()
 

@@ -74,7 +74,7 @@ def test_parts_are_those_of_the_whole(name: str, seed: int, row: int, col: int, 
 
 
 def test_scores_as_they_are_stored() -> None:
-    stored = stored_score(np.array([np.nan, 0.0, 0.004, 0.015, 4.1, 1e9]))
+    stored = stored_score(np.array([np.nan, 0.0, 0.004, 0.015, 4.1, 1e9]), 0.01)
     assert stored.tolist() == [0, 1, 1, 2, 410, 65535]
     assert stored.dtype == np.uint16
 

@@ -53,11 +53,14 @@ if TYPE_CHECKING:
     from eoap_dask.run.result import Run
 
 NAME = CHANGE_DETECTION.name
+BLOCK = 1024
+"""Side of a block at most: memory is a third less than with twice that, and there are cells enough for all workers."""
 
 
 def find_items(request: Request) -> ItemSet:
     """Search each year once, over all cells; raise `NothingFoundError` where no year has an item."""
     request.say_cells()
+    request.say_method()  # before the search: weights may be far away, or damaged
     found: ItemSet | None = None
     nothing: NothingFoundError | None = None
     for year in request.years:
@@ -169,6 +172,7 @@ class _Planner:
                 reader=self._reader,
             ),
             science=Composition(params.composite, picks),
+            largest=BLOCK,
             images=composite_images(
                 name, self._bands, sensor, COMPOSITES[params.composite].title, suffix=".tiff", prefix=f"{name}_"
             ),
@@ -190,6 +194,7 @@ class _Planner:
             stack=UnitStack(cell.geobox, keys, "{unit}.tiff", len(self._bands), clip_wkb=cell.clip_wkb),
             science=Change(request.method, request.params.min_pixels, self._bands),
             images=change_images(request.method, LAYOUT.name(key)),
+            largest=2 * BLOCK if request.method.reach else BLOCK,  # what is seen from afar is seen twice at borders
         )
         return UnitPlan.of(unit, RasterWork.of(recipe))
 

@@ -16,9 +16,10 @@ CHANGE_DETECTION = Entry(
     help="""Find what changed from year to year, cell by cell.
 
     Makes a cloud-free image of each cell of a grid for the same month of several years, and compares each year with
-    the one before: by robust change vector analysis (CVA), or by iteratively reweighted multivariate alteration
-    detection (IR-MAD). Writes scores, masks (also as PNG with a world file) and hectares, with a STAC catalog. Adding
-    a year makes that year and its changes only. Prints the path of the catalog.
+    the one before: by robust change vector analysis (CVA), by iteratively reweighted multivariate alteration
+    detection (IR-MAD), or by the BTC network with published weights. Writes scores, masks (also as PNG with a world
+    file) and hectares, with a STAC catalog. Adding a year makes that year and its changes only. Prints the path of the
+    catalog.
     """,
     examples=(
         Example(
@@ -27,6 +28,10 @@ CHANGE_DETECTION = Entry(
                 "change-detection --grid cells.gpkg --grid-id-column id --grid-ids 463-468 --years 2022-2024 "
                 "--month 8 --output-dir changes",
             ),
+        ),
+        Example(
+            "By a network, with weights from the hub or a file (pip install 'eoap-dask[btc]')",
+            ("change-detection --grid cells.gpkg --method btc --weights model.safetensors --threshold 0.5",),
         ),
         Example(
             "Square cells over an area: what would be done",
@@ -45,6 +50,11 @@ CHANGE_DETECTION = Entry(
         docs={
             **ON_PLATFORMS,
             "grid": "Vector file of polygons that are the cells, in any CRS and format of GDAL.",
+            "bands": "Band of the images, by common name or asset key, all of which are compared; btc compares red, "
+            "green and blue of them. Where an item lacks nir08, all take nir. Empty: red, green, blue with btc, else "
+            "blue, green, red, nir08, swir16, swir22.",
+            "weights": "Weights of the network for btc: a file of safetensors, or a checkpoint of Lightning. Without "
+            "one, those of blaz-r/BTC-B_oscd96 are fetched from the hub.",
             "grid-ids": "Which cells: ids, and ranges of whole numbers, with commas between them, such as 463-468,471. "
             "Empty: all.",
             "aoi": "Area that square cells are laid over where there is no grid: west, south, east and north in "

@@ -16,6 +16,7 @@ _LATER = {
     "MONITORING_PORT": "status tells how far a run is",
 }
 """Variables that nothing reads yet, and why."""
+_NETWORK = ("BTC_MODEL_CHECKPOINT", "BTC_THRESHOLD")
 
 
 def settings(environ: Mapping[str, str], given: Container[str]) -> tuple[dict[str, Any], list[str]]:
@@ -55,9 +56,13 @@ def settings(environ: Mapping[str, str], given: Container[str]) -> tuple[dict[st
         if level not in _LEVELS:
             raise _must_be("LOG_LEVEL", " or ".join(_LEVELS), told["LOG_LEVEL"], "INFO")
         found["level"] = level
+    if "BTC_MODEL_CHECKPOINT" in told and "weights" not in given:
+        found["weights"] = told["BTC_MODEL_CHECKPOINT"]
+    if "BTC_THRESHOLD" in told and "threshold" not in given:
+        found["threshold"] = _number("BTC_THRESHOLD", told["BTC_THRESHOLD"], "0.2")
     unread = [f"{name} is read by nothing yet: {why}." for name, why in _LATER.items() if name in told]
-    networks = sorted(name for name in told if name.startswith("BTC_"))
-    unread += [f"{name} is read by nothing yet: there is no network among the methods." for name in networks]
+    networks = sorted(name for name in told if name.startswith("BTC_") and name not in _NETWORK)
+    unread += [f"{name} is read by nothing: {' and '.join(_NETWORK)} are." for name in networks]
     return found, unread
 
 

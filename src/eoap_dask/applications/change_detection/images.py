@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eoap_dask.applications.change_detection.methods import Method
-from eoap_dask.applications.change_detection.science import CHANGED, NOTHING, SCORE_STEP, UNCHANGED
+from eoap_dask.applications.change_detection.science import CHANGED, NOTHING, UNCHANGED
 from eoap_dask.render.images import BandSpec, ClassSpec, ImageSpec
 
 CLASSES = (
@@ -15,7 +15,7 @@ CLASSES = (
 
 def change_images(method: Method, name: str) -> tuple[ImageSpec, ...]:
     """Return score and mask, in the order of `Change`; their files begin with a name."""
-    score = BandSpec("score", "Standard deviations of no change", scale=SCORE_STEP)
+    score = BandSpec("score", method.meaning, scale=method.step)
     mask = BandSpec("change", "Change, or none", classes=CLASSES)
     return (
         ImageSpec(

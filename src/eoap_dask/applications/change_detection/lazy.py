@@ -16,6 +16,7 @@ Examples
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import dask.array as da
@@ -26,12 +27,15 @@ from dask.base import is_dask_collection
 from dask.delayed import Delayed, delayed
 
 from eoap_dask.applications.change_detection.methods import Cva, IrMad, Method
-from eoap_dask.applications.change_detection.science import SCORE_STEP, Change
+from eoap_dask.applications.change_detection.parameters import HUB, RGB, ChangeParams, as_pair
+from eoap_dask.applications.change_detection.request import check_method, method_of
+from eoap_dask.applications.change_detection.science import Change
 from eoap_dask.errors import BandError, UsageError
-from eoap_dask.geo.window import TILE
+from eoap_dask.geo.window import TILE, Window
 from eoap_dask.lazy.checks import as_stored, check_grid
 from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.render.science import Strip
+from eoap_dask.render.tools import TOOLS
 from eoap_dask.text import few, must_be, option, show
 from eoap_dask.values import as_integer, as_list, as_number, as_text
 
@@ -139,6 +143,78 @@ def irmad(
     return _change(IrMad(len(names), most), before, after, names, min_pixels)
 
 
+def btc(
+    before: xr.Dataset,
+    after: xr.Dataset,
+    *,
+    weights: str | PathLike[str] = HUB,
+    threshold: float = 0.2,
+    window: int = 256,
+    stretch: tuple[float, float] = (0.0, 0.3),
+    device: str = "cpu",
+    min_pixels: int = 6,
+) -> xr.Dataset:
+    """Find change by the BTC network, from red, green and blue.
+
+    Windows that overlap are shown to the network one by one and blended, as the application does. Needs the extra
+    ``btc``: PyTorch, safetensors, huggingface_hub.
+
+    Parameters
+    ----------
+    before, after
+        As for `cva`, with ``red``, ``green`` and ``blue``.
+    weights
+        File of safetensors, checkpoint of Lightning, or the name of a repository on the hub, which is fetched once.
+        Processes that compute must see the file under the same path.
+    threshold
+        Probability above which a pixel has changed.
+    window
+        Side of the windows, in pixels, a multiple of 32; smaller ones than 256 are enlarged to it.
+    stretch
+        Reflectances that become black and white.
+    device
+        ``cpu``, ``cuda``, or ``auto`` for CUDA where it is there.
+    min_pixels
+        As for `cva`.
+
+    Returns
+    -------
+    xr.Dataset, (y, x), lazy if the inputs are
+        ``score``: float32, the probability of change, 0 to 1 in steps of 0.0001, NaN where either date is blind or too
+        little is seen around. ``change``: as of `cva`.
+
+    Raises
+    ------
+    GridMismatchError, UsageError
+        as for `cva`
+    WeightsError
+        for weights that are damaged, or of another network
+    DownloadError
+        when they can't be fetched
+    ClusterError
+        when computed, without the device
+
+    References
+    ----------
+    Rolih, B. et al. (2025), Be The Change, IEEE TGRS 63, doi:10.1109/TGRS.2025.3585342.
+    """
+    names = _bands(before, after, RGB)
+    if not isinstance(weights, str | PathLike):
+        raise must_be("weights", "a file, or a name on the hub", weights, HUB)
+    params = ChangeParams(
+        method="btc",
+        bands=names,
+        weights=str(weights),
+        threshold=threshold,
+        window=window,
+        stretch=as_pair(stretch, "stretch"),
+        device=device,
+        min_pixels=min_pixels,
+    )
+    check_method(params)
+    return _change(method_of(params), before, after, names, min_pixels)
+
+
 def _bands(before: object, after: object, wanted: object) -> tuple[str, ...]:
     """Return the bands that are compared, or raise `UsageError`."""
     found: list[list[str]] = []
@@ -204,7 +280,7 @@ def _change(
     composed = _composed(science, layers, _surveyed(science, layers))
     if not is_lazy:
         composed = composed.compute(scheduler="synchronous")
-    score = composed[0].astype(np.float32) * np.float32(SCORE_STEP)
+    score = composed[0].astype(np.float32) * np.float32(method.step)
     score = (da if is_lazy else np).where(composed[0] == 0, np.float32(np.nan), score)
     about = {"long_name": f"score of change, {method.title.lower()}", "units": "1"}
     found = xr.Dataset(
@@ -290,15 +366,24 @@ def _composed(science: Change, layers: da.Array, outcome: Delayed) -> da.Array:
         for col in range(0, width, _CHUNK):
             shape = min(_CHUNK, height - row), min(_CHUNK, width - col)
             part = wide[:, :, row : row + shape[0] + 2 * halo, col : col + shape[1] + 2 * halo].rechunk(-1)
-            made = compose(science, part.to_delayed(optimize_graph=False).item(), outcome)
+            made = compose(science, part.to_delayed(optimize_graph=False).item(), outcome, (row, col), (height, width))
             found.append(da.from_delayed(made, (2, *shape), np.uint16))
         rows.append(found)
     whole: da.Array = da.block(rows)
     return whole
 
 
-def _compose(science: Change, block: npt.NDArray[np.uint16], outcome: tuple[Any, bool]) -> npt.NDArray[np.uint16]:
+def _compose(
+    science: Change,
+    block: npt.NDArray[np.uint16],
+    outcome: tuple[Any, bool],
+    corner: tuple[int, int],
+    grid: tuple[int, int],
+) -> npt.NDArray[np.uint16]:
     shape = 1, *(side - 2 * science.halo for side in block.shape[2:])
     score, mask = np.zeros(shape, np.uint16), np.zeros(shape, np.uint8)
-    science.compose(Strip(block, None, (0, 1), state=outcome[0]), (score, mask))
+    window = Window(corner[0], corner[0] + shape[1], corner[1], corner[1] + shape[2])
+    tools = TOOLS.of(science)
+    strip = Strip(block, None, (0, 1), window, outcome[0], tools, grid)
+    science.compose(strip, (score, mask))
     return np.concatenate([score, mask.astype(np.uint16)])

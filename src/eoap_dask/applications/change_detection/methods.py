@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from eoap_dask.kernels import change
 from eoap_dask.kernels.change import Centre, Floats, Moments, Pixels, Variates
+from eoap_dask.render.resources import Resource
 
 SURELY = 4.0
 """Times the least threshold: magnitudes beyond are changes, and how far beyond doesn't matter."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where pixels lie that get a score."""
+
+    corner: tuple[int, int]
+    """Row and column of the first one in the grid; below zero where it lies before that."""
+    shape: tuple[int, int]
+    """Height and width of the grid."""
+    tools: Any = None
+    """What `Method.set_up` returned."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,12 @@ class Method:
     title: ClassVar[str]
     version: ClassVar[int]
     """Raised when the same fields make other scores."""
+    meaning: ClassVar[str] = "Standard deviations of no change"
+    """Of a score."""
+    step: ClassVar[float] = 0.01
+    """What a score is stored in; the least one is a step, for 0 is no data."""
+    most: ClassVar[float] = math.inf
+    """What scores are at most."""
 
     @property
     def reach(self) -> int:
@@ -36,8 +57,35 @@ class Method:
 
     @property
     def passes(self) -> int:
-        """Passes of statistics, at most."""
-        raise NotImplementedError
+        """Passes of statistics, at most; 0 for a method that needs none."""
+        return 0
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """Files that every worker needs."""
+        return ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Packages that workers need beside ours."""
+        return ()
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory of a worker for what it is set up with, however many threads it has."""
+        return 0
+
+    @property
+    def task_bytes(self) -> int:
+        """Memory of a task beside what its pixels take."""
+        return 0
+
+    def check_worker(self) -> None:
+        """Raise where a worker lacks what it needs; called there before any work."""
+
+    def set_up(self, files: Mapping[str, Path]) -> Any:  # noqa: ARG002
+        """Return `Where.tools`, made once on each worker; `files` are the resources by name."""
+        return None
 
     def check(self, image: Pixels) -> None:
         """Raise ValueError for an image of another number of bands."""
@@ -56,8 +104,11 @@ class Method:
         """Return what a pass came to, and whether there is another one; the note is None where nothing is seen."""
         raise NotImplementedError
 
-    def score(self, before: Pixels, after: Pixels, state: Any) -> Floats:
-        """Return how sure a change is: (y, x), 0 or more, NaN where either date is blind, as all is without a state."""
+    def score(self, before: Pixels, after: Pixels, state: Any, where: Where | None = None) -> Floats:  # noqa: ARG002
+        """Return how sure a change is: (y, x), 0 or more, NaN where either date is blind, as all is without a state.
+
+        It is right for pixels that lie `reach` from all borders. Methods with a reach need to know where they are.
+        """
         return np.full(before.shape[1:], np.nan) if state is None else self._score(before, after, state)
 
     def threshold(self, state: Any) -> float:

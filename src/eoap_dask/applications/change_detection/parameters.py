@@ -8,8 +8,16 @@ from typing import Any, ClassVar
 from eoap_dask.geo.options import AreaParams
 from eoap_dask.items.catalogues import EARTH_SEARCH
 from eoap_dask.items.options import SearchParams
+from eoap_dask.networks.weights import is_hub_name
 from eoap_dask.params import Declared, inherited, param
-from eoap_dask.values import as_list, as_text, scalar
+from eoap_dask.values import as_list, as_number, as_text, scalar
+
+SIX = ("blue", "green", "red", "nir08", "swir16", "swir22")
+"""Bands that are compared by statistics."""
+RGB = ("red", "green", "blue")
+"""What the network sees, in its order."""
+HUB = "blaz-r/BTC-B_oscd96"
+"""The published weights."""
 
 
 def as_ids(value: object, name: str) -> str:
@@ -26,6 +34,15 @@ def _as_id(value: object, name: str) -> str:
     whole = scalar(value)
     is_number = isinstance(whole, int) and not isinstance(whole, bool) and abs(whole) < 1 << 63
     return str(whole) if is_number else as_text(value, name, "463")
+
+
+def as_pair(value: object, name: str) -> str:
+    """Return two numbers as one text; a list of two is taken too."""
+    return (
+        value
+        if isinstance(value, str)
+        else ",".join(as_list(value, name, [0, 0.3], lambda one: f"{as_number(one, name, 0.3):g}"))
+    )
 
 
 _MOST = 1_000_000
@@ -88,13 +105,15 @@ class MethodParams(Declared):
     month: int = param(8, "Month of the year whose passes make its image, 1 to 12.", metavar="N")
     method: str = param(
         "cva",
-        "How change is found: robust change vector analysis, or iteratively reweighted multivariate alteration "
-        "detection.",
-        choices=("cva", "irmad"),
+        "How change is found: robust change vector analysis, iteratively reweighted multivariate alteration "
+        "detection, or the BTC network.",
+        choices=("cva", "irmad", "btc"),
     )
     bands: tuple[str, ...] = param(
-        ("blue", "green", "red", "nir08", "swir16", "swir22"),
-        "Band that is compared, by common name or asset key. Repeat for more. Where an item lacks nir08, all take nir.",
+        (),
+        "Band of the images, by common name or asset key, all of which are compared; btc compares red, green and blue "
+        "of them. Repeat for more. Where an item lacks nir08, all take nir. [default: red, green, blue with btc, else "
+        f"{', '.join(SIX)}]",
         metavar="BAND",
         multiple=True,
     )
@@ -115,7 +134,45 @@ class MethodParams(Declared):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChangeParams(GridParams, MethodParams, SearchParams):
+class NetworkParams(Declared):
+    """How the network is asked."""
+
+    HEADING: ClassVar = "Network, for btc"
+
+    weights: str | None = param(
+        None,
+        "Weights: a file of safetensors, a checkpoint of Lightning, or the name of a repository on the hub, which is "
+        f"fetched once. [default: {HUB}]",
+        metavar="FILE",
+        local_file=True,
+        literal=is_hub_name,
+    )
+    threshold: float = param(
+        0.2, "Probability above which a pixel has changed, 0 to 1; 0.5 was published.", metavar="NUMBER"
+    )
+    window: int = param(
+        256,
+        "Side of the windows that the network sees, in pixels, a multiple of 32; smaller ones than 256 are enlarged to "
+        "it. The published weights saw 96.",
+        metavar="PIXELS",
+    )
+    stretch: str = param(
+        "0,0.3",
+        "Reflectances that become black and white, with a comma between them.",
+        metavar="LOW,HIGH",
+        accepts=as_pair,
+    )
+    device: str = param(
+        "cpu",
+        "Where workers run the network; auto is CUDA where a worker has it, whose bytes may differ.",
+        choices=("cpu", "cuda", "auto"),
+    )
+    batch_size: int = param(8, "Windows that are asked at once on CUDA; on processors it is one.", metavar="N")
+    torch_threads: int = param(1, "Threads of PyTorch for a window; workers do several at once.", metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeParams(GridParams, MethodParams, NetworkParams, SearchParams):
     """What decides images and masks of change. The defaults are the Augusts of three years."""
 
     HEADING: ClassVar = "Scenes"
@@ -134,8 +191,9 @@ class ChangeParams(GridParams, MethodParams, SearchParams):
             "bands",
             "composite",
         ),
-        *("cloud_mask", "min_pixels", "least_mad", "rounds", "resolution", "crs", "collection", "stac", "items"),
-        *("max_items", "max_cloud_cover", "filter", "on_odd_item"),
+        *("cloud_mask", "min_pixels", "least_mad", "rounds", "weights", "threshold", "window", "stretch", "device"),
+        *("batch_size", "torch_threads", "resolution", "crs", "collection", "stac", "items", "max_items"),
+        *("max_cloud_cover", "filter", "on_odd_item"),
     )
     """Of the options in `--help`, and of the inputs in CWL."""
 

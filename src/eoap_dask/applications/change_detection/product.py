@@ -103,6 +103,7 @@ def conclude(
             root / "changes.png",
             changes[:MOST_PAIRS],
             file,
+            request.method,
             title,
             f"{min(len(changes), MOST_PAIRS)} of {plural(len(changes), 'pair')}: before, after, score, mask. "
             f"{request.method.title}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from loguru import logger
 
 from eoap_dask.applications.base import BaseRequest
+from eoap_dask.applications.change_detection.btc import Btc
 from eoap_dask.applications.change_detection.cells import (
     GridCell,
     Wanted,
@@ -23,18 +25,20 @@ from eoap_dask.applications.change_detection.cells import (
     read_cells,
 )
 from eoap_dask.applications.change_detection.methods import Cva, IrMad, Method
-from eoap_dask.applications.change_detection.parameters import ChangeParams
+from eoap_dask.applications.change_detection.parameters import HUB, RGB, SIX, ChangeParams
 from eoap_dask.errors import BandError, UsageError
 from eoap_dask.geo.aoi import Aoi
 from eoap_dask.geo.parse import parse_aoi
 from eoap_dask.geo.polygons import PolygonFile
 from eoap_dask.items.query import Query
 from eoap_dask.items.search import Search
+from eoap_dask.networks.architecture import MULTIPLE
+from eoap_dask.networks.weights import INSTALL, find_weights, is_hub_name, lacking
 from eoap_dask.params import as_json, check_choices
 from eoap_dask.periods import FIRST_DAY, Period
 from eoap_dask.scenes.bands import find_band, split_names
 from eoap_dask.scenes.sensor import Sensor, sensor_for
-from eoap_dask.text import must_be, option, plural
+from eoap_dask.text import must_be, option, plural, show_bytes
 
 NEAR, INSTEAD = "nir08", "nir"
 """A band that some catalogues lack, and what is taken for it."""
@@ -49,7 +53,6 @@ class Request(BaseRequest):
     years: tuple[Period, ...]
     """The month of each year that is looked at, its key being the year."""
     sensor: Sensor
-    method: Method
     file: PolygonFile | None
     aoi: Aoi | None
     """What cells are laid over, where they aren't from a file."""
@@ -64,6 +67,11 @@ class Request(BaseRequest):
     def json(self) -> dict[str, Any]:
         """The parameters as JSON values; an area from a file as the GeoJSON that it held."""
         return {**as_json(self.params), "aoi": None if self.aoi is None else self.aoi.geojson}
+
+    @cached_property
+    def method(self) -> Method:
+        """How change is found; looks at weights, and fetches them where they are on a hub. Raises as `find_weights`."""
+        return method_of(self.params)
 
     @cached_property
     def cells(self) -> tuple[GridCell, ...]:
@@ -107,6 +115,15 @@ class Request(BaseRequest):
         )
         return tuple(INSTEAD if band == NEAR else band for band in bands)
 
+    def say_method(self) -> None:
+        """Tell what is particular about the method."""
+        method = self.method
+        if isinstance(method, Btc):
+            size = show_bytes(method.weights.size)
+            logger.info("Weights of {} ({}, SHA-256 {}…)", method.source, size, method.weights.sha256[:16])
+            if method.is_random:
+                logger.warning("The weights {} are random: what they find means nothing.", method.source)
+
     def say_cells(self) -> None:
         """Tell how many cells there are, and what is particular about them."""
         logger.info("{}, {}", plural(len(self.cells), "cell"), plural(len(self.years), "year"))
@@ -133,11 +150,11 @@ def _has(item: Mapping[str, Any], band: str, sensor: Sensor) -> bool:
 def understand(params: ChangeParams) -> Request:
     """Check parameters without contacting anything; raise `UsageError`, or a subclass, for what can't be used."""
     check_choices(params)
-    bands = split_names(params.bands)
+    bands = split_names(params.bands) or (RGB if params.method == "btc" else SIX)
     params = dataclasses.replace(params, bands=bands)
     if not bands or len(set(bands)) < len(bands):
         raise BandError(f"{option('bands')} must name at least one band, and each once, got {', '.join(bands)}.")
-    _check_numbers(params)
+    check_method(params)
     wanted = Wanted.of(params.grid_ids)
     file, aoi = _places(params, wanted)
     return Request(
@@ -146,7 +163,6 @@ def understand(params: ChangeParams) -> Request:
         search=Search.of(params),
         years=years_of(params.years, params.month),
         sensor=sensor_for(params.collection),
-        method=method_of(params),
         file=file,
         aoi=aoi,
         wanted=wanted,
@@ -180,9 +196,22 @@ def _places(params: ChangeParams, wanted: Wanted) -> tuple[PolygonFile | None, A
 
 
 def method_of(params: ChangeParams) -> Method:
-    """Return the method that parameters ask for."""
+    """Return the method that parameters ask for; raises as `find_weights`."""
     bands = len(params.bands)
-    return Cva(bands, params.least_mad) if params.method == "cva" else IrMad(bands, params.rounds)
+    if params.method == "cva":
+        return Cva(bands, params.least_mad)
+    if params.method == "irmad":
+        return IrMad(bands, params.rounds)
+    return Btc.of(
+        find_weights(params.weights or HUB),
+        params.bands,
+        limit=params.threshold,
+        window=params.window,
+        stretch=_stretch(params.stretch),
+        device=params.device,
+        batch=params.batch_size,
+        threads=params.torch_threads,
+    )
 
 
 _YEARS = re.compile(r"(\d{4})(?:\s*-\s*(\d{4}))?")
@@ -225,8 +254,54 @@ def _month(year: int, month: int) -> Period:
     return Period(str(year), date(year, month, 1), date(year, month, last), f"{year}-{month:02d}")
 
 
-_RANGES = {"month": (1, 12), "min_pixels": (1, 64), "rounds": (1, 1000)}
+_RANGES = {
+    "month": (1, 12),
+    "min_pixels": (1, 64),
+    "rounds": (1, 1000),
+    "window": (32, 1024),
+    "batch_size": (1, 256),
+    "torch_threads": (1, 64),
+}
 """Least and largest value of whole numbers."""
+
+
+def check_method(params: ChangeParams) -> None:
+    """Raise `UsageError` for what a method can't work with, and other numbers that make no sense."""
+    check_choices(params)
+    _check_numbers(params)
+    if params.method == "btc":
+        _check_network(params)
+
+
+def _check_network(params: ChangeParams) -> None:
+    """Raise for what the network can't be asked with; reads nothing but the head of a local file of weights."""
+    if missing := lacking():
+        raise UsageError(f"{option('method', 'btc')} needs {' and '.join(missing)}, not installed here.", "", INSTALL)
+    absent = [band for band in RGB if band not in params.bands]
+    if absent:
+        raise BandError(
+            f"{option('method', 'btc')} compares {', '.join(RGB)}, and {option('bands')} leaves out {absent[0]}.",
+            "",
+            f"Leave {option('bands')} out, or name these as well.",
+        )
+    if not 0 <= params.threshold <= 1:
+        raise must_be("threshold", "from 0 to 1", params.threshold, 0.2)
+    if params.window % MULTIPLE:
+        raise must_be("window", f"a multiple of {MULTIPLE}", params.window, 256)
+    _stretch(params.stretch)
+    if params.weights and not is_hub_name(params.weights):
+        find_weights(params.weights)
+
+
+def _stretch(text: str) -> tuple[float, float]:
+    """Return the reflectances that become black and white."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not -1 <= low < high <= 10:
+        raise must_be("stretch", "two reflectances, the darker first", text, "0,0.3")
+    return low, high
 
 
 def _check_numbers(params: ChangeParams) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from eoap_dask.applications.change_detection.methods import Method
+from eoap_dask.applications.change_detection.methods import Method, Where
 from eoap_dask.kernels.change import Floats, sieve
 from eoap_dask.render.identity import NO_PIXELS
+from eoap_dask.render.resources import Resource
 from eoap_dask.render.science import Image, Science, Strip
 
-SCORE_STEP = 0.01
-"""What a score is stored in; the least one is a step, for 0 is no data."""
 NOTHING, UNCHANGED, CHANGED = 0, 1, 2
 """Values of the mask: what either date doesn't see, and what both do."""
 
@@ -28,20 +28,52 @@ class Change(Science):
     """Smaller patches of change are left out, counted over edges and corners."""
     bands: tuple[str, ...] = field(default=(), metadata=NO_PIXELS)  # what is in them has its own digest
     """Names of the images' bands."""
-    surveys: ClassVar[bool] = True
     fewest_passes: ClassVar[int] = 2
     is_ordered: ClassVar[bool] = True
     work_bytes: ClassVar[int] = 80
     """Differences, squares and scores in double precision, and labels of patches."""
 
     @property
+    def surveys(self) -> bool:
+        """Whether the method needs statistics."""
+        return self.method.passes > 0
+
+    @property
     def halo(self) -> int:
         """As far as a patch reaches that is too small, and the method beyond that."""
         return self.least_pixels + self.method.reach
 
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """Those of the method."""
+        return self.method.resources
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Those of the method."""
+        return self.method.modules
+
+    @property
+    def worker_bytes(self) -> int:
+        """What the method takes."""
+        return self.method.worker_bytes
+
+    @property
+    def task_bytes(self) -> int:
+        """What the method takes."""
+        return self.method.task_bytes
+
     def versions(self) -> Mapping[str, int]:
         """Return the method's version."""
         return {self.method.name: self.method.version, "sieve": 1}
+
+    def check_worker(self) -> None:
+        """Raise what the method misses."""
+        self.method.check_worker()
+
+    def set_up(self, files: Mapping[str, Path]) -> Any:
+        """Return what the method is set up with."""
+        return self.method.set_up(files)
 
     def survey(self, strip: Strip) -> Any:
         """Return what the method's statistics need."""
@@ -62,13 +94,15 @@ class Change(Science):
         score, mask = out
         before, after = np.moveaxis(strip.layers, 1, 0)
         reach, patch = self.method.reach, self.least_pixels
-        found = self.method.score(before, after, strip.state)
+        row, col = (0, 0) if strip.window is None else (strip.window.row, strip.window.col)
+        corner = row - self.halo, col - self.halo
+        found = self.method.score(before, after, strip.state, Where(corner, strip.shape, strip.tools))
         if reach:
             found = found[reach:-reach, reach:-reach]
         with np.errstate(invalid="ignore"):  # NaN is above nothing
             changed = sieve(found > self.method.threshold(strip.state), patch)
         found, changed = found[patch:-patch, patch:-patch], changed[patch:-patch, patch:-patch]
-        score[0] = stored_score(found)
+        score[0] = stored_score(found, self.method.step)
         mask[0] = np.where(np.isnan(found), NOTHING, np.where(changed, CHANGED, UNCHANGED))
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> tuple[int, int]:  # noqa: ARG002
@@ -77,7 +111,7 @@ class Change(Science):
         return int(np.count_nonzero(mask)), int(np.count_nonzero(mask == CHANGED))
 
 
-def stored_score(score: Floats) -> Image:
-    """Return scores as they are stored: uint16 in steps of 0.01, from 1 to 65535; 0 for NaN."""
-    steps = np.clip(np.floor(np.nan_to_num(score) / SCORE_STEP + 0.5), 1, 65535)
+def stored_score(score: Floats, step: float) -> Image:
+    """Return scores as they are stored: uint16 in steps, from 1 to 65535; 0 for NaN."""
+    steps = np.clip(np.floor(np.nan_to_num(score) / step + 0.5), 1, 65535)
     return np.where(np.isnan(score), 0, steps).astype(np.uint16)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eoap_dask.applications.change_detection.images import CLASSES
-from eoap_dask.applications.change_detection.science import SCORE_STEP
+from eoap_dask.applications.change_detection.methods import Method
 from eoap_dask.output.layout import LAYOUT
 from eoap_dask.output.picture import contact_sheet
 
@@ -24,7 +24,12 @@ Rgb = npt.NDArray[np.uint8]
 
 
 def write_sheet(
-    path: Path, pairs: Sequence[Mapping[str, Any]], file: Callable[[str, str], Path], title: str, subtitle: str
+    path: Path,
+    pairs: Sequence[Mapping[str, Any]],
+    file: Callable[[str, str], Path],
+    method: Method,
+    title: str,
+    subtitle: str,
 ) -> Path:
     """Write the sheet of the items of some changes, most change first; `file` is where a unit's file lies."""
     panels: list[tuple[str, Rgb]] = []
@@ -37,14 +42,19 @@ def write_sheet(
             panels.append((f"Cell {about['eoap:cell']}\n{year}", _read(picture)))
         key = LAYOUT.unit_of_item(item)
         threshold = float(about["eoap:change_statistics"].get("threshold", 1.0))
-        score = _read(file(key, f"{LAYOUT.name(key)}_score.tif")).astype(np.float64) * SCORE_STEP
-        grey = np.where(score > 0, np.clip(score / (_WHITE * threshold) * 254 + 1, 1, 255), 0)
-        panels.append((f"Score\nwhite: {_WHITE * threshold:.0f} and more", grey.astype(np.uint8)))
+        score = _read(file(key, f"{LAYOUT.name(key)}_score.tif")).astype(np.float64) * method.step
+        white = min(_WHITE * threshold, method.most)
+        grey = np.where(score > 0, np.clip(score / max(white, method.step) * 254 + 1, 1, 255), 0)
+        panels.append((f"Score\nwhite: {_short(white)} and more", grey.astype(np.uint8)))
         panels.append(
             (f"Change\n{about['eoap:changed_ha']:.1f} ha", _coloured(_read(file(key, f"{LAYOUT.name(key)}.tif"))))
         )
     legend = [(one.title, one.colour) for one in CLASSES if one.colour is not None]
     return contact_sheet(path, panels, title, subtitle, legend=legend)
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _from_root(href: str) -> str:

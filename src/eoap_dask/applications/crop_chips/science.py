@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -121,7 +121,10 @@ class Chips(Science):
 class ClearestChips(Chips):
     """The same with the one pass that has most clear pixels in a chip, of equal ones the first."""
 
-    surveys: ClassVar[bool] = True
+    @property
+    def surveys(self) -> bool:
+        """What each chip sees of each pass."""
+        return True
 
     def versions_of_composite(self) -> Mapping[str, int]:
         """Return the version of the choice."""

@@ -20,13 +20,22 @@ WHERE_WORK_IS = ("numpy", "eoap-dask", "imagecodecs", "isal", "rasterio", "pypro
 """What makes pixels and files: needn't be on the scheduler."""
 
 
-def check_versions(client: Client, allow_mismatch: bool = False) -> None:
+def check_versions(client: Client, allow_mismatch: bool = False, further: tuple[str, ...] = ()) -> None:
     """Compare what matters on client, scheduler and workers; raise `ClusterError` with a table, or only warn.
 
-    With mixed versions, a product would depend on which worker made a block.
+    With mixed versions, a product would depend on which worker made a block. `further` are packages that matter for
+    this run, and workers must have.
     """
-    found: Any = client.get_versions(packages=list(WHERE_WORK_IS))
-    table = compare(found)
+    packages = (*WHERE_WORK_IS, *further)
+    found: Any = client.get_versions(packages=list(packages))
+    for worker in dict(found.get("workers") or {}).values():
+        if absent := [name for name in further if not _packages(worker).get(name)]:
+            raise ClusterError(
+                f"A worker has no {' and no '.join(absent)}, which this run needs.",
+                "Expected them in the image of the workers.",
+                "Try the image whose tag ends in -btc.",
+            )
+    table = compare(found, packages)
     if not table:
         return
     if allow_mismatch:
@@ -39,12 +48,12 @@ def check_versions(client: Client, allow_mismatch: bool = False) -> None:
     )
 
 
-def compare(versions: Mapping[str, Any]) -> str:
+def compare(versions: Mapping[str, Any], packages: tuple[str, ...] = WHERE_WORK_IS) -> str:
     """Return a table of the packages that differ, empty when none does; Python counts to its minor version."""
     client, scheduler = (_packages(versions.get(side)) for side in ("client", "scheduler"))
     workers = [_packages(one) for one in dict(versions.get("workers") or {}).values()]
     rows = []
-    for package in (*EVERYWHERE, *WHERE_WORK_IS):
+    for package in (*EVERYWHERE, *packages):
         ours = client.get(package)
         if ours is None:  # can't be told here, or isn't needed
             continue

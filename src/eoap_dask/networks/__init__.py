@@ -1,0 +1,1 @@
+"""Neural networks, as modules of PyTorch; it is imported where one is used, and nowhere else."""

@@ -1,0 +1,286 @@
+"""Weights of BTC networks: found in a file or on a hub, checked before they are used, and loaded strictly.
+
+What checks a file of safetensors doesn't import PyTorch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eoap_dask.errors import DownloadError, WeightsError
+from eoap_dask.networks.architecture import Architecture, Shapes
+from eoap_dask.redact import redact
+from eoap_dask.text import few, plural, show_bytes
+
+if TYPE_CHECKING:
+    from eoap_dask.networks.btc import Btc
+
+HUB_FILE = "model.safetensors"
+"""The one file of a hub's repository that is needed."""
+RANDOM = "eoap-dask:random"
+"""Key of the metadata of weights that nobody has trained."""
+INSTALL = "Try pip install 'eoap-dask[btc]'; docs/btc.md says how to get PyTorch for processors alone."
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_LONGEST_HEADER = 64 << 20
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that were looked at, and can be used."""
+
+    path: Path
+    """File of safetensors or checkpoint."""
+    source: str
+    """What they were asked for by: a hub's name, or the file's own."""
+    form: Architecture
+    is_random: bool = False
+    """Whether nobody has trained them."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers there are."""
+        shapes = self.form.shapes().values()
+        return sum(_size(shape) for shape in shapes)
+
+
+def is_hub_name(text: str) -> bool:
+    """Tell whether a text is a name on a hub, and not the path of a file."""
+    return bool(_HUB_NAME.fullmatch(text)) and not text.endswith(_FILES) and not Path(text).exists()
+
+
+def lacking() -> list[str]:
+    """Return the packages that networks need and that aren't installed here."""
+    return [name for name in ("torch", "safetensors") if find_spec(name) is None]
+
+
+def find_weights(text: str) -> Weights:
+    """Return the weights that a text names, downloaded where it is a hub's name; nothing is loaded.
+
+    Raises
+    ------
+    WeightsError
+        for a file that isn't there, is cut short, holds code, or is of another network
+    DownloadError
+        when the hub can't be reached, or hasn't got them
+    """
+    path = _download(text) if is_hub_name(text) else Path(text).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"The weights {text} aren't a file.",
+            "Expected a file of safetensors, a checkpoint of Lightning, or the name of a repository on the hub.",
+            "Try blaz-r/BTC-B_oscd96 where the hub can be reached.",
+        )
+    shapes: Shapes
+    about: Mapping[str, str]
+    try:
+        if _is_checkpoint(path):
+            shapes, about = {name: tuple(one.shape) for name, one in _read_checkpoint(path).items()}, {}
+        else:
+            shapes, about = _read_header(path)
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read: {error.strerror or error}.") from error
+    return Weights(path, text if path.name == HUB_FILE else path.name, check_shapes(shapes, path), RANDOM in about)
+
+
+def check_shapes(shapes: Shapes, path: Path) -> Architecture:
+    """Return what weights of some names and shapes are of, or raise `WeightsError`.
+
+    One vector beside them, as long as the finest level has features, is taken: published weights of BTC-T have it.
+    """
+    try:
+        form = Architecture.of(shapes)
+    except (KeyError, ValueError, IndexError):
+        raise WeightsError(
+            f"{path} holds weights of another network than BTC.",
+            f"Its first tensors are {few(sorted(shapes), 3) or 'none'}; expected enc.backbone… and dec….",
+            "Try those of blaz-r/BTC-B_oscd96.",
+        ) from None
+    wanted = form.shapes()
+    further = sorted(set(shapes) - set(wanted) - set(spare(shapes, form)))
+    missing = sorted(set(wanted) - set(shapes))
+    other = sorted(name for name in set(wanted) & set(shapes) if wanted[name] != tuple(shapes[name]))
+    faults = [
+        *([f"without {few(missing, 3)}"] if missing else []),
+        *([f"with {few(further, 3)} beside them"] if further else []),
+        *([f"with {other[0]} of {_by(shapes[other[0]])} instead of {_by(wanted[other[0]])}"] if other else []),
+    ]
+    if faults:
+        raise WeightsError(
+            f"{path} holds weights of BTC {'; '.join(faults)}.",
+            f"Expected {plural(len(wanted), 'tensor')} with the names of the published ones.",
+            "Try the file as it was published.",
+        )
+    return form
+
+
+def spare(shapes: Shapes, form: Architecture) -> list[str]:
+    """Return the names of what may be there beside the network's own: one vector, or nothing."""
+    found = [name for name in shapes if name not in form.shapes() and _size(shapes[name]) == form.dim]
+    return found if len(found) == 1 else []
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "one number"
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Tell a checkpoint of PyTorch, which is a zip, or a pickle of old, from safetensors."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] != b"{" and (zipfile.is_zipfile(path) or start[:1] == b"\x80" or path.suffix in _FILES[1:])
+
+
+def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, str]]:
+    """Return names and shapes of a file of safetensors, and what is said about it; WeightsError for a damaged one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        content = file.read(length) if 2 <= length <= min(size - 8, _LONGEST_HEADER) else b""
+    try:
+        header = json.loads(content)
+        about = header.pop("__metadata__", {})
+        shapes = {str(name): tuple(int(side) for side in one["shape"]) for name, one in header.items()}
+        end = 8 + length + max(int(one["data_offsets"][1]) for one in header.values())
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise WeightsError(
+            f"{path} isn't a file of safetensors, nor a checkpoint.",
+            f"It has {show_bytes(size)}, and no header that can be read.",
+            "Fetch it again: it may be cut short, or a page that a server sent instead.",
+        ) from None
+    if end != size:
+        raise WeightsError(
+            f"{path} is {'cut short' if size < end else 'too long'}: it has {size} bytes.",
+            f"Its header tells of {end}.",
+            "Fetch it again.",
+        )
+    return shapes, about if isinstance(about, dict) else {}
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the tensors of a checkpoint of PyTorch or Lightning, which aren't read before they are used.
+
+    Nothing but tensors and plain values is loaded: no code of the file runs.
+    """
+    if missing := lacking():
+        raise WeightsError(f"A checkpoint needs {' and '.join(missing)}, which isn't installed here.", "", INSTALL)
+    import pickle
+
+    import torch
+
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than tensors and plain values: {_first_line(error)}.",
+            "A checkpoint of that kind could run code, and isn't loaded.",
+            "Save its state_dict as safetensors where you trust it.",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"{path} is a damaged checkpoint: {_first_line(error)}.", "It may be cut short.", "Fetch it again."
+        ) from error
+    state = held.get("state_dict", held) if isinstance(held, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(one, torch.Tensor) for one in state.values()):
+        raise WeightsError(f"{path} holds no state_dict of tensors.", "", "Try a checkpoint of Lightning.")
+    # a training module may hold the network under a name of its own
+    prefix = next((name.partition("enc.backbone.")[0] for name in state if "enc.backbone." in name), "")
+    return {str(name).removeprefix(prefix): one for name, one in state.items()}
+
+
+def _first_line(error: Exception) -> str:
+    text = redact(error).strip().splitlines() or [type(error).__name__]
+    return text[0].partition(". ")[0].rstrip(".:")
+
+
+def _download(name: str) -> Path:
+    """Return where the weights of a hub's repository lie on this disk; they are fetched once."""
+    if find_spec("huggingface_hub") is None:
+        raise WeightsError(f"{name} is a name on the hub, and huggingface_hub isn't installed here.", "", INSTALL)
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, HUB_FILE))
+    except Exception as error:  # whatever its HTTP library raises
+        raise DownloadError(
+            f"The weights {name} can't be fetched from the hub: {_first_line(error)}.",
+            f"Expected {HUB_FILE} of a repository there.",
+            "See that the hub can be reached (HF_ENDPOINT, HTTPS_PROXY), or give a local file.",
+        ) from error
+
+
+def load(path: Path) -> Btc:
+    """Return the network of some weights, on the processor, ready to be asked; raises `WeightsError`."""
+    import torch
+
+    from eoap_dask.networks.btc import Btc
+
+    if _is_checkpoint(path):
+        state = _read_checkpoint(path)
+    else:
+        from safetensors.torch import load_file
+
+        state = load_file(path)
+    shapes = {name: tuple(one.shape) for name, one in state.items()}
+    form = check_shapes(shapes, path)
+    for name in spare(shapes, form):
+        del state[name]
+    with torch.device("meta"):
+        network = Btc(form)
+    plain = {name: one.float() if one.is_floating_point() else one for name, one in state.items()}
+    network.load_state_dict(plain, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def random_weights(path: Path, form: Architecture, seed: int = 0) -> Path:
+    """Write weights that nobody has trained, as safetensors: what they find means nothing.
+
+    They are drawn so that what is different between dates comes through: tests and demonstrations need no more.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from eoap_dask.networks.btc import Btc
+
+    generator = torch.Generator().manual_seed(seed)
+    network = Btc(form)
+    state = network.state_dict()
+    for name, one in state.items():
+        if name.endswith("relative_position_index"):
+            continue
+        if name.endswith(("running_var", "norm.weight")) or re.search(r"(layernorm_\w+|stage\d)\.weight$", name):
+            one.fill_(1.0)
+        elif one.is_floating_point() and one.ndim > 1:
+            fan = _size(tuple(one.shape[1:])) if not name.endswith("table") else 1
+            one.copy_(torch.randn(one.shape, generator=generator) * (1.4 / fan**0.5))
+        else:
+            one.zero_()
+    with _whole(path) as draft:
+        save_file(state, draft, {RANDOM: str(seed), "format": "pt"})
+    return path
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Yield the path of a draft that becomes the file in the end, or nothing."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        draft.replace(path)
