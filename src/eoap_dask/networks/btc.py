@@ -103,7 +103,7 @@ class _Block(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         """Return (n, y, x, dim) of the same."""
         _, height, width, _ = grid.shape
-        window, shift = (self.window, self.shift) if min(height, width) > self.window else (min(height, width), 0)
+        window, shift = self.window, self.shift  # also where the map is smaller: it is padded
         normed = self.layernorm_before(grid)
         normed = fn.pad(normed, (0, 0, 0, -width % window, 0, -height % window))
         if shift:
