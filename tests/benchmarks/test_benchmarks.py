@@ -263,7 +263,7 @@ def test_change_beside_a_script(cache: Path, tmp_path: Path) -> None:
     assert [one["contender"] for one in script["runs"]] == ["ours", "script"]
     assert all(one["exit_code"] == one["left_behind"] == 0 for one in script["runs"])
     assert script["agreement"]["images"] > 0.999
-    assert script["agreement"]["scores"] > 0.99  # the script's median may be half a step off
+    assert script["agreement"]["scores"] > 0.99
     assert script["agreement"]["masks"] > 0.999
     few, many = (result["memory"]["medians"][name]["units"] for name in ("few", "many"))
     assert (few, many) == (5, 20)
