@@ -22,6 +22,8 @@ from eoap_dask.redact import redact
 from eoap_dask.text import few, plural, show_bytes
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from eoap_dask.networks.btc import Btc
 
 HUB_FILE = "model.safetensors"
@@ -31,7 +33,8 @@ RANDOM = "eoap-dask:random"
 INSTALL = "Try pip install 'eoap-dask[btc]'; docs/btc.md says how to get PyTorch for processors alone."
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin")
+_FILES = (".safetensors", *CHECKPOINTS)
 _LONGEST_HEADER = 64 << 20
 
 
@@ -145,7 +148,7 @@ def _is_checkpoint(path: Path) -> bool:
     """Tell a checkpoint of PyTorch, which is a zip, or a pickle of old, from safetensors."""
     with path.open("rb") as file:
         start = file.read(9)
-    return start[8:] != b"{" and (zipfile.is_zipfile(path) or start[:1] == b"\x80" or path.suffix in _FILES[1:])
+    return start[8:] != b"{" and (zipfile.is_zipfile(path) or start[:1] == b"\x80" or path.suffix in CHECKPOINTS)
 
 
 def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, str]]:
@@ -232,21 +235,34 @@ def load(path: Path) -> Btc:
 
     from eoap_dask.networks.btc import Btc
 
-    if _is_checkpoint(path):
-        state = _read_checkpoint(path)
-    else:
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    shapes = {name: tuple(one.shape) for name, one in state.items()}
+    held = _read_checkpoint(path) if _is_checkpoint(path) else None
+    shapes = _read_header(path)[0] if held is None else {name: tuple(one.shape) for name, one in held.items()}
     form = check_shapes(shapes, path)
-    for name in spare(shapes, form):
-        del state[name]
+    names = set(shapes) - set(spare(shapes, form))
     with torch.device("meta"):
         network = Btc(form)
-    plain = {name: one.float() if one.is_floating_point() else one for name, one in state.items()}
-    network.load_state_dict(plain, strict=True, assign=True)
+    state = {name: _aligned(_read_tensor(path, name) if held is None else held[name]) for name in names}
+    network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _read_tensor(path: Path, name: str) -> Tensor:
+    """Return a tensor of a file of safetensors; the file is mapped for no longer than that, or all of it counts."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        found: Tensor = file.get_tensor(name)
+    return found
+
+
+def _aligned(one: Tensor) -> Tensor:
+    """Return a tensor in memory of its own, in single precision.
+
+    Where it lies in a mapped file, it begins anywhere, and sums of products then differ in their last bits.
+    """
+    import torch
+
+    return one.to(torch.float32 if one.is_floating_point() else one.dtype, copy=True)
 
 
 def random_weights(path: Path, form: Architecture, seed: int = 0) -> Path:

@@ -14,7 +14,7 @@ from eoap_dask.applications.change_detection.parameters import RGB
 from eoap_dask.kernels.change import Floats, Pixels
 from eoap_dask.kernels.windows import Lattice, stretch_table
 from eoap_dask.networks.architecture import SIDE, STEPS, Architecture
-from eoap_dask.networks.weights import Weights
+from eoap_dask.networks.weights import CHECKPOINTS, Weights
 from eoap_dask.render.identity import NO_PIXELS
 from eoap_dask.render.resources import Resource
 
@@ -89,15 +89,17 @@ class Btc(Method):
 
     @property
     def worker_bytes(self) -> int:
-        """PyTorch, and the weights in single precision."""
-        return _TORCH_BYTES + 4 * sum(int(np.prod(shape)) for shape in self.form.shapes().values())
+        """PyTorch, the weights in single precision, and a checkpoint's file, which is mapped while it is loaded."""
+        weights = 4 * sum(int(np.prod(shape)) for shape in self.form.shapes().values())
+        mapped = self.weights.size if self.weights.path.suffix in CHECKPOINTS else 0
+        return _TORCH_BYTES + weights + mapped
 
     @property
     def task_bytes(self) -> int:
         """What the network holds of a window's two pictures at its most."""
-        pixels = max(self.window, SIDE) ** 2
+        patches = max(self.window, SIDE) ** 2 // self.form.patch**2
         many = 1 if self.device == "cpu" else self.batch
-        return many * (pixels * self.form.dim * 48 + pixels // 16 * self.form.decoder * 80)
+        return _ASKED_BYTES + many * patches * (300 * self.form.dim + 50 * self.form.decoder)
 
     def check_worker(self) -> None:
         """Raise `ClusterError` where PyTorch or the device is missing."""
@@ -162,5 +164,6 @@ class Btc(Method):
         )
 
 
-_TORCH_BYTES = 350 << 20
-"""Memory of PyTorch, once it has been asked something."""
+_TORCH_BYTES = 256 << 20
+_ASKED_BYTES = 24 << 20
+"""Memory of PyTorch, and of a question beside what grows with the network; these and the factors were measured."""
