@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from eoap_dask.errors import WeightsError
-from eoap_dask.kernels.windows import Pair
+from eoap_dask.kernels.windows import Lattice, Pair, starts, stretch_table
 from eoap_dask.networks.architecture import BASE, STEPS, TINY, TOY, Architecture
 from eoap_dask.networks.weights import find_weights, load, random_weights
 
@@ -172,6 +173,44 @@ def test_a_small_window_is_enlarged_as_the_published_weights_saw_it(toy: Path) -
     chance = 1 / (1 + np.exp(-logits(toy, *dates)[0].astype(float)))
     expected = chance.reshape(64, 4, 64, 4).mean(axis=(1, 3)) * STEPS
     np.testing.assert_allclose(found, expected, atol=0.51)
+
+
+@pytest.mark.parametrize(("window", "side"), [(64, 500), (256, 1100)])
+def test_no_seam_shows(tmp_path: Path, window: int, side: int) -> None:
+    """Neighbours differ no more where a window ends than elsewhere, on ground that is alike everywhere."""
+    from eoap_dask.networks.predict import Predictor
+
+    lattice, table = Lattice(window, window // 4, 0.1), stretch_table(0, 0.3)
+    ends = {end for at in starts(side, window, window // 4) for end in (at, at + window)} - {0, side}
+    blended, plain = [], []
+    for seed in range(5):  # networks, and ground
+        ask = Predictor(drawn(tmp_path / f"{seed}.safetensors", TOY, seed), "cpu", 1, 1)
+        random = np.random.default_rng(window + seed)
+        smooth = [ndimage.gaussian_filter(random.standard_normal((3, side, side)), (0, 3, 3)) for _ in range(2)]
+        margins = ((0, 0), (window, window), (window, window))
+        dates = [np.pad(np.clip(1500 + 6000 * one, 1, 3000).astype(np.uint16), margins) for one in smooth]
+        found, known = lattice.blend((dates[0], dates[1]), table, (-window, -window), (side, side), ask)
+        assert known.all()
+        blended.append(at_borders(found, ends))
+        # what windows side by side show: the measure tells seams where there are some
+        grey, rows = [table[one] for one in dates], range(window, side + 1, window)
+        tiles = [[ask([(_cut(grey[0], y, x, window), _cut(grey[1], y, x, window))])[0] for x in rows] for y in rows]
+        whole = np.block(tiles)
+        plain.append(at_borders(whole, set(range(window, len(whole), window))))
+    assert np.mean(blended) <= 1.1, blended
+    assert np.mean(plain) > 1.5, plain
+
+
+def at_borders(score: Array, ends: set[int]) -> float:
+    """Return how much more neighbours differ across some rows and columns than across others."""
+    across = np.mean([np.abs(np.diff(score.astype(float), axis=axis)).mean(axis=1 - axis) for axis in (0, 1)], axis=0)
+    is_end = np.isin(np.arange(1, len(score)), list(ends))
+    assert across.mean() > 1
+    return float(across[is_end].mean() / across[~is_end].mean())
+
+
+def _cut(grey: Array, row: int, col: int, side: int) -> Array:
+    return grey[:, row : row + side, col : col + side]
 
 
 # --- files

@@ -18,6 +18,8 @@ Picture = npt.NDArray[np.uint8]
 Steps = npt.NDArray[np.uint16]
 Pair = tuple[Picture, Picture]
 
+FULL_WEIGHT = 4096
+"""Of a pixel that isn't near a border of its window."""
 REFLECTANCE = 10000
 """Stored units of a reflectance of one."""
 
@@ -36,9 +38,15 @@ def starts(length: int, window: int, overlap: int) -> tuple[int, ...]:
 
 @lru_cache(8)
 def ramp(window: int, overlap: int) -> npt.NDArray[np.int64]:
-    """Return the weights of pixels along a window: they rise from 1 at its border to `overlap`, and stay there."""
-    axis = np.arange(window)
-    return np.minimum(np.minimum(axis + 1, window - axis), max(overlap, 1)).astype(np.int64)
+    """Return the weights of pixels along a window: from its border they rise within `overlap` to 4096, and stay there.
+
+    They rise as 3t² − 2t³, flat at both ends: what windows tell of their own borders, where they see one side only,
+    counts for next to nothing.
+    """
+    length = max(overlap, 1)
+    axis = np.arange(window, dtype=np.int64)
+    inside = np.minimum(np.minimum(axis + 1, window - axis), length)
+    return np.maximum(inside**2 * (3 * length - 2 * inside) * FULL_WEIGHT // length**3, 1)
 
 
 @lru_cache(8)

@@ -15,7 +15,6 @@ from eoap_dask.errors import ClusterError
 from eoap_dask.kernels.windows import Pair, Steps
 from eoap_dask.networks.architecture import SIDE, STEPS
 from eoap_dask.networks.weights import INSTALL, lacking, load
-from eoap_dask.text import option
 
 if TYPE_CHECKING:
     import torch
@@ -105,8 +104,8 @@ def device_of(wanted: str) -> torch.device:
         return torch.device("cpu" if wanted == "cpu" else "cuda")
     if wanted == "cuda":
         raise ClusterError(
-            f"A worker has no CUDA device that PyTorch can use, and {option('device', 'cuda')} asks for one.",
+            "A worker has no CUDA device that PyTorch can use, and cuda was asked for.",
             "",
-            f"Try {option('device', 'auto')}, which takes the processor where there is none.",
+            "Of the devices, auto takes the processor where there is none, and cpu takes it anywhere.",
         )
     return torch.device("cpu")
