@@ -289,7 +289,7 @@ $graph:
         clusterMaxMemory: 16G
     hints:
       DockerRequirement:
-        dockerPull: ghcr.io/eoap/eoap-dask:0.1.0.dev0
+        dockerPull: ghcr.io/eoap/eoap-dask:0.1.0.dev0-btc
     baseCommand: change-detection
     arguments: [--output-dir, changes]
     inputs:

@@ -33,7 +33,9 @@ def test_a_file_says_what_platforms_ask_for(name: str) -> None:
     workflow, tool = document["$graph"]
     assert document["cwlVersion"] == "v1.2"
     assert document["s:softwareVersion"] == __version__
-    assert tool["hints"]["DockerRequirement"]["dockerPull"].endswith(f":{__version__}")
+    assert tool["hints"]["DockerRequirement"]["dockerPull"].endswith(
+        f":{__version__}-btc" if name == "change-detection.cwl" else f":{__version__}"
+    )
     assert list(tool["requirements"][DASK]) == [
         *("workerCores", "workerCoresLimit", "workerMemory", "clusterMaxCores", "clusterMaxMemory")
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pystac
@@ -14,6 +15,9 @@ from tests.support.cwl import WORKFLOWS, assert_nothing_left, outputs, write
 from eoap_dask.demo.catalogue import CHANGES_DIRECTORY
 from eoap_dask.demo.changes import CELLS_FILE, make_changes
 from eoap_dask.demo.process import ServerProcess
+from eoap_dask.files import sha256_of
+from eoap_dask.networks.architecture import TOY
+from eoap_dask.networks.weights import random_weights
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -40,4 +44,29 @@ def test_a_grid_becomes_masks(runner: None, shell: Shell, tmp_path: Path) -> Non
     assert (root / "masks" / "2023" / "change_mask_grid_463_2023.png").is_file()
     assert refused.returncode == 2, refused.stderr
     assert "--grid is missing" in refused.stderr
+    assert_nothing_left(shell)
+
+
+def test_weights_are_staged_in(runner: None, shell: Shell, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    land = make_changes(tmp_path / "land", rows=1, cols=3, cell_px=64, clouds=0.05)
+    weights = random_weights(tmp_path / "toy.safetensors", TOY)
+    with ServerProcess(land.root) as server:
+        job = {
+            "grid": {"class": "File", "path": str(land.cells)},
+            "weights": {"class": "File", "path": str(weights)},
+            "method": "btc",
+            "window": 32,
+            "years": "2022-2023",
+            "grid-ids": "463",
+            "stac": server.url,
+        }
+        path = write(shell.cwd / "job.json", job)
+        done = shell.run("run-cwl", WORKFLOWS / "change-detection.cwl", path.name, timeout=170)
+    assert done.returncode == 0, done.stderr
+    root = Path(outputs(done)["stac-catalog"]["path"])
+    item = json.loads((root / "masks" / "2023" / "change_mask_grid_463_2023.json").read_text())
+    assert item["properties"]["eoap:change_statistics"]["weights"]["sha256"] == sha256_of(weights)
+    assert "random" in done.stderr
     assert_nothing_left(shell)

@@ -34,9 +34,9 @@ def test_windows_cover_a_side_from_edge_to_edge_and_overlap(length: int, side: i
 
 
 def test_weights_rise_to_the_overlap() -> None:
-    # by hand: 3t² - 2t³ of 4096, rounded down
-    np.testing.assert_array_equal(ramp(8, 2), [2048, *[4096] * 6, 2048])
-    np.testing.assert_array_equal(ramp(6, 3), [1061, 3034, 4096, 4096, 3034, 1061])
+    # by hand: (3t² - 2t³)³ of 4096, rounded down
+    np.testing.assert_array_equal(ramp(8, 2), [512, *[4096] * 6, 512])
+    np.testing.assert_array_equal(ramp(6, 3), [71, 1664, 4096, 4096, 1664, 71])
 
 
 def test_reflectance_becomes_grey() -> None:

@@ -2,7 +2,8 @@
 # Make the images that the container tests use, without a registry; as root, on Debian or its like.
 #   images.sh base     localhost/eoap-dask-base:test, of Debian's own packages: it stands in for the official Python image
 #   images.sh image    localhost/eoap-dask:test, the Dockerfile on that base
-#   images.sh all      both
+#   images.sh btc      localhost/eoap-dask:test-btc, its target with PyTorch, from where pip of this machine finds that
+#   images.sh all      base and image
 #   images.sh digest   says what the image is made of, as its label does
 # Needs: apt-get install --no-install-recommends debootstrap buildah podman runc uidmap catatonit
 # Packages come from where pip of this machine is set up to find them; nothing of that stays in the image.
@@ -32,7 +33,7 @@ source_digest() { # of what the image is made of
     xargs -0 sha256sum | sha256sum | cut -c1-16
 }
 
-make_image() {
+build() { # tag, further options of buildah
   # pip's settings of this machine, but for what lies on its disk
   python3 -m pip config list | sed -n "s/^[^=]*\.\(index-url\|trusted-host\|proxy\)='\(.*\)'$/\1 = \2/p" >"$scratch/found"
   { echo '[global]'; cat "$scratch/found"; echo 'cert = /run/secrets/ca.crt'; } >"$scratch/pip.conf"
@@ -41,13 +42,28 @@ make_image() {
   buildah build --quiet --layers --isolation chroot --network host --pull=never \
     --secret "id=pip_conf,src=$scratch/pip.conf" --secret "id=ca,src=$certificates" \
     --build-arg "BASE_IMAGE=$base" --build-arg "VERSION=$version" --label "eoap-dask.test.source=$(source_digest)" \
-    --tag "$image" "$repository"
+    --tag "$@" "$repository"
+}
+
+make_image() { build "$image"; }
+
+make_btc() { # from an index of one wheel, which is mounted
+  wheels=$scratch/index/torch
+  mkdir -p "$wheels"
+  python3 -m pip download --quiet --no-deps --dest "$wheels" --python-version 3.11 --only-binary :all: \
+    "$(grep '^torch==' "$repository/deploy/image/requirements-btc.txt")"
+  for wheel in "$wheels"/*.whl; do
+    name=$(basename "$wheel")
+    echo "<a href=\"${name//+/%2B}\">$name</a>"
+  done >"$wheels/index.html"
+  build "$image-btc" --target btc --build-arg TORCH_INDEX=file:///index --volume "$scratch/index:/index:ro"
 }
 
 case ${1-} in
   base) make_base ;;
   image) make_image ;;
+  btc) make_btc ;;
   all) make_base; make_image ;;
   digest) source_digest ;;
-  *) sed -n '2,7p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  *) sed -n '2,8p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -121,6 +121,19 @@ def test_one_tag_everywhere() -> None:
     assert set(said) == {__version__}
     for path in (ROOT / "cwl-workflows").glob("*.cwl"):
         assert set(re.findall(r"eoap-dask:([\w.]+)", path.read_text())) == {__version__}
+    # what asks for PyTorch runs the image that has it, and no other does
+    tags = {
+        path.stem: set(re.findall(r"eoap-dask:([\w.-]+)", path.read_text()))
+        for path in (ROOT / "cwl-workflows").glob("*.cwl")
+    }
+    assert tags.pop("change-detection") == {f"{__version__}-btc"}
+    assert set().union(*tags.values()) == {__version__}
+    assert re.findall(r"^FROM .* AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.M) == [
+        "build",
+        "torch",
+        "runtime",
+        "btc",
+    ]
 
 
 def test_kustomize_makes_what_is_to_be_applied() -> None:

@@ -37,6 +37,8 @@ class Package:
     ram_min_mib: int = 1024
     """Memory of the tool itself, which holds only pixels on their way to a file."""
     ram_max_mib: int = 4096
+    image: str = ""
+    """What the tag of its image says after the version, where it needs more than the image of the others has."""
     docs: Mapping[str, str] = field(default_factory=dict)
     """Text for inputs whose help on the command line isn't true on a platform, by id."""
     scatter: Scatter | None = None

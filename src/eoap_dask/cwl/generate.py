@@ -187,7 +187,7 @@ def _tool(application: Entry, inputs: list[Input], image: str | None, name: Inpu
                 "clusterMaxMemory": about.cluster_max_memory,
             },
         },
-        "hints": {"DockerRequirement": {"dockerPull": _tagged(image or IMAGE)}},
+        "hints": {"DockerRequirement": {"dockerPull": _tagged(image or IMAGE, about.image)}},
         "baseCommand": application.name,
         "arguments": ["--output-dir", output_dir],
         "inputs": {one.id: one.for_tool(position) for position, one in enumerate(taken, 1)},
@@ -204,8 +204,9 @@ def _tool(application: Entry, inputs: list[Input], image: str | None, name: Inpu
     }
 
 
-def _tagged(image: str) -> str:
-    return image if ":" in image.rsplit("/", 1)[-1] else f"{image}:{__version__}"
+def _tagged(image: str, kind: str) -> str:
+    tag = f"{__version__}-{kind}" if kind else __version__
+    return image if ":" in image.rsplit("/", 1)[-1] else f"{image}:{tag}"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -40,13 +40,15 @@ def starts(length: int, window: int, overlap: int) -> tuple[int, ...]:
 def ramp(window: int, overlap: int) -> npt.NDArray[np.int64]:
     """Return the weights of pixels along a window: from its border they rise within `overlap` to 4096, and stay there.
 
-    They rise as 3t² − 2t³, flat at both ends: what windows tell of their own borders, where they see one side only,
-    counts for next to nothing.
+    They rise as (3t² − 2t³)³: what windows tell of their own borders, where they see one side only, counts for next to
+    nothing, and few pixels are a mixture, which differs less from its neighbours than what one window tells.
     """
     length = max(overlap, 1)
     axis = np.arange(window, dtype=np.int64)
     inside = np.minimum(np.minimum(axis + 1, window - axis), length)
-    return np.maximum(inside**2 * (3 * length - 2 * inside) * FULL_WEIGHT // length**3, 1)
+    smooth = inside**2 * (3 * length - 2 * inside) / length**3
+    weights: npt.NDArray[np.int64] = (smooth * smooth * smooth * FULL_WEIGHT).astype(np.int64)
+    return np.maximum(weights, 1)
 
 
 @lru_cache(8)

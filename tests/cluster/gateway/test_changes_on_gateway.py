@@ -17,25 +17,33 @@ from eoap_dask.cluster.size import Size
 from eoap_dask.demo.changes import make_changes
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.files import sha256_of
+from eoap_dask.networks.architecture import TOY
+from eoap_dask.networks.weights import random_weights
 
 pytestmark = pytest.mark.long
 
 
-@pytest.mark.parametrize("method", ["cva", "irmad"])
+@pytest.mark.parametrize("method", ["cva", "irmad", "btc"])
 def test_the_same_bytes_as_on_this_machine(
     default: LocalGateway, shared_cluster: RunningCluster, tmp_path: Path, method: str
 ) -> None:
     land = make_changes(tmp_path / "land", rows=1, cols=3, cell_px=64)
+    how: dict[str, object] = {"method": method}
+    if method == "btc":
+        pytest.importorskip("torch")
+        pytest.importorskip("safetensors")
+        how |= {"window": 32, "weights": random_weights(tmp_path / "toy.safetensors", TOY)}
     with ServerProcess(land.root) as server:
         with local_client(Size(1, 1, 2 << 30)) as client:
             here = eo.change_detection(
-                grid=land.cells, stac=server.url, method=method, output_dir=tmp_path / "here", client=client
+                grid=land.cells, stac=server.url, output_dir=tmp_path / "here", client=client, **how
             )
         running = names(default)
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "eoap_dask", "change-detection", "--grid", land.cells, "--stac", server.url),
-                *("--output-dir", "there", "--method", method),
+                *("--output-dir", "there"),
+                *(text for name, value in how.items() for text in (f"--{name}", str(value))),
             ],
             env=clean_environment(default) | {"DASK_CLUSTER": shared_cluster.name},
             cwd=tmp_path,

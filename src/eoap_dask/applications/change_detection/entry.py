@@ -46,6 +46,7 @@ CHANGE_DETECTION = Entry(
         id="yearly-changes",
         file="change-detection",
         step="compare",
+        image="btc",
         keywords=("Sentinel-2", "change detection", "CVA", "IR-MAD", "STAC", "COG", "Dask"),
         docs={
             **ON_PLATFORMS,
