@@ -7,8 +7,6 @@ et al., Be The Change (IEEE TGRS 63, 2025, doi:10.1109/TGRS.2025.3585342); its p
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
@@ -56,9 +54,9 @@ class _SelfAttention(nn.Module):
         index: Tensor = self.relative_position_index  # type: ignore[assignment]
         bias = self.relative_position_bias_table[index.view(-1)].view(length, length, self.heads).permute(2, 0, 1)
         whole = bias[None] if mask is None else (mask[:, None] + bias[None]).repeat(count // len(mask), 1, 1, 1)
-        scores = query @ key.transpose(-1, -2) / math.sqrt(shape[-1]) + whole
-        found: Tensor = (fn.softmax(scores, -1) @ value).transpose(1, 2).reshape(count, length, dim)
-        return found
+        whole = whole.expand(count, -1, -1, -1)
+        found = fn.scaled_dot_product_attention(query, key, value, attn_mask=whole)
+        return found.transpose(1, 2).reshape(count, length, dim)
 
 
 def _relative_positions(window: int) -> Tensor:
