@@ -270,3 +270,15 @@ def test_change_beside_a_script(cache: Path, tmp_path: Path) -> None:
     assert result["rerun"]["units"] == 5
     assert result["rerun"]["checksums_ms"] > 0
     assert "units finished:" in shown
+
+
+def test_the_network(cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    out = tmp_path / "result.json"
+    shown = run("btc", "--tiny", "--cache", cache, "--json", out, timeout=240)
+    (one,) = json.loads(out.read_text())["networks"].values()
+    assert all(run["exit_code"] == run["left_behind"] == 0 for run in one["runs"])
+    assert one["windows"] == 4
+    assert min(one["bare_s"], one["around_s"]) > 0
+    assert "| BTC-TOY |" in shown
