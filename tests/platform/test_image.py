@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.support.pod import REQUIREMENT, SHELL_LINE, UID, VARIABLES
 from eoap_dask import __version__
 from eoap_dask.cluster.gateway.api import GatewayApi
 from eoap_dask.cluster.gateway.server import LocalGateway
+from eoap_dask.demo.changes import make_changes
+from eoap_dask.demo.process import ServerProcess
 from eoap_dask.demo.server import DemoServer
 
 pytestmark = pytest.mark.long
@@ -51,9 +54,9 @@ def run(work: Path) -> Iterator[Run]:
     """Run a command in a container; no container is left."""
     label = f"eoap-dask-test={work}"
 
-    def run(*command: object, options: tuple[object, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def run(*command: object, options: tuple[object, ...] = (), image: str = IMAGE) -> subprocess.CompletedProcess[str]:
         volume = ("-v", f"{work}:/w", "-w", "/w", "-e", "HOME=/w")
-        return podman("run", "--rm", "--label", label, *STRICT, *volume, *options, IMAGE, *command)
+        return podman("run", "--rm", "--label", label, *STRICT, *volume, *options, image, *command)
 
     yield run
     left = podman("ps", "--all", "--quiet", "--filter", f"label={label}").stdout.split()
@@ -154,3 +157,27 @@ def test_a_step_of_calrissian_in_containers(
     with platform_gateway.configured(), GatewayApi() as api:
         found = api.cluster(name)
     assert found is None or not found.is_live
+
+
+@pytest.mark.cluster
+def test_the_network_in_the_image_that_has_pytorch(run: Run, work: Path) -> None:
+    image_or_skip(f"{IMAGE}-btc")
+    land = make_changes(work.parent / "land", rows=1, cols=1, cell_px=64, clouds=0.0)
+    shutil.copy(land.cells, work / "cells.gpkg")
+    os.chown(work / "cells.gpkg", UID, UID)
+    made = run("eoap-dask", "btc", "random", "/w/toy.safetensors", image=f"{IMAGE}-btc")
+    assert made.returncode == 0, made.stderr
+    with ServerProcess(land.root) as server:
+        done = run(
+            *("change-detection", "--method", "btc", "--weights", "/w/toy.safetensors", "--window", 32),
+            *("--grid", "/w/cells.gpkg", "--years", "2022-2023", "--stac", server.url, "--cluster", "local"),
+            image=f"{IMAGE}-btc",
+        )
+    assert done.returncode == 0, done.stderr
+    assert (work / "changes" / "masks" / "2023" / "change_mask_grid_463_2023.png").is_file()
+
+
+def test_the_image_without_pytorch_says_so(run: Run) -> None:
+    done = run("eoap-dask", "btc", "random", "/w/toy.safetensors")
+    assert done.returncode == 2
+    assert "Weights need torch and safetensors" in done.stderr

@@ -29,15 +29,15 @@ def podman(*arguments: object, timeout: float = 150) -> subprocess.CompletedProc
     )
 
 
-def image_or_skip() -> dict[str, Any]:
-    """Return what podman says of the image."""
+def image_or_skip(image: str = IMAGE) -> dict[str, Any]:
+    """Return what podman says of an image."""
     if shutil.which("podman") is None:
         pytest.skip("podman is not here")
-    found = podman("image", "inspect", IMAGE)
+    found = podman("image", "inspect", image)
     if found.returncode != 0:
-        pytest.skip(f"{IMAGE} is not here: tests/platform/images.sh all")
+        pytest.skip(f"{image} is not here: tests/platform/images.sh says how it is made")
     (about,) = json.loads(found.stdout)
     digest = subprocess.run([IMAGES, "digest"], capture_output=True, text=True, check=True).stdout.strip()
     if (about["Labels"] or {}).get("eoap-dask.test.source") != digest:
-        pytest.skip(f"{IMAGE} is of another state of the source: tests/platform/images.sh image")
+        pytest.skip(f"{image} is of another state of the source: tests/platform/images.sh makes it")
     return dict(about["Config"])
