@@ -127,19 +127,26 @@ $graph:
           skip sets them aside and names them, fail stops.'
         default: skip
       period:
-        type:
-          type: enum
-          symbols: [monthly]
+        type: string
         label: Period
-        doc: One mosaic per calendar month.
+        doc: 'What one mosaic is of: monthly, weekly (of ISO 8601), dekad, seasonal (three months from December
+          on), yearly, all (of the dates), or a number of days from the first one on, such as 10d.'
         default: monthly
       composite:
+        type: string
+        label: Composite
+        doc: 'How the clear observations of a period become one: median, mean or percentile:25 of each band; medoid,
+          geomedian, max-ndvi or latest of all bands together; clearest-3, the median of the passes with most clear
+          pixels.'
+        default: median
+      date-band:
         type:
           type: enum
-          symbols: [median]
-        label: Composite
-        doc: How the clear observations of a period become one.
-        default: median
+          symbols: [date-band, no-date-band]
+        label: Date band
+        doc: 'Also write on which day each pixel was seen (date.tif, days since 1970-01-01), where the composite
+          picks an observation: medoid, max-ndvi, latest, clearest-1.'
+        default: no-date-band
       cloud-mask:
         type:
           type: enum
@@ -178,6 +185,7 @@ $graph:
           on-odd-item: on-odd-item
           period: period
           composite: composite
+          date-band: date-band
           cloud-mask: cloud-mask
         out: [stac-catalog]
         scatter: [name, aoi]
@@ -337,25 +345,35 @@ $graph:
           position: 15
           prefix: --on-odd-item
       period:
-        type:
-          type: enum
-          symbols: [monthly]
+        type: string
         label: Period
-        doc: One mosaic per calendar month.
+        doc: 'What one mosaic is of: monthly, weekly (of ISO 8601), dekad, seasonal (three months from December
+          on), yearly, all (of the dates), or a number of days from the first one on, such as 10d.'
         default: monthly
         inputBinding:
           position: 16
           prefix: --period
       composite:
-        type:
-          type: enum
-          symbols: [median]
+        type: string
         label: Composite
-        doc: How the clear observations of a period become one.
+        doc: 'How the clear observations of a period become one: median, mean or percentile:25 of each band; medoid,
+          geomedian, max-ndvi or latest of all bands together; clearest-3, the median of the passes with most clear
+          pixels.'
         default: median
         inputBinding:
           position: 17
           prefix: --composite
+      date-band:
+        type:
+          type: enum
+          symbols: [date-band, no-date-band]
+        label: Date band
+        doc: 'Also write on which day each pixel was seen (date.tif, days since 1970-01-01), where the composite
+          picks an observation: medoid, max-ndvi, latest, clearest-1.'
+        default: no-date-band
+        inputBinding:
+          position: 18
+          valueFrom: --$(self)
       cloud-mask:
         type:
           type: enum
@@ -364,7 +382,7 @@ $graph:
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
         inputBinding:
-          position: 18
+          position: 19
           prefix: --cloud-mask
     outputs:
       stac-catalog:

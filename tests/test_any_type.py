@@ -170,7 +170,8 @@ def good_arguments(root: Path) -> dict[str, dict[str, Any]]:
             "loader": "eoap-dask",
         },
         "mask_clouds": {"cube": cube},
-        "composite": {"cube": cube, "period": "monthly", "method": "median"},
+        "composite": {"cube": cube, "method": "median", "period": "monthly", "start": None, "date_band": False},
+        "period_groups": {"cube": cube, "period": "monthly", "start": None},
         "severity": {"dnbr": pixels, "thresholds": THRESHOLDS},
         "severity_classes": {"thresholds": THRESHOLDS},
         "burned_area": {"pre": before, "post": after, "thresholds": THRESHOLDS, "force": False, **grid},
@@ -220,7 +221,8 @@ def parameters_of(name: str, given: Mapping[str, Any]) -> list[str]:
 
 
 FUNCTIONS = (
-    *(*REFLECTANCE, "search", "load", "mask_clouds", "composite", "severity", "severity_classes", "burned_area"),
+    *(*REFLECTANCE, "search", "load", "mask_clouds", "composite", "period_groups"),
+    *("severity", "severity_classes", "burned_area"),
     *("parse_aoi", "ItemSet", "ItemSet.of", "ItemSet.load", "ItemSet.save", "ItemSet.merged", "ItemSet.private_hosts"),
     *("Hooks", "Control.drain", "Control.stop", "cloudless_mosaic", "burned_area_map"),
     *("crop_chips", "chips", "change_detection", "ChangeStages", "cva", "irmad", "btc"),

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from eoap_dask.geo.aoi import Aoi
     from eoap_dask.geo.parse import parse_aoi
     from eoap_dask.items.itemset import ItemSet
-    from eoap_dask.lazy.cube import composite, load, mask_clouds, search
+    from eoap_dask.lazy.cube import composite, load, mask_clouds, period_groups, search
     from eoap_dask.lazy.indices import (
         bai,
         dnbr,
@@ -132,6 +132,7 @@ _PLACES = {
     "irmad": "applications.change_detection.lazy",
     "load": "lazy.cube",
     "mask_clouds": "lazy.cube",
+    "period_groups": "lazy.cube",
     "mndwi": "lazy.indices",
     "nbr": "lazy.indices",
     "ndmi": "lazy.indices",
@@ -211,6 +212,7 @@ __all__ = [
     "ndvi",
     "ndwi",
     "parse_aoi",
+    "period_groups",
     "rbr",
     "rdnbr",
     "savi",

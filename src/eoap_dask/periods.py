@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from eoap_dask.errors import DateError
 from eoap_dask.text import option, show
@@ -44,7 +45,14 @@ class Period:
     end: date
     """Last day, inclusive."""
     label: str
-    """Name for people, such as `October 2020`."""
+    """Name for people, such as `October 2020`; the days where the range cuts the period."""
+    whole: date | None = None
+    """First day of the period itself, where the range may cut it."""
+
+    @property
+    def first(self) -> date:
+        """First day of the period itself, also where the range cuts it."""
+        return self.whole or self.start
 
     def __contains__(self, day: object) -> bool:
         return isinstance(day, date) and self.start <= day <= self.end
@@ -145,45 +153,131 @@ def check_range(start: date, end: date, today: date | None = None) -> None:
         )
 
 
+def _before(following: Callable[[], date]) -> date:
+    """Return the day before the first one of the following period; the calendar's last where that is beyond it."""
+    try:
+        return following() - timedelta(days=1)
+    except (OverflowError, ValueError):
+        return date.max
+
+
+def _months(year: int, month: int, count: int) -> tuple[date, date]:
+    """Return the first and the last day of so many months from one on; the month may be below 1."""
+    first, following = (divmod(12 * year + month - 1 + more, 12) for more in (0, count))
+    return date(first[0], first[1] + 1, 1), _before(lambda: date(following[0], following[1] + 1, 1))
+
+
 def _monthly(day: date) -> Period:
     """Return the calendar month that holds a day."""
-    first = day.replace(day=1)
-    following = (first + timedelta(days=31)).replace(day=1) if (first.year, first.month) != (9999, 12) else None
-    last = following - timedelta(days=1) if following else date.max
-    return Period(f"{first:%Y-%m}", first, last, f"{_MONTHS[first.month - 1]} {first.year}")
+    return Period(f"{day:%Y-%m}", *_months(day.year, day.month, 1), f"{_MONTHS[day.month - 1]} {day.year}")
 
 
-# A new kind of period is one function, from a day to the whole period that holds it, and one line here.
-_RULES: dict[str, Callable[[date], Period]] = {"monthly": _monthly}
+def _weekly(day: date) -> Period:
+    """Return the week of ISO 8601, Monday to Sunday, which belongs to the year that has its Thursday."""
+    year, week, weekday = day.isocalendar()
+    first = day - timedelta(days=weekday - 1)
+    last = _before(lambda: first + timedelta(days=7))
+    return Period(f"{year}-w{week:02d}", first, last, f"week {week} of {year}")
 
-PERIODS: tuple[str, ...] = tuple(_RULES)
-"""Kinds of period that `split_periods` knows."""
+
+def _dekad(day: date) -> Period:
+    """Return the days 1 to 10 or 11 to 20 of a month, or the rest of it."""
+    number = min((day.day - 1) // 10, 2)
+    first = day.replace(day=10 * number + 1)
+    last = _monthly(day).end if number == 2 else first + timedelta(days=9)
+    return Period(f"{day:%Y-%m}-d{number + 1}", first, last, _span(first, last))
+
+
+def _seasonal(day: date) -> Period:
+    """Return the three months from December, March, June or September; the first are of January's year."""
+    number, year = day.month % 12 // 3, day.year + (day.month == 12)
+    first, last = _months(year, 3 * number, 3)
+    months = ("December to February", "March to May", "June to August", "September to November")
+    return Period(f"{year}-{('djf', 'mam', 'jja', 'son')[number]}", first, last, f"{months[number]} {year}")
+
+
+def _yearly(day: date) -> Period:
+    """Return the calendar year that holds a day."""
+    return Period(f"{day.year:04d}", *_months(day.year, 1, 12), f"{day.year}")
+
+
+def _span(first: date, last: date) -> str:
+    """Return the first and the last day for people."""
+    return f"{first}" if first == last else f"{first} to {last}"
+
+
+# A new kind of calendar period is one function, from a day to the whole period that holds it, and one line here.
+_RULES: dict[str, Callable[[date], Period]] = {
+    "monthly": _monthly,
+    "weekly": _weekly,
+    "dekad": _dekad,
+    "seasonal": _seasonal,
+    "yearly": _yearly,
+}
+
+ALL = "all"
+"""One period from the first day to the last."""
+PERIODS: tuple[str, ...] = (*_RULES, ALL)
+"""Kinds of period that `split_periods` knows by name; beside them ``10d`` and the like."""
+_DAYS = re.compile(r"(\d{1,4})d", re.ASCII)
+
+
+def check_period(how: str) -> None:
+    """Raise `DateError` for a kind of period that `split_periods` doesn't know."""
+    found = _DAYS.fullmatch(how)
+    if how not in PERIODS and (found is None or int(found[1]) < 1):
+        raise DateError(
+            f"{option('period')} must be one of {', '.join(PERIODS)}, or a number of days such as 10d, "
+            f"got {_shorten(how)!r}."
+        )
 
 
 def split_periods(start: date, end: date, how: str = "monthly") -> tuple[Period, ...]:
-    """Cut a range of days, both ends inclusive, into calendar periods; the first and the last are cut to the range.
+    """Cut a range of days, both ends inclusive, into periods; the first and the last are cut to the range.
 
-    They are in order of time, without gaps. Raises `DateError` for an inverted range, or when `how` isn't in `PERIODS`.
+    They are in order of time, without gaps.
+
+    Parameters
+    ----------
+    start, end
+        The first day and the last one.
+    how
+        One of `PERIODS`, or a number of days from the first one on, such as ``10d``.
+
+    Raises
+    ------
+    DateError
+        for an inverted range, or a kind of period that isn't known
     """
-    if how not in _RULES:
-        raise DateError(
-            f"{option('period')} must be one of {', '.join(PERIODS)}, got {_shorten(how)!r}.",
-        )
+    check_period(how)
     if end < start:
         raise DateError(
             f"The end date {end} lies before the start date {start}.",
             "The start date must not be later than the end date.",
             f"Try {end} to {start}.",
         )
-    rule = _RULES[how]
+    if how == ALL:
+        return (Period(f"{start}-{end}", start, end, _span(start, end)),)
+    days = _DAYS.fullmatch(how)
     periods = []
     day = start
     while True:
-        whole = rule(day)
-        periods.append(Period(whole.key, max(whole.start, start), min(whole.end, end), whole.label))
-        if whole.end >= end:
+        if days is not None:
+            last = min(_before(partial(_plus, day, int(days[1]))), end)
+            periods.append(Period(f"{day}", day, last, _span(day, last)))
+        else:
+            whole = _RULES[how](day)
+            first, last = max(whole.start, start), min(whole.end, end)
+            is_whole = (first, last) == (whole.start, whole.end)
+            label = whole.label if is_whole else _span(first, last)
+            periods.append(Period(whole.key, first, last, label, whole.start))
+        if last >= end:
             return tuple(periods)
-        day = whole.end + timedelta(days=1)
+        day = last + timedelta(days=1)
+
+
+def _plus(day: date, days: int) -> date:
+    return day + timedelta(days=days)
 
 
 def _hint_for(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
-from eoap_dask.kernels.composites import COMPOSITES, count_valid, median
+from eoap_dask.kernels.composites import COMPOSITES, composite_of, count_valid, geomedian, mean, median, medoid
 from eoap_dask.params import declarations
 from eoap_dask.periods import PERIODS
 
@@ -163,8 +165,176 @@ def test_count_is_that_of_what_is_not_0(stack: Stack) -> None:
     np.testing.assert_array_equal(count_valid(stack), expected, strict=True)
 
 
-def test_declared_choices_are_what_there_is() -> None:
+def test_help_tells_all_composites_and_periods() -> None:
     declared = declarations(MosaicParams)
-    assert set(declared["composite"][1].choices) == set(COMPOSITES)
-    assert set(declared["period"][1].choices) == set(PERIODS)
+    for name in COMPOSITES:
+        assert name in declared["composite"][1].help
+    for name in PERIODS:
+        assert name in declared["period"][1].help
     assert all(name == composite.name for name, composite in COMPOSITES.items())
+
+
+# --- other composites, each beside what its definition says, pixel by pixel
+
+
+def cube_of(seed: int, bands: int, depth: int, size: int, missing: float, most: int = 12000) -> Stack:
+    """(band, time, size) with duplicates, clouds over all bands, and some bands missing alone."""
+    rng = np.random.default_rng(seed)
+    cube = rng.integers(1, most, (bands, depth, size)).astype(np.uint16)
+    for number in range(1, depth):  # what was seen before, or almost
+        again = rng.random(size) < 0.3
+        cube[:, number, again] = cube[:, rng.integers(0, number), again]
+    cube[:, rng.random((depth, size)) < missing] = 0
+    cube[0, rng.random((depth, size)) < 0.05] = 0
+    return cube
+
+
+def valid_of(cube: Stack, pixel: int) -> tuple[list[int], np.ndarray[Any, Any]]:
+    """Numbers of the observations that have all bands, and these, (observation, band)."""
+    rows = cube[:, :, pixel].T
+    numbers = [number for number, row in enumerate(rows) if (row != 0).all()]
+    return numbers, rows[numbers].astype(np.int64)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32), depth=st.integers(1, 100), missing=st.sampled_from([0.0, 0.4, 0.9, 1.0]))
+def test_means_and_percentiles_are_what_they_say(seed: int, depth: int, missing: float) -> None:
+    stack = random_stack(seed, depth, (5, 5), missing)
+    got = mean(stack)
+    percents = ["0", "25", "50", "99.5", "100"]
+    ranked = {p: composite_of(f"percentile:{p}") for p in percents}
+    found = {p: one.by_band(stack) for p, one in ranked.items() if one is not None and one.by_band is not None}
+    assert list(found) == percents
+    for y, x in np.ndindex(5, 5):
+        values = sorted(int(value) for value in stack[:, y, x] if value)
+        n = len(values)
+        assert got[y, x] == ((2 * sum(values) + n) // (2 * n) if n else 0)
+        for p, image in found.items():
+            # the smallest with at least that share at or below it
+            enough = [v for v in values if sum(w <= v for w in values) * 100 >= Fraction(p) * n]
+            assert image[y, x] == (enough[0] if n else 0), p
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**32),
+    bands=st.integers(1, 5),
+    depth=st.integers(1, 12),
+    missing=st.sampled_from([0.0, 0.3, 0.8, 1.0]),
+)
+def test_picks_are_what_they_say(seed: int, bands: int, depth: int, missing: float) -> None:
+    cube = cube_of(seed, bands, depth, 20, missing)
+    # few values, so that there are ties
+    cube = np.minimum(cube, 5) if seed % 2 else cube
+    needed = cube_of(seed + 1, 2, depth, 20, 0.0)
+    medoids, last, green = (COMPOSITES[name].pick(cube, needed) for name in ("medoid", "latest", "max-ndvi"))  # type: ignore[misc]
+    for pixel in range(20):
+        numbers, values = valid_of(cube, pixel)
+        sums = [sum(math.sqrt(int(((one - other) ** 2).sum())) for other in values) for one in values]
+        if numbers:
+            least = min(sums)
+            assert medoids[pixel] in [n for n, s in zip(numbers, sums, strict=True) if s <= least * (1 + 1e-12)]
+        else:
+            assert medoids[pixel] == -1
+        assert last[pixel] == max(numbers, default=-1)
+        seen = [n for n in numbers if needed[:, n, pixel].all()]
+        ndvi = {}
+        for number in seen:
+            red, nir = (int(value) for value in needed[:, number, pixel])
+            ndvi[number] = Fraction(nir - red, nir + red)
+        assert green[pixel] == min(ndvi, key=lambda n: (-ndvi[n], n), default=-1)
+
+
+def test_of_equal_observations_the_earliest_is_picked() -> None:
+    cube = np.array([[[7], [3], [7], [3]]], np.uint16)
+    assert medoid(cube, cube).tolist() == [0]
+    twins = np.array([[[0], [5], [5]], [[9], [6], [6]]], np.uint16)  # of the first a band is missing
+    assert medoid(twins, twins).tolist() == [1]
+    green = np.array([[[1], [2], [1]], [[3], [6], [2]]], np.uint16)
+    assert COMPOSITES["max-ndvi"].pick(green, green).tolist() == [0]  # type: ignore[misc]
+
+
+def nearest_to_all(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The geometric median by long iterations with Vardi and Zhang's way past observations (2000, PNAS 97)."""
+    now = np.median(points, axis=0)
+    for _ in range(20000):
+        distances = np.sqrt(((points - now) ** 2).sum(axis=1))
+        apart = distances > 1e-9
+        if not apart.any():
+            return now
+        weights = 1 / distances[apart]
+        pull = (points[apart] * weights[:, None]).sum(axis=0) / weights.sum()
+        here = (~apart).sum()
+        force = np.linalg.norm(((points[apart] - now) * weights[:, None]).sum(axis=0))
+        stay = 0.0 if not here else (1.0 if force <= here else here / force)
+        following = (1 - stay) * pull + stay * now
+        if np.abs(following - now).max() < 1e-9:
+            return following
+        now = following
+    return now
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 2**32),
+    bands=st.integers(1, 6),
+    depth=st.integers(1, 30),
+    missing=st.sampled_from([0.0, 0.3, 0.9]),
+)
+def test_the_geometric_median_is_nearest_to_all(seed: int, bands: int, depth: int, missing: float) -> None:
+    cube = cube_of(seed, bands, depth, 8, missing, most=4000)
+    found = geomedian(cube)
+    for pixel in range(8):
+        numbers, values = valid_of(cube, pixel)
+        if not numbers:
+            assert not found[:, pixel].any()
+            continue
+        cost = lambda at: np.sqrt(((values - at) ** 2).sum(axis=1)).sum()  # noqa: E731, B023
+        # the place may be undetermined (an even number on a line): then none is nearer by more than rounding makes
+        best = cost(nearest_to_all(values.astype(float)))
+        assert cost(found[:, pixel]) <= best + 0.51 * math.sqrt(bands) * len(values) + 1e-6
+
+
+@pytest.mark.parametrize("depth", [3, 7, 20])
+def test_the_geometric_median_is_within_a_stored_unit(depth: int) -> None:
+    rng = np.random.default_rng(depth)
+    ground = rng.integers(200, 4000, (4, 1, 60))
+    cube = np.clip(ground + rng.normal(0, 150, (4, depth, 60)), 1, 10000).astype(np.uint16)
+    cube[:, 0] = rng.integers(6000, 9000, (4, 60))  # a cloud that was missed
+    found = geomedian(cube)
+    for pixel in range(60):
+        expected = nearest_to_all(cube[:, :, pixel].T.astype(float))
+        assert np.abs(found[:, pixel] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["mean", "medoid", "geomedian", "max-ndvi", "latest", "percentile:25", "clearest-2"])
+def test_pixels_know_nothing_of_each_other(name: str) -> None:
+    """Any piece of a large stack gives the same, also across the pieces that kernels work on."""
+    cube = cube_of(3, 3, 9, 70_000, 0.4)[:, :, None]
+    composite = composite_of(name)
+    assert composite is not None
+    whole = np.empty((3, 1, 70_000), np.uint16)
+    picked = composite.compose(cube, whole, tuple(cube[:2]))
+    for first, last in ((0, 1), (17, 3000), (65_500, 70_000)):
+        part = np.empty((3, 1, last - first), np.uint16)
+        some = composite.compose(cube[..., first:last], part, tuple(cube[:2, ..., first:last]))
+        np.testing.assert_array_equal(part, whole[..., first:last])
+        if picked is not None and some is not None:
+            np.testing.assert_array_equal(some, picked[..., first:last])
+    # layers without an observation change nothing, and neither do those that aren't there
+    seen = np.concatenate([np.zeros_like(cube[:, :2]), cube], axis=1)[..., :500]
+    again = np.empty((3, 1, 500), np.uint16)
+    composite.compose(seen, again, tuple(seen[:2]))
+    np.testing.assert_array_equal(again, whole[..., :500])
+    nothing = np.full((3, 1, 5), 7, np.uint16)
+    composite.compose(cube[:, :0, :, :5], nothing, tuple(cube[:2, :0, :, :5]))
+    assert not nothing.any()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["percentile", "percentile:", "percentile:101", "percentile:-1", "percentile:x", "percentile:1e1", "percentile-5",
+     "clearest", "clearest-0", "clearest-x", "clearest:2", "clearest--1", "medians", "", "percentile:100.5"],
+)  # fmt: skip
+def test_names_of_no_composite(text: str) -> None:
+    assert composite_of(text) is None

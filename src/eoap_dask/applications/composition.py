@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from loguru import logger
 
-from eoap_dask.kernels.composites import COMPOSITES, count_valid
+from eoap_dask.kernels.composites import CHUNK_BYTES, Composite, composite_of, count_valid
 from eoap_dask.kernels.pixels import visual
 from eoap_dask.output.picture import write_thumbnail
 from eoap_dask.render.images import BandSpec, ImageSpec
@@ -28,25 +28,70 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Composition(Science):
-    """Three images: data, count and visual."""
+    """Three images: data, count and visual; and a fourth of days, where observations are picked and that is wanted."""
 
     composite: str
-    """Key of `COMPOSITES`."""
+    """Name of a composite, see `composite_of`."""
     picks: tuple[int, ...]
     """Which bands `visual` shows."""
+    needs: tuple[int, ...] = ()
+    """Numbers of the layers that the composite looks at beside all, some of which may not be written."""
+    days: tuple[int, ...] = ()
+    """Days since 1970-01-01 of all passes, where they are to be written."""
+
+    @property
+    def kind(self) -> Composite:
+        """The composite itself."""
+        found = composite_of(self.composite)
+        assert found is not None  # noqa: S101 - names are checked with the parameters
+        return found
 
     def versions(self) -> Mapping[str, int]:
         """Return the version of the composite."""
-        return {self.composite: COMPOSITES[self.composite].version}
+        return {self.composite: self.kind.version}
+
+    @property
+    def work_bytes(self) -> int:
+        """What choosing holds of a pixel."""
+        return 80 if self.kind.pick is not None else 0
+
+    @property
+    def task_bytes(self) -> int:
+        """What a composite of all bands works on at once."""
+        return 0 if self.kind.by_band is not None else 8 * CHUNK_BYTES
+
+    @property
+    def surveys(self) -> bool:
+        """Whether passes are ranked by what is seen of them in the whole unit."""
+        return self.kind.clearest > 0
+
+    def survey(self, strip: Strip) -> dict[int, int]:
+        """Return how many clear pixels each pass has."""
+        return {number: int(np.count_nonzero(strip.layers[0, i])) for i, number in enumerate(strip.numbers)}
+
+    def merge(self, one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
+        """Add them up."""
+        return {number: one.get(number, 0) + other.get(number, 0) for number in {*one, *other}}
+
+    def reduce(self, note: dict[int, int] | None, state: Any) -> tuple[tuple[int, ...], bool]:  # noqa: ARG002
+        """Return the numbers of the clearest passes; of equal ones the earliest."""
+        counts = note or {}
+        ranked = sorted(counts, key=lambda number: (-counts[number], number))
+        return tuple(sorted(ranked[: self.kind.clearest])), False
 
     def compose(self, strip: Strip, out: tuple[Image, ...]) -> None:
-        """Fill data, count and visual of a strip, see `Science.compose`."""
-        data, count, shown = out
-        kernel = COMPOSITES[self.composite].kernel
-        for band in range(data.shape[0]):
-            data[band] = kernel(strip.layers[band])
-        count[0] = count_valid(strip.layers[0])
+        """Fill the images of a strip, see `Science.compose`."""
+        data, count, shown, *rest = out
+        layers, numbers = strip.layers, strip.numbers
+        if self.surveys:
+            used = [i for i, number in enumerate(numbers) if number in strip.state]
+            layers, numbers = layers[:, used], tuple(numbers[i] for i in used)
+        picked = self.kind.compose(layers[: len(data)], data, tuple(layers[number] for number in self.needs))
+        count[0] = count_valid(layers[0])
         shown[...] = visual(data, self.picks)
+        for image in rest:
+            days = np.array([*(self.days[number] for number in numbers), 0], np.uint16)
+            image[0] = days[np.full(data.shape[1:], -1) if picked is None else picked]
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> tuple[int, ...]:  # noqa: ARG002
         """Return how many pixels of each band have the lowest value, 1, as after an offset that is taken off twice."""
@@ -54,9 +99,16 @@ class Composition(Science):
 
 
 def composite_images(
-    name: str, bands: Sequence[str], sensor: Sensor, composite: str, *, suffix: str = ".tif", prefix: str = ""
+    name: str,
+    bands: Sequence[str],
+    sensor: Sensor,
+    composite: str,
+    *,
+    suffix: str = ".tif",
+    prefix: str = "",
+    has_days: bool = False,
 ) -> tuple[ImageSpec, ...]:
-    """Return composite, count and picture, in the order of `Composition`: what files and items say of them.
+    """Return composite, count, picture and perhaps days, in the order of `Composition`: what files and items say.
 
     `name` and `suffix` are those of the composite's file, and `prefix` is how the names of the others begin;
     `composite` says in words what is made of the observations.
@@ -94,6 +146,19 @@ def composite_images(
             key="visual",
             title=shown,
         ),
+        *([_days(prefix)] if has_days else []),
+    )
+
+
+def _days(prefix: str) -> ImageSpec:
+    return ImageSpec(
+        f"{prefix}date",
+        (BandSpec("date", "Days since 1970-01-01", unit_title="days since 1970-01-01"),),
+        "uint16",
+        "nearest",
+        0,
+        key="date",
+        title="Day on which each pixel was seen",
     )
 
 
@@ -108,7 +173,7 @@ def finish_composite(
     folder, images = written.folder, written.made.images
     recipe = raster_of(written.plan).recipe
     scenes, passes = len(recipe.stack.scenes), len(recipe.stack.passes)
-    data, _, visual = (images[spec.name] for spec in recipe.images)
+    data, _, visual = (images[spec.name] for spec in recipe.images[:3])
     assets = (*image_assets(written), thumbnail_asset(write_thumbnail(folder / thumbnail, visual.smallest)))
     lowest = _lowest_percent(written.made.notes, data)
     if lowest > MOST_LOWEST_PERCENT:

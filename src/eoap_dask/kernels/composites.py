@@ -1,32 +1,87 @@
 """Composites: many observations of a pixel become one value.
 
-Stacks are (time, y, x), uint16, 0 = no observation, and aren't changed; results are (y, x), uint16.
+Stacks are (time, y, x), or (band, time, y, x) where bands are looked at together, uint16, 0 = no observation, in order
+of time; they aren't changed. Results are (y, x) or (band, y, x), uint16. What a pixel becomes depends on its own
+observations alone. Where bands are looked at together, an observation counts if it has all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from fractions import Fraction
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
+from eoap_dask.errors import UsageError
+from eoap_dask.text import option, show
+
 U16 = npt.NDArray[np.uint16]
+Numbers = npt.NDArray[np.float64]
+Picks = npt.NDArray[np.intp]
+"""(y, x): number of the observation that a pixel is from, -1 where there is none."""
 
 _CHUNK = 1 << 16
 """Pixels per pass of the median network: T + 2 rows stay in the cache, and calls, which wait for the GIL, are few."""
+CHUNK_BYTES = 2 << 20
+"""Memory of numbers in double precision that the kernels on all bands work on at once."""
+
+ITERATIONS = 1000
+"""Steps to the geometric median, at most."""
+TOLERANCE = 0.001
+"""It has settled once no band moves by more than this, in stored units."""
+_NEAREST = 0.1
+"""Distances to observations count as this at least, in stored units: at one of them, Weiszfeld's weight is infinite."""
 
 
 @dataclass(frozen=True)
 class Composite:
-    """A kernel, and what the engine needs to know about it."""
+    """What becomes of many observations, and what the engine needs to know about it; one of three is given."""
 
     name: str
     title: str
-    kernel: Callable[[U16], U16]
     version: int
-    """Raised when the kernel's pixels change; part of a unit's digest."""
+    """Raised when pixels change; part of a unit's digest."""
+    by_band: Callable[[U16], U16] | None = None
+    """Each band by itself: (time, y, x) to (y, x)."""
+    by_bands: Callable[[U16], U16] | None = None
+    """All bands together: (band, time, y, x) to (band, y, x)."""
+    pick: Callable[[U16, Sequence[U16]], Picks] | None = None
+    """Choice of one observation per pixel from all bands, (band, time, y, x), and from each of `needs`."""
+    needs: tuple[str, ...] = ()
+    """Common names of bands that the choice looks at."""
+    clearest: int = 0
+    """If not 0, only so many passes count, those with most clear pixels in the unit."""
+
+    def compose(self, layers: U16, out: U16, needed: Sequence[U16] = ()) -> Picks | None:
+        """Fill (band, y, x) from (band, time, y, x); return which observations they are, where it picks some.
+
+        `needed` are the bands of `needs`, (time, y, x) each.
+        """
+        if self.pick is not None:
+            picked = self.pick(layers, needed)
+            for band, values in zip(out, layers, strict=False):
+                band[...] = take(values, picked)
+            return picked
+        if self.by_bands is not None:
+            out[...] = self.by_bands(layers)
+        elif self.by_band is not None:
+            for band, values in zip(out, layers, strict=False):
+                band[...] = self.by_band(values)
+        return None
+
+
+def take(values: npt.NDArray[np.uint16], picked: Picks) -> U16:
+    """Return the picked observations of (time, y, x), 0 where there is none."""
+    if not len(values):
+        return np.zeros(picked.shape, np.uint16)
+    found: U16 = np.take_along_axis(values, np.maximum(picked, 0)[None], axis=0)[0]
+    found[picked < 0] = 0
+    return found
 
 
 def median(stack: U16) -> U16:
@@ -96,6 +151,19 @@ def _median_of_wires(wires: list[U16], spare: U16, out: U16) -> None:
 @cache
 def _network(wires: int) -> tuple[tuple[int, int, bool, bool], ...]:
     """Return the comparators (low wire, high wire, low needed, high needed) that settle the two middle wires."""
+    middle = wires // 2
+    needed = {middle - 1, middle}
+    pruned = []
+    for low, high in reversed(_comparators(wires)):
+        if low in needed or high in needed:
+            pruned.append((low, high, low in needed, high in needed))
+            needed |= {low, high}
+    return tuple(reversed(pruned))
+
+
+@cache
+def _comparators(wires: int) -> tuple[tuple[int, int], ...]:
+    """Return the comparators (low wire, high wire) that sort."""
     comparators = []
     p = 1
     while p < wires:
@@ -107,14 +175,169 @@ def _network(wires: int) -> tuple[tuple[int, int, bool, bool], ...]:
                         comparators.append((i, i + k))
             k //= 2
         p *= 2
-    middle = wires // 2
-    needed = {middle - 1, middle}
-    pruned = []
-    for low, high in reversed(comparators):
-        if low in needed or high in needed:
-            pruned.append((low, high, low in needed, high in needed))
-            needed |= {low, high}
-    return tuple(reversed(pruned))
+    return tuple(comparators)
+
+
+def mean(stack: U16) -> U16:
+    """Return the mean of the valid observations of every pixel, rounded half up."""
+    total = np.zeros(stack.shape[1:], np.uint64)
+    for layer in stack:
+        total += layer
+    count = count_valid(stack).astype(np.uint64)
+    return ((2 * total + count) // np.maximum(2 * count, 1)).astype(np.uint16)
+
+
+def percentile(stack: U16, part: Fraction) -> U16:
+    """Return a percentile of the valid observations of every pixel: the nearest rank, so that it is one of them.
+
+    That is the smallest one with at least so many of them at or below it; the part is 0 to 1, and 0 is the smallest.
+    """
+    depth, shape = stack.shape[0], stack.shape[1:]
+    if depth == 0:
+        return np.zeros(shape, np.uint16)
+    flat = stack.reshape(depth, -1)
+    size = flat.shape[1]
+    out = np.empty(size, np.uint16)
+    rows = np.empty((depth + 1, min(size, _CHUNK)), np.uint16)
+    # what isn't there sorts below all that is: of so many, the wire of the rank
+    ranks = [max(-(-part.numerator * count // part.denominator), 1) for count in range(depth + 1)]
+    wire_of = np.array([min(depth - count + rank - 1, depth - 1) for count, rank in enumerate(ranks)], np.intp)
+    for start in range(0, size, _CHUNK):
+        stop = min(start + _CHUNK, size)
+        wires = [row[: stop - start] for row in rows]
+        for wire, values in zip(wires, flat[:, start:stop], strict=False):
+            wire[...] = values
+        count = count_valid(flat[:, start:stop])
+        spare = wires.pop()
+        for i, j in _comparators(depth):
+            low, high = wires[i], wires[j]
+            np.minimum(low, high, out=spare)
+            np.maximum(low, high, out=high)
+            wires[i], spare = spare, low
+        wanted = wire_of[count]
+        own = out[start:stop]
+        own[...] = 0
+        for number in np.unique(wanted):
+            np.copyto(own, wires[number], where=(wanted == number) & (count > 0))
+    return out.reshape(shape)
+
+
+def _chunks(layers: U16) -> Iterator[tuple[slice, Numbers, npt.NDArray[np.bool_]]]:
+    """Yield some pixels after others: where they are, numbers (band, time, pixel), and which have all bands."""
+    bands, depth = layers.shape[:2]
+    flat = layers.reshape(bands, depth, math.prod(layers.shape[2:]))
+    step = max(CHUNK_BYTES // (8 * max(bands * depth, 1)), 64)
+    for start in range(0, flat.shape[2], step):
+        part = flat[:, :, start : start + step]
+        yield slice(start, start + part.shape[2]), part.astype(np.float64), (part != 0).all(axis=0)
+
+
+def medoid(layers: U16, needed: Sequence[U16] = ()) -> Picks:  # noqa: ARG001
+    """Pick the observation with the least sum of distances to the others; of equal ones the earliest.
+
+    Flood (2013), Seasonal composite Landsat TM/ETM+ images using the medoid, doi:10.3390/rs5126481; Euclidean.
+    """
+    depth = layers.shape[1]
+    out = np.full(layers.shape[2:], -1, np.intp)
+    flat = out.reshape(-1)
+    if not depth:
+        return out
+    for where, values, valid in _chunks(layers):
+        sums = np.zeros(valid.shape)
+        for one in range(depth):
+            for other in range(one + 1, depth):
+                distance = np.sqrt(((values[:, one] - values[:, other]) ** 2).sum(axis=0))
+                distance *= valid[one] & valid[other]
+                sums[one] += distance
+                sums[other] += distance
+        sums[~valid] = np.inf
+        flat[where] = np.where(valid.any(axis=0), sums.argmin(axis=0), -1)
+    return out
+
+
+def geomedian(layers: U16) -> U16:
+    """Return the geometric median of the valid observations of every pixel, rounded half up.
+
+    Roberts, Mueller & McIntyre (2017), doi:10.1109/TGRS.2017.2723896; by Weiszfeld's steps from the mean, until no band
+    moves by more than `TOLERANCE`, at most `ITERATIONS` of them. Each pixel settles by itself.
+    """
+    out = np.zeros((layers.shape[0], *layers.shape[2:]), np.uint16)
+    flat = out.reshape(layers.shape[0], -1)
+    for where, values, valid in _chunks(layers):
+        flat[:, where] = np.floor(_settle(values, valid) + 0.5)
+    return out
+
+
+def _settle(values: Numbers, valid: npt.NDArray[np.bool_]) -> Numbers:
+    """Return (band, pixel), 0 where nothing is valid."""
+    found = np.zeros((values.shape[0], values.shape[2]))
+    there = np.flatnonzero(valid.any(axis=0))
+    values, is_there = values[:, :, there], valid[:, there].astype(np.float64)
+    now = _weighed(values, is_there)
+    left = there  # those that haven't settled
+    for step in range(ITERATIONS):
+        distances = np.sqrt(((values - now[:, None]) ** 2).sum(axis=0))
+        following = _weighed(values, is_there / np.maximum(distances, _NEAREST))
+        settled = np.abs(following - now).max(axis=0) <= TOLERANCE
+        now = following
+        if step % 8 == 7:  # steps towards an observation become ever smaller: it is looked at by itself
+            nearest = np.where(is_there > 0, distances, np.inf).argmin(axis=0)
+            at = np.take_along_axis(values, nearest[None, None], axis=1)[:, 0]
+            ends_there = _is_settled_at(at, values, is_there)
+            now[:, ends_there] = at[:, ends_there]
+            settled |= ends_there
+        if settled.any():
+            found[:, left[settled]] = now[:, settled]
+            open_ = ~settled
+            left, now, values, is_there = left[open_], now[:, open_], values[:, :, open_], is_there[:, open_]
+        if not len(left):
+            break
+    found[:, left] = now
+    return found
+
+
+def _is_settled_at(at: Numbers, values: Numbers, is_there: Numbers) -> npt.NDArray[np.bool_]:
+    """Tell whether an observation is the geometric median: what pulls away from it is no stronger than what is there.
+
+    Vardi & Zhang (2000), doi:10.1073/pnas.97.4.1423.
+    """
+    apart = values - at[:, None]
+    distances = np.sqrt((apart**2).sum(axis=0))
+    away = np.where(distances > 0, is_there / np.maximum(distances, 1e-9), 0.0)
+    pull = np.sqrt(((apart * away).sum(axis=1) ** 2).sum(axis=0))
+    held: npt.NDArray[np.bool_] = pull <= (is_there * (distances == 0)).sum(axis=0)
+    return held
+
+
+def _weighed(values: Numbers, weights: Numbers) -> Numbers:
+    """Return the weighed mean over time, (band, pixel)."""
+    total = np.zeros((values.shape[0], values.shape[2]))
+    for layer, weight in zip(np.moveaxis(values, 1, 0), weights, strict=True):
+        total += layer * weight
+    whole: Numbers = total / weights.sum(axis=0)
+    return whole
+
+
+def latest(layers: U16, needed: Sequence[U16] = ()) -> Picks:  # noqa: ARG001
+    """Pick the last valid observation."""
+    out = np.full(layers.shape[2:], -1, np.intp)
+    for number in range(layers.shape[1]):
+        out[(layers[:, number] != 0).all(axis=0)] = number
+    return out
+
+
+def greenest(layers: U16, needed: Sequence[U16]) -> Picks:
+    """Pick the observation with the largest NDVI; of equal ones the earliest. `needed` are red and near infrared."""
+    out = np.full(layers.shape[2:], -1, np.intp)
+    best = np.full(layers.shape[2:], -np.inf)
+    for number in range(layers.shape[1]):
+        red, nir = (band[number].astype(np.float64) for band in needed)
+        valid = (layers[:, number] != 0).all(axis=0) & (red > 0) & (nir > 0)
+        ndvi = np.where(valid, (nir - red) / np.maximum(nir + red, 1), -np.inf)
+        better = ndvi > best
+        best[better] = ndvi[better]
+        out[better] = number
+    return out
 
 
 def count_valid(stack: U16) -> U16:
@@ -125,4 +348,77 @@ def count_valid(stack: U16) -> U16:
     return count
 
 
-COMPOSITES = {"median": Composite("median", "median of the clear observations", median, version=1)}
+def count_joint(layers: U16) -> U16:
+    """Count the observations of every pixel of (band, time, y, x) that have all bands."""
+    count = np.zeros(layers.shape[2:], np.uint16)
+    for number in range(layers.shape[1]):
+        count += (layers[:, number] != 0).all(axis=0)
+    return count
+
+
+_MEDIAN = Composite("median", "median of the clear observations", 1, by_band=median)
+COMPOSITES = {
+    one.name: one
+    for one in (
+        _MEDIAN,
+        Composite("mean", "mean of the clear observations", 1, by_band=mean),
+        Composite("medoid", "clear observation nearest to the others", 1, pick=medoid),
+        Composite("geomedian", "geometric median of the clear observations", 1, by_bands=geomedian),
+        Composite("max-ndvi", "clear observation with the largest NDVI", 1, pick=greenest, needs=("red", "nir")),
+        Composite("latest", "latest clear observation", 1, pick=latest),
+    )
+}
+"""By name; `composite_of` also knows families of them."""
+
+
+EXAMPLES = (*COMPOSITES, "percentile:25", "clearest-3")
+"""Of all names that `composite_of` knows, for people."""
+
+
+@cache
+def composite_of(text: str) -> Composite | None:
+    """Return the composite of a name: of `COMPOSITES`, ``percentile:25`` or ``clearest-3``; None for any other."""
+    if text in COMPOSITES:
+        return COMPOSITES[text]
+    family, separator, number = text.partition(":" if ":" in text else "-")
+    if (family, separator) == ("percentile", ":"):
+        part = _part(number)
+        title = f"percentile {number} of the clear observations"
+        return part and Composite(text, title, 1, by_band=partial(percentile, part=part[0]))
+    if (family, separator) == ("clearest", "-") and number.isascii() and number.isdigit() and 0 < int(number) < 1000:
+        passes = "pass with" if int(number) == 1 else f"{int(number)} passes with"
+        title = f"median of the clear observations of the {passes} most clear pixels"
+        return (
+            Composite(text, title, 1, by_band=median, clearest=int(number))
+            if int(number) > 1
+            else Composite(text, "pass with most clear pixels", 1, pick=latest, clearest=1)
+        )
+    return None
+
+
+def check_composite(text: str, name: str, *, has_days: bool = False) -> Composite:
+    """Return the composite of a name; `UsageError` where there is none, or it has no days to be written.
+
+    `name` is the parameter that gave it.
+    """
+    found = composite_of(text)
+    if found is None:
+        raise UsageError(
+            f"{option(name)} must be one of {', '.join(EXAMPLES)}, got {show(text)}.",
+            "Percentiles are from 0 to 100, and the clearest passes one or more.",
+        )
+    if has_days and found.pick is None:
+        raise UsageError(
+            f"{option('date_band', True)} needs a composite that picks observations, and {text} makes new values.",
+            "",
+            f"Try {option(name, 'medoid')}.",
+        )
+    return found
+
+
+def _part(text: str) -> tuple[Fraction] | None:
+    """Return a percentage as a part, in a tuple since it may be 0; None for what isn't one from 0 to 100."""
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text, re.ASCII):
+        return None
+    part = Fraction(text) / 100
+    return (part,) if part <= 1 else None

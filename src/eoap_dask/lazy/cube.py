@@ -43,14 +43,14 @@ from eoap_dask.items.find import find_items
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.options import as_filter, as_source
 from eoap_dask.items.query import Query
-from eoap_dask.kernels.composites import COMPOSITES, count_valid
+from eoap_dask.kernels.composites import Composite, check_composite, count_joint, count_valid
 from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.lazy.checks import as_stored
 from eoap_dask.lazy.loaders.planes import foreign_planes
 from eoap_dask.lazy.nodata import encode_nan
 from eoap_dask.lazy.odd import warn_of_corrected, warn_of_lowest, warn_of_odd
 from eoap_dask.net.hrefs import check_host_names, named_hosts
-from eoap_dask.periods import check_range, parse_day, split_periods
+from eoap_dask.periods import Period, check_period, check_range, parse_day, split_periods
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.headers import settle
 from eoap_dask.render.reading import StackReader
@@ -58,7 +58,7 @@ from eoap_dask.render.stack import Stack
 from eoap_dask.scenes.model import footprint_touches, group_passes
 from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import sensor_for
-from eoap_dask.text import must_be, option, show
+from eoap_dask.text import few, must_be, option, show
 from eoap_dask.values import as_choice, as_flag, as_integer, as_list, as_number, as_text
 
 if TYPE_CHECKING:
@@ -336,7 +336,14 @@ def mask_clouds(cube: xr.Dataset) -> xr.Dataset:
     return _encoded(clear)
 
 
-def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "median") -> xr.Dataset:
+def composite(
+    cube: xr.Dataset,
+    method: str = "median",
+    *,
+    period: str = "monthly",
+    start: Any = None,
+    date_band: bool = False,
+) -> xr.Dataset:
     """Compose the observations of each period into one.
 
     Parameters
@@ -344,41 +351,140 @@ def composite(cube: xr.Dataset, *, period: str = "monthly", method: str = "media
     cube : xr.Dataset, (time, y, x)
         From `load`, usually after `mask_clouds`; reflectance or raw. A remaining ``cloud_mask`` is dropped, not
         applied.
-    period
-        ``monthly``.
     method
-        ``median`` of the valid observations; an even number averages the two middle ones, and half a unit of
-        1/10000 rounds up.
+        Of the valid observations of each band: ``median`` (an even number averages the two middle ones), ``mean``, or
+        ``percentile:25`` and the like (the nearest rank: the smallest one with at least so many at or below it). Half a
+        unit of 1/10000 rounds up. Of the observations that have all bands: ``medoid`` (the one with the least sum of
+        distances to the others), ``geomedian`` (the geometric median), ``max-ndvi`` (by ``red`` and ``nir``),
+        ``latest``; of equal ones the earliest. ``clearest-3`` is the median of the three time steps with most valid
+        pixels in the whole cube, ``clearest-1`` that step itself.
+    period
+        As `period_groups` takes it.
+    start
+        As `period_groups` takes it.
+    date_band
+        Also give ``date``, where observations are picked: ``medoid``, ``max-ndvi``, ``latest``, ``clearest-1``.
 
     Returns
     -------
     xr.Dataset, (time, y, x), lazy if the input is
         Per band the composite, of the input's dtype, grid and nodata, also for ``.odc`` and ``.rio``; ``count``,
-        uint16, observations of the first band, without nodata. ``time`` is the first day of the period. Periods
-        without an observation are left out.
+        uint16, observations of the first band (of all bands where they are looked at together), without nodata;
+        ``date``, uint16, days since 1970-01-01, 0 = no data. ``time`` is the first day of the period. Periods without
+        an observation are left out.
 
     Raises
     ------
     UsageError
         when period or method isn't known; when computed, where a value isn't a reflectance from 0 to 6.5535
+    BandError
+        when a band is missing that the method looks at
     """
-    if not isinstance(method, str) or method not in COMPOSITES:
-        raise UsageError(f"There is no composite {show(method)}.", f"Expected {' or '.join(COMPOSITES)}.")
-    period = as_text(period, "period", "monthly")
+    kind = check_composite(as_text(method, "method", "median"), "method", has_days=as_flag(date_band, "date_band"))
     _check_cube(cube)
     cube = cube.drop_vars("cloud_mask", errors="ignore")
-    times = _times(cube)
+    lacking = [band for band in kind.needs if band not in cube]
+    if lacking:
+        raise BandError(
+            f"{kind.name} looks at {' and '.join(kind.needs)}, and the dataset has no {lacking[0]}.",
+            f"It has {few([str(name) for name in cube.data_vars], 5)}.",
+            "Load it as well.",
+        )
     found = []
-    for one in split_periods(times.min().date(), times.max().date(), period):
-        steps = [i for i, t in enumerate(times) if t.date() in one]
-        if not steps:
-            continue
+    for one, steps in period_groups(cube, period, start=start):
         part = cube.isel(time=steps).chunk(time=-1) if cube.chunks else cube.isel(time=steps)
-        layers = {str(k): _reduce(v, COMPOSITES[method].kernel) for k, v in part.data_vars.items()}
-        layers["count"] = _reduce(next(iter(part.data_vars.values())), count_valid, counts=True)
-        month = xr.Dataset(layers, {k: v for k, v in part.coords.items() if "time" not in v.dims})
-        found.append(month.expand_dims(time=[np.datetime64(one.start.replace(day=1), "ns")]))
+        made = _composed(part, kind, has_days=date_band)
+        found.append(made.expand_dims(time=[np.datetime64(one.first, "ns")]))
     return _encoded(xr.concat(found, "time", data_vars="all", coords="minimal", compat="override", join="override"))
+
+
+def period_groups(cube: Any, period: str = "monthly", *, start: Any = None) -> list[tuple[Period, list[int]]]:
+    """Sort the time steps of a cube into periods.
+
+    Parameters
+    ----------
+    cube : xr.Dataset, (time, y, x)
+        From `load`; or anything else with a coordinate ``time`` of dates, in UTC.
+    period
+        ``monthly``, ``weekly`` (of ISO 8601), ``dekad``, ``seasonal`` (December to February, and so on), ``yearly``,
+        ``all``, or a number of days such as ``10d``.
+    start
+        First day of the range, by default that of the first time step; it decides where periods of days begin.
+
+    Returns
+    -------
+    list of (Period, list of int)
+        Periods that have time steps, in order of time, and the numbers of these.
+
+    Raises
+    ------
+    UsageError
+        when the period isn't known, there are no dates, or one lies before the start
+    """
+    period = as_text(period, "period", "monthly")
+    check_period(period)
+    times = _times(cube)
+    days = [moment.date() for moment in times]
+    first = min(days) if start is None else parse_day(start, "start")
+    if first > min(days):
+        raise UsageError(f"The first time step is of {min(days)}, before the start {first}.", "", "Leave start out.")
+    groups = [(one, [i for i, day in enumerate(days) if day in one]) for one in split_periods(first, max(days), period)]
+    return [(one, steps) for one, steps in groups if steps]
+
+
+def _composed(part: xr.Dataset, kind: Composite, *, has_days: bool) -> xr.Dataset:
+    """Return the composite of all time steps, without time."""
+    if kind.by_band is not None and not kind.clearest:
+        layers = {str(name): _reduce(band, kind.by_band) for name, band in part.data_vars.items()}
+        layers["count"] = _reduce(next(iter(part.data_vars.values())), count_valid, counts=True)
+    else:
+        layers = _reduce_together(part, kind, has_days=has_days)
+    return xr.Dataset(layers, {name: one for name, one in part.coords.items() if "time" not in one.dims})
+
+
+def _reduce_together(part: xr.Dataset, kind: Composite, *, has_days: bool) -> dict[str, xr.DataArray]:
+    """Return the bands, count and perhaps days of a composite that looks at all bands of an observation."""
+    names = [str(name) for name in part.data_vars]
+    cube = part.to_dataarray("band")
+    cube = cube.chunk(band=-1) if cube.chunks else cube
+    floating = cube.dtype.kind == "f"
+    seen = cube.notnull() if floating else cube != 0
+    counts = seen.all("band").sum(("y", "x"))  # of each time step, over the whole grid
+    counts = counts.chunk(time=-1) if counts.chunks else counts
+    days = part["time"].to_numpy().astype("datetime64[D]").astype(np.int64).astype(np.uint16)
+    needs = [names.index(one) for one in kind.needs]
+
+    def on_block(block: np.ndarray[Any, Any], clear: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        stack = np.ascontiguousarray(np.moveaxis(block, (-2, -1), (0, 1)))
+        layers = as_stored(stack) if floating else stack
+        own = days
+        if kind.clearest:
+            ranked = np.argsort(-clear.reshape(-1, clear.shape[-1])[0], kind="stable")
+            used = np.sort(ranked[: kind.clearest])
+            layers, own = layers[:, used], days[used]
+        data = np.empty((len(names), *layers.shape[2:]), np.uint16)
+        picked = kind.compose(layers, data, tuple(layers[number] for number in needs))
+        count = count_valid(layers[0]) if kind.by_band is not None else count_joint(layers)
+        parts = [to_reflectance(data) if floating else data, count[None]]
+        if has_days and picked is not None:
+            parts.append(np.append(own, np.uint16(0))[picked][None])
+        return np.moveaxis(np.concatenate(parts, dtype=block.dtype, casting="unsafe"), 0, -1)
+
+    out = xr.apply_ufunc(
+        on_block,
+        cube,
+        counts,
+        input_core_dims=[["band", "time"], ["time"]],
+        output_core_dims=[["layer"]],
+        dask="parallelized",
+        output_dtypes=[cube.dtype],
+        dask_gufunc_kwargs={"output_sizes": {"layer": len(names) + 1 + has_days}},
+    )
+    layers = {}
+    for number, name in enumerate([*names, "count", *(["date"] if has_days else [])]):
+        layer = out.isel(layer=number)
+        layers[name] = layer.assign_attrs(part[name].attrs) if name in names else layer.astype(np.uint16)
+    return layers
 
 
 def _check_cube(cube: object) -> None:

@@ -54,8 +54,6 @@ class Science:
     """Whether dropped pixels stay in the layers, with flags apart; else they are 0 there."""
     fewest_passes: ClassVar[int] = 1
     """Passes that it needs at least: a scene that the last of them needs can't be left out."""
-    work_bytes: ClassVar[int] = 0
-    """Bytes per pixel of a strip that it needs beside layers and images."""
     is_ordered: ClassVar[bool] = False
     """Whether the order of the passes decides what it makes."""
 
@@ -67,6 +65,11 @@ class Science:
     @property
     def halo(self) -> int:
         """Pixels around a strip that it needs to compose it."""
+        return 0
+
+    @property
+    def work_bytes(self) -> int:
+        """Bytes per pixel of a strip that it needs beside layers and images."""
         return 0
 
     @property

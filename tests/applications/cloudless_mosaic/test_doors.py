@@ -38,7 +38,7 @@ from eoap_dask.errors import (
 )
 from eoap_dask.geo.grid import grid_for, project_aoi
 from eoap_dask.geo.parse import parse_aoi
-from eoap_dask.lazy.cube import composite, load, mask_clouds, search
+from eoap_dask.lazy.cube import composite, load, mask_clouds, period_groups, search
 
 BANDS = ("nir", "red", "green")
 MONTHS = ("2020-10", "2020-11")
@@ -172,6 +172,19 @@ def test_in_memory_is_the_same(place: Doors, items: ItemSet) -> None:
     month = composite(mask_clouds(cube))
     assert not month.chunks
     assert_same(place.mosaic(resolution=100.0), month)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("period", ["weekly", "dekad", "seasonal", "yearly", "all", "10d"])
+def test_the_doors_agree_on_every_period(place: Doors, items: ItemSet, period: str) -> None:
+    run = place.mosaic(resolution=100.0, period=period)
+    cube = mask_clouds(load(items, BANDS, aoi=place.box, resolution=100, raw=True))
+    found = composite(cube, period=period, start="2020-10-01")
+    groups = period_groups(cube, period, start="2020-10-01")
+    assert sorted(step for _, steps in groups for step in steps) == list(range(cube.sizes["time"]))
+    assert [item["id"].endswith(f"mosaic-{one.key}") for item, (one, _) in zip(run.items, groups, strict=True)]
+    np.testing.assert_array_equal(stacked(found), pixels(run, "data"))
+    assert [str(t)[:10] for t in found.time.to_numpy()] == [str(one.first) for one, _ in groups]
 
 
 @pytest.mark.cluster

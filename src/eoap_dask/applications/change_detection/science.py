@@ -30,8 +30,11 @@ class Change(Science):
     """Names of the images' bands."""
     fewest_passes: ClassVar[int] = 2
     is_ordered: ClassVar[bool] = True
-    work_bytes: ClassVar[int] = 80
-    """Differences, squares and scores in double precision, and labels of patches."""
+
+    @property
+    def work_bytes(self) -> int:
+        """Differences, squares and scores in double precision, and labels of patches."""
+        return 80
 
     @property
     def surveys(self) -> bool:

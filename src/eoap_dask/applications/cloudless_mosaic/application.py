@@ -1,4 +1,4 @@
-"""cloudless-mosaic: cloud-free composites of Sentinel-2, one per month.
+"""cloudless-mosaic: cloud-free composites of Sentinel-2, one per period.
 
 Read it from the top: understand → search → plan → finish → describe. Rendering and publishing are in `run`.
 """
@@ -28,9 +28,9 @@ from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.odd import nothing_left
 from eoap_dask.items.query import Query
 from eoap_dask.items.search import Search
-from eoap_dask.kernels.composites import COMPOSITES
+from eoap_dask.kernels.composites import Composite, check_composite
 from eoap_dask.params import check_choices
-from eoap_dask.periods import Period, check_range, parse_day, split_periods
+from eoap_dask.periods import ALL, Period, check_range, parse_day, split_periods
 from eoap_dask.render.headers import settle
 from eoap_dask.render.recipe import Recipe
 from eoap_dask.render.reflectance import shown_bands
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from eoap_dask.run.written import WrittenUnit
 
 NAME = MOSAIC.name
+EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,18 @@ class Request(BaseRequest):
     end: date
     periods: tuple[Period, ...]
     sensor: Sensor
+    composite: Composite
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """What is read: the bands that are asked for, then those that the composite looks at beside them."""
+        return (*self.params.bands, *(one for one in self.needs if one not in self.params.bands))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The bands that the composite looks at, as they are asked for, or else by common name."""
+        known = {found.common_name: one for one in self.params.bands if (found := self.sensor.band(one))}
+        return tuple(known.get(one, one) for one in self.composite.needs)
 
     @property
     def depends_on_items(self) -> bool:
@@ -91,6 +104,7 @@ def understand(params: MosaicParams) -> Request:
         raise BandError(f"The band {twice[0]!r} was asked for twice.", "Expected each once.", "")
     start, end = parse_day(params.start_date), parse_day(params.end_date)
     check_range(start, end)
+    composite = check_composite(params.composite, "composite", has_days=params.date_band)
     return Request(
         params=params,
         search=Search.of(params),
@@ -99,6 +113,7 @@ def understand(params: MosaicParams) -> Request:
         end=end,
         periods=split_periods(start, end, params.period),
         sensor=sensor_for(params.collection),
+        composite=composite,
     )
 
 
@@ -114,7 +129,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
     params, geobox = request.params, request.area.geobox
     scenes, odd = usable_scenes(
         items.features,
-        params.bands,
+        request.bands,
         request.sensor,
         cloud_mask=params.cloud_mask == "scl",
         private_hosts=request.private_hosts,
@@ -135,7 +150,7 @@ def plan_mosaic(request: Request, items: ItemSet, reader: Reader) -> Plan:
         application=NAME,
         params=request.json,
         units=tuple(_plan_unit(request, reader, period, seen, found) for period, seen in passes_of.items() if seen),
-        empty=tuple(_key(period) for period, seen in passes_of.items() if not seen),
+        empty=tuple(_key(params.period, period) for period, seen in passes_of.items() if not seen),
         odd_items=odd,
     )
 
@@ -190,8 +205,8 @@ def cloudless_mosaic(
     return APPLICATION.run(params, options, client=client, listener=listener, hooks=hooks, changes=changes)
 
 
-def _key(period: Period) -> str:
-    return f"monthly-mosaic-{period.key}"
+def _key(how: str, period: Period) -> str:
+    return f"{how}-mosaic-{period.key}" if how != ALL else f"mosaic-{period.key}"
 
 
 def _plan_unit(
@@ -200,7 +215,7 @@ def _plan_unit(
     params, area, sensor = request.params, request.area, request.sensor
     picks, _ = shown_bands(params.bands, sensor)
     unit = Unit(
-        key=_key(period),
+        key=_key(params.period, period),
         title=f"Cloud-free mosaic, {period.label}",
         start=datetime.combine(period.start, clock.min, UTC),
         end=datetime.combine(period.end, clock(23, 59, 59), UTC),
@@ -209,13 +224,18 @@ def _plan_unit(
         stack=Stack(
             geobox=area.geobox,
             passes=tuple(passes),
-            bands=len(params.bands),
+            bands=len(request.bands),
             dropped_classes=sensor.mask_dropped if params.cloud_mask == "scl" else None,
             clip_wkb=None if area.shape is None else shapely.to_wkb(area.shape),
             reader=reader,
         ),
-        science=Composition(params.composite, picks),
-        images=composite_images(unit.key, params.bands, sensor, COMPOSITES[params.composite].title),
+        science=Composition(
+            params.composite,
+            picks,
+            needs=tuple(map(request.bands.index, request.needs)),
+            days=tuple((one.datetime.date() - EPOCH).days for one in passes) if params.date_band else (),
+        ),
+        images=composite_images(unit.key, params.bands, sensor, request.composite.title, has_days=params.date_band),
     )
     return UnitPlan.of(unit, RasterWork.of(recipe, found))
 
@@ -233,7 +253,7 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
         NAME,
         items,
         title=f"Cloud-free {request.sensor.name} mosaics",
-        description=f"Surface reflectance of {request.sensor.title}, {COMPOSITES[request.params.composite].title}, "
+        description=f"Surface reflectance of {request.sensor.title}, {request.composite.title}, "
         f"{request.params.period}.",
         keywords=[request.sensor.constellation, "mosaic", "cloud-free", "surface reflectance"],
         catalog_title=f"Cloud-free mosaics, {first} to {last}",

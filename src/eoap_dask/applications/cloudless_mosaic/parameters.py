@@ -19,7 +19,7 @@ class MosaicParams(AreaParams, SearchParams):
 
     ORDER: ClassVar = (
         *("start_date", "end_date", "aoi", "clip", "bands", "collection", "stac", "items", "resolution", "crs"),
-        *("max_items", "max_cloud_cover", "filter", "on_odd_item", "period", "composite", "cloud_mask"),
+        *("max_items", "max_cloud_cover", "filter", "on_odd_item", "period", "composite", "date_band", "cloud_mask"),
     )
     """Of the options in `--help`, and of the inputs in CWL."""
 
@@ -36,8 +36,25 @@ class MosaicParams(AreaParams, SearchParams):
         metavar="BAND",
         multiple=True,
     )
-    period: str = param("monthly", "One mosaic per calendar month.", choices=("monthly",))
-    composite: str = param("median", "How the clear observations of a period become one.", choices=("median",))
+    period: str = param(
+        "monthly",
+        "What one mosaic is of: monthly, weekly (of ISO 8601), dekad, seasonal (three months from December on), "
+        "yearly, all (of the dates), or a number of days from the first one on, such as 10d.",
+        metavar="PERIOD",
+    )
+    composite: str = param(
+        "median",
+        "How the clear observations of a period become one: median, mean or percentile:25 of each band; medoid, "
+        "geomedian, max-ndvi or latest of all bands together; clearest-3, the median of the passes with most clear "
+        "pixels.",
+        metavar="NAME",
+    )
+    date_band: bool = param(
+        False,
+        "Also write on which day each pixel was seen (date.tif, days since 1970-01-01), where the composite picks an "
+        "observation: medoid, max-ndvi, latest, clearest-1.",
+        negative="no-date-band",
+    )
     cloud_mask: str = param(
         "scl",
         "Drop clouds and shadows pixel by pixel by the scene classification, or not.",

@@ -14,7 +14,7 @@ from affine import Affine
 
 from eoap_dask.geo.rasterize import paint
 from eoap_dask.geo.window import Transform, Window
-from eoap_dask.kernels.composites import COMPOSITES
+from eoap_dask.kernels.composites import COMPOSITES, median
 from eoap_dask.kernels.pixels import histogram
 from eoap_dask.render.identity import NO_PIXELS
 from eoap_dask.render.science import Image, Science, Strip
@@ -102,7 +102,7 @@ class Chips(Science):
     def fill(self, strip: Strip, image: Image) -> None:
         """Fill the image with the median of the clear passes."""
         for band in range(image.shape[0]):
-            image[band] = COMPOSITES["median"].kernel(strip.layers[band])
+            image[band] = median(strip.layers[band])
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> ChipNote:  # noqa: ARG002
         """Return the pixels with data, and those of each class."""

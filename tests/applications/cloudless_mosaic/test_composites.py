@@ -1,0 +1,207 @@
+"""Every composite by the application, on land whose passes differ: as by the lazy functions, and as worked out here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from distributed import Client
+from tests.support.command_line import Shell
+
+import eoap_dask as eo
+from eoap_dask.cluster.local import local_client
+from eoap_dask.cluster.size import Size
+from eoap_dask.demo.changes import ChangesArchive, make_changes
+from eoap_dask.demo.process import ServerProcess
+
+pytestmark = pytest.mark.cluster
+
+Array = np.ndarray[Any, Any]
+BANDS = ("green", "red", "nir", "swir16")
+PICKED = ("medoid", "max-ndvi", "latest", "clearest-1")
+OTHERS = ("mean", "percentile:25", "geomedian", "clearest-2")
+
+
+@dataclass
+class Place:
+    """Land with four passes in each of two Augusts, served."""
+
+    land: ChangesArchive
+    url: str
+    client: Client
+    root: Path
+    made: dict[str, eo.Run] = field(default_factory=dict)
+
+    @property
+    def aoi(self) -> str:
+        """A part of the land that doesn't lie on its grid."""
+        west, south, east, north = self.land.items[0]["bbox"]
+        return f"{west + (east - west) / 5},{south + (north - south) / 4},{east - (east - west) / 6},{north - 0.001}"
+
+    def mosaic(self, **params: Any) -> eo.Run:
+        """Return a mosaic; each is made once."""
+        key = repr(sorted(params.items()))
+        if key not in self.made:
+            asked: dict[str, Any] = {
+                **{"stac": self.url, "aoi": self.aoi, "bands": BANDS, "resolution": 10.0, "max_cloud_cover": 100.0},
+                **{"start_date": "2022-08-01", "end_date": "2023-08-31", "collection": self.land.collection},
+            }
+            out = self.root / f"mosaic-{len(self.made)}"
+            self.made[key] = eo.cloudless_mosaic(output_dir=out, client=self.client, block=512, **{**asked, **params})
+        return self.made[key]
+
+    def cube(self, **how: Any) -> xr.Dataset:
+        """Return what the clear passes show, lazily."""
+        items = eo.search(self.aoi, "2022-08-01", "2023-08-31", stac=self.url, collection=self.land.collection)
+        return eo.mask_clouds(eo.load(items, BANDS, aoi=self.aoi, resolution=10, **how))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    root = tmp_path_factory.mktemp("composites")
+    land = make_changes(root / "land", rows=1, cols=2, cell_px=96, passes=4, clouds=0.4, years=(2022, 2023))
+    with ServerProcess(land.root) as server, local_client(Size(1, 2, 2 << 30)) as client, client.as_current():
+        yield Place(land, server.url, client, root)
+
+
+@pytest.fixture(scope="module")
+def seen(place: Place) -> xr.Dataset:
+    """All clear observations, raw, in memory."""
+    return place.cube(raw=True).compute()
+
+
+def pixels(run: eo.Run, asset: str) -> Array:
+    """(unit, band, y, x) of an asset."""
+    layers = []
+    for item in run.items:
+        with rasterio.open(run.output / item["id"] / item["assets"][asset]["href"]) as dataset:
+            layers.append(dataset.read())
+    return np.stack(layers)
+
+
+def stacked(found: xr.Dataset) -> Array:
+    return found[list(BANDS)].to_dataarray("band").transpose("time", "band", "y", "x").to_numpy()
+
+
+@pytest.mark.parametrize("method", [*PICKED, *OTHERS])
+def test_both_doors_give_the_same(place: Place, method: str) -> None:
+    has_days = method in PICKED
+    run = place.mosaic(composite=method, date_band=has_days)
+    lazy = eo.composite(place.cube(raw=True, chunks={"time": 3, "y": 50, "x": 71}), method, date_band=has_days)
+    assert lazy.nir.chunks
+    found = lazy.compute()
+    data = pixels(run, "data")
+    np.testing.assert_array_equal(stacked(found), data)
+    np.testing.assert_array_equal(found["count"].to_numpy(), pixels(run, "count")[:, 0])
+    assert (data != pixels(place.mosaic(), "data")).any()
+    if has_days:
+        np.testing.assert_array_equal(found.date.to_numpy(), pixels(run, "date")[:, 0])
+    floats = eo.composite(place.cube(), method)
+    np.testing.assert_array_equal(np.nan_to_num(np.rint(stacked(floats) * 10000)), data)
+    item = run.items[0]
+    assert method.partition(":")[0].partition("-")[0][:6] in item["properties"]["processing:lineage"].lower().replace(
+        "geometric median", "geomedian"
+    ).replace("observation nearest to the others", "medoid").replace("largest ndvi", "max-ndvi").replace(
+        "most clear", "clearest"
+    )
+
+
+@pytest.mark.parametrize("method", PICKED)
+def test_a_pixel_is_what_was_seen_on_its_day(place: Place, seen: xr.Dataset, method: str) -> None:
+    run = place.mosaic(composite=method, date_band=True)
+    data, days = pixels(run, "data"), pixels(run, "date")[:, 0]
+    np.testing.assert_array_equal(days == 0, data[:, 0] == 0)
+    steps = {int(t.astype("datetime64[D]").astype(int)): number for number, t in enumerate(seen.time.to_numpy())}
+    assert set(np.unique(days)) - {0} <= set(steps)
+    assert len(np.unique(days)) > 2
+    for day, number in steps.items():
+        for unit in range(len(days)):
+            here = days[unit] == day
+            for index, band in enumerate(BANDS):
+                np.testing.assert_array_equal(data[unit, index][here], seen[band].to_numpy()[number][here])
+    with rasterio.open(run.output / run.items[0]["id"] / "date.tif") as dataset:
+        assert (dataset.nodata, dataset.dtypes) == (0, ("uint16",))
+
+
+def test_they_are_what_they_say(place: Place, seen: xr.Dataset) -> None:
+    """By numpy from all clear observations of the first August."""
+    cube = seen[list(BANDS)].to_dataarray("band").to_numpy()[:, :4].astype(float)  # (band, time, y, x)
+    there = (cube > 0).all(axis=0)
+    some = there.any(axis=0)
+    assert 0 < (~there).mean() < 0.9
+    cube[:, ~there] = np.nan
+    first = {method: pixels(place.mosaic(composite=method), "data")[0] for method in ("mean", "percentile:25")}
+    with np.errstate(all="ignore"):
+        means = np.floor(np.nanmean(np.where(some, cube, 0), axis=1) + 0.5)
+    np.testing.assert_array_equal(first["mean"], np.where(some, means, 0))
+    ranked = np.sort(cube, axis=1)  # NaN last
+    rank = np.maximum(np.ceil(there.sum(axis=0) / 4).astype(int) - 1, 0)
+    quarter = np.take_along_axis(ranked, np.broadcast_to(rank, (len(BANDS), 1, *rank.shape)), axis=1)[:, 0]
+    np.testing.assert_array_equal(first["percentile:25"], np.nan_to_num(quarter))
+    # the clearest are ranked over the whole unit
+    clear = there.sum(axis=(1, 2))
+    assert len(set(clear.tolist())) == 4
+    best = int(clear.argmax())
+    np.testing.assert_array_equal(
+        pixels(place.mosaic(composite="clearest-1", date_band=True), "data")[0], np.nan_to_num(cube[:, best])
+    )
+    greenest = pixels(place.mosaic(composite="max-ndvi", date_band=True), "data")[0]
+    red, nir = cube[1], cube[2]
+    ndvi = np.where(there, (nir - red) / (nir + red), -9)
+    picked = np.take_along_axis(cube, np.broadcast_to(ndvi.argmax(axis=0), (len(BANDS), 1, *some.shape)), axis=1)[:, 0]
+    np.testing.assert_array_equal(greenest, np.nan_to_num(np.where(some, picked, 0)))
+
+
+def test_a_band_that_only_the_choice_needs_is_not_written(place: Place) -> None:
+    run = place.mosaic(bands=("green",), composite="max-ndvi")
+    whole = place.mosaic(bands=("green", "red", "nir"), composite="max-ndvi")
+    assert pixels(run, "data").shape[1] == 1
+    np.testing.assert_array_equal(pixels(run, "data")[:, 0], pixels(whole, "data")[:, 0])
+
+
+def test_blocks_and_strips_change_nothing(place: Place) -> None:
+    for method in ("clearest-2", "geomedian", "medoid"):
+        run = place.mosaic(composite=method, aoi=place.aoi, date_band=method == "medoid")
+        again = place.mosaic(composite=method, date_band=method == "medoid", crs="EPSG:32633")
+        np.testing.assert_array_equal(pixels(run, "data"), pixels(again, "data"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--composite", "percentile:101"), "--composite must be one of median, mean"),
+        (("--composite", "clearest-0"), "the clearest passes one or more"),
+        (("--composite", "mode"), "got 'mode'"),
+        (("--date-band",), "needs a composite that picks observations"),
+        (("--period", "0d"), "or a number of days such as 10d, got '0d'"),
+        (("--period", "daily"), "--period must be one of monthly, weekly"),
+    ],
+)
+def test_what_is_not_there_is_refused(shell: Shell, options: tuple[str, ...], sentence: str) -> None:
+    done = shell.run("cloudless-mosaic", "--stac", "http://127.0.0.1:9", *options)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+
+
+def test_a_product_of_months_takes_no_weeks(place: Place, shell: Shell) -> None:
+    arguments = ("cloudless-mosaic", "--stac", place.url, "--aoi", place.aoi, "--resolution", 40, "--bands", "red")
+    dates = ("--start-date", "2022-08-01", "--end-date", "2022-08-31")
+    assert shell.run(*arguments, *dates).returncode == 0
+    done = shell.run(*arguments, *dates, "--period", "weekly")
+    assert done.returncode == 2, done.stderr
+    assert "period differs" in done.stderr
+    done = shell.run(*arguments, *dates, "--period", "weekly", "--output-dir", "weeks")
+    assert done.returncode == 0, done.stderr
+    ids = sorted(path.name for path in (shell.cwd / "weeks").iterdir() if path.is_dir())
+    assert ids == ["weekly-mosaic-2022-w31", "weekly-mosaic-2022-w32", "weekly-mosaic-2022-w33"]
+    item = json.loads((shell.cwd / "weeks" / ids[0] / f"{ids[0]}.json").read_text())
+    assert (
+        item["properties"]["title"] == "Cloud-free mosaic, 2022-08-01 to 2022-08-07"
+    )  # not cut: it begins on a Monday
