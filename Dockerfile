@@ -5,7 +5,7 @@
 # Where packages come from another index than PyPI: --secret id=pip_conf,src=pip.conf --secret id=ca,src=ca.crt
 ARG BASE_IMAGE=docker.io/library/python:3.12-slim
 
-FROM ${BASE_IMAGE} AS build
+FROM ${BASE_IMAGE} AS packages
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/eoap-dask
 ENV PATH=/opt/eoap-dask/bin:$PATH
@@ -15,6 +15,8 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=
     pip install --quiet -r /build/requirements.txt \
     && python -m venv /build/hatch \
     && /build/hatch/bin/pip install --quiet hatchling==1.33.0
+
+FROM packages AS build
 COPY pyproject.toml hatch_build.py README.md LICENSE /build/
 COPY src /build/src
 # without an index: whatever is missing among the requirements fails here
@@ -25,7 +27,7 @@ RUN /build/hatch/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation
 # distributed has no such commands any more, and Dask Gateway starts them by these names
 COPY --chmod=0755 deploy/image/dask-scheduler deploy/image/dask-worker /opt/eoap-dask/bin/
 
-FROM build AS torch
+FROM packages AS torch
 # PyTorch for processors alone; the index may be a mirror of this one
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY deploy/image/requirements-btc.txt /build/

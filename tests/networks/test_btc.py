@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from eoap_dask.errors import WeightsError
+from eoap_dask.errors import ClusterError, WeightsError
 from eoap_dask.kernels.windows import Lattice, Pair, starts, stretch_table
 from eoap_dask.networks.architecture import BASE, STEPS, TINY, TOY, Architecture
-from eoap_dask.networks.weights import find_weights, load, random_weights
+from eoap_dask.networks.predict import pin_instructions
+from eoap_dask.networks.weights import find_weights, load, random_weights, verify
 
+pin_instructions()  # as workers do
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 pytestmark = pytest.mark.long
@@ -79,6 +81,7 @@ OTHERS = Path(os.environ.get("EOAP_DASK_TEST_NETWORKS", "."))
         ("transformers", WIDE, 256),
         ("transformers", WIDE, 224),
         ("transformers", TINY, 256),
+        ("transformers", BASE, 256),
         ("torchgeo", TINY, 256),
     ],
 )
@@ -281,6 +284,78 @@ def test_damaged_checkpoints_are_refused(toy: Path, tmp_path: Path) -> None:
             find_weights(str(tmp_path / f"other-{number}.ckpt"))
 
 
+def test_numbers_that_are_none_and_other_positions_are_refused(toy: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(toy)
+    table = next(name for name in whole if name.endswith("relative_position_index"))
+    cases: list[tuple[str, Any, str]] = [
+        ("dec.classifier.bias", torch.tensor([float("nan")]), r"holds numbers in dec\.classifier\.bias that are none"),
+        ("dec.classifier.bias", torch.tensor([1e300], dtype=torch.float64), "beyond single precision"),
+        ("dec.classifier.bias", torch.tensor([1]), "as int64"),
+        (table, torch.zeros_like(whole[table]), "other positions"),
+        (table, whole[table].float(), "as float32"),
+    ]
+    for number, (name, tensor, sentence) in enumerate(cases):
+        path = tmp_path / f"{number}.safetensors"
+        save_file({**whole, name: tensor}, path)
+        found = find_weights(str(path))
+        with pytest.raises(WeightsError, match=sentence):
+            verify(found)
+        with pytest.raises(WeightsError, match=sentence):
+            load(path)
+    verify(find_weights(str(toy)))
+
+
+def test_an_old_pytorch_reads_no_checkpoint(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file
+
+    torch.save({"state_dict": load_file(toy)}, tmp_path / "plain.ckpt")
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(WeightsError, match=r"PyTorch 2\.9\.1\+cpu can't read checkpoints safely.*2\.10 or later"):
+        find_weights(str(tmp_path / "plain.ckpt"))
+
+
+# --- the process
+
+
+def test_the_callers_threads_are_left_alone(toy: Path) -> None:
+    from eoap_dask.networks.predict import Predictor
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        Predictor(toy, "cpu", 1, 1)(pictures(1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_worker_keeps_to_instructions_that_others_have() -> None:
+    program = "from eoap_dask.networks.predict import check_device; print(check_device('cpu', 0))"
+    found = {}
+    for name, more in (("plain", {}), ("chosen", {"ATEN_CPU_CAPABILITY": "default"})):
+        environment = {key: value for key, value in os.environ.items() if key != "ATEN_CPU_CAPABILITY"}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**environment, **more}, capture_output=True, text=True, check=True
+        )
+        found[name] = done.stdout.strip()
+    if "avx2" in Path("/proc/cpuinfo").read_text():
+        assert found["plain"].endswith(" AVX2")
+    assert found["chosen"].endswith(" DEFAULT")
+
+
+def test_cuda_memory_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eoap_dask.networks import predict
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 8 << 30))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Pretended")
+    assert predict.check_device("auto", 1 << 29) == "Pretended"
+    with pytest.raises(ClusterError, match=r"CUDA device has .* free.*take about .*Try fewer"):
+        predict.check_device("cuda", 2 << 30)
+
+
 # --- the hub
 
 
@@ -370,6 +445,12 @@ def test_weights_are_fetched_from_a_hub_once(toy: Path, tmp_path: Path) -> None:
     gone = ask(hub.url, tmp_path / "empty")
     assert gone.returncode == 4
     assert "See that the hub can be reached" in gone.stderr
+
+
+@pytest.mark.parametrize("name", ["a--b/c", "a/b..c", "-a/b"])
+def test_names_that_no_hub_has(name: str) -> None:
+    with pytest.raises(WeightsError, match=r"neither a file nor a name on the hub|aren't a file"):
+        find_weights(name)
 
 
 def test_what_a_hub_has_of_something_else_is_refused(tmp_path: Path) -> None:

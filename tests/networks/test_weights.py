@@ -96,6 +96,50 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         find_weights(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":' + "[" * 100_000,
+        '{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1e999]}}',
+        '{"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, '
+        '"b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+        '{"a": 3}',
+        "[]",
+        "{}",
+    ],
+)
+def test_headers_that_lie_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(8))
+    with pytest.raises(WeightsError, match=r"isn't a file of safetensors"):
+        find_weights(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("enc.backbone.embeddings.patch_embeddings.projection.weight", (0, 3, 4, 4)),
+        ("enc.backbone.encoder.layers.0.blocks.0.attention.self.relative_position_bias_table", (49, 0)),
+        ("dec.classifier.weight", (1, 0, 1, 1)),
+    ],
+)
+def test_empty_tensors_are_of_no_network(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"of another network|instead of"):
+        find_weights(str(write(tmp_path / "mine.safetensors", {**TOY.shapes(), name: shape})))
+
+
+def test_names_that_steer_a_terminal_are_told_without_that(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        find_weights(str(write(tmp_path / "mine.safetensors", {"\x1b]0;pwn\x07": (3,)})))
+    assert "\x1b" not in str(caught.value)
+    assert "]0;pwn" in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["blaz-r/BTC-B_oscd96", "me/mine", "a.b/c.d"])
 def test_names_on_a_hub(text: str) -> None:
     assert is_hub_name(text)

@@ -3,7 +3,7 @@
 #   images.sh base     localhost/eoap-dask-base:test, of Debian's own packages: it stands in for the official Python image
 #   images.sh image    localhost/eoap-dask:test, the Dockerfile on that base
 #   images.sh btc      localhost/eoap-dask:test-btc, its target with PyTorch, from where pip of this machine finds that
-#   images.sh all      base and image
+#   images.sh all      all of them
 #   images.sh digest   says what the image is made of, as its label does
 # Needs: apt-get install --no-install-recommends debootstrap buildah podman runc uidmap catatonit
 # Packages come from where pip of this machine is set up to find them; nothing of that stays in the image.
@@ -63,7 +63,7 @@ case ${1-} in
   base) make_base ;;
   image) make_image ;;
   btc) make_btc ;;
-  all) make_base; make_image ;;
+  all) make_base; make_image; make_btc ;;
   digest) source_digest ;;
   *) sed -n '2,8p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -129,6 +129,7 @@ def test_one_tag_everywhere() -> None:
     assert tags.pop("change-detection") == {f"{__version__}-btc"}
     assert set().union(*tags.values()) == {__version__}
     assert re.findall(r"^FROM .* AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.M) == [
+        "packages",
         "build",
         "torch",
         "runtime",

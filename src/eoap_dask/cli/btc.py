@@ -22,13 +22,15 @@ def btc() -> None:
 def check(weights: str, verbose: int, quiet: bool) -> None:
     """Say whether weights can be used: a file of safetensors, a checkpoint, or a name on the hub, which is fetched."""
     _set_up(verbose, quiet=quiet)
-    from eoap_dask.networks.weights import find_weights
+    from eoap_dask.networks.weights import find_weights, lacking, verify
 
     found = find_weights(weights)
+    if not lacking():
+        verify(found)
     form = found.form
     kind = "random, what they find means nothing" if found.is_random else "as published, or trained elsewhere"
     click.echo(
-        f"{found.path}: BTC of {found.parameters / 1e6:.1f} million numbers, {form.dim} features, blocks "
+        f"{found.path}: BTC of {form.parameters / 1e6:.1f} million numbers, {form.dim} features, blocks "
         f"{'-'.join(map(str, form.depths))}, heads {'-'.join(map(str, form.heads))}, windows of {form.window}; {kind}."
     )
 
@@ -38,7 +40,14 @@ def check(weights: str, verbose: int, quiet: bool) -> None:
 @click.option(
     "--size", type=click.Choice(list(_FORMS)), default="toy", show_default=True, help="BTC-B, BTC-T, or less."
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="They are drawn from.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="They are drawn from.",
+)
 @verbosity_options
 def random_(output: Path, size: str, seed: int, verbose: int, quiet: bool) -> None:
     """Write weights that nobody has trained, as safetensors: whatever they find means nothing."""

@@ -128,8 +128,8 @@ def _on_file(document: Document) -> Iterator[Finding]:
         return
     for tool in tools:
         tag = _tag(_image(tool))
-        is_other = tag != version and not tag.startswith(f"{version}-")  # 1.0.0-btc is of 1.0.0
-        if tag and is_other and "@" not in _image(tool):
+        is_of_it = re.fullmatch(rf"{re.escape(version)}(-[a-z]+)?", tag)  # 1.0.0-btc as well
+        if tag and not is_of_it and "@" not in _image(tool):
             yield _warning(
                 id_of(tool), f"runs the image tag {tag}, but {name} says version {version}; expected the same"
             )

@@ -398,13 +398,13 @@ def composite(
     return _encoded(xr.concat(found, "time", data_vars="all", coords="minimal", compat="override", join="override"))
 
 
-def period_groups(cube: Any, period: str = "monthly", *, start: Any = None) -> list[tuple[Period, list[int]]]:
+def period_groups(cube: xr.Dataset, period: str = "monthly", *, start: Any = None) -> list[tuple[Period, list[int]]]:
     """Sort the time steps of a cube into periods.
 
     Parameters
     ----------
     cube : xr.Dataset, (time, y, x)
-        From `load`; or anything else with a coordinate ``time`` of dates, in UTC.
+        From `load`.
     period
         ``monthly``, ``weekly`` (of ISO 8601), ``dekad``, ``seasonal`` (December to February, and so on), ``yearly``,
         ``all``, or a number of days such as ``10d``.
@@ -423,6 +423,7 @@ def period_groups(cube: Any, period: str = "monthly", *, start: Any = None) -> l
     """
     period = as_text(period, "period", "monthly")
     check_period(period)
+    _check_cube(cube)
     times = _times(cube)
     days = [moment.date() for moment in times]
     first = min(days) if start is None else parse_day(start, "start")

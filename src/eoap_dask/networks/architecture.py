@@ -55,9 +55,14 @@ class Architecture:
         """Features inside the perceptrons of each level."""
         return tuple(self.ratio * dim for dim in self.dims)
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers its tensors have."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
     @classmethod
     def of(cls, shapes: Shapes) -> Architecture:
-        """Read it off the shapes of weights; KeyError or ValueError where they are of something else."""
+        """Read it off the shapes of weights; LookupError, ValueError or ArithmeticError for those of something else."""
         dim, _, patch, _ = shapes[f"{_BACKBONE}.embeddings.patch_embeddings.projection.weight"]
         tables = {(int(found[1]), int(found[2])): name for name in shapes if (found := _TABLE.fullmatch(name))}
         depths = [0] * LEVELS
@@ -70,7 +75,7 @@ class Architecture:
         hidden = shapes[f"{_BACKBONE}.encoder.layers.0.blocks.0.intermediate.dense.weight"][0]
         side = math.isqrt(shapes[tables[0, 0]][0])
         form = cls(dim, tuple(depths), tuple(heads), (side + 1) // 2, shapes["dec.classifier.weight"][1], hidden // dim)
-        if not all(depths) or not all(heads) or min(form.ratio, form.window, form.decoder) < 1:
+        if not all(depths) or min(form.dim, form.ratio, form.window, form.decoder, *heads) < 1:
             raise ValueError("A level is missing.")
         if patch != form.patch or any(dim % own for dim, own in zip(form.dims, heads, strict=True)):
             raise ValueError("Its widths don't fit.")

@@ -44,7 +44,7 @@ class _SelfAttention(nn.Module):
         self.heads = heads
         self.query, self.key, self.value = (nn.Linear(dim, dim) for _ in range(3))
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        self.register_buffer("relative_position_index", _relative_positions(window))
+        self.register_buffer("relative_position_index", relative_positions(window))
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Attend within windows: (n · windows, tokens, dim); the mask is (windows, tokens, tokens)."""
@@ -59,7 +59,7 @@ class _SelfAttention(nn.Module):
         return found.transpose(1, 2).reshape(count, length, dim)
 
 
-def _relative_positions(window: int) -> Tensor:
+def relative_positions(window: int) -> Tensor:
     """Return the row of the bias table for each pair of pixels of a window."""
     axis = torch.arange(window)
     rows, cols = (part.flatten() for part in torch.meshgrid(axis, axis, indexing="ij"))

@@ -6,10 +6,11 @@ What checks a file of safetensors doesn't import PyTorch.
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from eoap_dask.networks.btc import Btc
 
+SAFE_TORCH = (2, 10)
+"""Before that, a checkpoint can run code though only tensors are asked for."""
 HUB_FILE = "model.safetensors"
 """The one file of a hub's repository that is needed."""
 RANDOM = "eoap-dask:random"
@@ -49,12 +52,7 @@ class Weights:
     form: Architecture
     is_random: bool = False
     """Whether nobody has trained them."""
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers there are."""
-        shapes = self.form.shapes().values()
-        return sum(_size(shape) for shape in shapes)
+    is_checkpoint: bool = False
 
 
 def is_hub_name(text: str) -> bool:
@@ -86,14 +84,24 @@ def find_weights(text: str) -> Weights:
         )
     shapes: Shapes
     about: Mapping[str, str]
+    is_checkpoint = False
     try:
-        if _is_checkpoint(path):
+        is_checkpoint = _is_checkpoint(path)
+        if is_checkpoint:
             shapes, about = {name: tuple(one.shape) for name, one in _read_checkpoint(path).items()}, {}
         else:
             shapes, about = _read_header(path)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}.") from error
-    return Weights(path, text if path.name == HUB_FILE else path.name, check_shapes(shapes, path), RANDOM in about)
+    return Weights(path, _source(text, path), check_shapes(shapes, path), RANDOM in about, is_checkpoint)
+
+
+def _source(text: str, path: Path) -> str:
+    """Return what is told of where weights are from: never a path of this machine."""
+    if not is_hub_name(text):
+        return path.name
+    folder = path.parent  # …/snapshots/COMMIT in the hub's cache
+    return f"{text}@{folder.name}" if folder.parent.name == "snapshots" else text
 
 
 def check_shapes(shapes: Shapes, path: Path) -> Architecture:
@@ -103,10 +111,10 @@ def check_shapes(shapes: Shapes, path: Path) -> Architecture:
     """
     try:
         form = Architecture.of(shapes)
-    except (KeyError, ValueError, IndexError):
+    except (KeyError, ValueError, IndexError, ArithmeticError):
         raise WeightsError(
             f"{path} holds weights of another network than BTC.",
-            f"Its first tensors are {few(sorted(shapes), 3) or 'none'}; expected enc.backbone… and dec….",
+            f"Its first tensors are {_told(shapes) or 'none'}; expected enc.backbone… and dec….",
             "Try those of blaz-r/BTC-B_oscd96.",
         ) from None
     wanted = form.shapes()
@@ -114,8 +122,8 @@ def check_shapes(shapes: Shapes, path: Path) -> Architecture:
     missing = sorted(set(wanted) - set(shapes))
     other = sorted(name for name in set(wanted) & set(shapes) if wanted[name] != tuple(shapes[name]))
     faults = [
-        *([f"without {few(missing, 3)}"] if missing else []),
-        *([f"with {few(further, 3)} beside them"] if further else []),
+        *([f"without {_told(missing)}"] if missing else []),
+        *([f"with {_told(further)} beside them"] if further else []),
         *([f"with {other[0]} of {_by(shapes[other[0]])} instead of {_by(wanted[other[0]])}"] if other else []),
     ]
     if faults:
@@ -129,7 +137,7 @@ def check_shapes(shapes: Shapes, path: Path) -> Architecture:
 
 def spare(shapes: Shapes, form: Architecture) -> list[str]:
     """Return the names of what may be there beside the network's own: one vector, or nothing."""
-    found = [name for name in shapes if name not in form.shapes() and _size(shapes[name]) == form.dim]
+    found = [name for name in shapes if name not in form.shapes() and math.prod(shapes[name]) == form.dim]
     return found if len(found) == 1 else []
 
 
@@ -137,11 +145,9 @@ def _by(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) or "one number"
 
 
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
+def _told(names: Iterable[str]) -> str:
+    """Return some names from a file for people: what would steer a terminal is left out."""
+    return few(("".join(letter for letter in name if letter.isprintable()) for name in sorted(names)), 3)
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -160,9 +166,9 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, s
     try:
         header = json.loads(content)
         about = header.pop("__metadata__", {})
-        shapes = {str(name): tuple(int(side) for side in one["shape"]) for name, one in header.items()}
-        end = 8 + length + max(int(one["data_offsets"][1]) for one in header.values())
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        shapes = {str(name): tuple(map(_whole_number, one["shape"])) for name, one in header.items()}
+        end = 8 + length + _check_layout(header, shapes)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise WeightsError(
             f"{path} isn't a file of safetensors, nor a checkpoint.",
             f"It has {show_bytes(size)}, and no header that can be read.",
@@ -177,6 +183,31 @@ def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], Mapping[str, s
     return shapes, about if isinstance(about, dict) else {}
 
 
+_WHOLE = ("relative_position_index", "num_batches_tracked")
+"""Ends of the names of tensors of whole numbers."""
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4}
+"""Of a number of each type that is taken."""
+
+
+def _whole_number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(value)
+    return value
+
+
+def _check_layout(header: Mapping[str, Mapping[str, Any]], shapes: Shapes) -> int:
+    """Return where tensors end: each is as long as it must be, and they follow one another; ValueError otherwise."""
+    if not header:
+        raise ValueError("empty")
+    end = 0
+    for name, one in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        first, last = map(_whole_number, one["data_offsets"])
+        if first != end or last - first != math.prod(shapes[name]) * _BYTES[one["dtype"]]:
+            raise ValueError(name)
+        end = last
+    return end
+
+
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the tensors of a checkpoint of PyTorch or Lightning, which aren't read before they are used.
 
@@ -188,6 +219,12 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
     import torch
 
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_TORCH:
+        raise WeightsError(
+            f"PyTorch {torch.__version__} can't read checkpoints safely: a file could run code.",
+            f"Expected {'.'.join(map(str, SAFE_TORCH))} or later (CVE-2025-32434, CVE-2026-24747).",
+            "Update PyTorch, or save the state_dict as safetensors.",
+        )
     try:
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -201,7 +238,10 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is a damaged checkpoint: {_first_line(error)}.", "It may be cut short.", "Fetch it again."
         ) from error
     state = held.get("state_dict", held) if isinstance(held, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(one, torch.Tensor) for one in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(one, torch.Tensor) and one.layout is torch.strided and not one.is_meta
+        for name, one in state.items()
+    ):
         raise WeightsError(f"{path} holds no state_dict of tensors.", "", "Try a checkpoint of Lightning.")
     # a training module may hold the network under a name of its own
     prefix = next((name.partition("enc.backbone.")[0] for name in state if "enc.backbone." in name), "")
@@ -218,7 +258,17 @@ def _download(name: str) -> Path:
     if find_spec("huggingface_hub") is None:
         raise WeightsError(f"{name} is a name on the hub, and huggingface_hub isn't installed here.", "", INSTALL)
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import disable_progress_bars, logging, validate_repo_id  # type: ignore[attr-defined]
 
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise WeightsError(
+            f"{name} is neither a file nor a name on the hub.", "", "Try blaz-r/BTC-B_oscd96, or the path of a file."
+        ) from None
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    disable_progress_bars()
     try:
         return Path(hf_hub_download(name, HUB_FILE))
     except Exception as error:  # whatever its HTTP library raises
@@ -235,15 +285,56 @@ def load(path: Path) -> Btc:
 
     from eoap_dask.networks.btc import Btc
 
+    tensors = dict(_tensors(path))
+    form = check_shapes({name: tuple(one.shape) for name, one in tensors.items()}, path)
+    with torch.device("meta"):
+        network = Btc(form)
+    network.load_state_dict(tensors, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def verify(weights: Weights) -> None:
+    """Look at all numbers of weights, one tensor after the other; raises `WeightsError` as `load` does."""
+    for _ in _tensors(weights.path):
+        pass
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and tensors, each checked and in memory of its own."""
+    from eoap_dask.networks.btc import relative_positions
+
+    before = _state_of(path)
     held = _read_checkpoint(path) if _is_checkpoint(path) else None
     shapes = _read_header(path)[0] if held is None else {name: tuple(one.shape) for name, one in held.items()}
     form = check_shapes(shapes, path)
-    names = set(shapes) - set(spare(shapes, form))
-    with torch.device("meta"):
-        network = Btc(form)
-    state = {name: _aligned(_read_tensor(path, name) if held is None else held[name]) for name in names}
-    network.load_state_dict(state, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+    positions = relative_positions(form.window)
+    for name in sorted(set(shapes) - set(spare(shapes, form))):
+        one = _aligned(_read_tensor(path, name) if held is None else held[name])
+        _check_tensor(one, positions, name, path)
+        yield name, one
+    if _state_of(path) != before:
+        raise WeightsError(f"{path} was replaced while it was read.", "", "Try again when it is whole.")
+
+
+def _check_tensor(one: Tensor, positions: Tensor, name: str, path: Path) -> None:
+    """Raise `WeightsError` for numbers that are none, or positions in windows that aren't those of the network."""
+    import torch
+
+    if one.is_complex() or one.is_floating_point() == name.endswith(_WHOLE):
+        raise WeightsError(f"{path} holds {name} as {str(one.dtype).removeprefix('torch.')}.", "", "Export it anew.")
+    if one.is_floating_point() and not bool(torch.isfinite(one).all()):
+        raise WeightsError(
+            f"{path} holds numbers in {name} that are none: NaN, or beyond single precision.",
+            "The training has diverged, or the file is damaged.",
+            "Try an earlier state of the training.",
+        )
+    if name.endswith("relative_position_index") and not torch.equal(one.long(), positions):
+        raise WeightsError(f"{path} holds other positions in {name} than its windows have.", "", "Export it anew.")
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _read_tensor(path: Path, name: str) -> Tensor:
@@ -284,7 +375,7 @@ def random_weights(path: Path, form: Architecture, seed: int = 0) -> Path:
         if name.endswith(("running_var", "norm.weight")) or re.search(r"(layernorm_\w+|stage\d)\.weight$", name):
             one.fill_(1.0)
         elif one.is_floating_point() and one.ndim > 1:
-            fan = _size(tuple(one.shape[1:])) if not name.endswith("table") else 1
+            fan = math.prod(one.shape[1:]) if not name.endswith("table") else 1
             one.copy_(torch.randn(one.shape, generator=generator) * (1.4 / fan**0.5))
         else:
             one.zero_()

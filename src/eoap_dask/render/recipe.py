@@ -113,6 +113,10 @@ class Recipe:
         row = strip_bytes_per_row(stack.bands, max(passes, 1), width, stack.map_points, stack.reads)
         return row + width * own
 
+    def strip_bytes(self, rows: int, window: Window, passes: int) -> int:
+        """Return the bytes of a strip of so many rows, with what is around them."""
+        return (rows + 2 * self.science.halo) * self.strip_bytes_per_row(window, passes)
+
     def image_bytes(self, pixels: int) -> int:
         """Return the bytes of the images of so many pixels while they are made: a row of tiles, and encoded ones."""
         return pixels * (2 * sum(spec.pixel_bytes for spec in self.images) + 2 + self.stack.held_bytes)

@@ -96,8 +96,17 @@ class Science:
         """Return versions by name, one of which is raised whenever the same fields make other pixels."""
         return {}
 
-    def check_worker(self) -> None:
-        """Raise where a worker lacks what `set_up` needs; called there before any work, where there are `modules`."""
+    @property
+    def tools_key(self) -> object:
+        """What `set_up` depends on: sciences of one key share what they are set up with; None for all fields."""
+        return None
+
+    def check_worker(self) -> str:
+        """Return with what a worker computes, where that decides the last digits; raise where `set_up` lacks something.
+
+        Called there before any work, where there are `modules`.
+        """
+        return ""
 
     def set_up(self, files: Mapping[str, Path]) -> Any:  # noqa: ARG002
         """Return what `compose` needs on a worker; `files` are its `resources` by name.

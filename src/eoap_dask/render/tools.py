@@ -20,7 +20,7 @@ class Tools:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._made: OrderedDict[Science, Future[Any]] = OrderedDict()
+        self._made: OrderedDict[object, Future[Any]] = OrderedDict()
 
     def of(self, science: Science) -> Any:
         """Return what a science is set up with; the first thread that asks makes it, the others wait.
@@ -29,12 +29,13 @@ class Tools:
         """
         if type(science).set_up is Science.set_up:
             return None
+        key = science if science.tools_key is None else (type(science), science.tools_key)
         with self._lock:
-            future = self._made.get(science)
+            future = self._made.get(key)
             is_ours = future is None
             if future is None:
-                future = self._made[science] = Future()
-            self._made.move_to_end(science)
+                future = self._made[key] = Future()
+            self._made.move_to_end(key)
             while len(self._made) > KEPT:
                 self._made.popitem(last=False)
         if is_ours:
@@ -42,7 +43,7 @@ class Tools:
                 future.set_result(science.set_up({one.name: STORE.wait(one) for one in science.resources}))
             except BaseException as fault:
                 with self._lock:
-                    self._made.pop(science, None)  # the next task tries again
+                    self._made.pop(key, None)  # the next task tries again
                 future.set_exception(fault)
                 raise
         return future.result()

@@ -480,7 +480,9 @@ def _worker_check(
         if first:  # not before: workers without our software can't even be told
             meanwhile.enter_context(without_dangerous_profiler(client))
         for check in {u.work.worker_check for u in plan.units} - {None}:
-            client.run(check)
+            kinds = sorted(set(client.run(check).values()))
+            if len(kinds) > 1:
+                logger.warning("Workers compute with {}: the last digits depend on which made what.", few(kinds))
         first = False
 
     return check_workers

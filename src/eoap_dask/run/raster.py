@@ -121,7 +121,7 @@ class RasterWork:
         return self.recipe.science.modules
 
     @property
-    def worker_check(self) -> Callable[[], None] | None:
+    def worker_check(self) -> Callable[[], str] | None:
         """That of the science, where it needs further packages."""
         return self.recipe.science.check_worker if self.modules else None
 
@@ -198,7 +198,8 @@ class RasterWork:
         recipe, stack = self.recipe, self.recipe.stack
         height, width = self.windows[number].shape
         pixels = recipe.block**2 if recipe.cutouts is None else height * width
-        return pixels * (sum(spec.pixel_bytes for spec in recipe.images) + stack.held_bytes)
+        wide = self.windows[number].grown(recipe.science.halo, recipe.shape).shape
+        return pixels * sum(spec.pixel_bytes for spec in recipe.images) + wide[0] * wide[1] * stack.held_bytes
 
     def collect(self, folder: Path, scratch: Path) -> RasterCollector:
         """Return a collector that writes COGs."""
@@ -247,7 +248,7 @@ class RasterWork:
                     if scene.mask is not None:
                         read += needed_bytes(scene.mask, geobox, bounds, 1)
             rows = strip_height(recipe, window, len(touching))
-            strip = rows * recipe.strip_bytes_per_row(window, len(touching))
+            strip = recipe.strip_bytes(rows, window, len(touching))
             peak = max(peak, strip + recipe.image_bytes(window.shape[0] * window.shape[1]))
         return Estimate(int(read * COMPRESSED), peak + recipe.science.task_bytes)
 
@@ -260,8 +261,8 @@ class RasterWork:
         """Return an upper limit of a task's memory."""
         recipe = self.recipe
         side = _largest(recipe)
-        row = recipe.strip_bytes_per_row(side, recipe.stack.depth)
-        strip = min(max(recipe.budget, FEWEST_ROWS * row), side.shape[0] * row)
+        least, whole = (recipe.strip_bytes(rows, side, recipe.stack.depth) for rows in (FEWEST_ROWS, side.shape[0]))
+        strip = min(max(recipe.budget, least), whole)
         return strip + recipe.image_bytes(side.shape[0] * side.shape[1]) + recipe.science.task_bytes
 
     @property

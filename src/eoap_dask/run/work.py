@@ -65,8 +65,11 @@ class Work(Protocol):
         ...
 
     @property
-    def worker_check(self) -> Callable[[], None] | None:
-        """What every worker calls before any work, to raise where it lacks something; None for nothing."""
+    def worker_check(self) -> Callable[[], str] | None:
+        """What every worker calls before any work, to raise where it lacks something; None for nothing.
+
+        It returns with what the worker computes, where that decides the last digits.
+        """
         ...
 
     @property

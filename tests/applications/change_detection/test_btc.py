@@ -30,8 +30,10 @@ from eoap_dask.demo.process import ServerProcess
 from eoap_dask.files import sha256_of
 from eoap_dask.kernels.windows import ramp, starts
 from eoap_dask.networks.architecture import BASE, TOY
+from eoap_dask.networks.predict import pin_instructions
 from eoap_dask.networks.weights import random_weights
 
+pin_instructions()  # as workers do
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
@@ -68,7 +70,7 @@ class Given:
 def given(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Given]:
     folder = tmp_path_factory.mktemp("btc")
     land = make_changes(folder / "archive", rows=1, cols=3, cell_px=200, clouds=0.75)
-    weights = random_weights(folder / "toy.safetensors", TOY, seed=4)
+    weights = random_weights(folder / "model.safetensors", TOY, seed=4)  # as published ones are called
     with ServerProcess(land.root) as server:
         yield Given(land, server.url, weights)
 
@@ -161,7 +163,7 @@ def test_people_get_the_same_pixels(given: Given, run: eo.Run) -> None:
 def test_what_was_asked_is_told_and_that_it_means_nothing(given: Given, run: eo.Run) -> None:
     item = json.loads(mask_path(run.output, "463", 2023, ".json").read_text())
     told = item["properties"]["eoap:change_statistics"]
-    assert told["weights"] == {"source": "toy.safetensors", "sha256": sha256_of(given.weights), "random": True}
+    assert told["weights"] == {"source": "model.safetensors", "sha256": sha256_of(given.weights), "random": True}
     assert (told["threshold"], told["window"], told["stretch"], told["device"]) == (0.5, WINDOW, [0.0, 0.3], "cpu")
     lineage = item["properties"]["processing:lineage"]
     for text in ("The weights are random: what they find means nothing", "10.1109/TGRS.2025.3585342", "0.5 was publ"):
@@ -253,7 +255,42 @@ def test_cuda_that_is_not_there(given: Given, shell: Shell) -> None:
 
 def test_too_little_memory_is_said_before_work(given: Given, shell: Shell) -> None:
     large = random_weights(shell.cwd / "b.safetensors", BASE)
-    done = shell.run(*given.command("out", "--weights", large, "--workers", 1, "--memory", "700MB"))
-    assert done.returncode in (2, 5), done.stderr
-    assert "memory" in done.stderr
-    assert not list(shell.cwd.glob("out/*"))
+    limit = ("--cluster", "local", "--workers", 1, "--worker-memory", "700MB")
+    done = shell.run(*given.command("out", "--weights", large, *limit))
+    assert done.returncode == 5, done.stderr
+    assert "would need about" in done.stderr
+    assert not list(shell.cwd.glob("out*"))
+    done = shell.run(*given.command("out", "--grid-ids", "463", "--years", "2022-2023", *limit), timeout=170)
+    assert done.returncode == 0, done.stderr
+
+
+def test_weights_that_are_no_numbers_are_refused_before_work(given: Given, shell: Shell) -> None:
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(given.weights)
+    state["dec.classifier.bias"][:] = float("nan")
+    save_file(state, shell.cwd / "diverged.safetensors")
+    done = shell.run(*given.command("out", "--weights", "diverged.safetensors"))
+    assert done.returncode == 2, done.stderr
+    assert "holds numbers in dec.classifier.bias that are none" in done.stderr
+    assert not list(shell.cwd.glob("out*"))
+
+
+def test_thresholds_share_one_network(given: Given, run: eo.Run) -> None:
+    from eoap_dask.render.tools import TOOLS
+
+    TOOLS.clear()
+    before, after = (
+        rioxarray.open_rasterio(image_path(run.output, "463", year))
+        .assign_coords(band=["red", "green", "blue"])  # type: ignore[union-attr]
+        .drop_attrs()
+        .to_dataset("band")
+        for year in (2022, 2023)
+    )
+    masks = [
+        int((eo.btc(before, after, weights=given.weights, window=WINDOW, threshold=limit).change == 2).sum())
+        for limit in (0.3, 0.5, 0.7)
+    ]
+    assert masks[0] > masks[1] > masks[2]
+    assert len(TOOLS._made) == 1
+    TOOLS.clear()

@@ -14,7 +14,7 @@ from eoap_dask.applications.change_detection.parameters import RGB
 from eoap_dask.kernels.change import Floats, Pixels
 from eoap_dask.kernels.windows import Lattice, stretch_table
 from eoap_dask.networks.architecture import SIDE, STEPS, Architecture
-from eoap_dask.networks.weights import CHECKPOINTS, Weights
+from eoap_dask.networks.weights import Weights
 from eoap_dask.render.identity import NO_PIXELS
 from eoap_dask.render.resources import Resource
 
@@ -47,6 +47,7 @@ class Btc(Method):
     source: str = field(default="", metadata=NO_PIXELS)
     """What the weights were asked for by."""
     is_random: bool = field(default=False, metadata=NO_PIXELS)
+    is_checkpoint: bool = field(default=False, metadata=NO_PIXELS)
     name: ClassVar[str] = "btc"
     title: ClassVar[str] = "BTC network"
     version: ClassVar[int] = 1
@@ -64,6 +65,7 @@ class Btc(Method):
             form=weights.form,
             source=weights.source,
             is_random=weights.is_random,
+            is_checkpoint=weights.is_checkpoint,
             **given,
         )
 
@@ -90,25 +92,27 @@ class Btc(Method):
     @property
     def worker_bytes(self) -> int:
         """PyTorch, the weights in single precision, and a checkpoint's file, which is mapped while it is loaded."""
-        weights = 4 * sum(int(np.prod(shape)) for shape in self.form.shapes().values())
-        mapped = self.weights.size if self.weights.path.suffix in CHECKPOINTS else 0
-        return _TORCH_BYTES + weights + mapped
+        return _TORCH_BYTES + 4 * self.form.parameters + (self.weights.size if self.is_checkpoint else 0)
 
     @property
     def task_bytes(self) -> int:
-        """What the network holds of a window's two pictures at its most."""
+        """What the network holds of a window's two pictures at its most; on CUDA, that is the device's memory."""
         patches = max(self.window, SIDE) ** 2 // self.form.patch**2
-        many = 1 if self.device == "cpu" else self.batch
-        return _ASKED_BYTES + many * patches * (300 * self.form.dim + 50 * self.form.decoder)
+        return _ASKED_BYTES + patches * (300 * self.form.dim + 50 * self.form.decoder)
 
-    def check_worker(self) -> None:
-        """Raise `ClusterError` where PyTorch or the device is missing."""
-        from eoap_dask.networks.predict import device_of
+    @property
+    def tools_key(self) -> object:
+        """What the loaded network depends on: one is kept for all thresholds and stretches."""
+        return self.weights.sha256, self.device, self.batch, self.threads
 
-        device_of(self.device)
+    def check_worker(self) -> str:
+        """Return what the worker computes with; raise `ClusterError` where PyTorch, the device or its memory lacks."""
+        from eoap_dask.networks.predict import check_device
+
+        return check_device(self.device, 4 * self.form.parameters + self.batch * self.task_bytes)
 
     def set_up(self, files: Mapping[str, Path]) -> Any:
-        """Load the network; raises as `check_worker`."""
+        """Load the network; raises as `check_worker`, and `WeightsError`."""
         from eoap_dask.networks.predict import Predictor
 
         return Predictor(files[_WEIGHTS], self.device, self.batch, self.threads)

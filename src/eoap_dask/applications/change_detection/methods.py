@@ -80,8 +80,14 @@ class Method:
         """Memory of a task beside what its pixels take."""
         return 0
 
-    def check_worker(self) -> None:
-        """Raise where a worker lacks what it needs; called there before any work."""
+    @property
+    def tools_key(self) -> object:
+        """See `Science.tools_key`."""
+        return None
+
+    def check_worker(self) -> str:
+        """See `Science.check_worker`."""
+        return ""
 
     def set_up(self, files: Mapping[str, Path]) -> Any:  # noqa: ARG002
         """Return `Where.tools`, made once on each worker; `files` are the resources by name."""

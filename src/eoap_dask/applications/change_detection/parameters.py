@@ -41,7 +41,7 @@ def as_pair(value: object, name: str) -> str:
     return (
         value
         if isinstance(value, str)
-        else ",".join(as_list(value, name, [0, 0.3], lambda one: f"{as_number(one, name, 0.3):g}"))
+        else ",".join(as_list(value, name, [0, 0.3], lambda one: repr(as_number(one, name, 0.3))))
     )
 
 

@@ -33,7 +33,7 @@ from eoap_dask.geo.polygons import PolygonFile
 from eoap_dask.items.query import Query
 from eoap_dask.items.search import Search
 from eoap_dask.networks.architecture import MULTIPLE
-from eoap_dask.networks.weights import INSTALL, find_weights, is_hub_name, lacking
+from eoap_dask.networks.weights import INSTALL, find_weights, is_hub_name, lacking, verify
 from eoap_dask.params import as_json, check_choices
 from eoap_dask.periods import FIRST_DAY, Period
 from eoap_dask.scenes.bands import find_band, split_names
@@ -196,14 +196,16 @@ def _places(params: ChangeParams, wanted: Wanted) -> tuple[PolygonFile | None, A
 
 
 def method_of(params: ChangeParams) -> Method:
-    """Return the method that parameters ask for; raises as `find_weights`."""
+    """Return the method that parameters ask for; raises as `find_weights` and `verify`."""
     bands = len(params.bands)
     if params.method == "cva":
         return Cva(bands, params.least_mad)
     if params.method == "irmad":
         return IrMad(bands, params.rounds)
+    weights = find_weights(params.weights or HUB)
+    verify(weights)  # before any work: workers would find out once images are made
     return Btc.of(
-        find_weights(params.weights or HUB),
+        weights,
         params.bands,
         limit=params.threshold,
         window=params.window,

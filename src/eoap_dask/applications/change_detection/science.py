@@ -70,9 +70,14 @@ class Change(Science):
         """Return the method's version."""
         return {self.method.name: self.method.version, "sieve": 1}
 
-    def check_worker(self) -> None:
+    @property
+    def tools_key(self) -> object:
+        """Those of the method."""
+        return self.method.tools_key
+
+    def check_worker(self) -> str:
         """Raise what the method misses."""
-        self.method.check_worker()
+        return self.method.check_worker()
 
     def set_up(self, files: Mapping[str, Path]) -> Any:
         """Return what the method is set up with."""

@@ -33,7 +33,7 @@ def check_versions(client: Client, allow_mismatch: bool = False, further: tuple[
             raise ClusterError(
                 f"A worker has no {' and no '.join(absent)}, which this run needs.",
                 "Expected them in the image of the workers.",
-                "Try the image whose tag ends in -btc.",
+                "Try the image that the CWL package of the application names.",
             )
     table = compare(found, packages)
     if not table:
@@ -89,4 +89,7 @@ def _shown(package: str, version: str | None) -> str:
 
 
 def _key(package: str, version: str | None) -> str | None:
-    return ".".join(version.split(".")[:2]) if package == "python" and version else version
+    if version is None:
+        return None
+    # a build for CUDA is the same release as one for processors
+    return ".".join(version.split(".")[:2]) if package == "python" else version.partition("+")[0]
