@@ -93,7 +93,6 @@ def test_the_defaults_of_a_mosaic_can_be_run() -> None:
     ("params", "sentence"),
     [
         (Example(name="c"), "name must be a or b, got 'c'."),
-        (MosaicParams(composite="best"), "composite must be median, got 'best'."),
         (MosaicParams(cloud_mask="yes"), "cloud_mask must be scl or none, got 'yes'."),
     ],
 )

@@ -65,9 +65,9 @@ def test_an_unknown_keyword(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"period": "daily"}, "period must be monthly, got 'daily'"),
+        ({"period": "daily"}, "such as 10d, got 'daily'"),
         ({"cluster": "moon"}, "cluster must be auto, local, gateway or a scheduler's address, got 'moon'"),
-        ({"composite": "best"}, "composite must be median, got 'best'"),
+        ({"composite": "best"}, "composite must be one of median, mean, "),
         ({"block": 1000}, "block must be 512 pixels, or 512 times a power of two, got 1000"),
         ({"bands": ()}, "No band"),
         ({"bands": ("red", "red")}, "'red' was asked for twice"),

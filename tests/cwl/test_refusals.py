@@ -178,7 +178,7 @@ def test_more_than_one_mistake_is_said() -> None:
     ("text", "says"),
     [
         ("clip: true", "gives clip as True. Expected clip or no-clip."),
-        ("composite: mean", "gives composite as 'mean'. Expected median."),
+        ("cloud-mask: best", "gives cloud-mask as 'best'. Expected scl or none."),
         ("resolution: hundred", "gives resolution as 'hundred'. Expected a number."),
         ("max-items: 1.5", "gives max-items as 1.5. Expected a whole number."),
         ("resolution: true", "gives resolution as True. Expected a number."),
