@@ -36,6 +36,7 @@ from eoap_dask.demo.changes import make_changes
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.kernels.windows import starts
 from eoap_dask.networks.architecture import BASE, TINY, TOY, Architecture
+from eoap_dask.networks.predict import pin_instructions
 from eoap_dask.networks.weights import find_weights, random_weights
 
 FORMS = {"b": BASE, "t": TINY, "toy": TOY}
@@ -68,6 +69,7 @@ def in_process(weights: Path, sizes: Sizes) -> dict[str, float]:
 
     As many threads as there are cores ask at the same time, as in a run: cores share caches and memory.
     """
+    pin_instructions()  # as workers do
     import torch
 
     from eoap_dask.networks.weights import load

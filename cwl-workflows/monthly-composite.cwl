@@ -140,6 +140,12 @@ $graph:
         doc: 'Also write on which day each pixel was seen (date.tif, days since 1970-01-01), where the composite
           picks an observation: medoid, max-ndvi, latest, clearest-1.'
         default: no-date-band
+      index:
+        type: string[]
+        label: Index
+        doc: 'Also write an index of each composite (float32): ndvi, evi, savi, ndwi, mndwi, ndmi, nbr, bai, or
+          an expression of bands such as (nir-red)/(nir+red), or NAME=EXPRESSION.'
+        default: []
       cloud-mask:
         type:
           type: enum
@@ -176,6 +182,7 @@ $graph:
           period: period
           composite: composite
           date-band: date-band
+          index: index
           cloud-mask: cloud-mask
         out: [stac-catalog]
   - class: CommandLineTool
@@ -358,6 +365,18 @@ $graph:
         inputBinding:
           position: 17
           valueFrom: --$(self)
+      index:
+        type:
+          type: array
+          items: string
+          inputBinding:
+            prefix: --index
+        label: Index
+        doc: 'Also write an index of each composite (float32): ndvi, evi, savi, ndwi, mndwi, ndmi, nbr, bai, or
+          an expression of bands such as (nir-red)/(nir+red), or NAME=EXPRESSION.'
+        default: []
+        inputBinding:
+          position: 18
       cloud-mask:
         type:
           type: enum
@@ -366,7 +385,7 @@ $graph:
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
         inputBinding:
-          position: 18
+          position: 19
           prefix: --cloud-mask
     outputs:
       stac-catalog:

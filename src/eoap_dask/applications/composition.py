@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from loguru import logger
 
+from eoap_dask.errors import UsageError
 from eoap_dask.kernels.composites import CHUNK_BYTES, Composite, composite_of, count_valid
-from eoap_dask.kernels.pixels import visual
+from eoap_dask.kernels.expressions import parse_expression
+from eoap_dask.kernels.indices import INDICES
+from eoap_dask.kernels.pixels import F32, to_reflectance, visual
 from eoap_dask.output.picture import write_thumbnail
+from eoap_dask.render.identity import NO_PIXELS
 from eoap_dask.render.images import BandSpec, ImageSpec
 from eoap_dask.render.reflectance import reflectance_band, shown_bands
 from eoap_dask.render.science import Image, Science, Strip
@@ -20,6 +26,7 @@ from eoap_dask.run.raster import raster_of
 from eoap_dask.run.summary import PASSES
 from eoap_dask.scenes.radiometry import MOST_LOWEST_PERCENT, TAKEN_TWICE
 from eoap_dask.scenes.sensor import Sensor
+from eoap_dask.text import option
 
 if TYPE_CHECKING:
     from eoap_dask.run.raster import WrittenImage
@@ -27,8 +34,85 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class IndexLayer:
+    """An index that is worked out from the composite."""
+
+    name: str
+    """Of its file, band and asset."""
+    formula: str
+    """An expression of bands."""
+    bands: tuple[str, ...]
+    """Names in it: of `INDICES`, in the order of the kernel's arguments."""
+    numbers: tuple[int, ...]
+    """Those of their layers."""
+    known: str = ""
+    """Its key in `INDICES`, if it is one of them."""
+    source: str = field(default="", metadata=NO_PIXELS)
+
+    def of(self, reflectance: Sequence[F32]) -> F32:
+        """Return (y, x), float32, from each of `bands`."""
+        if self.known:
+            return INDICES[self.known].kernel(*reflectance)
+        return parse_expression(self.formula, "index")(dict(zip(self.bands, reflectance, strict=True)))
+
+
+@dataclass(frozen=True)
+class WantedIndex:
+    """An index as it was asked for."""
+
+    name: str
+    formula: str
+    bands: tuple[str, ...]
+    """Common names or asset keys."""
+    known: str = ""
+    source: str = ""
+
+    def layer(self, numbers: tuple[int, ...]) -> IndexLayer:
+        """Return it for bands whose layers have some numbers."""
+        return IndexLayer(self.name, self.formula, self.bands, numbers, self.known, self.source)
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
+
+
+def wanted_indices(texts: Sequence[str], taken: Sequence[str]) -> tuple[WantedIndex, ...]:
+    """Return the indices that are asked for by name, as an expression, or as NAME=EXPRESSION; `taken` are other names.
+
+    Raises `UsageError` for what is none of these, and for a name that is there twice.
+    """
+    found: list[WantedIndex] = []
+    for number, text in enumerate(texts, 1):
+        known = INDICES.get(text.strip())
+        if known is not None:
+            found.append(WantedIndex(known.name, known.formula, known.bands, known.name, known.source))
+            continue
+        name, separator, formula = text.partition("=")
+        if not separator:
+            name, formula = f"index-{number}", text
+        if not _NAME.fullmatch(name.strip()):
+            raise UsageError(
+                f"{option('index')} names a layer {name.strip()[:60]!r}.",
+                "Expected small letters, digits, - and _, beginning with a letter.",
+                "Try wet=(green-nir)/(green+nir).",
+            )
+        if re.fullmatch(r"\s*\w+\s*", formula) and not separator:
+            raise UsageError(
+                f"There is no index {formula.strip()[:60]!r}.",
+                f"Expected {', '.join(INDICES)}, or an expression of bands.",
+                "Try (nir-red)/(nir+red).",
+            )
+        expression = parse_expression(formula, option("index"))
+        found.append(WantedIndex(name.strip(), expression.text, expression.bands))
+    names = [*taken, *(one.name for one in found)]
+    twice = [one.name for one in found if names.count(one.name) > 1]
+    if twice:
+        raise UsageError(f"{option('index')} makes two layers called {twice[0]}.", "", "Try NAME=EXPRESSION.")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
 class Composition(Science):
-    """Three images: data, count and visual; and a fourth of days, where observations are picked and that is wanted."""
+    """Three images: data, count and visual; then days, where that is wanted of picked observations; then indices."""
 
     composite: str
     """Name of a composite, see `composite_of`."""
@@ -38,6 +122,8 @@ class Composition(Science):
     """Numbers of the layers that the composite looks at beside all, some of which may not be written."""
     days: tuple[int, ...] = ()
     """Days since 1970-01-01 of all passes, where they are to be written."""
+    indices: tuple[IndexLayer, ...] = ()
+    """What is worked out from the composite; some of its bands may not be written."""
 
     @property
     def kind(self) -> Composite:
@@ -52,8 +138,9 @@ class Composition(Science):
 
     @property
     def work_bytes(self) -> int:
-        """What choosing holds of a pixel."""
-        return 80 if self.kind.pick is not None else 0
+        """What choosing, bands that aren't written, and indices hold of a pixel."""
+        further = [number for one in self.indices for number in one.numbers]
+        return (80 if self.kind.pick is not None else 0) + (2 * max(further) + 34 if further else 0)
 
     @property
     def task_bytes(self) -> int:
@@ -86,12 +173,17 @@ class Composition(Science):
         if self.surveys:
             used = [i for i, number in enumerate(numbers) if number in strip.state]
             layers, numbers = layers[:, used], tuple(numbers[i] for i in used)
-        picked = self.kind.compose(layers[: len(data)], data, tuple(layers[number] for number in self.needs))
+        whole = data if len(layers) == len(data) else np.empty((len(layers), *data.shape[1:]), np.uint16)
+        picked = self.kind.compose(layers, whole, tuple(layers[number] for number in self.needs))
+        if whole is not data:
+            data[...] = whole[: len(data)]
         count[0] = count_valid(layers[0])
         shown[...] = visual(data, self.picks)
-        for image in rest:
+        if self.days:
             days = np.array([*(self.days[number] for number in numbers), 0], np.uint16)
-            image[0] = days[np.full(data.shape[1:], -1) if picked is None else picked]
+            rest.pop(0)[0] = days[np.full(data.shape[1:], -1) if picked is None else picked]
+        for index, image in zip(self.indices, rest, strict=True):
+            image[0] = index.of([to_reflectance(whole[number]) for number in index.numbers])
 
     def note(self, images: tuple[Image, ...], row: int, col: int) -> tuple[int, ...]:  # noqa: ARG002
         """Return how many pixels of each band have the lowest value, 1, as after an offset that is taken off twice."""
@@ -107,8 +199,9 @@ def composite_images(
     suffix: str = ".tif",
     prefix: str = "",
     has_days: bool = False,
+    indices: Sequence[IndexLayer] = (),
 ) -> tuple[ImageSpec, ...]:
-    """Return composite, count, picture and perhaps days, in the order of `Composition`: what files and items say.
+    """Return composite, count, picture, perhaps days, indices, in the order of `Composition`: what files and items say.
 
     `name` and `suffix` are those of the composite's file, and `prefix` is how the names of the others begin;
     `composite` says in words what is made of the observations.
@@ -147,7 +240,15 @@ def composite_images(
             title=shown,
         ),
         *([_days(prefix)] if has_days else []),
+        *(_index(one, prefix) for one in indices),
     )
+
+
+def _index(one: IndexLayer, prefix: str) -> ImageSpec:
+    title = f"{one.known.upper()} of the composite ({one.source})" if one.known else f"{one.name} of the composite"
+    band = BandSpec(one.name, title, unit="1")
+    name = f"{prefix}{one.name}"
+    return ImageSpec(name, (band,), "float32", "mean", math.nan, key=one.name, title=title, expression=one.formula)
 
 
 def _days(prefix: str) -> ImageSpec:
@@ -191,7 +292,9 @@ def finish_composite(
             if masked
             else "without a cloud mask"
         )
-        + f"; nearest neighbour resampling; surface reflectance × {sensor.quantification}, 0 where nothing was seen."
+        + f"; nearest neighbour resampling; surface reflectance × {sensor.quantification}, 0 where nothing was seen"
+        + "".join(f"; {spec.asset_key} = {spec.expression}" for spec in recipe.images if spec.expression)
+        + "."
     )
     return write_unit_item(
         application,

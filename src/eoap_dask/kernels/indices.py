@@ -9,6 +9,7 @@ depends on its inputs alone, not on chunks. Ranges of values and full references
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -100,6 +101,43 @@ def savi(nir: F32, red: F32, soil: float = 0.5, out: F32 | None = None) -> F32:
 def evi(nir: F32, red: F32, blue: F32, out: F32 | None = None) -> F32:
     """EVI: 2.5 × (nir - red) / (nir + 6 red - 7.5 blue + 1) (Huete et al. 2002, doi:10.1016/S0034-4257(02)00096-2)."""
     return _in_pieces(_evi, (nir, red, blue), out, scratch=2)
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index of one image, as it is known by name."""
+
+    name: str
+    bands: tuple[str, ...]
+    """Common names, in the order of the kernel's arguments."""
+    formula: str
+    """As Python has it."""
+    source: str
+    kernel: Callable[..., F32]
+
+
+INDICES = {
+    one.name: one
+    for one in (
+        Index("ndvi", ("nir", "red"), "(nir - red) / (nir + red)",
+              "Tucker 1979, doi:10.1016/0034-4257(79)90013-0", ndvi),
+        Index("evi", ("nir", "red", "blue"), "2.5 * (nir - red) / (nir + 6 * red - 7.5 * blue + 1)",
+              "Huete et al. 2002, doi:10.1016/S0034-4257(02)00096-2", evi),
+        Index("savi", ("nir", "red"), "(nir - red) / (nir + red + 0.5) * 1.5",
+              "Huete 1988, doi:10.1016/0034-4257(88)90106-X", savi),
+        Index("ndwi", ("green", "nir"), "(green - nir) / (green + nir)",
+              "McFeeters 1996, doi:10.1080/01431169608948714", ndwi),
+        Index("mndwi", ("green", "swir16"), "(green - swir16) / (green + swir16)",
+              "Xu 2006, doi:10.1080/01431160600589179", mndwi),
+        Index("ndmi", ("nir", "swir16"), "(nir - swir16) / (nir + swir16)",
+              "Wilson & Sader 2002, doi:10.1016/S0034-4257(01)00318-2", ndmi),
+        Index("nbr", ("nir", "swir22"), "(nir - swir22) / (nir + swir22)",
+              "Key & Benson 2006, doi:10.2737/RMRS-GTR-164", nbr),
+        Index("bai", ("red", "nir"), "1 / ((0.1 - red)**2 + (0.06 - nir)**2)",
+              "Chuvieco et al. 2002, doi:10.1080/01431160210153129", bai),
+    )
+}  # fmt: skip
+"""By name."""
 
 
 def _bai(inputs: Sequence[F32], out: F32, scratch: list[F32]) -> None:

@@ -162,9 +162,52 @@ def test_a_band_that_only_the_choice_needs_is_not_written(place: Place) -> None:
     np.testing.assert_array_equal(pixels(run, "data")[:, 0], pixels(whole, "data")[:, 0])
 
 
+@pytest.mark.parametrize("method", ["median", "medoid"])
+def test_indices_are_those_of_the_composite(place: Place, method: str) -> None:
+    wet = "(green-swir16)/(green+swir16)"
+    run = place.mosaic(composite=method, index=("ndvi", f"wet={wet}", "nir*0-1"))
+    month = eo.composite(place.cube(), method)
+    for number in range(2):
+        one = month.isel(time=number)
+        for name, expected in (
+            ("ndvi", eo.ndvi(one.nir, one.red)),
+            ("wet", (one.green - one.swir16) / (one.green + one.swir16)),
+            ("index-3", one.nir * 0 - 1),
+        ):
+            np.testing.assert_array_equal(pixels(run, name)[number, 0], expected.to_numpy())
+    np.testing.assert_array_equal(pixels(run, "data"), pixels(place.mosaic(composite=method), "data"))
+    item = run.items[0]
+    assert item["assets"]["ndvi"]["title"].startswith("NDVI of the composite (Tucker 1979")
+    assert "ndvi = (nir - red) / (nir + red)" in item["properties"]["processing:lineage"]
+    with rasterio.open(run.output / item["id"] / "wet.tif") as dataset:
+        assert dataset.dtypes == ("float32",)
+        assert np.isnan(dataset.nodata)
+
+
+def test_bands_that_only_indices_need_are_not_written(place: Place) -> None:
+    run = place.mosaic(bands=("green",), index=("ndvi", "swir16/green"))
+    whole = place.mosaic(index=("ndvi",))
+    assert pixels(run, "data").shape[1] == 1
+    np.testing.assert_array_equal(pixels(run, "ndvi"), pixels(whole, "ndvi"))
+
+
+def test_a_band_that_is_nowhere_is_named(place: Place, shell: Shell) -> None:
+    place_of = ("--stac", place.url, "--aoi", place.aoi, "--start-date", "2022-08-01", "--end-date", "2022-08-31")
+    done = shell.run("cloudless-mosaic", *place_of, "--max-cloud-cover", 100, "--index", "nir/ultraviolet")
+    assert done.returncode in (2, 3, 4), done.stderr
+    assert "ultraviolet" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        (("--index", "greenness"), "There is no index 'greenness'. Expected ndvi"),
+        (("--index", "nir/"), "is no expression of bands"),
+        (("--index", "__import__('os')"), "is no expression of bands"),
+        (("--index", "Data=nir/red"), "names a layer 'Data'"),
+        (("--index", "data=nir/red"), "makes two layers called data"),
+        (("--index", "ndvi", "--index", "ndvi"), "makes two layers called ndvi"),
         (("--composite", "percentile:101"), "--composite must be one of median, mean"),
         (("--composite", "clearest-0"), "the clearest passes one or more"),
         (("--composite", "mode"), "got 'mode'"),

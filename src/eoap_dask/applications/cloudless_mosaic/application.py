@@ -19,7 +19,14 @@ from loguru import logger
 from eoap_dask.applications.base import Application, BaseRequest
 from eoap_dask.applications.cloudless_mosaic.entry import MOSAIC
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
-from eoap_dask.applications.composition import Composition, composite_images, finish_composite
+from eoap_dask.applications.composition import (
+    Composition,
+    IndexLayer,
+    WantedIndex,
+    composite_images,
+    finish_composite,
+    wanted_indices,
+)
 from eoap_dask.errors import BandError
 from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
@@ -71,16 +78,28 @@ class Request(BaseRequest):
     sensor: Sensor
     composite: Composite
 
+    wanted: tuple[WantedIndex, ...]
+
     @property
     def bands(self) -> tuple[str, ...]:
-        """What is read: the bands that are asked for, then those that the composite looks at beside them."""
-        return (*self.params.bands, *(one for one in self.needs if one not in self.params.bands))
+        """What is read: the bands that are asked for, then those that composite and indices look at beside them."""
+        further = [*self.needs, *(band for one in self.wanted for band in self.named(one.bands))]
+        return tuple(dict.fromkeys((*self.params.bands, *further)))
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The bands that the composite looks at, as they are asked for, or else by common name."""
+        """The bands that the composite looks at."""
+        return self.named(self.composite.needs)
+
+    def named(self, bands: Sequence[str]) -> tuple[str, ...]:
+        """Return bands as they are asked for, or else by the names that they are given here."""
         known = {found.common_name: one for one in self.params.bands if (found := self.sensor.band(one))}
-        return tuple(known.get(one, one) for one in self.composite.needs)
+        return tuple(one if one in self.params.bands else known.get(one, one) for one in bands)
+
+    @property
+    def indices(self) -> tuple[IndexLayer, ...]:
+        """What is worked out from each composite."""
+        return tuple(one.layer(tuple(map(self.bands.index, self.named(one.bands)))) for one in self.wanted)
 
     @property
     def depends_on_items(self) -> bool:
@@ -114,6 +133,7 @@ def understand(params: MosaicParams) -> Request:
         periods=split_periods(start, end, params.period),
         sensor=sensor_for(params.collection),
         composite=composite,
+        wanted=wanted_indices(params.index, taken=("data", "count", "visual", "date", *params.bands)),
     )
 
 
@@ -234,8 +254,11 @@ def _plan_unit(
             picks,
             needs=tuple(map(request.bands.index, request.needs)),
             days=tuple((one.datetime.date() - EPOCH).days for one in passes) if params.date_band else (),
+            indices=request.indices,
         ),
-        images=composite_images(unit.key, params.bands, sensor, request.composite.title, has_days=params.date_band),
+        images=composite_images(
+            unit.key, params.bands, sensor, request.composite.title, has_days=params.date_band, indices=request.indices
+        ),
     )
     return UnitPlan.of(unit, RasterWork.of(recipe, found))
 

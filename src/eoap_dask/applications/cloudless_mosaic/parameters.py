@@ -19,7 +19,17 @@ class MosaicParams(AreaParams, SearchParams):
 
     ORDER: ClassVar = (
         *("start_date", "end_date", "aoi", "clip", "bands", "collection", "stac", "items", "resolution", "crs"),
-        *("max_items", "max_cloud_cover", "filter", "on_odd_item", "period", "composite", "date_band", "cloud_mask"),
+        *(
+            "max_items",
+            "max_cloud_cover",
+            "filter",
+            "on_odd_item",
+            "period",
+            "composite",
+            "date_band",
+            "index",
+            "cloud_mask",
+        ),
     )
     """Of the options in `--help`, and of the inputs in CWL."""
 
@@ -54,6 +64,13 @@ class MosaicParams(AreaParams, SearchParams):
         "Also write on which day each pixel was seen (date.tif, days since 1970-01-01), where the composite picks an "
         "observation: medoid, max-ndvi, latest, clearest-1.",
         negative="no-date-band",
+    )
+    index: tuple[str, ...] = param(
+        (),
+        "Also write an index of each composite (float32): ndvi, evi, savi, ndwi, mndwi, ndmi, nbr, bai, or an "
+        "expression of bands such as (nir-red)/(nir+red), or NAME=EXPRESSION. Repeat for more.",
+        metavar="INDEX",
+        multiple=True,
     )
     cloud_mask: str = param(
         "scl",
