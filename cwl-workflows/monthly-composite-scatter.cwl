@@ -5,7 +5,7 @@ $namespaces:
   calrissian: https://calrissian-cwl.github.io/schema#
 s:name: Cloud-free Sentinel-2 mosaics
 s:description: Searches a STAC API for Sentinel-2 scenes, drops clouds and their shadows pixel by pixel, and writes
-  one mosaic of surface reflectance per month as a Cloud-Optimized GeoTIFF, with a STAC catalog.
+  one mosaic of surface reflectance per month, or other period, as a Cloud-Optimized GeoTIFF, with a STAC catalog.
 s:softwareVersion: 0.1.0.dev0
 s:dateCreated: '2026-11-25'
 s:license: https://spdx.org/licenses/MIT
@@ -34,8 +34,8 @@ $graph:
     id: monthly-composite-scatter
     label: Cloud-free Sentinel-2 mosaics, several at once
     doc: Searches a STAC API for Sentinel-2 scenes, drops clouds and their shadows pixel by pixel, and writes one
-      mosaic of surface reflectance per month as a Cloud-Optimized GeoTIFF, with a STAC catalog. Once for each of
-      several values, each on a Dask cluster of its own.
+      mosaic of surface reflectance per month, or other period, as a Cloud-Optimized GeoTIFF, with a STAC catalog.
+      Once for each of several values, each on a Dask cluster of its own.
     requirements:
       ScatterFeatureRequirement: {}
       NetworkAccess:
@@ -201,8 +201,8 @@ $graph:
     id: cloudless-mosaic
     label: cloudless-mosaic
     doc: Searches a STAC API for Sentinel-2 scenes, drops clouds and their shadows pixel by pixel, and writes one
-      mosaic of surface reflectance per month as a Cloud-Optimized GeoTIFF, with a STAC catalog. Works on the Dask
-      cluster that DASK_CLUSTER names.
+      mosaic of surface reflectance per month, or other period, as a Cloud-Optimized GeoTIFF, with a STAC catalog.
+      Works on the Dask cluster that DASK_CLUSTER names.
     requirements:
       NetworkAccess:
         networkAccess: true

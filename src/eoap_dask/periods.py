@@ -219,13 +219,12 @@ ALL = "all"
 """One period from the first day to the last."""
 PERIODS: tuple[str, ...] = (*_RULES, ALL)
 """Kinds of period that `split_periods` knows by name; beside them ``10d`` and the like."""
-_DAYS = re.compile(r"(\d{1,4})d", re.ASCII)
+_DAYS = re.compile(r"([1-9]\d{0,3})d", re.ASCII)
 
 
 def check_period(how: str) -> None:
     """Raise `DateError` for a kind of period that `split_periods` doesn't know."""
-    found = _DAYS.fullmatch(how)
-    if how not in PERIODS and (found is None or int(found[1]) < 1):
+    if how not in PERIODS and _DAYS.fullmatch(how) is None:
         raise DateError(
             f"{option('period')} must be one of {', '.join(PERIODS)}, or a number of days such as 10d, "
             f"got {_shorten(how)!r}."

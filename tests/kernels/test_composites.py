@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.optimize import minimize
 
 from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.kernels.composites import COMPOSITES, composite_of, count_valid, geomedian, mean, median, medoid
@@ -250,6 +251,10 @@ def test_of_equal_observations_the_earliest_is_picked() -> None:
     assert medoid(cube, cube).tolist() == [0]
     twins = np.array([[[0], [5], [5]], [[9], [6], [6]]], np.uint16)  # of the first a band is missing
     assert medoid(twins, twins).tolist() == [1]
+    corners = [[1800, 2439, 2185], [3154, 2715, 2185], [3154, 2439, 3190], [1800, 2715, 3190]]  # of a box
+    for turn in range(4):
+        box = np.array(corners[turn:] + corners[:turn], np.uint16).T[:, :, None]
+        assert medoid(box).tolist() == [0]
     green = np.array([[[1], [2], [1]], [[3], [6], [2]]], np.uint16)
     assert COMPOSITES["max-ndvi"].pick(green, green).tolist() == [0]  # type: ignore[misc]
 
@@ -295,16 +300,55 @@ def test_the_geometric_median_is_nearest_to_all(seed: int, bands: int, depth: in
         assert cost(found[:, pixel]) <= best + 0.51 * math.sqrt(bands) * len(values) + 1e-6
 
 
-@pytest.mark.parametrize("depth", [3, 7, 20])
-def test_the_geometric_median_is_within_a_stored_unit(depth: int) -> None:
-    rng = np.random.default_rng(depth)
-    ground = rng.integers(200, 4000, (4, 1, 60))
-    cube = np.clip(ground + rng.normal(0, 150, (4, depth, 60)), 1, 10000).astype(np.uint16)
-    cube[:, 0] = rng.integers(6000, 9000, (4, 60))  # a cloud that was missed
+def best_place(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same by SciPy, from several beginnings."""
+    cost = lambda at: float(np.sqrt(((points - at) ** 2).sum(axis=1)).sum())  # noqa: E731
+    begins = [points.mean(axis=0), nearest_to_all(points)]
+    found = [minimize(cost, one, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9}).x for one in begins]
+    return np.asarray(min([*found, *points], key=cost))
+
+
+@pytest.mark.parametrize("kind", ["three", "cloud", "brightness"])
+def test_the_geometric_median_is_within_a_stored_unit(kind: str) -> None:
+    rng = np.random.default_rng(len(kind))
+    pixels = 40
+    if kind == "brightness":  # bands that vary together: points almost on a line
+        ground, light = rng.integers(300, 3000, (3, 1, pixels)), rng.normal(1, 0.1, (1, 7, pixels))
+        cube = ground * light + rng.normal(0, 5, (3, 7, pixels))
+    else:
+        depth = 3 if kind == "three" else 7
+        cube = rng.integers(200, 4000, (3, 1, pixels)) + rng.normal(0, 150, (3, depth, pixels))
+        if kind == "cloud":  # that was missed
+            cube[:, 0] = rng.integers(6000, 9000, (3, pixels))
+    cube = np.clip(cube, 1, 10000).astype(np.uint16)
     found = geomedian(cube)
-    for pixel in range(60):
-        expected = nearest_to_all(cube[:, :, pixel].T.astype(float))
-        assert np.abs(found[:, pixel] - expected).max() <= 1
+    for pixel in range(pixels):
+        expected = best_place(cube[:, :, pixel].T.astype(float))
+        assert np.abs(found[:, pixel] - expected).max() <= 1, (pixel, found[:, pixel], expected)
+
+
+def test_of_two_observations_the_geometric_median_is_the_mean_and_halves_round_up() -> None:
+    rng = np.random.default_rng(1)
+    cube = rng.integers(1, 10000, (3, 2, 2000)).astype(np.uint16)
+    np.testing.assert_array_equal(geomedian(cube), (cube.astype(int).sum(axis=1) + 1) // 2)
+
+
+def test_passes_that_see_nothing_here_change_nothing_wherever_they_lie() -> None:
+    """Also where the result is half a unit: observations symmetric about it."""
+    rng = np.random.default_rng(2)
+    centre = rng.integers(1000, 5000, (3, 1, 800))
+    away = rng.integers(1, 900, (3, 6, 800))
+    seen = np.concatenate([centre - away, centre + 1 + away], axis=1).astype(np.uint16)
+    wide = np.zeros((3, 30, 800), np.uint16)
+    wide[:, sorted(rng.choice(30, 12, replace=False))] = seen
+    for name in ("geomedian", "medoid", "mean"):
+        composite = composite_of(name)
+        assert composite is not None
+        one, other = np.empty((2, 3, 800), np.uint16)
+        composite.compose(seen, one)
+        composite.compose(wide, other)
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(geomedian(seen), centre[:, 0] + 1)
 
 
 @pytest.mark.parametrize("name", ["mean", "medoid", "geomedian", "max-ndvi", "latest", "percentile:25", "clearest-2"])
@@ -334,7 +378,8 @@ def test_pixels_know_nothing_of_each_other(name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["percentile", "percentile:", "percentile:101", "percentile:-1", "percentile:x", "percentile:1e1", "percentile-5",
-     "clearest", "clearest-0", "clearest-x", "clearest:2", "clearest--1", "medians", "", "percentile:100.5"],
+     "clearest", "clearest-0", "clearest-x", "clearest:2", "clearest--1", "medians", "", "percentile:100.5",
+     "clearest-" + "1" * 5000, "clearest-01", "clearest-1000", "percentile:25.0", "percentile:025", "clearest-\u0663"],
 )  # fmt: skip
 def test_names_of_no_composite(text: str) -> None:
     assert composite_of(text) is None

@@ -48,7 +48,8 @@ def test_names_are_told_in_order_and_the_text_as_python_writes_it() -> None:
     ["", "1", "1+2", "nir-", "nir red", "nir; red", "import os", "__import__('os')", "nir.real", "nir[0]", "f(nir)",
      "sqrt(nir, red)", "sqrt(x=nir)", "nir if red else 0", "nir > red", "nir and red", "nir // red", "nir % red",
      "nir @ red", "'nir'", "nir + 'x'", "nir + True", "lambda: nir", "[nir]", "nir**red", "nir**-1", "nir**999",
-     "nir + 1e39", "nir + 1j", "nir := 3", "(" * 300 + "nir" + ")" * 300, "-" * 100 + "nir", "nir+" * 200 + "nir"],
+     "nir + 1e39", "nir + " + "1" * 450, "nir**1.5", "nir**9",
+     "nir + 1j", "nir := 3", "(" * 300 + "nir" + ")" * 300, "-" * 100 + "nir", "nir+" * 200 + "nir"],
 )  # fmt: skip
 def test_what_is_no_expression_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"--index .* is no expression of bands"):

@@ -13,7 +13,7 @@ from loguru import logger
 
 from eoap_dask.errors import UsageError
 from eoap_dask.kernels.composites import CHUNK_BYTES, Composite, composite_of, count_valid
-from eoap_dask.kernels.expressions import parse_expression
+from eoap_dask.kernels.expressions import EXPRESSION_VERSION, parse_expression
 from eoap_dask.kernels.indices import INDICES
 from eoap_dask.kernels.pixels import F32, to_reflectance, visual
 from eoap_dask.output.picture import write_thumbnail
@@ -43,8 +43,8 @@ class IndexLayer:
     """An expression of bands."""
     bands: tuple[str, ...]
     """Names in it: of `INDICES`, in the order of the kernel's arguments."""
-    numbers: tuple[int, ...]
-    """Those of their layers."""
+    numbers: tuple[int, ...] = ()
+    """Those of their layers, once these are known."""
     known: str = ""
     """Its key in `INDICES`, if it is one of them."""
     source: str = field(default="", metadata=NO_PIXELS)
@@ -56,43 +56,27 @@ class IndexLayer:
         return parse_expression(self.formula, "index")(dict(zip(self.bands, reflectance, strict=True)))
 
 
-@dataclass(frozen=True)
-class WantedIndex:
-    """An index as it was asked for."""
-
-    name: str
-    formula: str
-    bands: tuple[str, ...]
-    """Common names or asset keys."""
-    known: str = ""
-    source: str = ""
-
-    def layer(self, numbers: tuple[int, ...]) -> IndexLayer:
-        """Return it for bands whose layers have some numbers."""
-        return IndexLayer(self.name, self.formula, self.bands, numbers, self.known, self.source)
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
-
-
-def wanted_indices(texts: Sequence[str], taken: Sequence[str]) -> tuple[WantedIndex, ...]:
+def wanted_indices(texts: Sequence[str], taken: Sequence[str]) -> tuple[IndexLayer, ...]:
     """Return the indices that are asked for by name, as an expression, or as NAME=EXPRESSION; `taken` are other names.
 
     Raises `UsageError` for what is none of these, and for a name that is there twice.
     """
-    found: list[WantedIndex] = []
+    found: list[IndexLayer] = []
     for number, text in enumerate(texts, 1):
         known = INDICES.get(text.strip())
         if known is not None:
-            found.append(WantedIndex(known.name, known.formula, known.bands, known.name, known.source))
+            found.append(IndexLayer(known.name, known.formula, known.bands, known=known.name, source=known.source))
             continue
         name, separator, formula = text.partition("=")
         if not separator:
-            name, formula = f"index-{number}", text
+            name, formula = f"index_{number}", text
         if not _NAME.fullmatch(name.strip()):
             raise UsageError(
                 f"{option('index')} names a layer {name.strip()[:60]!r}.",
-                "Expected small letters, digits, - and _, beginning with a letter.",
+                "Expected small letters, digits and _, beginning with a letter.",
                 "Try wet=(green-nir)/(green+nir).",
             )
         if re.fullmatch(r"\s*\w+\s*", formula) and not separator:
@@ -102,7 +86,7 @@ def wanted_indices(texts: Sequence[str], taken: Sequence[str]) -> tuple[WantedIn
                 "Try (nir-red)/(nir+red).",
             )
         expression = parse_expression(formula, option("index"))
-        found.append(WantedIndex(name.strip(), expression.text, expression.bands))
+        found.append(IndexLayer(name.strip(), expression.text, expression.bands))
     names = [*taken, *(one.name for one in found)]
     twice = [one.name for one in found if names.count(one.name) > 1]
     if twice:
@@ -120,8 +104,8 @@ class Composition(Science):
     """Which bands `visual` shows."""
     needs: tuple[int, ...] = ()
     """Numbers of the layers that the composite looks at beside all, some of which may not be written."""
-    days: tuple[int, ...] = ()
-    """Days since 1970-01-01 of all passes, where they are to be written."""
+    has_days: bool = False
+    """Whether days are written."""
     indices: tuple[IndexLayer, ...] = ()
     """What is worked out from the composite; some of its bands may not be written."""
 
@@ -133,14 +117,19 @@ class Composition(Science):
         return found
 
     def versions(self) -> Mapping[str, int]:
-        """Return the version of the composite."""
-        return {self.composite: self.kind.version}
+        """Return the versions of composite and indices."""
+        found = {self.composite: self.kind.version}
+        for one in self.indices:
+            found |= {one.known: INDICES[one.known].version} if one.known else {"expression": EXPRESSION_VERSION}
+        return found
 
     @property
     def work_bytes(self) -> int:
         """What choosing, bands that aren't written, and indices hold of a pixel."""
-        further = [number for one in self.indices for number in one.numbers]
-        return (80 if self.kind.pick is not None else 0) + (2 * max(further) + 34 if further else 0)
+        bands = 1 + max((number for one in self.indices for number in one.numbers), default=-1)
+        of_indices = 2 * bands + 4 * max((len(one.numbers) for one in self.indices), default=0)
+        some_passes = 2 * self.kind.clearest * max(bands, *self.picks, *self.needs, 3) if self.surveys else 0
+        return (80 if self.kind.pick is not None else 0) + of_indices + some_passes
 
     @property
     def task_bytes(self) -> int:
@@ -169,19 +158,19 @@ class Composition(Science):
     def compose(self, strip: Strip, out: tuple[Image, ...]) -> None:
         """Fill the images of a strip, see `Science.compose`."""
         data, count, shown, *rest = out
-        layers, numbers = strip.layers, strip.numbers
+        layers, days = strip.layers, strip.days
         if self.surveys:
-            used = [i for i, number in enumerate(numbers) if number in strip.state]
-            layers, numbers = layers[:, used], tuple(numbers[i] for i in used)
+            used = [i for i, number in enumerate(strip.numbers) if number in strip.state]
+            if len(used) < len(strip.numbers):
+                layers, days = layers[:, used], tuple(days[i] for i in used)
         whole = data if len(layers) == len(data) else np.empty((len(layers), *data.shape[1:]), np.uint16)
         picked = self.kind.compose(layers, whole, tuple(layers[number] for number in self.needs))
         if whole is not data:
             data[...] = whole[: len(data)]
         count[0] = count_valid(layers[0])
         shown[...] = visual(data, self.picks)
-        if self.days:
-            days = np.array([*(self.days[number] for number in numbers), 0], np.uint16)
-            rest.pop(0)[0] = days[np.full(data.shape[1:], -1) if picked is None else picked]
+        if self.has_days and picked is not None:
+            rest.pop(0)[0] = np.array([*days, 0], np.uint16)[picked]
         for index, image in zip(self.indices, rest, strict=True):
             image[0] = index.of([to_reflectance(whole[number]) for number in index.numbers])
 

@@ -30,11 +30,14 @@ _CHUNK = 1 << 16
 CHUNK_BYTES = 2 << 20
 """Memory of numbers in double precision that the kernels on all bands work on at once."""
 
-ITERATIONS = 1000
+ITERATIONS = 100
 """Steps to the geometric median, at most."""
 TOLERANCE = 0.001
 """It has settled once no band moves by more than this, in stored units."""
-_NEAREST = 0.1
+_FIRST_STEPS = 3
+_PARTS = (1.0, 0.25, 0.0625)
+"""Of Newton's step, the best of which is taken."""
+_NEAREST = 0.001
 """Distances to observations count as this at least, in stored units: at one of them, Weiszfeld's weight is infinite."""
 
 
@@ -180,11 +183,16 @@ def _comparators(wires: int) -> tuple[tuple[int, int], ...]:
 
 def mean(stack: U16) -> U16:
     """Return the mean of the valid observations of every pixel, rounded half up."""
-    total = np.zeros(stack.shape[1:], np.uint64)
-    for layer in stack:
-        total += layer
-    count = count_valid(stack).astype(np.uint64)
-    return ((2 * total + count) // np.maximum(2 * count, 1)).astype(np.uint16)
+    flat = stack.reshape(len(stack), math.prod(stack.shape[1:]))
+    out = np.empty(flat.shape[1], np.uint16)
+    for start in range(0, out.size, _CHUNK):
+        part = flat[:, start : start + _CHUNK]
+        total = np.zeros(part.shape[1], np.uint64)
+        for layer in part:
+            total += layer
+        count = count_valid(part).astype(np.uint64)
+        out[start : start + _CHUNK] = (2 * total + count) // np.maximum(2 * count, 1)
+    return out.reshape(stack.shape[1:])
 
 
 def percentile(stack: U16, part: Fraction) -> U16:
@@ -251,20 +259,25 @@ def medoid(layers: U16, needed: Sequence[U16] = ()) -> Picks:  # noqa: ARG001
                 sums[one] += distance
                 sums[other] += distance
         sums[~valid] = np.inf
-        flat[where] = np.where(valid.any(axis=0), sums.argmin(axis=0), -1)
+        # sums of the same distances in another order differ in their last bits
+        first = (sums <= sums.min(axis=0) * (1 + 1e-12)).argmax(axis=0)
+        flat[where] = np.where(valid.any(axis=0), first, -1)
     return out
 
 
 def geomedian(layers: U16) -> U16:
     """Return the geometric median of the valid observations of every pixel, rounded half up.
 
-    Roberts, Mueller & McIntyre (2017), doi:10.1109/TGRS.2017.2723896; by Weiszfeld's steps from the mean, until no band
-    moves by more than `TOLERANCE`, at most `ITERATIONS` of them. Each pixel settles by itself.
+    Roberts, Mueller & McIntyre (2017), doi:10.1109/TGRS.2017.2723896. From the mean by Weiszfeld's steps, then by
+    Newton's where these come nearer to all, until no band moves by more than `TOLERANCE`, at most `ITERATIONS` of them.
+    Each pixel settles by itself. Where many points are equally near to all, as between two observations, it is the one
+    nearest to the mean, or near it.
     """
     out = np.zeros((layers.shape[0], *layers.shape[2:]), np.uint16)
     flat = out.reshape(layers.shape[0], -1)
     for where, values, valid in _chunks(layers):
-        flat[:, where] = np.floor(_settle(values, valid) + 0.5)
+        # what lies between two numbers up to the last bits is half of them
+        flat[:, where] = np.floor(np.rint(_settle(values, valid) * 100) / 100 + 0.5)
     return out
 
 
@@ -273,18 +286,30 @@ def _settle(values: Numbers, valid: npt.NDArray[np.bool_]) -> Numbers:
     found = np.zeros((values.shape[0], values.shape[2]))
     there = np.flatnonzero(valid.any(axis=0))
     values, is_there = values[:, :, there], valid[:, there].astype(np.float64)
-    now = _weighed(values, is_there)
+    now = _over_time(values * is_there) / _over_time(is_there)
     left = there  # those that haven't settled
     for step in range(ITERATIONS):
-        distances = np.sqrt(((values - now[:, None]) ** 2).sum(axis=0))
-        following = _weighed(values, is_there / np.maximum(distances, _NEAREST))
-        settled = np.abs(following - now).max(axis=0) <= TOLERANCE
-        now = following
-        if step % 8 == 7:  # steps towards an observation become ever smaller: it is looked at by itself
+        apart = now[:, None] - values
+        distances = _lengths(apart)
+        weights = is_there / np.maximum(distances, _NEAREST)
+        whole = _over_time(weights)
+        pull = _over_time(apart * weights)  # the gradient of the sum of distances
+        following = now - pull / whole  # Weiszfeld's step
+        if step >= _FIRST_STEPS:
+            way = _solve(_curvature(apart, distances, weights, whole), pull)
+            best = _over_time(_lengths(following[:, None] - values) * is_there)
+            for part in _PARTS:
+                newton = now - part * way
+                cost = _over_time(_lengths(newton[:, None] - values) * is_there)
+                following, best = np.where(cost < best, newton, following), np.minimum(cost, best)
+        settled = (np.abs(following - now).max(axis=0) <= TOLERANCE) & (step > _FIRST_STEPS)
+        settled |= _over_time(is_there) <= 2  # all between two are equally near
+        now = np.where(_over_time(is_there) <= 2, now, following)
+        if step % 4 == 3:  # near an observation steps become ever smaller: it is looked at by itself
             nearest = np.where(is_there > 0, distances, np.inf).argmin(axis=0)
             at = np.take_along_axis(values, nearest[None, None], axis=1)[:, 0]
             ends_there = _is_settled_at(at, values, is_there)
-            now[:, ends_there] = at[:, ends_there]
+            now = np.where(ends_there, at, now)
             settled |= ends_there
         if settled.any():
             found[:, left[settled]] = now[:, settled]
@@ -296,26 +321,68 @@ def _settle(values: Numbers, valid: npt.NDArray[np.bool_]) -> Numbers:
     return found
 
 
+def _over_time(stack: Numbers) -> Numbers:
+    """Add (…, time, pixel) up over time, one after the other: what isn't there changes nothing, wherever it lies."""
+    total = np.zeros((*stack.shape[:-2], stack.shape[-1]))
+    for number in range(stack.shape[-2]):
+        total += stack[..., number, :]
+    return total
+
+
+def _lengths(vectors: Numbers) -> Numbers:
+    """Return the lengths of (band, …)."""
+    total = np.zeros(vectors.shape[1:])
+    for band in vectors:
+        total += band * band
+    return np.sqrt(total)
+
+
+def _curvature(apart: Numbers, distances: Numbers, weights: Numbers, whole: Numbers) -> list[list[Numbers]]:
+    """Return the second derivatives of the sum of distances, [band][band] of (pixel,), the lower half.
+
+    A little is added along the diagonal: points on a line have none along it.
+    """
+    units = apart / np.maximum(distances, _NEAREST)
+    rows: list[list[Numbers]] = []
+    for one in range(len(units)):
+        row = [-_over_time(weights * units[one] * units[other]) for other in range(one + 1)]
+        row[one] = row[one] + whole * (1 + 1e-6)
+        rows.append(row)
+    return rows
+
+
+def _solve(matrix: list[list[Numbers]], right: Numbers) -> Numbers:
+    """Solve symmetric positive systems, one per pixel, by Cholesky's way; in operations that IEEE 754 defines."""
+    size = len(matrix)
+    lower: list[list[Numbers]] = [[] for _ in range(size)]
+    for i in range(size):
+        for j in range(i + 1):
+            value = matrix[i][j].copy()
+            for k in range(j):
+                value -= lower[i][k] * lower[j][k]
+            lower[i].append(np.sqrt(np.maximum(value, 1e-12)) if i == j else value / lower[j][j])
+    found = right.copy()
+    for i in range(size):
+        for k in range(i):
+            found[i] -= lower[i][k] * found[k]
+        found[i] /= lower[i][i]
+    for i in reversed(range(size)):
+        for k in range(i + 1, size):
+            found[i] -= lower[k][i] * found[k]
+        found[i] /= lower[i][i]
+    return found
+
+
 def _is_settled_at(at: Numbers, values: Numbers, is_there: Numbers) -> npt.NDArray[np.bool_]:
     """Tell whether an observation is the geometric median: what pulls away from it is no stronger than what is there.
 
     Vardi & Zhang (2000), doi:10.1073/pnas.97.4.1423.
     """
     apart = values - at[:, None]
-    distances = np.sqrt((apart**2).sum(axis=0))
+    distances = _lengths(apart)
     away = np.where(distances > 0, is_there / np.maximum(distances, 1e-9), 0.0)
-    pull = np.sqrt(((apart * away).sum(axis=1) ** 2).sum(axis=0))
-    held: npt.NDArray[np.bool_] = pull <= (is_there * (distances == 0)).sum(axis=0)
+    held: npt.NDArray[np.bool_] = _lengths(_over_time(apart * away)) <= _over_time(is_there * (distances == 0))
     return held
-
-
-def _weighed(values: Numbers, weights: Numbers) -> Numbers:
-    """Return the weighed mean over time, (band, pixel)."""
-    total = np.zeros((values.shape[0], values.shape[2]))
-    for layer, weight in zip(np.moveaxis(values, 1, 0), weights, strict=True):
-        total += layer * weight
-    whole: Numbers = total / weights.sum(axis=0)
-    return whole
 
 
 def latest(layers: U16, needed: Sequence[U16] = ()) -> Picks:  # noqa: ARG001
@@ -381,18 +448,16 @@ def composite_of(text: str) -> Composite | None:
     if text in COMPOSITES:
         return COMPOSITES[text]
     family, separator, number = text.partition(":" if ":" in text else "-")
+    count = int(number) if re.fullmatch(r"[1-9]\d{0,2}", number, re.ASCII) else 0
     if (family, separator) == ("percentile", ":"):
         part = _part(number)
         title = f"percentile {number} of the clear observations"
         return part and Composite(text, title, 1, by_band=partial(percentile, part=part[0]))
-    if (family, separator) == ("clearest", "-") and number.isascii() and number.isdigit() and 0 < int(number) < 1000:
-        passes = "pass with" if int(number) == 1 else f"{int(number)} passes with"
-        title = f"median of the clear observations of the {passes} most clear pixels"
-        return (
-            Composite(text, title, 1, by_band=median, clearest=int(number))
-            if int(number) > 1
-            else Composite(text, "pass with most clear pixels", 1, pick=latest, clearest=1)
-        )
+    if (family, separator) == ("clearest", "-") and count == 1:
+        return Composite(text, "pass with most clear pixels", 1, pick=latest, clearest=1)
+    if (family, separator) == ("clearest", "-") and count:
+        title = f"median of the clear observations of the {count} passes with most clear pixels"
+        return Composite(text, title, 1, by_band=median, clearest=count)
     return None
 
 
@@ -418,7 +483,7 @@ def check_composite(text: str, name: str, *, has_days: bool = False) -> Composit
 
 def _part(text: str) -> tuple[Fraction] | None:
     """Return a percentage as a part, in a tuple since it may be 0; None for what isn't one from 0 to 100."""
-    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text, re.ASCII):
+    if not re.fullmatch(r"(0|[1-9]\d{0,2})(\.\d{0,5}[1-9])?", text, re.ASCII):
         return None
     part = Fraction(text) / 100
     return (part,) if part <= 1 else None

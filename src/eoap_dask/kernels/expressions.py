@@ -6,14 +6,19 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 
 from eoap_dask.errors import UsageError
 from eoap_dask.kernels.pixels import F32
 
+EXPRESSION_VERSION = 1
+"""Raised when the same text comes to other numbers; part of a unit's digest."""
 _LONGEST = 500
+_HIGHEST = 8
+_PIECE = 1 << 16
+"""Pixels that are worked on at once."""
 _DEEPEST = 40
 _BINARY: dict[type[ast.operator], Callable[[F32, F32], F32]] = {
     ast.Add: np.add,
@@ -34,13 +39,18 @@ class Expression:
 
     def __call__(self, bands: Mapping[str, F32]) -> F32:
         """Return (y, x), float32, NaN where a band is, a divisor is zero, or there is no number."""
-        some = next(iter(bands.values()))
-        with np.errstate(all="ignore"):
-            found = np.broadcast_to(_value(_tree(self.text), bands), some.shape).astype(np.float32)
-        found[~np.isfinite(found)] = np.nan
-        for name in self.bands:  # also where it is multiplied by zero
-            found[np.isnan(bands[name])] = np.nan
-        return found
+        out: F32 = np.empty(next(iter(bands.values())).shape, np.float32)
+        flat = out.reshape(-1)
+        tree, rows = _tree(self.text), {name: np.ascontiguousarray(bands[name]).reshape(-1) for name in self.bands}
+        for start in range(0, flat.size, _PIECE):
+            part = {name: row[start : start + _PIECE] for name, row in rows.items()}
+            found = flat[start : start + _PIECE]
+            with np.errstate(all="ignore"):
+                found[...] = _value(tree, part)
+            found[~np.isfinite(found)] = np.nan
+            for row in part.values():  # also where it is multiplied by zero
+                found[np.isnan(row)] = np.nan
+        return out
 
 
 @cache
@@ -58,11 +68,11 @@ def parse_expression(text: str, name: str) -> Expression:
         _check(body, bands, 0)
         if not bands:
             raise ValueError("it names no band")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         why = f": {error}" if isinstance(error, ValueError) and not isinstance(error, SyntaxError) else ""
         raise UsageError(
             f"{name} {text[:60]!r} is no expression of bands{why}.",
-            f"Expected names of bands, numbers, + - * / **, brackets, and {' and '.join(_FUNCTIONS)}.",
+            f"Expected names of bands, numbers, + - * /, **2 to **{_HIGHEST}, brackets, {' and '.join(_FUNCTIONS)}.",
             "Try (nir-red)/(nir+red).",
         ) from None
     return Expression(ast.unparse(body), tuple(bands))
@@ -83,9 +93,7 @@ def _check(node: ast.expr, bands: dict[str, None], depth: int) -> None:
         case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right=right):
             _check(left, bands, depth + 1)
             _check(right, bands, depth + 1)
-        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() | float() as power)) if (
-            not isinstance(power, bool) and 0 < power <= _DEEPEST
-        ):
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() as power)) if 0 < power <= _HIGHEST:
             _check(left, bands, depth + 1)
         case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in _FUNCTIONS:
             _check(inner, bands, depth + 1)
@@ -103,8 +111,8 @@ def _value(node: ast.expr, bands: Mapping[str, F32]) -> F32:
         case ast.UnaryOp(op=op, operand=inner):
             found = _value(inner, bands)
             return np.negative(found) if isinstance(op, ast.USub) else found
-        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() | float() as power)):
-            return np.power(_value(left, bands), np.float32(power))
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() as power)):
+            return reduce(np.multiply, [_value(left, bands)] * power)  # IEEE 754 says what that is; not of a power
         case ast.BinOp(left=left, op=op, right=right):
             one, other = _value(left, bands), _value(right, bands)
             if isinstance(op, ast.Div):

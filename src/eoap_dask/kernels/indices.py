@@ -114,6 +114,8 @@ class Index:
     """As Python has it."""
     source: str
     kernel: Callable[..., F32]
+    version: int = 1
+    """Raised when numbers change; part of a unit's digest."""
 
 
 INDICES = {

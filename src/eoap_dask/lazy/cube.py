@@ -357,7 +357,7 @@ def composite(
         unit of 1/10000 rounds up. Of the observations that have all bands: ``medoid`` (the one with the least sum of
         distances to the others), ``geomedian`` (the geometric median), ``max-ndvi`` (by ``red`` and ``nir``),
         ``latest``; of equal ones the earliest. ``clearest-3`` is the median of the three time steps with most valid
-        pixels in the whole cube, ``clearest-1`` that step itself.
+        pixels in the whole cube, ``clearest-1`` that step itself: Dask holds the cube meanwhile.
     period
         As `period_groups` takes it.
     start
@@ -391,7 +391,7 @@ def composite(
             "Load it as well.",
         )
     found = []
-    for one, steps in period_groups(cube, period, start=start):
+    for one, steps in period_groups(cube, period, start=start):  # each in order of time
         part = cube.isel(time=steps).chunk(time=-1) if cube.chunks else cube.isel(time=steps)
         made = _composed(part, kind, has_days=date_band)
         found.append(made.expand_dims(time=[np.datetime64(one.first, "ns")]))
@@ -414,7 +414,7 @@ def period_groups(cube: xr.Dataset, period: str = "monthly", *, start: Any = Non
     Returns
     -------
     list of (Period, list of int)
-        Periods that have time steps, in order of time, and the numbers of these.
+        Periods that have time steps, and the numbers of these, all in order of time.
 
     Raises
     ------
@@ -429,7 +429,8 @@ def period_groups(cube: xr.Dataset, period: str = "monthly", *, start: Any = Non
     first = min(days) if start is None else parse_day(start, "start")
     if first > min(days):
         raise UsageError(f"The first time step is of {min(days)}, before the start {first}.", "", "Leave start out.")
-    groups = [(one, [i for i, day in enumerate(days) if day in one]) for one in split_periods(first, max(days), period)]
+    ordered = [int(step) for step in np.argsort(times.to_numpy(), kind="stable")]
+    groups = [(one, [i for i in ordered if days[i] in one]) for one in split_periods(first, max(days), period)]
     return [(one, steps) for one, steps in groups if steps]
 
 
@@ -449,18 +450,20 @@ def _reduce_together(part: xr.Dataset, kind: Composite, *, has_days: bool) -> di
     cube = part.to_dataarray("band")
     cube = cube.chunk(band=-1) if cube.chunks else cube
     floating = cube.dtype.kind == "f"
-    seen = cube.notnull() if floating else cube != 0
-    counts = seen.all("band").sum(("y", "x"))  # of each time step, over the whole grid
-    counts = counts.chunk(time=-1) if counts.chunks else counts
+    further = []
+    if kind.clearest:
+        seen = cube.notnull() if floating else cube != 0
+        counts = seen.all("band").sum(("y", "x"))  # of each time step, over the whole grid
+        further = [counts.chunk(time=-1) if counts.chunks else counts]
     days = part["time"].to_numpy().astype("datetime64[D]").astype(np.int64).astype(np.uint16)
     needs = [names.index(one) for one in kind.needs]
 
-    def on_block(block: np.ndarray[Any, Any], clear: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def on_block(block: np.ndarray[Any, Any], *clear: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         stack = np.ascontiguousarray(np.moveaxis(block, (-2, -1), (0, 1)))
         layers = as_stored(stack) if floating else stack
         own = days
-        if kind.clearest:
-            ranked = np.argsort(-clear.reshape(-1, clear.shape[-1])[0], kind="stable")
+        for counts in clear:
+            ranked = np.argsort(-counts.reshape(-1, counts.shape[-1])[0], kind="stable")
             used = np.sort(ranked[: kind.clearest])
             layers, own = layers[:, used], days[used]
         data = np.empty((len(names), *layers.shape[2:]), np.uint16)
@@ -474,8 +477,8 @@ def _reduce_together(part: xr.Dataset, kind: Composite, *, has_days: bool) -> di
     out = xr.apply_ufunc(
         on_block,
         cube,
-        counts,
-        input_core_dims=[["band", "time"], ["time"]],
+        *further,
+        input_core_dims=[["band", "time"], *[["time"] for _ in further]],
         output_core_dims=[["layer"]],
         dask="parallelized",
         output_dtypes=[cube.dtype],

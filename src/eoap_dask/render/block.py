@@ -178,6 +178,7 @@ def _strips(
     """Yield the layers of a window: read strip by strip, handed out in parts that lie in one row of tiles."""
     bands, depth, halo = recipe.stack.bands, len(reader.passes), recipe.science.halo
     numbers = tuple(number for number, _ in reader.passes)
+    days = tuple(recipe.stack.days[number] for number in numbers) if isinstance(recipe.stack, Stack) else ()
     for strip in window.strips(strip_height(recipe, window, depth)):
         shape = strip.shape[0] + 2 * halo, strip.shape[1] + 2 * halo
         with ExitStack() as memory:
@@ -195,7 +196,7 @@ def _strips(
                 if halo:  # shared with the parts beside it
                     own = _read_only(own)
                     flags = None if flags is None else _read_only(flags)
-                yield part, Strip(own, flags, numbers, part, recipe.state, tools, recipe.shape, cutout)
+                yield part, Strip(own, flags, numbers, part, recipe.state, tools, recipe.shape, days, cutout)
                 row = stop
 
 

@@ -61,6 +61,9 @@ class Recipe:
     """Whether the unit is surveyed, and not composed."""
 
     def __post_init__(self) -> None:
+        for kind in ([one.name for one in self.images], [one.asset_key for one in self.images]):
+            if len(set(kind)) < len(kind):
+                raise ValueError(f"Two images have one name: {', '.join(kind)}.")
         names: set[str] = set()
         for one in self.cutouts or ():
             if not _NAME.fullmatch(one.name) or one.name in names:

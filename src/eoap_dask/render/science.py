@@ -39,6 +39,8 @@ class Strip:
     """What `Science.set_up` returned on this worker."""
     shape: tuple[int, int] = (0, 0)
     """Height and width of the unit's grid."""
+    days: tuple[int, ...] = ()
+    """Days since 1970-01-01 of the passes, where they are of scenes."""
     cutout: str = ""
     """Name of the cutout that it is part of, see `Recipe.cutouts`; empty where there are none."""
 

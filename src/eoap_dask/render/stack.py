@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MASK_NEAREST_UP_TO_M = 20.0
 """Up to this output pixel size the class nearest to the pixel's centre decides, beyond it the share of classes."""
 
+_EPOCH = date(1970, 1, 1)
 _MAP_SIDE = 8
 """Index maps of up to so many points each way per output pixel are kept for the other scenes of a strip."""
 
@@ -60,6 +62,11 @@ class Stack:
     def depth(self) -> int:
         """Layers of a band, at most."""
         return len(self.passes)
+
+    @cached_property
+    def days(self) -> tuple[int, ...]:
+        """Days since 1970-01-01 of all passes."""
+        return tuple((one.datetime.date() - _EPOCH).days for one in self.passes)
 
     @property
     def scenes(self) -> tuple[Scene, ...]:

@@ -22,7 +22,6 @@ from eoap_dask.applications.cloudless_mosaic.parameters import MosaicParams
 from eoap_dask.applications.composition import (
     Composition,
     IndexLayer,
-    WantedIndex,
     composite_images,
     finish_composite,
     wanted_indices,
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
     from eoap_dask.run.written import WrittenUnit
 
 NAME = MOSAIC.name
-EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ class Request(BaseRequest):
     sensor: Sensor
     composite: Composite
 
-    wanted: tuple[WantedIndex, ...]
+    wanted: tuple[IndexLayer, ...]
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -93,18 +91,25 @@ class Request(BaseRequest):
 
     def named(self, bands: Sequence[str]) -> tuple[str, ...]:
         """Return bands as they are asked for, or else by the names that they are given here."""
-        known = {found.common_name: one for one in self.params.bands if (found := self.sensor.band(one))}
-        return tuple(one if one in self.params.bands else known.get(one, one) for one in bands)
+        asked = {id(found): one for one in self.params.bands if (found := self.sensor.band(one))}
+        return tuple(self._named(one, asked) for one in bands)
+
+    def _named(self, band: str, asked: Mapping[int, str]) -> str:
+        if band in self.params.bands or (known := self.sensor.band(band)) is None:
+            return band
+        return asked.get(id(known), known.common_name or band)
 
     @property
     def indices(self) -> tuple[IndexLayer, ...]:
         """What is worked out from each composite."""
-        return tuple(one.layer(tuple(map(self.bands.index, self.named(one.bands)))) for one in self.wanted)
+        return tuple(
+            dataclasses.replace(one, numbers=tuple(map(self.bands.index, self.named(one.bands)))) for one in self.wanted
+        )
 
     @property
     def depends_on_items(self) -> bool:
         """Whether a band isn't one of the sensor's: it may be an asset's name."""
-        return any(self.sensor.band(name) is None for name in self.params.bands)
+        return any(self.sensor.band(name) is None for name in self.bands)
 
     @property
     def query(self) -> Query:
@@ -133,7 +138,7 @@ def understand(params: MosaicParams) -> Request:
         periods=split_periods(start, end, params.period),
         sensor=sensor_for(params.collection),
         composite=composite,
-        wanted=wanted_indices(params.index, taken=("data", "count", "visual", "date", *params.bands)),
+        wanted=wanted_indices(params.index, taken=("data", "count", "visual", "date", "thumbnail", *params.bands)),
     )
 
 
@@ -253,7 +258,7 @@ def _plan_unit(
             params.composite,
             picks,
             needs=tuple(map(request.bands.index, request.needs)),
-            days=tuple((one.datetime.date() - EPOCH).days for one in passes) if params.date_band else (),
+            has_days=params.date_band,
             indices=request.indices,
         ),
         images=composite_images(

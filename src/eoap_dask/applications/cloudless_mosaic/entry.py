@@ -12,12 +12,12 @@ MOSAIC = Entry(
     params=MosaicParams,
     title="Cloud-free Sentinel-2 mosaics",
     summary="Searches a STAC API for Sentinel-2 scenes, drops clouds and their shadows pixel by pixel, and writes one "
-    "mosaic of surface reflectance per month as a Cloud-Optimized GeoTIFF, with a STAC catalog.",
-    help="""Make cloud-free Sentinel-2 mosaics, one per month, as Cloud-Optimized GeoTIFFs with a STAC catalog.
+    "mosaic of surface reflectance per month, or other period, as a Cloud-Optimized GeoTIFF, with a STAC catalog.",
+    help="""Make cloud-free Sentinel-2 mosaics, one per month or other period, as COGs with a STAC catalog.
 
-    Searches a STAC API, drops clouds and their shadows pixel by pixel, takes the median of what is left, and
-    writes it as surface reflectance × 10000 (uint16, 0 = nodata), with the number of clear observations and a
-    picture. Prints the path of the catalog.
+    Searches a STAC API, drops clouds and their shadows pixel by pixel, takes the median (or another composite) of what
+    is left, and writes it as surface reflectance × 10000 (uint16, 0 = nodata), with the number of clear observations
+    and a picture. Prints the path of the catalog.
     """,
     examples=(
         Example("What would be done for three months near Seattle (the defaults)", ("cloudless-mosaic --dry-run",)),
