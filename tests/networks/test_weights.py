@@ -90,7 +90,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         page.write_bytes(content)
         with pytest.raises(WeightsError, match="isn't a file of safetensors, nor a checkpoint"):
             find_weights(str(page))
-    with pytest.raises(WeightsError, match="aren't a file"):
+    with pytest.raises(WeightsError, match="There is no file of weights"):
         find_weights(str(tmp_path / "none.safetensors"))
     with pytest.raises(WeightsError, match="aren't a file"):
         find_weights(str(tmp_path))

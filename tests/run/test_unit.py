@@ -100,7 +100,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "an asset of a scene": {"passes": passes_of(*SCENES[:4], scene(4, fingerprint=("scene-4", "a 1", "b 3")))},
     "science": {"recipe": replace(RECIPE, science=Burn(KEY_BENSON, 100))},
     "composite": {"recipe": replace(RECIPE, science=Composition("median", (1,)))},
-    "images": {"recipe": replace(RECIPE, images=(IMAGE, IMAGE))},
+    "images": {"recipe": replace(RECIPE, images=(IMAGE, replace(IMAGE, name="other")))},
     "no images": {"recipe": replace(RECIPE, images=())},
     "cutouts": {"recipe": replace(RECIPE, cutouts=(Cutout("a", Window(0, 8, 0, 8)),))},
     "place of a cutout": {"recipe": replace(RECIPE, cutouts=(Cutout("a", Window(0, 8, 1, 9)),))},

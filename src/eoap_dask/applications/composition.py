@@ -66,7 +66,7 @@ def wanted_indices(texts: Sequence[str], taken: Sequence[str]) -> tuple[IndexLay
     """
     found: list[IndexLayer] = []
     for number, text in enumerate(texts, 1):
-        known = INDICES.get(text.strip())
+        known = INDICES.get(text.strip().lower())
         if known is not None:
             found.append(IndexLayer(known.name, known.formula, known.bands, known=known.name, source=known.source))
             continue
@@ -234,7 +234,8 @@ def composite_images(
 
 
 def _index(one: IndexLayer, prefix: str) -> ImageSpec:
-    title = f"{one.known.upper()} of the composite ({one.source})" if one.known else f"{one.name} of the composite"
+    what = f"{one.known.upper()} of the composite ({one.source})" if one.known else ""
+    title = what or f"{one.name} of the composite: {one.formula}"
     band = BandSpec(one.name, title, unit="1")
     name = f"{prefix}{one.name}"
     return ImageSpec(name, (band,), "float32", "mean", math.nan, key=one.name, title=title, expression=one.formula)

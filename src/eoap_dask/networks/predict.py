@@ -193,6 +193,6 @@ def device_of(wanted: str) -> torch.device:
         raise ClusterError(
             "A worker has no CUDA device that PyTorch can use, and cuda was asked for.",
             "",
-            "Of the devices, auto takes the processor where there is none, and cpu takes it anywhere.",
+            "Try the device cpu.",
         )
     return torch.device("cpu")

@@ -78,7 +78,7 @@ def find_weights(text: str) -> Weights:
     path = _download(text) if is_hub_name(text) else Path(text).expanduser()
     if not path.is_file():
         raise WeightsError(
-            f"The weights {text} aren't a file.",
+            f"The weights {text} aren't a file." if path.exists() else f"There is no file of weights {text}.",
             "Expected a file of safetensors, a checkpoint of Lightning, or the name of a repository on the hub.",
             "Try blaz-r/BTC-B_oscd96 where the hub can be reached.",
         )
@@ -381,6 +381,7 @@ def random_weights(path: Path, form: Architecture, seed: int = 0) -> Path:
             one.zero_()
     with _whole(path) as draft:
         save_file(state, draft, {RANDOM: str(seed), "format": "pt"})
+        draft.chmod(0o644)  # as other files have it; those of safetensors are their owner's alone
     return path
 
 

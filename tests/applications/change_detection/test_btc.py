@@ -34,7 +34,7 @@ from eoap_dask.networks.predict import pin_instructions
 from eoap_dask.networks.weights import random_weights
 
 pin_instructions()  # as workers do
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -169,6 +169,9 @@ def test_what_was_asked_is_told_and_that_it_means_nothing(given: Given, run: eo.
     for text in ("The weights are random: what they find means nothing", "10.1109/TGRS.2025.3585342", "0.5 was publ"):
         assert text in lineage, lineage
     assert str(given.weights.parent) not in json.dumps(item)
+    collection = json.loads((run.output / "collection.json").read_text())
+    assert "with random weights: this means nothing" in collection["description"]
+    assert told["pytorch"] == torch.__version__
     (row,) = csv.DictReader((run.output / "changes.csv").open())
     assert float(row["threshold"]) == 0.5
 
@@ -249,7 +252,7 @@ def test_cuda_that_is_not_there(given: Given, shell: Shell) -> None:
     done = shell.run(*given.command("out", "--device", "cuda"))
     assert done.returncode == 5, done.stderr
     assert "no CUDA device" in done.stderr
-    assert "auto takes the processor" in done.stderr
+    assert "Try the device cpu" in done.stderr
     assert not (shell.cwd / "out").exists()
 
 
@@ -294,3 +297,9 @@ def test_thresholds_share_one_network(given: Given, run: eo.Run) -> None:
     assert masks[0] > masks[1] > masks[2]
     assert len(TOOLS._made) == 1
     TOOLS.clear()
+
+
+def test_options_of_another_method_are_told_to_do_nothing(given: Given, shell: Shell) -> None:
+    done = shell.run(*given.command("out", "--method", "cva", "--dry-run"))
+    assert done.returncode == 0, done.stderr
+    assert "--weights, --threshold, --window does nothing with --method cva" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,6 +102,11 @@ class Btc(Method):
         return _ASKED_BYTES + patches * (300 * self.form.dim + 50 * self.form.decoder)
 
     @property
+    def heading(self) -> str:
+        """Its title; random weights mean nothing."""
+        return f"{self.title}, with random weights: this means nothing" if self.is_random else self.title
+
+    @property
     def tools_key(self) -> object:
         """What the loaded network depends on: one is kept for all thresholds and stretches."""
         return self.weights.sha256, self.device, self.batch, self.threads
@@ -142,6 +148,7 @@ class Btc(Method):
         """Return what the network was, and how it was asked."""
         return {
             "threshold": self.threshold(None),
+            "pytorch": version_of("torch"),
             "weights": {"source": self.source, "sha256": self.weights.sha256, "random": self.is_random},
             "window": self.window,
             "stretch": list(self.stretch),

@@ -59,7 +59,7 @@ def settings(environ: Mapping[str, str], given: Container[str]) -> tuple[dict[st
     if "BTC_MODEL_CHECKPOINT" in told and "weights" not in given:
         found["weights"] = told["BTC_MODEL_CHECKPOINT"]
     if "BTC_THRESHOLD" in told and "threshold" not in given:
-        found["threshold"] = _number("BTC_THRESHOLD", told["BTC_THRESHOLD"], "0.2")
+        found["threshold"] = _chance("BTC_THRESHOLD", told["BTC_THRESHOLD"])
     unread = [f"{name} is read by nothing yet: {why}." for name, why in _LATER.items() if name in told]
     networks = sorted(name for name in told if name.startswith("BTC_") and name not in _NETWORK)
     unread += [f"{name} is read by nothing: {' and '.join(_NETWORK)} are." for name in networks]
@@ -73,6 +73,16 @@ def _number(name: str, text: str, example: str, *, is_whole: bool = False) -> fl
         number = math.nan
     if not 0 < number < 1e9 or (is_whole and not number.is_integer()):
         raise _must_be(name, f"a {'whole ' if is_whole else ''}number above 0", text, example)
+    return number
+
+
+def _chance(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise _must_be(name, "from 0 to 1", text, "0.2")
     return number
 
 

@@ -85,6 +85,11 @@ class Method:
         """See `Science.tools_key`."""
         return None
 
+    @property
+    def heading(self) -> str:
+        """Its title, with what must stand beside it wherever its pictures are shown."""
+        return self.title
+
     def check_worker(self) -> str:
         """See `Science.check_worker`."""
         return ""

@@ -106,7 +106,7 @@ def conclude(
             request.method,
             title,
             f"{min(len(changes), MOST_PAIRS)} of {plural(len(changes), 'pair')}: before, after, score, mask. "
-            f"{request.method.title}.",
+            f"{request.method.heading}.",
         )
         found.append(file_asset("changes-sheet", sheet, title, PNG, ("overview",)))
     return found
@@ -136,7 +136,7 @@ def describe(request: Request, items: Sequence[Mapping[str, Any]]) -> tuple[dict
         title=f"Change from year to year, from {request.sensor.name}",
         description=f"Images of {plural(cells, 'cell')} in month {request.params.month} of {years[0]} to {years[-1]}, "
         f"from {request.sensor.title}, and {plural(len(changes), 'mask')} of what changed between years: "
-        f"{request.method.title}.",
+        f"{request.method.heading}.",
         keywords=[request.sensor.constellation, "change detection", request.method.name.upper(), "land cover"],
         catalog_title=f"Change of {plural(cells, 'cell')}, {years[0]} to {years[-1]}",
     )

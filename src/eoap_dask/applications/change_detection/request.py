@@ -273,6 +273,19 @@ def check_method(params: ChangeParams) -> None:
     _check_numbers(params)
     if params.method == "btc":
         _check_network(params)
+    usual = ChangeParams()
+    of_others = [name for method, names in _OWN.items() if method != params.method for name in names]
+    unused = [name for name in of_others if getattr(params, name) != getattr(usual, name)]
+    if unused:
+        logger.warning("{} does nothing with {}.", ", ".join(map(option, unused)), option("method", params.method))
+
+
+_OWN = {
+    "cva": ("least_mad",),
+    "irmad": ("rounds",),
+    "btc": ("weights", "threshold", "window", "stretch", "device", "batch_size", "torch_threads"),
+}
+"""Parameters that only one method uses."""
 
 
 def _check_network(params: ChangeParams) -> None:
