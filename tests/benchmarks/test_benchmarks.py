@@ -282,3 +282,14 @@ def test_the_network(cache: Path, tmp_path: Path) -> None:
     assert one["windows"] == 4
     assert min(one["bare_s"], one["around_s"]) > 0
     assert "| BTC-TOY |" in shown
+
+
+def test_composites(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    shown = run("composites", "--tiny", "--json", out)
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["method"] for row in rows} >= {"median", "geomedian", "medoid", "percentile:25"}
+    for row in rows:
+        assert row["ours_ns"] > 0
+        assert row["agreement"] > 0.999, row
+    assert "Nanoseconds of one thread" in shown
