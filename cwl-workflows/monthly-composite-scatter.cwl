@@ -160,6 +160,12 @@ $graph:
         label: Cloud mask
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
+      mask-classes:
+        type: string
+        label: Mask classes
+        doc: 'Codes of the classes that are dropped instead, with commas between them, such as 3,8,9,10. [default:
+          no data, saturated, shadows, clouds, cirrus]'
+        default: ''
     outputs:
       stac-catalog:
         type:
@@ -194,6 +200,7 @@ $graph:
           date-band: date-band
           index: index
           cloud-mask: cloud-mask
+          mask-classes: mask-classes
         out: [stac-catalog]
         scatter: [name, aoi]
         scatterMethod: dotproduct
@@ -403,6 +410,15 @@ $graph:
         inputBinding:
           position: 20
           prefix: --cloud-mask
+      mask-classes:
+        type: string
+        label: Mask classes
+        doc: 'Codes of the classes that are dropped instead, with commas between them, such as 3,8,9,10. [default:
+          no data, saturated, shadows, clouds, cirrus]'
+        default: ''
+        inputBinding:
+          position: 21
+          prefix: --mask-classes
     outputs:
       stac-catalog:
         type: Directory?

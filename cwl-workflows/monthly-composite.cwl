@@ -153,6 +153,12 @@ $graph:
         label: Cloud mask
         doc: Drop clouds and shadows pixel by pixel by the scene classification, or not.
         default: scl
+      mask-classes:
+        type: string
+        label: Mask classes
+        doc: 'Codes of the classes that are dropped instead, with commas between them, such as 3,8,9,10. [default:
+          no data, saturated, shadows, clouds, cirrus]'
+        default: ''
     outputs:
       stac-catalog:
         type: Directory?
@@ -184,6 +190,7 @@ $graph:
           date-band: date-band
           index: index
           cloud-mask: cloud-mask
+          mask-classes: mask-classes
         out: [stac-catalog]
   - class: CommandLineTool
     id: cloudless-mosaic
@@ -387,6 +394,15 @@ $graph:
         inputBinding:
           position: 19
           prefix: --cloud-mask
+      mask-classes:
+        type: string
+        label: Mask classes
+        doc: 'Codes of the classes that are dropped instead, with commas between them, such as 3,8,9,10. [default:
+          no data, saturated, shadows, clouds, cirrus]'
+        default: ''
+        inputBinding:
+          position: 20
+          prefix: --mask-classes
     outputs:
       stac-catalog:
         type: Directory?

@@ -165,6 +165,7 @@ def good_arguments(root: Path) -> dict[str, dict[str, Any]]:
             "geobox": None,
             "cloud_mask": "scl",
             "also_mask": (),
+            "mask_classes": None,
             "raw": False,
             "stac": None,
             "loader": "eoap-dask",

@@ -62,6 +62,13 @@ def as_number(value: object, name: str, example: float) -> float:
     raise must_be(name, "a number", value, example)
 
 
+def as_codes(value: object, name: str) -> str:
+    """Return codes of classes as one text, with commas between them; a list of whole numbers is taken too."""
+    if isinstance(value, str) or value is None:
+        return str(value or "")
+    return ",".join(str(one) for one in as_list(value, name, [3, 8, 9, 10], lambda one: as_integer(one, name, 3)))
+
+
 def as_integer(value: object, name: str, example: int) -> int:
     """Return a whole number, also of numpy or as text, or raise `UsageError`."""
     plain = scalar(value)

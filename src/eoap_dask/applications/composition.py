@@ -274,13 +274,15 @@ def finish_composite(
             written.plan.unit.key,
             TAKEN_TWICE,
         )
-    masked = recipe.stack.dropped_classes is not None
+    dropped = recipe.stack.dropped_classes
     lineage = (
         f"{data.spec.title} of {scenes} {sensor.title} scenes of {passes} passes, "
         + (
-            "without clouds and cloud shadows as the scene classification has them"
-            if masked
-            else "without a cloud mask"
+            "without a cloud mask"
+            if dropped is None
+            else "without clouds and cloud shadows as the scene classification has them"
+            if dropped == sensor.mask_dropped
+            else f"without the classes {', '.join(map(str, dropped))} of the scene classification"
         )
         + f"; nearest neighbour resampling; surface reflectance × {sensor.quantification}, 0 where nothing was seen"
         + "".join(f"; {spec.asset_key} = {spec.expression}" for spec in recipe.images if spec.expression)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
+
+from eoap_dask.text import must_be
 
 SHARE_DIVISOR = 5
 """A pixel is dropped when more than one fifth of its classified samples have a dropped class."""
 
 NODATA = 0
 """The class of what wasn't classified."""
+
+
+def parse_classes(text: str, name: str) -> tuple[int, ...]:
+    """Return scene classes from a text such as ``3,8,9,10``, sorted; `UsageError` for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,3}", part, re.ASCII) and int(part) < 256 for part in parts):
+        raise must_be(name, "codes of scene classes from 0 to 255, with commas between them", text, "3,8,9,10")
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def class_table(dropped: tuple[int, ...]) -> npt.NDArray[np.bool_]:

@@ -44,6 +44,7 @@ from eoap_dask.items.itemset import ItemSet
 from eoap_dask.items.options import as_filter, as_source
 from eoap_dask.items.query import Query
 from eoap_dask.kernels.composites import Composite, check_composite, count_joint, count_valid
+from eoap_dask.kernels.mask import parse_classes
 from eoap_dask.kernels.pixels import to_reflectance
 from eoap_dask.lazy.checks import as_stored
 from eoap_dask.lazy.loaders.planes import foreign_planes
@@ -59,7 +60,7 @@ from eoap_dask.scenes.model import footprint_touches, group_passes
 from eoap_dask.scenes.parse import usable_scenes
 from eoap_dask.scenes.sensor import sensor_for
 from eoap_dask.text import few, must_be, option, show
-from eoap_dask.values import as_choice, as_flag, as_integer, as_list, as_number, as_text
+from eoap_dask.values import as_choice, as_codes, as_flag, as_integer, as_list, as_number, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -137,6 +138,7 @@ def load(
     clip: bool = True,
     cloud_mask: Literal["scl", "none"] = "scl",
     also_mask: Sequence[Literal["water", "snow"]] = (),
+    mask_classes: Sequence[int] | None = None,
     raw: bool = False,
     stac: str | None = None,
     allow_hosts: Sequence[str] = (),
@@ -167,6 +169,8 @@ def load(
         ``scl`` adds the variable ``cloud_mask``; ``none`` doesn't read the scene classification.
     also_mask
         ``water``, ``snow``: classes that ``cloud_mask`` drops as well.
+    mask_classes
+        Codes of the scene classification that ``cloud_mask`` drops instead of the sensor's, such as ``[3, 8, 9, 10]``.
     raw
         Return the stored numbers instead of reflectance.
     stac
@@ -229,6 +233,7 @@ def load(
     classes = ("water", "snow")
     listed: object = [also_mask] if isinstance(also_mask, str) else also_mask
     also = as_list(listed, "also_mask", list(classes), lambda one: as_choice(one, "also_mask", classes))
+    codes = "" if mask_classes is None else as_codes(mask_classes, "mask_classes")
     bands = as_list(
         [bands] if isinstance(bands, str) else bands, "bands", ["red"], lambda one: as_text(one, "bands", ["red"])
     )
@@ -271,7 +276,7 @@ def load(
     passes = group_passes([s for s in scenes if footprint_touches(s.bands[0], name, bounds)])
     if not passes:
         raise NothingFoundError("No item touches the grid.", f"Expected items over {bounds} in {name}.")
-    dropped = {*sensor.mask_dropped}
+    dropped = {*parse_classes(codes, "mask_classes")} if codes else {*sensor.mask_dropped}
     dropped |= {
         *(sensor.mask_water if "water" in also else ()),
         *(sensor.mask_snow if "snow" in also else ()),

@@ -250,6 +250,9 @@ def test_a_band_that_is_nowhere_is_named(place: Place, shell: Shell) -> None:
         (("--index", "thumbnail=nir/red"), "makes two layers called thumbnail"),
         (("--index", "monthly-mosaic-2020-10=nir/red"), "names a layer 'monthly-mosaic-2020-10'"),
         (("--index", "ndvi", "--index", "ndvi"), "makes two layers called ndvi"),
+        (("--mask-classes", "3,x"), "--mask-classes must be codes of scene classes from 0 to 255"),
+        (("--mask-classes", "256"), "codes of scene classes"),
+        (("--mask-classes", "3", "--cloud-mask", "none"), "can't be combined with --cloud-mask none"),
         (("--composite", "percentile:101"), "--composite must be one of median, mean"),
         (("--composite", "clearest-0"), "the clearest passes one or more"),
         (("--composite", "mode"), "got 'mode'"),
@@ -262,6 +265,21 @@ def test_what_is_not_there_is_refused(shell: Shell, options: tuple[str, ...], se
     done = shell.run("cloudless-mosaic", "--stac", "http://127.0.0.1:9", *options)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
+
+
+def test_other_classes_are_dropped(place: Place) -> None:
+    """Clouds alone, by both doors; what the default drops beside them is then seen."""
+    run = place.mosaic(mask_classes="10, 9,8")
+    assert place.mosaic(mask_classes=[8, 9, 10]).items[0]["properties"]["eoap:dropped_classes"] == [8, 9, 10]
+    found = eo.composite(place.cube(raw=True, mask_classes=[8, 9, 10]))
+    np.testing.assert_array_equal(stacked(found), pixels(run, "data"))
+    usual = pixels(place.mosaic(), "count")
+    assert (pixels(run, "count") >= usual).all()
+    assert (pixels(run, "count") > usual).any()
+    assert "without the classes 8, 9, 10 of the scene" in run.items[0]["properties"]["processing:lineage"]
+    # the usual classes by their codes are the usual mask
+    usual_codes = place.mosaic().items[0]["properties"]["eoap:dropped_classes"]
+    np.testing.assert_array_equal(pixels(place.mosaic(mask_classes=usual_codes), "count"), usual)
 
 
 def test_a_product_of_months_takes_no_weeks(place: Place, shell: Shell) -> None:

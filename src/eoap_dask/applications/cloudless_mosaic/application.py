@@ -26,7 +26,7 @@ from eoap_dask.applications.composition import (
     finish_composite,
     wanted_indices,
 )
-from eoap_dask.errors import BandError
+from eoap_dask.errors import BandError, UsageError
 from eoap_dask.geo.area import Area
 from eoap_dask.geo.crs import crs_name
 from eoap_dask.geo.window import grid_bounds
@@ -35,6 +35,7 @@ from eoap_dask.items.odd import nothing_left
 from eoap_dask.items.query import Query
 from eoap_dask.items.search import Search
 from eoap_dask.kernels.composites import Composite, check_composite
+from eoap_dask.kernels.mask import parse_classes
 from eoap_dask.params import check_choices
 from eoap_dask.periods import ALL, Period, check_range, parse_day, split_periods
 from eoap_dask.render.headers import settle
@@ -77,6 +78,14 @@ class Request(BaseRequest):
     composite: Composite
 
     wanted: tuple[IndexLayer, ...]
+
+    @property
+    def dropped(self) -> tuple[int, ...] | None:
+        """Scene classes that are dropped; None for no mask."""
+        if self.params.cloud_mask == "none":
+            return None
+        given = self.params.mask_classes
+        return parse_classes(given, "mask_classes") if given else self.sensor.mask_dropped
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -128,6 +137,14 @@ def understand(params: MosaicParams) -> Request:
         raise BandError(f"The band {twice[0]!r} was asked for twice.", "Expected each once.", "")
     start, end = parse_day(params.start_date), parse_day(params.end_date)
     check_range(start, end)
+    if params.mask_classes:
+        parse_classes(params.mask_classes, "mask_classes")
+        if params.cloud_mask == "none":
+            raise UsageError(
+                f"{option('mask_classes')} can't be combined with {option('cloud_mask', 'none')}.",
+                "The one says what a mask drops, the other that there is none.",
+                "Leave one of them out.",
+            )
     composite = check_composite(params.composite, "composite", has_days=params.date_band)
     return Request(
         params=params,
@@ -250,7 +267,7 @@ def _plan_unit(
             geobox=area.geobox,
             passes=tuple(passes),
             bands=len(request.bands),
-            dropped_classes=sensor.mask_dropped if params.cloud_mask == "scl" else None,
+            dropped_classes=request.dropped,
             clip_wkb=None if area.shape is None else shapely.to_wkb(area.shape),
             reader=reader,
         ),

@@ -9,6 +9,7 @@ from eoap_dask.geo.options import AreaParams
 from eoap_dask.items.options import SearchParams
 from eoap_dask.params import inherited, param
 from eoap_dask.periods import day_text
+from eoap_dask.values import as_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,17 +20,8 @@ class MosaicParams(AreaParams, SearchParams):
 
     ORDER: ClassVar = (
         *("start_date", "end_date", "aoi", "clip", "bands", "collection", "stac", "items", "resolution", "crs"),
-        *(
-            "max_items",
-            "max_cloud_cover",
-            "filter",
-            "on_odd_item",
-            "period",
-            "composite",
-            "date_band",
-            "index",
-            "cloud_mask",
-        ),
+        *("max_items", "max_cloud_cover", "filter", "on_odd_item"),
+        *("period", "composite", "date_band", "index", "cloud_mask", "mask_classes"),
     )
     """Of the options in `--help`, and of the inputs in CWL."""
 
@@ -76,4 +68,11 @@ class MosaicParams(AreaParams, SearchParams):
         "scl",
         "Drop clouds and shadows pixel by pixel by the scene classification, or not.",
         choices=("scl", "none"),
+    )
+    mask_classes: str = param(
+        "",
+        "Codes of the classes that are dropped instead, with commas between them, such as 3,8,9,10. [default: no data, "
+        "saturated, shadows, clouds, cirrus]",
+        metavar="CODES",
+        accepts=as_codes,
     )
