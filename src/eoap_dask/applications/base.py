@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from loguru import logger
 
 from eoap_dask.cluster.connect import check_start, expected_size
-from eoap_dask.errors import UsageError
+from eoap_dask.errors import ClusterError, UsageError
 from eoap_dask.geo.crs import crs_name, parse_crs
 from eoap_dask.items.itemset import ItemSet
 from eoap_dask.net.hrefs import named_hosts
@@ -22,6 +22,7 @@ from eoap_dask.params import as_json, scene_params
 from eoap_dask.publish.checks import check_output
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.run.account import failed_units
+from eoap_dask.run.capacity import check_memory
 from eoap_dask.run.notebook import default_listener
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
@@ -150,8 +151,15 @@ class Application(Generic[P, R]):
         return produce(production, options, hooks, client=client)
 
     def dry_run(self, params: P, options: RunOptions, client: Client | None = None) -> Plan:
-        """Search and plan; write nothing, read no pixels. Raises what `run` would raise before its first block."""
+        """Search and plan; write nothing, read no pixels. Raises what `run` would raise before its first block.
+
+        That workers as they are expected have too little memory is a warning: only a run knows what it gets.
+        """
         plan = self._prepare(params, options, client)[2]
+        try:
+            check_memory(plan)
+        except ClusterError as fault:
+            logger.warning("A run would be refused: {}", fault)
         if options.retry_failed:
             failed_units(options.output_dir)
         return replace(plan, states=plan_states(plan, options))

@@ -263,6 +263,9 @@ def test_too_little_memory_is_said_before_work(given: Given, shell: Shell) -> No
     assert done.returncode == 5, done.stderr
     assert "would need about" in done.stderr
     assert not list(shell.cwd.glob("out*"))
+    planned = shell.run(*given.command("out", "--weights", large, *limit), "--dry-run")
+    assert planned.returncode == 0
+    assert "A run would be refused: A worker has" in planned.stderr
     done = shell.run(*given.command("out", "--grid-ids", "463", "--years", "2022-2023", *limit), timeout=170)
     assert done.returncode == 0, done.stderr
 
