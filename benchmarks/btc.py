@@ -36,7 +36,7 @@ from eoap_dask.demo.changes import make_changes
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.kernels.windows import starts
 from eoap_dask.networks.architecture import BASE, TINY, TOY, Architecture
-from eoap_dask.networks.predict import pin_instructions
+from eoap_dask.networks.instructions import pin_instructions
 from eoap_dask.networks.weights import find_weights, random_weights
 
 FORMS = {"b": BASE, "t": TINY, "toy": TOY}

@@ -22,7 +22,7 @@ from scipy import ndimage
 from eoap_dask.errors import ClusterError, WeightsError
 from eoap_dask.kernels.windows import Lattice, Pair, starts, stretch_table
 from eoap_dask.networks.architecture import BASE, STEPS, TINY, TOY, Architecture
-from eoap_dask.networks.predict import pin_instructions
+from eoap_dask.networks.instructions import pin_instructions
 from eoap_dask.networks.weights import find_weights, load, random_weights, verify
 
 pin_instructions()  # as workers do

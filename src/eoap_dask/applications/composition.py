@@ -108,6 +108,8 @@ class Composition(Science):
     """Whether days are written."""
     indices: tuple[IndexLayer, ...] = ()
     """What is worked out from the composite; some of its bands may not be written."""
+    reads: int = field(default=1, metadata=NO_PIXELS)
+    """Bands that are read, for its memory."""
 
     @property
     def kind(self) -> Composite:
@@ -126,10 +128,10 @@ class Composition(Science):
     @property
     def work_bytes(self) -> int:
         """What choosing, bands that aren't written, and indices hold of a pixel."""
-        bands = 1 + max((number for one in self.indices for number in one.numbers), default=-1)
-        of_indices = 2 * bands + 4 * max((len(one.numbers) for one in self.indices), default=0)
-        some_passes = 2 * self.kind.clearest * max(bands, *self.picks, *self.needs, 3) if self.surveys else 0
-        return (80 if self.kind.pick is not None else 0) + of_indices + some_passes
+        of_indices = 4 * max((len(one.numbers) for one in self.indices), default=0)
+        not_written = 2 * self.reads if self.indices or self.needs else 0
+        some_passes = 2 * self.kind.clearest * self.reads
+        return (80 if self.kind.pick is not None else 0) + of_indices + not_written + some_passes
 
     @property
     def task_bytes(self) -> int:

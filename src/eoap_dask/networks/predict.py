@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
-import platform
-import re
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -16,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from loguru import logger
 
 from eoap_dask.errors import ClusterError, WeightsError
 from eoap_dask.kernels.windows import Pair, Steps
 from eoap_dask.networks.architecture import SIDE, STEPS
+from eoap_dask.networks.instructions import instructions, pin_instructions
 from eoap_dask.networks.weights import INSTALL, lacking, load
 from eoap_dask.text import show_bytes
 
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
 
 MEANS, DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's red, green and blue, as weights were trained with."""
-PINNED = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
-"""Variables with which PyTorch and its libraries keep to the same instructions on any processor of x86."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 KEPT_BYTES = 32 << 20
 """What a process remembers of windows, for strips and blocks that share them."""
@@ -126,35 +120,6 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
-
-
-def pin_instructions() -> None:
-    """Choose the instructions of PyTorch, before it is imported: AVX2, though there are newer ones.
-
-    Sums come out otherwise with others, in their last bits. It costs some five per cent where there is AVX-512. What
-    the environment says goes first.
-    """
-    try:
-        has_them = re.search(r"^flags\s*:.*\bavx2\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        return
-    if not has_them or all(name in os.environ for name in PINNED):
-        return
-    if "torch" in sys.modules:
-        logger.warning(
-            "PyTorch was imported before its instructions could be chosen: probabilities may be off by 0.0001 from "
-            "those of the application. Set {}.",
-            " ".join(f"{name}={value}" for name, value in PINNED.items()),
-        )
-    for name, value in PINNED.items():
-        os.environ.setdefault(name, value)
-
-
-def instructions() -> str:
-    """Return what PyTorch's instructions here are, such as ``AVX2``."""
-    import torch
-
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def check_device(wanted: str, needed: int) -> str:

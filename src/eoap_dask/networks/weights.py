@@ -301,6 +301,9 @@ def verify(weights: Weights) -> None:
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield names and tensors, each checked and in memory of its own."""
+    from eoap_dask.networks.instructions import pin_instructions
+
+    pin_instructions()  # this may be the first to import PyTorch here
     from eoap_dask.networks.btc import relative_positions
 
     before = _state_of(path)

@@ -30,7 +30,7 @@ from eoap_dask.demo.process import ServerProcess
 from eoap_dask.files import sha256_of
 from eoap_dask.kernels.windows import ramp, starts
 from eoap_dask.networks.architecture import BASE, TOY
-from eoap_dask.networks.predict import pin_instructions
+from eoap_dask.networks.instructions import pin_instructions
 from eoap_dask.networks.weights import random_weights
 
 pin_instructions()  # as workers do

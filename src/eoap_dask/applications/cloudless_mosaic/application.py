@@ -277,6 +277,7 @@ def _plan_unit(
             needs=tuple(map(request.bands.index, request.needs)),
             has_days=params.date_band,
             indices=request.indices,
+            reads=len(request.bands),
         ),
         images=composite_images(
             unit.key, params.bands, sensor, request.composite.title, has_days=params.date_band, indices=request.indices
