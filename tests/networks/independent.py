@@ -2,8 +2,8 @@
 
 ``transformers`` has the encoder and the decoder that the published weights were made with, under the same names
 (4.48.3; later releases renamed them). ``torchgeo`` has all of it by itself, with torchvision's encoder and another
-decoder, for the depths and widths of BTC-T. PICTURES is a file of NumPy with ``before`` and ``after``, float32
-(n, 3, y, x).
+decoder, for the depths and widths of BTC-T. PICTURES is a file of NumPy with ``before`` and ``after``, float64
+(n, 3, y, x): all is computed in double precision.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def by_transformers(state: State, form: Architecture, before: Tensor, after: Ten
         mlp_ratio=form.ratio,
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
-    encoder = SwinBackbone(config).eval()
+    encoder = SwinBackbone(config).eval().double()
     encoder.load_state_dict(_parts(state, "enc.backbone."), strict=True)
     head = UperNetConfig(backbone_config=config, hidden_size=form.decoder, pool_scales=[1, 2, 3, 6], num_labels=1)
-    decoder = UperNetHead(head, list(form.dims)).eval()
+    decoder = UperNetHead(head, list(form.dims)).eval().double()
     decoder.load_state_dict(_parts(state, "dec."), strict=True)
     maps = [one - other for one, other in zip(*(encoder(date).feature_maps for date in (before, after)), strict=True)]
     found: Tensor = torch.nn.functional.interpolate(decoder(maps), before.shape[-2:], mode="bilinear")
@@ -70,7 +70,7 @@ def by_torchgeo(state: State, form: Architecture, before: Tensor, after: Tensor)
     sys.modules["torchgeo.models"] = package
     from torchgeo.models.btc import BTC
 
-    model = BTC("swin_tiny").eval()
+    model = BTC("swin_tiny").eval().double()
     model.encoder.image_normalization = torch.nn.Identity()  # these pictures are normal already
     renamed = {
         **_encoder_for_torchvision(_parts(state, "enc.backbone."), form),
