@@ -40,7 +40,7 @@ class Sizes:
     rounds: int
 
 
-FULL = Sizes(256, (6, 24, 100), rounds=5)
+FULL = Sizes(160, (6, 24, 100), rounds=3)
 TINY = Sizes(16, (5,), rounds=1)
 
 
