@@ -12,7 +12,6 @@ Each is told as windows per CPU-second, and the latter two as what they lose aga
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -29,7 +28,7 @@ import numpy as np
 from benchmarks.archive import DEFAULT_CACHE, warm
 from benchmarks.changes import Land
 from benchmarks.measure import measure
-from benchmarks.parts import kept, run_of, say
+from benchmarks.parts import kept, run_of, say, tell
 from eoap_dask.applications.change_detection.btc import Btc
 from eoap_dask.applications.change_detection.methods import Where
 from eoap_dask.demo.changes import make_changes
@@ -178,9 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     names = ("toy",) if given.tiny else given.sizes
     result = compare(SMALL if given.tiny else FULL, given.cache, {name: FORMS[name] for name in names})
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
+    tell(result, table(result), given.json)
 
 
 if __name__ == "__main__":

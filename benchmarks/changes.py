@@ -12,7 +12,6 @@ Three questions, on the demo's land:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -33,7 +32,7 @@ from pyproj import Transformer
 from benchmarks.archive import DEFAULT_CACHE, warm
 from benchmarks.change_contenders import ChangeJob, GridJob
 from benchmarks.measure import measure
-from benchmarks.parts import kept, medians, run_of, say
+from benchmarks.parts import kept, medians, run_of, say, tell
 from eoap_dask import ChangeParams
 from eoap_dask.applications.change_detection.application import APPLICATION
 from eoap_dask.demo.changes import CELLS_FILE, YEARS, make_changes
@@ -300,9 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     sizes, repeat, latency = (TINY, 1, 0.0) if given.tiny else (FULL, given.repeat, given.latency_ms / 1000)
     result = compare(sizes, given.cache, parts=given.parts, repeat=repeat, latency_s=latency)
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
+    tell(result, table(result), given.json)
 
 
 if __name__ == "__main__":

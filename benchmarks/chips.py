@@ -32,7 +32,7 @@ from pyproj import Transformer
 from benchmarks.archive import DEFAULT_CACHE, Grid, needed_tiles, warm
 from benchmarks.chip_contenders import BANDS, CellJob, ChipJob
 from benchmarks.measure import measure
-from benchmarks.parts import kept, medians, run_of, say
+from benchmarks.parts import kept, medians, run_of, say, tell
 from benchmarks.processes import SchedulerAndWorkers
 from eoap_dask import CropChipsParams, crop_chips
 from eoap_dask.applications.crop_chips.application import APPLICATION
@@ -399,9 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     sizes, repeat, latency = (TINY, 1, 0.0) if given.tiny else (FULL, given.repeat, given.latency_ms / 1000)
     result = compare(sizes, given.cache, parts=given.parts, repeat=repeat, latency_s=latency)
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
+    tell(result, table(result), given.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ tolerance. Half of the observations are clouds, and each is timed by turns with 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.parts import say
+from benchmarks.parts import say, tell
 from eoap_dask.kernels.composites import Composite, check_composite
 
 U16 = npt.NDArray[np.uint16]
@@ -164,9 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     given = parser.parse_args(arguments)
     result = compare(TINY if given.tiny else FULL)
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(result))
+    tell(result, table(result), given.json)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -45,3 +46,10 @@ def medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     keys = [key for key in _TOLD if key in runs[0]]
     names = dict.fromkeys(run["contender"] for run in runs)
     return {name: {key: median(r[key] for r in runs if r["contender"] == name) for key in keys} for name in names}
+
+
+def tell(result: Mapping[str, Any], text: str, path: Path | None) -> None:
+    """Print a result for people, and write all of it where that is asked for."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    print(text)

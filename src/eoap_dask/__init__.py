@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from eoap_dask.geo.aoi import Aoi
     from eoap_dask.geo.parse import parse_aoi
     from eoap_dask.items.itemset import ItemSet
-    from eoap_dask.lazy.cube import composite, load, mask_clouds, period_groups, search
+    from eoap_dask.lazy.composites import composite, period_groups
+    from eoap_dask.lazy.cube import load, mask_clouds, search
     from eoap_dask.lazy.indices import (
         bai,
         dnbr,
@@ -125,14 +126,14 @@ _PLACES = {
     "burned_area": "applications.bai.lazy",
     "chips": "applications.crop_chips.lazy",
     "ChangeStages": "applications.change_detection.stages",
-    "composite": "lazy.cube",
+    "composite": "lazy.composites",
     "cva": "applications.change_detection.lazy",
     "dnbr": "lazy.indices",
     "evi": "lazy.indices",
     "irmad": "applications.change_detection.lazy",
     "load": "lazy.cube",
     "mask_clouds": "lazy.cube",
-    "period_groups": "lazy.cube",
+    "period_groups": "lazy.composites",
     "mndwi": "lazy.indices",
     "nbr": "lazy.indices",
     "ndmi": "lazy.indices",

@@ -23,7 +23,8 @@ from eoap_dask import ItemSet
 from eoap_dask.demo.archive import Archive, make_archive
 from eoap_dask.demo.process import ServerProcess
 from eoap_dask.errors import AssetError, GridError, UsageError
-from eoap_dask.lazy.cube import composite, load, mask_clouds, search
+from eoap_dask.lazy.composites import composite
+from eoap_dask.lazy.cube import load, mask_clouds, search
 from eoap_dask.lazy.loaders.planes import LOADERS, foreign_planes
 from eoap_dask.readers.choose import make_reader
 from eoap_dask.render.stack import Stack

@@ -1,4 +1,4 @@
-"""What all functions on lazy arrays check: that they share a grid, and hold reflectance."""
+"""What all functions on lazy arrays check: that they share a grid, and are numbers, or reflectance."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from eoap_dask.errors import GridMismatchError, UsageError
+from eoap_dask.text import option, show
 
 GRID_TOLERANCE_PX = 1e-3
 """Coordinates this close are the same: two libraries may round them differently."""
@@ -64,3 +65,14 @@ def as_stored(reflectance: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             "Compose or compare reflectance, and make indices of that.",
         )
     return np.where(np.isnan(stored), 0, np.maximum(stored, 1)).astype(np.uint16)
+
+
+def check_cube(cube: object) -> None:
+    """Raise `UsageError` for what isn't a Dataset of numbers."""
+    if not isinstance(cube, xr.Dataset):
+        raise UsageError(
+            f"{option('cube')} must be a Dataset of xarray, got {show(cube)}.", "", "Try eoap_dask.load(…)."
+        )
+    for name, array in cube.data_vars.items():
+        if array.dtype.kind not in "fiub":
+            raise UsageError(f"{name} has the dtype {array.dtype}.", "Expected numbers, as load() has them.")

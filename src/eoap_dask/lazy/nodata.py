@@ -16,3 +16,10 @@ def encode_nan(array: xr.DataArray) -> xr.DataArray:
     if array.dtype.kind == "f":
         array.encoding["_FillValue"] = array.dtype.type(np.nan)
     return array
+
+
+def encode_all(cube: xr.Dataset) -> xr.Dataset:
+    """Do the same with all variables; return the dataset."""
+    for array in cube.data_vars.values():
+        encode_nan(array)
+    return cube

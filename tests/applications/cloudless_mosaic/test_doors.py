@@ -38,7 +38,8 @@ from eoap_dask.errors import (
 )
 from eoap_dask.geo.grid import grid_for, project_aoi
 from eoap_dask.geo.parse import parse_aoi
-from eoap_dask.lazy.cube import composite, load, mask_clouds, period_groups, search
+from eoap_dask.lazy.composites import composite, period_groups
+from eoap_dask.lazy.cube import load, mask_clouds, search
 
 BANDS = ("nir", "red", "green")
 MONTHS = ("2020-10", "2020-11")
@@ -548,7 +549,7 @@ def test_a_pass_over_the_end_of_a_month_counts_once(place: Doors, items: ItemSet
 def test_the_examples_run(place: Doors) -> None:
     from eoap_dask.lazy import cube as lazy
 
-    names = {**vars(lazy), "aoi": place.box, "stac": place.server.url}
+    names = {**vars(lazy), "composite": composite, "aoi": place.box, "stac": place.server.url}
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
     for test in finder.find(lazy, "lazy", globs=names):
         runner.run(test)

@@ -20,7 +20,8 @@ from eoap_dask.errors import UsageError
 from eoap_dask.geo.rasterize import rasterize_window
 from eoap_dask.geo.window import Window
 from eoap_dask.items.itemset import ItemSet
-from eoap_dask.lazy.cube import composite, load, mask_clouds
+from eoap_dask.lazy.composites import composite
+from eoap_dask.lazy.cube import load, mask_clouds
 from eoap_dask.run.control import Control
 from eoap_dask.run.options import RunOptions
 from eoap_dask.run.plan import Plan
